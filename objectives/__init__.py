@@ -1,0 +1,1 @@
+"""The catalogue: tasks, regularizers, diagnostics and solvers."""

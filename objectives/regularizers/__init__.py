@@ -1,0 +1,1 @@
+"""Every regularizer of the catalogue: one folder per family, one file per method."""

@@ -1,0 +1,1 @@
+"""Noisy labels, soft targets, distillation, mixing, noise, self-training, and the classical regularizers."""

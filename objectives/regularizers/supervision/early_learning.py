@@ -1,0 +1,70 @@
+"""Early-learning regularization against noisy labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.shapes import Float, Tensor
+
+EPS = 1e-4
+
+
+def early_learning(
+    probs: Float[Tensor, "batch classes"], ema_probs: Float[Tensor, "batch classes"], eps: float = EPS
+) -> Float[Tensor, "batch"]:
+    """``log(1 - <t, p>)`` with p the clamped predictions and t their running average (no gradient to t).
+
+    It is never positive; minimising it keeps predictions close to what was learned early. A table of zeros
+    gives zero.
+
+    Source: "Early-Learning Regularization Prevents Memorization of Noisy Labels" (arXiv 2007.00151).
+    """
+    agreement = (probs.clamp(eps, 1 - eps) * ema_probs.detach()).sum(dim=-1)
+    return torch.log1p(-agreement)
+
+
+@register
+class EarlyLearning(Regularizer):
+    """Keeps predictions close to a running average of early predictions, kept per training example.
+
+    State: a table (examples, classes), zero at the start. Elementary steps update the rows of their batch
+    before the penalty reads them; response steps read the rows as they are.
+    """
+
+    name = "early_learning"
+    family = "supervision"
+    kind = "penalty"
+    reference = Reference(
+        "Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151"
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.1, 10.0)), 3.0),
+        Hyperparameter("beta", Unit(), 0.7, smooth=False, shared=True),
+    )
+    needs = frozenset({"probs", "index", "examples", "classes"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._table: Tensor | None = None
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        probs = step.probs
+        if self._table is None:
+            self._table = torch.zeros(step.examples, step.classes, dtype=probs.dtype, device=probs.device)
+        if not step.perturbed:
+            clamped = probs.detach().clamp(EPS, 1 - EPS)
+            normalized = clamped / clamped.sum(dim=-1, keepdim=True)
+            beta = self.value(step, "beta")
+            self._table[step.index] = beta * self._table[step.index] + (1 - beta) * normalized
+        return early_learning(probs, self._table[step.index])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"table": self._table}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._table = state["table"]

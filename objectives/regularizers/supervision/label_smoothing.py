@@ -1,0 +1,26 @@
+"""Label smoothing."""
+
+from __future__ import annotations
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference
+from selftune.shapes import Float, Tensor
+from selftune.stateless import target
+
+
+@target(
+    family="supervision",
+    reference=Reference("Rethinking the Inception Architecture for Computer Vision", "1512.00567"),
+    hyperparameters=[Hyperparameter("epsilon", Unit(), 0.1)],
+    stage="smoothing",
+)
+def label_smoothing(
+    targets: Float[Tensor, "batch classes"], epsilon: float | Float[Tensor, "*batch"] = 0.1
+) -> Float[Tensor, "batch classes"]:
+    """Mixes targets with the uniform distribution: ``(1 - epsilon) * targets + epsilon / classes``.
+
+    >>> import torch
+    >>> label_smoothing(torch.tensor([[1.0, 0.0]]), 0.5)
+    tensor([[0.7500, 0.2500]])
+    """
+    return (1 - epsilon) * targets + epsilon / targets.shape[-1]

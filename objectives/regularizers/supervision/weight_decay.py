@@ -1,0 +1,29 @@
+"""Coupled L2 weight decay."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.hyperparameters import Positive
+from selftune.regularizer import Reference
+from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
+
+
+@penalty(
+    family="supervision",
+    reference=Reference("A simple weight decay can improve generalization (Krogh and Hertz, 1991)"),
+    strength=Positive(sweep=(1e-6, 1e-1)),
+    default=5e-4,
+    needs={"parameters": "parameters"},
+)
+def weight_decay(parameters: list[Tensor]) -> Float[Tensor, ""]:
+    """Half the squared Euclidean norm of the weights; its gradient is the weights themselves.
+
+    As a regularizer it collects the weights of layers (tensors of two or more axes), not biases or gains.
+
+    >>> weight_decay([torch.tensor([3.0, 4.0])])
+    tensor(12.5000)
+    """
+    flat = [p.reshape(-1) for p in parameters]
+    return 0.5 * torch.stack([p @ p for p in flat]).sum()

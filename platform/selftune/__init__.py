@@ -1,0 +1,1 @@
+"""selftune tunes regularization while the network trains."""

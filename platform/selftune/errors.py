@@ -1,0 +1,32 @@
+"""The one error for a wrong setting, wherever it was written down."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SettingError(ValueError):
+    """A setting is wrong: ``key`` is its dotted path, ``message`` one sentence with the way out.
+
+    >>> print(SettingError("regularizers.dropout.rate", "must be a number in [0, 0.95], got 2"))
+    regularizers.dropout.rate: must be a number in [0, 0.95], got 2
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(f"{key}: {message}" if key else message)
+        self.key = key
+        self.message = message
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence about an unknown name: the close names, or all of them.
+
+    >>> suggestion("droput", ["dropout", "mixup"])
+    'did you mean dropout?'
+    >>> suggestion("foo", ["dropout", "mixup"])
+    'known are dropout, mixup'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=2)
+    return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"

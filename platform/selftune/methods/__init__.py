@@ -1,0 +1,18 @@
+"""Bilevel methods as ask/tell state machines."""
+
+from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.replay import Replay, Segment
+from selftune.methods.self_tuning import Budget, Response, SelfTuning, SelfTuningSettings
+
+__all__ = [
+    "Budget",
+    "HyperStep",
+    "Method",
+    "Replay",
+    "Report",
+    "Response",
+    "Segment",
+    "SelfTuning",
+    "SelfTuningSettings",
+    "WorkOrder",
+]

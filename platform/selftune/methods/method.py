@@ -1,0 +1,106 @@
+"""Ask and tell: what every bilevel method, runner and trainer agree on.
+
+A method is a state machine without input or output. ``ask`` returns work orders for idle members of the
+team, ``tell`` takes one report. Whoever moves orders and reports (the in-process runner, Ray Tune, a
+simulator) never looks inside the method.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from selftune.hyperparameters import Space
+from selftune.shapes import Float, Tensor
+
+
+@dataclass(frozen=True, repr=False)
+class WorkOrder:
+    """What one trainer is to do next.
+
+    ``body`` holds numbers, strings, tuples and CPU tensors only, so that it travels between processes.
+    ``number`` counts the orders of one member from 0; the runner stamps it. A trainer that saw ``checkpoint``
+    has its state saved right after the order.
+    """
+
+    kind: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: bool = False
+    number: int = -1
+
+    def __repr__(self) -> str:  # short: Ray formats every result it sees
+        return f"WorkOrder({self.kind!r}, number={self.number})"
+
+
+@dataclass(frozen=True, repr=False)
+class Report:
+    """What one trainer answers to one order.
+
+    ``kind`` repeats the order's kind, or is ``"diverged"``: then ``message`` says what happened, and the
+    trainer takes no further orders. ``metrics`` are plain floats; ``payload`` holds CPU tensors.
+    """
+
+    kind: str
+    number: int = -1
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    payload: Mapping[str, Tensor] = field(default_factory=dict)
+    message: str = ""
+
+    def __repr__(self) -> str:
+        return f"Report({self.kind!r}, number={self.number})"
+
+
+@dataclass(frozen=True)
+class HyperStep:
+    """One row of the trajectory: the hyperparameters that a hyper-step *started* from, and what was seen there.
+
+    ``hyperparameters`` are constrained values, ``scale`` the standard deviations of the perturbation in the
+    unconstrained space, ``hypergradient`` the team's average with respect to the unconstrained vector; the
+    columns are those of ``Space.names``. ``seconds`` counts the trainers' time since the start of the study.
+    """
+
+    number: int
+    training_step: int
+    seconds: float
+    training_loss: float
+    validation_loss: float
+    hyperparameters: Float[Tensor, "hyperparameters"]
+    scale: Float[Tensor, "hyperparameters"]
+    hypergradient: Float[Tensor, "hyperparameters"]
+
+
+class Method(ABC):
+    """A bilevel method as a state machine: ``join``, then ``ask`` and ``tell`` until ``done``.
+
+    The whole state is one dictionary of numbers, strings, lists and tensors (``state_dict``), so that a method
+    can be stopped anywhere and go on elsewhere. No method reads a clock or draws from a global generator.
+    """
+
+    @abstractmethod
+    def join(self, member: int, space: Space) -> None:
+        """A trainer is there and idle. Every member of a team brings the same space."""
+
+    @abstractmethod
+    def leave(self, member: int) -> None:
+        """A trainer is lost for good: nothing more is asked of it, and nobody waits for it."""
+
+    @abstractmethod
+    def ask(self) -> dict[int, WorkOrder]:
+        """Orders for members that have none; empty while the method waits for reports."""
+
+    @abstractmethod
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        """Takes the report of an order; returns the hyper-step that it completed, if it did."""
+
+    @property
+    @abstractmethod
+    def done(self) -> bool:
+        """True when there is nothing left to ask."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

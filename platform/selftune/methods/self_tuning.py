@@ -1,0 +1,333 @@
+"""Self-Tuning Networks as a state machine: train a cycle, take a hypergradient, move the hyperparameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, scale_of
+from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class Response:
+    """How the best-response network is made and fitted.
+
+    Args:
+        centered: layers see the perturbation alone, so that the network itself is the plain one (Delta-STN).
+        joint: elementary and response weights are fitted together to the perturbed objective (STN).
+        linearize: the response is fitted to its first-order effect (Delta-STN).
+        rank: directions along which each unit's weights may move; ``"auto"`` gives every layer enough
+            for as many independent responses as there are hyperparameters.
+        learning_rate: of the response weights; None uses the objective's.
+        output_layer: whether the output layer responds, too.
+
+    STN is ``Response(centered=False, joint=True, linearize=False)``.
+    """
+
+    centered: bool = True
+    joint: bool = False
+    linearize: bool = True
+    rank: int | Literal["auto"] = "auto"
+    learning_rate: float | None = None
+    output_layer: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rank != "auto" and self.rank < 1:
+            raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
+        if self.learning_rate is not None and not self.learning_rate > 0:
+            raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
+        if self.linearize and (self.joint or not self.centered):
+            raise SettingError(
+                "linearize", "needs a centred response fitted separately: set centered to true and joint to false,"
+                " or linearize to false",
+            )
+
+
+@dataclass(frozen=True)
+class SelfTuningSettings:
+    """Settings of ``SelfTuning``; the defaults are those of Delta-STN (arXiv 2010.13514).
+
+    Args:
+        warmup_steps: training steps before the hyperparameters move.
+        train_steps, validation_steps: training steps and hyper-steps of one cycle.
+        optimizer, learning_rate: what moves the unconstrained hyperparameters.
+        scale: initial standard deviation of the perturbation in unconstrained units, 0.01 to 3.
+        tune_scale: whether the scales are tuned, too, against ``entropy_weight`` times the entropy.
+        scale_learning_rate: None uses ``learning_rate``.
+        checkpoint_every: hyper-steps between two checkpoints of every trainer.
+    """
+
+    warmup_steps: int = 200
+    train_steps: int = 5
+    validation_steps: int = 1
+    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
+    learning_rate: float = 0.01
+    scale: float = 0.5
+    tune_scale: bool = True
+    scale_learning_rate: float | None = None
+    entropy_weight: float = 1e-3
+    checkpoint_every: int = 50
+    response: Response = field(default_factory=Response)
+
+    def __post_init__(self) -> None:
+        for key, low in (("warmup_steps", 0), ("train_steps", 1), ("validation_steps", 1), ("checkpoint_every", 1)):
+            if getattr(self, key) < low:
+                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
+        for key in ("learning_rate", "scale_learning_rate", "entropy_weight"):
+            value = getattr(self, key)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise SettingError(key, f"must be a number of at least 0, got {value}")
+        low, high = SCALE_BOUNDS
+        if not low <= self.scale <= high:
+            raise SettingError("scale", f"must be between {low:g} and {high:g}, got {self.scale:g}")
+
+
+SCALE_BOUNDS = (0.01, 3.0)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long a study trains: training steps of every trainer, or seconds of trainers' time.
+
+    >>> Budget(steps=100)
+    Budget(steps=100, seconds=None)
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise SettingError("", "give either steps or seconds")
+        if self.steps is not None and self.steps < 1:
+            raise SettingError("steps", f"must be at least 1, got {self.steps}")
+        if self.seconds is not None and not (self.seconds > 0 and math.isfinite(self.seconds)):
+            raise SettingError("seconds", f"must be a positive number, got {self.seconds}")
+
+
+_WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
+
+
+class SelfTuning(Method):
+    """Self-Tuning Networks (arXiv 1903.03088) and Delta-STN (arXiv 2010.13514) for a team of trainers.
+
+    Every member trains its own network for ``train_steps`` and reports the hypergradient of its validation
+    loss; the mean over the team moves the hyperparameters that all share.
+
+    Args:
+        budget: when to stop.
+        settings: see ``SelfTuningSettings``.
+        team_size: number of trainers; nothing is asked before all have joined.
+
+    >>> from selftune.hyperparameters import Hyperparameter, Positive
+    >>> method = SelfTuning(Budget(steps=10), SelfTuningSettings(warmup_steps=0))
+    >>> method.join(0, Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)]))
+    >>> method.ask()
+    {0: WorkOrder('cycle', number=-1)}
+    """
+
+    def __init__(
+        self, budget: Budget, settings: SelfTuningSettings | None = None, team_size: int = 1
+    ) -> None:
+        self.budget = budget
+        self.settings = settings or SelfTuningSettings()
+        self.team_size = team_size
+        self.space: Space | None = None
+        self._members: dict[int, str] = {}  # member -> idle | busy | finished
+        self._assembled = False
+        self._reports: dict[int, Report] = {}
+        self._training_step = 0
+        self._hyper_step = 0
+        self._seconds = 0.0
+        self._unconstrained = torch.empty(0)
+        self._scale_parameter = torch.empty(0)
+        self._updates: torch.optim.Optimizer | None = None
+
+    # Team --------------------------------------------------------------------------------------------
+
+    def join(self, member: int, space: Space) -> None:
+        if self.space is None:
+            self._set_space(space)
+        elif self.space != space:
+            raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
+        self._members.setdefault(member, "idle")
+
+    def leave(self, member: int) -> None:
+        self._members.pop(member, None)
+        self._reports.pop(member, None)
+        self.team_size = max(1, self.team_size - 1)
+
+    @property
+    def done(self) -> bool:
+        return self._assembled and all(state == "finished" for state in self._members.values())
+
+    def _set_space(self, space: Space) -> None:
+        if not len(space):
+            raise SettingError("regularizers", "no hyperparameter is tuned; mark at least one with a start")
+        self.space = space
+        self._unconstrained = space.start.clone()
+        self._scale_parameter = inverse_softplus(torch.full_like(self._unconstrained, self.settings.scale))
+        kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.RMSprop
+        rate = self.settings.learning_rate
+        scale_rate = self.settings.scale_learning_rate
+        self._updates = kind(
+            [
+                {"params": [self._unconstrained], "lr": rate},
+                {"params": [self._scale_parameter], "lr": rate if scale_rate is None else scale_rate},
+            ]
+        )
+
+    # Ask and tell ------------------------------------------------------------------------------------
+
+    def ask(self) -> dict[int, WorkOrder]:
+        if not self._assembled:
+            if len(self._members) < self.team_size:
+                return {}
+            self._assembled = True
+        if any(state == "busy" for state in self._members.values()):
+            return {}
+        idle = [member for member, state in self._members.items() if state == "idle"]
+        if not idle:
+            return {}
+        order = self._next_order()
+        for member in idle:
+            self._members[member] = "busy"
+        return dict.fromkeys(idle, order)
+
+    def _next_order(self) -> WorkOrder:
+        body: dict[str, Any] = {
+            "unconstrained": self._unconstrained.clone(),
+            "scale": scale_of(self._scale_parameter),
+            "response": asdict(self.settings.response),
+            "tune_scale": self.settings.tune_scale,
+            "hyper_step": self._hyper_step,
+        }
+        if self._spent():
+            return WorkOrder("finish", body, checkpoint=True)
+        steps = self._steps_due()
+        body |= {"steps": steps, "hypergradient": not self._warming_up()}
+        every = self.settings.checkpoint_every
+        checkpoint = not self._warming_up() and (self._hyper_step + 1) % every == 0
+        return WorkOrder("cycle", body, checkpoint=checkpoint)
+
+    def _warming_up(self) -> bool:
+        return self._training_step < self.settings.warmup_steps
+
+    def _steps_due(self) -> int:
+        if self._warming_up():
+            due = min(_WARMUP_CHUNK, self.settings.warmup_steps - self._training_step)
+        elif self._hyper_step % self.settings.validation_steps == 0:
+            due = self.settings.train_steps
+        else:
+            due = 0
+        if self.budget.steps is not None:
+            due = min(due, self.budget.steps - self._training_step)
+        return due
+
+    def _spent(self) -> bool:
+        if self.budget.steps is not None:
+            return self._training_step >= self.budget.steps
+        assert self.budget.seconds is not None
+        return self._seconds >= self.budget.seconds
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        if report.kind == "diverged":
+            self.leave(member)
+        elif report.kind == "finish":
+            self._members[member] = "finished"
+            return None
+        else:
+            self._reports[member] = report
+            self._members[member] = "idle"
+        if not self._reports or any(state == "busy" for state in self._members.values()):
+            return None
+        reports = [self._reports[m] for m in sorted(self._reports)]
+        self._reports = {}
+        self._training_step = int(reports[0].metrics["training_step"])
+        self._seconds += max(r.metrics["seconds"] for r in reports)
+        if "hypergradient" not in reports[0].payload:
+            return None
+        return self._move(reports)
+
+    def _move(self, reports: list[Report]) -> HyperStep:
+        assert self.space is not None
+        assert self._updates is not None
+        hypergradient = _mean([r.payload["hypergradient"] for r in reports])
+        step = HyperStep(
+            number=self._hyper_step,
+            training_step=self._training_step,
+            seconds=self._seconds,
+            training_loss=_average(r.metrics["training_loss"] for r in reports),
+            validation_loss=_average(r.metrics["validation_loss"] for r in reports),
+            hyperparameters=self.space.constrain(self._unconstrained.clone()),
+            scale=scale_of(self._scale_parameter),
+            hypergradient=hypergradient,
+        )
+        self._unconstrained.grad = hypergradient
+        if self.settings.tune_scale:
+            gradient = _mean([r.payload["scale_gradient"] for r in reports])
+            weight = self.settings.entropy_weight
+            # the trainer differentiates with respect to sigma; s enters through sigma = softplus(s)
+            self._scale_parameter.grad = gradient * torch.sigmoid(
+                self._scale_parameter
+            ) - weight * entropy_gradient(self._scale_parameter)
+        self._updates.step()
+        low, high = (inverse_softplus(torch.tensor(bound)) for bound in SCALE_BOUNDS)
+        self._scale_parameter.clamp_(low, high)
+        self._hyper_step += 1
+        return step
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, at a moment when no report is half told."""
+        return {
+            "team_size": self.team_size,
+            "members": dict(self._members),
+            "assembled": self._assembled,
+            "reports": dict(self._reports),
+            "training_step": self._training_step,
+            "hyper_step": self._hyper_step,
+            "seconds": self._seconds,
+            "space": self.space,
+            "unconstrained": self._unconstrained.clone(),
+            "scale_parameter": self._scale_parameter.clone(),
+            "updates": self._updates.state_dict() if self._updates else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if state["space"] is not None:
+            self._set_space(state["space"])
+            self._unconstrained.copy_(state["unconstrained"])
+            self._scale_parameter.copy_(state["scale_parameter"])
+            assert self._updates is not None
+            self._updates.load_state_dict(state["updates"])
+        self.team_size = state["team_size"]
+        self._members = dict(state["members"])
+        self._assembled = state["assembled"]
+        self._reports = dict(state["reports"])
+        self._training_step = state["training_step"]
+        self._hyper_step = state["hyper_step"]
+        self._seconds = state["seconds"]
+
+    @property
+    def hyperparameters(self) -> Float[Tensor, "n"]:
+        """The current constrained values of the tuned hyperparameters."""
+        assert self.space is not None
+        return self.space.constrain(self._unconstrained.clone())
+
+
+def _mean(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(tensors).mean(dim=0)
+
+
+def _average(numbers: Any) -> float:
+    values = list(numbers)
+    return sum(values) / len(values)

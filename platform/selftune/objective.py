@@ -1,0 +1,195 @@
+"""Objectives: what is trained below and judged above, and what they provide to regularizers."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.registry import Registry
+from selftune.shapes import Float, Int, Tensor
+
+Split = Mapping[str, Tensor]
+"""One split of the data: tensors by name (``inputs``, ``labels``), examples along the first axis."""
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Optimization:
+    """How the lower level is trained: mini-batches and one of torch's optimizers.
+
+    ``momentum`` is the momentum of SGD and the first decay rate of Adam and AdamW.
+
+    >>> Optimization(learning_rate=0.05).batch_size
+    64
+    """
+
+    batch_size: int = 64
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    learning_rate: float = 0.01
+    momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingError("batch_size", f"must be at least 1, got {self.batch_size}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise SettingError("learning_rate", f"must be a positive number, got {self.learning_rate}")
+        if not 0 <= self.momentum < 1:
+            raise SettingError("momentum", f"must be at least 0 and below 1, got {self.momentum}")
+
+    def build(self, parameters: list[Tensor], learning_rate: float | None = None) -> torch.optim.Optimizer:
+        """The optimizer of ``parameters``; ``learning_rate`` replaces the setting's own."""
+        rate = self.learning_rate if learning_rate is None else learning_rate
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, fused=True)
+        kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
+        extra: dict[str, Any] = {"weight_decay": 0.0}
+        return kind(parameters, lr=rate, betas=(self.momentum, 0.999), fused=True, **extra)
+
+
+class NetworkObjective(ABC):
+    """A network trained on mini-batches, judged by a plain loss on validation data.
+
+    Subclasses say what the network, the data and the losses are. They are picklable and cheap to build: data
+    are loaded when first asked for.
+    """
+
+    provides: ClassVar[frozenset[str]] = frozenset()
+    """Names of quantities in ``selftune.regularizer.PROVIDED`` that a training step offers."""
+
+    optimization: Optimization
+    validation_batch_size: int | None = None
+    """Examples per hypergradient; None uses the whole validation split."""
+
+    @abstractmethod
+    def network(self) -> nn.Module:
+        """A freshly initialised network (draws from torch's global generator, which the caller seeds)."""
+
+    @abstractmethod
+    def splits(self) -> Mapping[str, Split]:
+        """The ``train``, ``validation`` and ``test`` splits, on the CPU."""
+
+    @abstractmethod
+    def targets(self, labels: Tensor) -> Tensor:
+        """What the loss compares outputs with, before regularizers change it (one-hot rows for classes)."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, "batch"]:
+        """Training loss of every example, without regularization."""
+
+    @abstractmethod
+    def validation_loss(self, outputs: Tensor, labels: Tensor) -> Float[Tensor, "batch"]:
+        """Validation loss of every example: the upper level."""
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Float[Tensor, "batch"]]:
+        """Further measures of every example, such as accuracy."""
+        return {}
+
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers that regularizers can act on: modules with a weight of two or more axes."""
+        with torch.device("meta"):
+            network = self.network()
+        return tuple(
+            name
+            for name, module in network.named_modules()
+            if isinstance(getattr(module, "weight", None), Tensor) and module.weight.ndim >= 2
+        )
+
+
+class Classification(NetworkObjective):
+    """A classifier on tensors held in memory: cross-entropy below, cross-entropy above.
+
+    Args:
+        build: makes a freshly initialised network, from inputs to logits.
+        train, validation, test: pairs of inputs (examples first) and integer labels.
+        optimization: how the network is trained.
+        validation_batch_size: examples per hypergradient; None uses the whole validation split.
+
+    Raises:
+        SettingError: if a split is empty, its inputs and labels differ in length, or a split has fewer
+            examples than a batch.
+
+    >>> data = torch.randn(32, 4), torch.randint(3, (32,))
+    >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
+    >>> objective.classes
+    3
+    """
+
+    provides = frozenset(
+        {"inputs", "labels", "targets", "index", "logits", "probs", "parameters", "learning_rate", "examples", "classes"}
+    )
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        train: tuple[Tensor, Tensor],
+        validation: tuple[Tensor, Tensor],
+        test: tuple[Tensor, Tensor],
+        optimization: Optimization | None = None,
+        validation_batch_size: int | None = None,
+    ) -> None:
+        self._build = build
+        self.optimization = optimization or Optimization()
+        self.validation_batch_size = validation_batch_size
+        pairs = dict(zip(SPLITS, (train, validation, test), strict=True))
+        self._splits = {name: {"inputs": x, "labels": y} for name, (x, y) in pairs.items()}
+        check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
+        self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
+
+    def network(self) -> nn.Module:
+        return self._build()
+
+    def splits(self) -> Mapping[str, Split]:
+        return self._splits
+
+    def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
+        return F.one_hot(labels, self.classes).to(torch.get_default_dtype())
+
+    def loss(
+        self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
+    ) -> Float[Tensor, "batch"]:
+        return F.cross_entropy(outputs, targets, reduction="none")
+
+    def validation_loss(
+        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
+    ) -> Float[Tensor, "batch"]:
+        return F.cross_entropy(outputs, labels, reduction="none")
+
+    def metrics(
+        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
+    ) -> dict[str, Float[Tensor, "batch"]]:
+        return {"accuracy": (outputs.argmax(dim=-1) == labels).to(outputs.dtype)}
+
+
+def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_size: int | None) -> None:
+    """Refuses data that cannot be trained on.
+
+    Raises:
+        SettingError: if a split is empty or ragged, or has fewer examples than a batch.
+    """
+    for name in SPLITS:
+        lengths = {key: len(tensor) for key, tensor in splits[name].items()}
+        examples = min(lengths.values())
+        if examples == 0:
+            raise SettingError(name, f"the {name} split is empty; give it at least one example")
+        if examples != max(lengths.values()):
+            raise SettingError(name, f"the {name} split has tensors of different lengths: {lengths}")
+    for name, size in (("train", batch_size), ("validation", validation_batch_size or 1)):
+        examples = len(splits[name]["labels"])
+        if examples < size:
+            key = "batch_size" if name == "train" else "validation_batch_size"
+            raise SettingError(
+                key, f"the {name} split has {examples} examples, fewer than a batch of {size}; lower {key}"
+            )
+
+
+tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")
+"""Objectives by name, as study files call them."""

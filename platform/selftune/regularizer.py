@@ -1,0 +1,366 @@
+"""Regularizers: the hooks, what they see of a training step, and how several compose.
+
+**Order of action.** Within one training step, hooks run in this order, whatever the order in the study:
+``batch`` (mixing before noise), forward pass with what ``attach`` placed on layers, ``targets`` (corrections
+before smoothing), ``penalty``, backward pass, ``gradients`` (clipping before projections), parameter maps marked
+``before`` the optimizer, the optimizer's step, parameter maps ``after`` it. Regularizers of one stage act in
+the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+
+from selftune.errors import SettingError, suggestion
+from selftune.hyperparameters import Hyperparameter
+from selftune.objective import NetworkObjective
+from selftune.registry import Registry
+from selftune.shapes import Float, Tensor
+
+PROVIDED = {
+    "inputs": "(batch, ...) the examples",
+    "labels": "(batch,) integer classes",
+    "targets": "(batch, classes) what the loss compares outputs with",
+    "index": "(batch,) position of every example in the training split, stable across epochs",
+    "logits": "(batch, classes) the network's outputs",
+    "probs": "(batch, classes) softmax of the logits",
+    "parameters": "the network's tensors by name, differentiable in functional calls",
+    "learning_rate": "current learning rate of the weights",
+    "examples": "number of training examples",
+    "classes": "number of classes",
+}
+"""The vocabulary of what an objective can provide and a regularizer can need."""
+
+Stage = Literal["mixing", "noise", "correction", "smoothing", "clipping", "projection", "any"]
+_STAGES = ("mixing", "noise", "correction", "smoothing", "clipping", "projection", "any")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Where a method comes from."""
+
+    title: str
+    arxiv: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.title} (arXiv {self.arxiv})" if self.arxiv else self.title
+
+
+@dataclass
+class Step:
+    """One training step as regularizers see it; hooks change ``inputs`` and ``targets`` by assignment.
+
+    Attributes:
+        values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,
+            (batch,) or (batch, parts) when perturbed per example. They carry no gradient.
+        generator: the step's own random numbers; nothing else may be drawn from.
+        perturbed: True in a response step. State (tables, averages) must not change there.
+    """
+
+    number: int
+    inputs: Tensor
+    labels: Tensor
+    targets: Tensor
+    index: Tensor
+    values: Mapping[str, Any]
+    generator: torch.Generator
+    learning_rate: float
+    classes: int
+    examples: int
+    perturbed: bool = False
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def probs(self) -> Float[Tensor, "batch classes"]:
+        return torch.softmax(self.logits, dim=-1)
+
+    def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
+        """U[0, 1) draws."""
+        return torch.rand(shape, generator=self.generator, device=self.inputs.device)
+
+    def randn(self, *shape: int) -> Float[Tensor, "*shape"]:
+        """N(0, 1) draws."""
+        return torch.randn(shape, generator=self.generator, device=self.inputs.device)
+
+
+def per_example(value: Any, like: Tensor) -> Any:
+    """A hyperparameter of shape (batch,) with trailing axes so that it multiplies ``like``; others unchanged.
+
+    >>> per_example(torch.ones(2), torch.ones(2, 3, 3)).shape
+    torch.Size([2, 1, 1])
+    """
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return value.view(-1, *([1] * (like.ndim - 1)))
+    return value
+
+
+class Regularizer:
+    """Base of all regularizers: declares hyperparameters and needs, and overrides the hooks it uses.
+
+    Args:
+        parts: for a regularizer that acts per layer: ``"layer"`` for one value per layer, or a mapping from
+            label to a list of layer-name patterns; None for one value in all.
+        values: hyperparameters by short name: a number, a mapping from part to number, or a ``Tune``.
+
+    Raises:
+        SettingError: for an unknown hyperparameter; ``bind`` raises it for values that do not fit.
+    """
+
+    name: ClassVar[str]
+    family: ClassVar[str]
+    kind: ClassVar[str]
+    reference: ClassVar[Reference]
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = ()
+    needs: ClassVar[frozenset[str]] = frozenset()
+    per_layer: ClassVar[bool] = False
+    stage: ClassVar[Stage] = "any"
+    when: ClassVar[Literal["before", "after"]] = "after"
+
+    def __init__(self, *, parts: str | Mapping[str, Iterable[str]] | None = None, **values: Any) -> None:
+        known = [h.name for h in self.hyperparameters]
+        for key in values:
+            if key not in known:
+                raise SettingError(key, f"unknown hyperparameter of {self.name}; {suggestion(key, known)}")
+        if parts is not None and not self.per_layer:
+            raise SettingError("parts", f"{self.name} does not act per layer, so it has no parts")
+        self.settings = values
+        self.parts = parts
+        self.bound: dict[str, Hyperparameter] = {}
+        self.layers: dict[str, tuple[str, ...]] = {}
+        self.step: Step | None = None
+
+    def bind(self, objective: NetworkObjective) -> None:
+        """Checks needs against what the objective provides and fixes hyperparameters and parts.
+
+        Raises:
+            SettingError: if a need is not provided, a layer pattern matches nothing, or a value does not fit.
+        """
+        missing = sorted(self.needs - objective.provides)
+        if missing:
+            raise SettingError(
+                "", f"{self.name} needs {', '.join(missing)}, which {type(objective).__name__} does not provide"
+                f" (it provides {', '.join(sorted(objective.provides))})",
+            )
+        if self.per_layer:
+            self.layers = self._resolve_parts(objective.layers())
+        labels = tuple(self.layers) if self.parts is not None else ()
+        for declared in self.hyperparameters:
+            value = self.settings.get(declared.name, declared.value)
+            movable = declared.domain.movable
+            try:
+                self.bound[declared.name] = declared.with_value(value, labels if movable else (), f"{self.name}.")
+            except ValueError as error:
+                raise SettingError(declared.name, str(error)) from error
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """The layers acted on when ``parts`` does not name any."""
+        return layers
+
+    def _resolve_parts(self, layers: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        if self.parts is None:
+            return {"": self.default_layers(layers)}
+        if self.parts == "layer":
+            return {layer: (layer,) for layer in self.default_layers(layers)}
+        if isinstance(self.parts, str):
+            raise SettingError("parts", f"must be 'layer' or a mapping of layer patterns, got {self.parts!r}")
+        resolved = {}
+        for label, patterns in self.parts.items():
+            found = tuple(layer for layer in layers if any(fnmatchcase(layer, p) for p in patterns))
+            if not found:
+                raise SettingError(
+                    f"parts.{label}", f"no layer matches {list(patterns)}; the layers are {', '.join(layers)}"
+                )
+            resolved[label] = found
+        return resolved
+
+    def value(self, step: Step, name: str) -> Any:
+        """The current value of one of this regularizer's hyperparameters."""
+        return step.values[f"{self.name}.{name}"]
+
+    def value_by_part(self, step: Step, name: str) -> dict[str, Any]:
+        """The current value for every part: tensors of shape () or (batch,)."""
+        value = self.value(step, name)
+        if not self.bound[name].parts:
+            return dict.fromkeys(self.layers, value)
+        return dict(zip(self.layers, value.unbind(-1), strict=True))
+
+    # Hooks -------------------------------------------------------------------------------------------
+
+    def attach(self, network: nn.Module) -> None:
+        """Once, before training: place hooks on layers, reparameterise."""
+
+    def batch(self, step: Step) -> None:
+        """Before the forward pass: change ``step.inputs`` and ``step.targets``."""
+
+    def targets(self, step: Step) -> None:
+        """After the forward pass: change ``step.targets``."""
+
+    def penalty(self, step: Step) -> Float[Tensor, "..."]:
+        """A term of the training loss: per example (batch,), per part (parts,), or a scalar ().
+
+        The engine multiplies it by ``strength`` and averages over the batch.
+        """
+        raise NotImplementedError
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        """After the backward pass: change the gradients in place."""
+
+    def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        """Around the optimizer's step (``when``): the parameter after a proximal map or projection.
+
+        ``values`` are this regularizer's hyperparameters for the parameter's part. The map must be a function
+        of its arguments, because a response step differentiates through it.
+        """
+        raise NotImplementedError
+
+    def export(self, network: nn.Module) -> None:
+        """At the end: merge or remove what ``attach`` added."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        del state
+
+
+def overrides(regularizer: Regularizer, hook: str) -> bool:
+    """Whether a regularizer implements a hook."""
+    return getattr(type(regularizer), hook) is not getattr(Regularizer, hook)
+
+
+class Regularizers:
+    """Several regularizers acting as one, in the documented order.
+
+    Args:
+        regularizers: bound or not; at most one of each name.
+        objective: what they are bound to.
+
+    Raises:
+        SettingError: if two have one name, or one does not fit the objective; keys start with the name.
+    """
+
+    def __init__(self, regularizers: Iterable[Regularizer], objective: NetworkObjective) -> None:
+        self.members = sorted(regularizers, key=lambda r: (_STAGES.index(r.stage), r.name))
+        names = [r.name for r in self.members]
+        for name in names:
+            if names.count(name) > 1:
+                raise SettingError(name, "is listed twice; name each regularizer once")
+        for regularizer in self.members:
+            try:
+                regularizer.bind(objective)
+            except SettingError as error:
+                key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
+                raise SettingError(key, error.message) from error
+        self._batch = self._with("batch")
+        self._targets = self._with("targets")
+        self._penalty = self._with("penalty")
+        self._gradients = self._with("gradients")
+        self._maps = self._with("map_parameter")
+
+    def _with(self, hook: str) -> list[Regularizer]:
+        return [r for r in self.members if overrides(r, hook)]
+
+    @property
+    def hyperparameters(self) -> tuple[Hyperparameter, ...]:
+        """All hyperparameters, in the order of the regularizers' names."""
+        return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
+
+    def attach(self, network: nn.Module) -> None:
+        for regularizer in self.members:
+            regularizer.attach(network)
+
+    def begin(self, step: Step) -> None:
+        """Starts a training step: layers' hooks act until ``end``, and inputs are augmented."""
+        for regularizer in self.members:
+            regularizer.step = step
+        for regularizer in self._batch:
+            regularizer.batch(step)
+
+    def end(self) -> None:
+        """Ends the forward pass: what is attached to layers is the identity again."""
+        for regularizer in self.members:
+            regularizer.step = None
+
+    def targets(self, step: Step) -> None:
+        for regularizer in self._targets:
+            regularizer.targets(step)
+
+    def penalty(self, step: Step) -> Float[Tensor, ""] | None:
+        """The sum of all penalties times their strengths; None without penalties."""
+        total: Tensor | None = None
+        for regularizer in self._penalty:
+            weighted = _weighted(regularizer, regularizer.penalty(step), regularizer.value(step, "strength"))
+            total = weighted if total is None else total + weighted
+        return total
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        for regularizer in self._gradients:
+            regularizer.gradients(step, gradients)
+
+    @torch.no_grad()
+    def map_parameters(self, step: Step, when: Literal["before", "after"]) -> None:
+        """Applies the parameter maps to the network's own parameters, in place."""
+        for regularizer in self._maps:
+            if regularizer.when == when:
+                for name, values in _parts_of(regularizer, step):
+                    parameter = step.parameters[name]
+                    parameter.copy_(regularizer.map_parameter(parameter, step, values))
+
+    def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
+        """A term whose gradient in the step's parameters is what the parameter maps do per unit of learning rate.
+
+        A map w -> M(w) applied once a step moves w like a gradient step on a term with gradient
+        (w - M(w)) / learning_rate. For decoupled weight decay that is ``strength * w``, for a projection the
+        gradient of the squared distance to the set over twice the learning rate. Response steps add this term,
+        so that hyperparameters of parameter maps have a response although they are not in the loss.
+        """
+        total: Tensor | None = None
+        for regularizer in self._maps:
+            for name, values in _parts_of(regularizer, step):
+                parameter = step.parameters[name]
+                with torch.no_grad():
+                    mapped = regularizer.map_parameter(parameter, step, values)
+                    direction = (parameter - mapped) / step.learning_rate
+                term = (direction * parameter).sum()
+                total = term if total is None else total + term
+        return total
+
+    def state_dict(self) -> dict[str, Any]:
+        return {r.name: r.state_dict() for r in self.members}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for regularizer in self.members:
+            regularizer.load_state_dict(state[regularizer.name])
+
+
+def _weighted(regularizer: Regularizer, value: Tensor, strength: Tensor) -> Float[Tensor, ""]:
+    product = strength * value
+    if regularizer.parts is not None:
+        product = product.sum(dim=-1)
+    return product.mean() if product.ndim else product
+
+
+def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[str, Any]]]:
+    """Parameter names that a regularizer acts on, each with the hyperparameters of its part."""
+    by_name = {name: regularizer.value_by_part(step, name) for name in regularizer.bound}
+    for label, layers in regularizer.layers.items():
+        values = {name: by_part[label] for name, by_part in by_name.items()}
+        for layer in layers:
+            yield f"{layer}.weight", values
+
+
+regularizers: Registry[type[Regularizer]] = Registry("regularizer", "selftune.regularizers")
+"""Regularizer classes by name, as study files call them."""
+
+
+def register(cls: type[Regularizer]) -> type[Regularizer]:
+    """Class decorator: makes a regularizer known by its name."""
+    return regularizers.register(cls.name, cls)
+

@@ -1,0 +1,91 @@
+"""summary.json: how a study ended, in numbers. While it is missing or says "running", the study goes on."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TypedDict, cast
+
+from selftune.tracking.files import replacing
+
+STATUSES = ("running", "finished", "failed", "interrupted")
+
+
+class HyperparameterSummary(TypedDict):
+    """One tuned hyperparameter, named as in ``Space.names``, with its constrained values."""
+
+    name: str
+    start: float
+    end: float
+
+
+class Result(TypedDict, total=False):
+    """What a trained network achieves."""
+
+    validation_loss: float
+    test_loss: float
+    validation_accuracy: float
+    test_accuracy: float
+
+
+class Summary(TypedDict, total=False):
+    """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held."""
+
+    status: str
+    message: str
+    name: str
+    training_steps: int
+    seconds: float
+    hyperparameters: list[HyperparameterSummary]
+    tuned: Result
+    fixed: Result
+    versions: dict[str, str]
+
+
+def write_summary(folder: Path, summary: Summary) -> Path:
+    """Replaces ``summary.json``, adding the versions in use where they are not given.
+
+    A status other than "running" tells whoever follows the folder that everything else in it (report,
+    network) is complete, so this is the last file to write.
+
+    Raises:
+        ValueError: if the status is missing or unknown.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> _ = write_summary(folder, {"status": "finished", "training_steps": 100})
+    >>> read_summary(folder)["training_steps"]
+    100
+    """
+    if summary.get("status") not in STATUSES:
+        raise ValueError(f"a summary's status is one of {', '.join(STATUSES)}, got {summary.get('status')!r}")
+    path = Path(folder) / "summary.json"
+    with replacing(path) as temporary:
+        text = json.dumps({"versions": versions(), **summary}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def read_summary(folder: Path) -> Summary:
+    """The summary of a study's folder; empty if there is none yet."""
+    try:
+        text = (Path(folder) / "summary.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    return cast(Summary, json.loads(text))
+
+
+def has_ended(summary: Summary) -> bool:
+    return summary.get("status", "running") != "running"
+
+
+def versions() -> dict[str, str]:
+    """Versions of the installed packages that a study's results depend on."""
+    found = {}
+    for name in ("selftune", "torch", "numpy", "ray"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # selftune itself runs from a source tree, Ray is optional there
+            continue
+    return found

@@ -1,0 +1,189 @@
+"""The trajectory of a study: what its hyperparameters did, written as it goes, read as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from selftune.listener import Listener
+from selftune.shapes import Float, Int
+from selftune.tracking.journal import Journal, metrics, read_table, vector
+
+if TYPE_CHECKING:
+    from selftune.hyperparameters import Space
+    from selftune.methods import HyperStep, Report
+
+TRAJECTORY, TRAINERS = "trajectory", "trainers"
+
+
+class TrajectoryWriter(Listener):
+    """Writes ``trajectory.parquet`` (a row per hyper-step) and ``trainers.parquet`` (a row per report).
+
+    A kill loses nothing that the listener was told. After a resume the writer goes on with the same files,
+    and what is recomputed replaces what was there.
+
+    >>> import tempfile, torch
+    >>> from selftune.hyperparameters import Hyperparameter, Space, Unit
+    >>> from selftune.methods import HyperStep
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> writer = TrajectoryWriter(folder)
+    >>> writer.started(Space([Hyperparameter("dropout.rate", Unit(), 0.1, tuned=True)]), members=1)
+    >>> one = torch.ones(1)
+    >>> writer.hyper_step(HyperStep(0, 10, 0.5, 2.3, 2.1, 0.25 * one, 0.5 * one, -1.0 * one))
+    >>> writer.ended()
+    >>> read_trajectory(folder).values
+    array([[0.25]])
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self._journals: dict[str, Journal] = {}
+        self._last_order: dict[int, int] = {}
+
+    def started(self, space: Space, members: int) -> None:
+        """Opens the tables.
+
+        Raises:
+            ValueError: if the folder holds a study of other hyperparameters.
+        """
+        if not self._journals:
+            self._journals[TRAJECTORY] = Journal(
+                self.folder, TRAJECTORY, _trajectory_columns(space.names), ["hyper_step"]
+            )
+            self._journals[TRAINERS] = Journal(self.folder, TRAINERS, _TRAINERS_COLUMNS, ["trainer", "order"])
+
+    def reported(self, member: int, report: Report) -> None:
+        self._last_order[member] = report.number
+        self._append_report(member, report.number, report.kind, dict(report.metrics), report.message)
+
+    def lost(self, member: int, reason: str) -> None:
+        # in the place of the order that the trainer will never report
+        self._append_report(member, self._last_order.get(member, -1) + 1, "lost", {}, reason)
+
+    def hyper_step(self, step: HyperStep) -> None:
+        self._journals[TRAJECTORY].append(
+            {
+                "hyper_step": step.number,
+                "training_step": step.training_step,
+                "seconds": step.seconds,
+                "training_loss": step.training_loss,
+                "validation_loss": step.validation_loss,
+                "value": step.hyperparameters.detach().cpu().double().numpy(),
+                "scale": step.scale.detach().cpu().double().numpy(),
+                "hypergradient": step.hypergradient.detach().cpu().double().numpy(),
+            }
+        )
+
+    def ended(self) -> None:
+        for journal in self._journals.values():
+            journal.close()
+        self._journals = {}
+
+    def _append_report(
+        self, member: int, order: int, kind: str, values: dict[str, Any], message: str
+    ) -> None:
+        step = values.pop("training_step", None)
+        self._journals[TRAINERS].append(
+            {
+                "trainer": member,
+                "order": order,
+                "kind": kind,
+                "training_step": None if step is None else int(step),
+                "message": message,
+                "metrics": values,
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A trajectory as arrays; ``hyperparameters`` index the columns in the order of ``names``.
+
+    ``values`` are constrained, ``scales`` and ``hypergradients`` live in the unconstrained space; row by row
+    they are what ``HyperStep`` says. ``table`` is the same as an Arrow table, with columns ``value/<name>``...
+    """
+
+    names: tuple[str, ...]
+    hyper_step: Int[np.ndarray, "steps"]
+    training_step: Int[np.ndarray, "steps"]
+    seconds: Float[np.ndarray, "steps"]
+    training_loss: Float[np.ndarray, "steps"]
+    validation_loss: Float[np.ndarray, "steps"]
+    values: Float[np.ndarray, "steps hyperparameters"]
+    scales: Float[np.ndarray, "steps hyperparameters"]
+    hypergradients: Float[np.ndarray, "steps hyperparameters"]
+    table: pa.Table
+
+    def __len__(self) -> int:
+        return len(self.hyper_step)
+
+
+def read_trajectory(folder: Path) -> Trajectory:
+    """The trajectory of a study's folder, finished, running or killed.
+
+    Raises:
+        FileNotFoundError: if the folder holds no study that has started.
+    """
+    table = _read(folder, TRAJECTORY)
+    names = tuple(name.removeprefix("value/") for name in table.column_names if name.startswith("value/"))
+
+    def matrix(prefix: str) -> np.ndarray[Any, Any]:
+        columns = [table[f"{prefix}/{name}"].to_numpy() for name in names]
+        return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
+
+    return Trajectory(
+        names=names,
+        hyper_step=table["hyper_step"].to_numpy(),
+        training_step=table["training_step"].to_numpy(),
+        seconds=table["seconds"].to_numpy(),
+        training_loss=table["training_loss"].to_numpy(),
+        validation_loss=table["validation_loss"].to_numpy(),
+        values=matrix("value"),
+        scales=matrix("scale"),
+        hypergradients=matrix("hypergradient"),
+        table=table,
+    )
+
+
+def read_reports(folder: Path) -> pa.Table:
+    """The reports of a study's trainers, sorted by trainer and order; metrics not reported are null.
+
+    Columns: trainer, order, kind, training_step, message, and one per metric.
+
+    Raises:
+        FileNotFoundError: if the folder holds no study that has started.
+    """
+    return _read(folder, TRAINERS)
+
+
+def _read(folder: Path, name: str) -> pa.Table:
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: give the output folder of a study")
+    return read_table(folder, name)
+
+
+def _trajectory_columns(names: tuple[str, ...]) -> list[pa.Field]:
+    return [
+        pa.field("hyper_step", pa.int64()),
+        pa.field("training_step", pa.int64()),
+        pa.field("seconds", pa.float64()),
+        pa.field("training_loss", pa.float64()),
+        pa.field("validation_loss", pa.float64()),
+        vector("value", names),
+        vector("scale", names),
+        vector("hypergradient", names),
+    ]
+
+
+_TRAINERS_COLUMNS = [
+    pa.field("trainer", pa.int64()),
+    pa.field("order", pa.int64()),
+    pa.field("kind", pa.string()),
+    pa.field("training_step", pa.int64()),
+    pa.field("message", pa.string()),
+    metrics("metrics"),
+]
