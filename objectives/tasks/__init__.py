@@ -1,0 +1,1 @@
+"""Packaged objectives: one file each."""

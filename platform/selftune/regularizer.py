@@ -272,6 +272,10 @@ class Regularizers:
         """All hyperparameters, in the order of the regularizers' names."""
         return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
 
+    @property
+    def changes_gradients(self) -> bool:
+        return bool(self._gradients)
+
     def attach(self, network: nn.Module) -> None:
         for regularizer in self.members:
             regularizer.attach(network)

@@ -41,6 +41,7 @@ class Hyperparameter:
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
 
+    >>> from selftune.hyperparameters import Unit
     >>> rate = Hyperparameter("rate", Unit(), 0.5)
     >>> rate.with_value(Tune({"input": 0.1, "hidden": 0.2}), parts=("input", "hidden")).names
     ('rate[input]', 'rate[hidden]')

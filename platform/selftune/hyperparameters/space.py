@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch.nn.functional as F
 
 from selftune.hyperparameters.domain import Domain
 from selftune.hyperparameters.hyperparameter import Hyperparameter
-from selftune.shapes import Float, Tensor
+from selftune.shapes import Bool, Float, Tensor
 
 
 class Space:
@@ -24,6 +25,7 @@ class Space:
     Raises:
         ValueError: if two hyperparameters have one name.
 
+    >>> from selftune.hyperparameters import Positive, Unit
     >>> space = Space([Hyperparameter("dropout.rate", Unit(), 0.1, tuned=True),
     ...                Hyperparameter("mixup.alpha", Positive(), 0.2)])
     >>> space.names
@@ -42,10 +44,14 @@ class Space:
         self.tuned = tuple(h for h in self.hyperparameters if h.tuned)
         self.names: tuple[str, ...] = tuple(name for h in self.tuned for name in h.names)
         self._slices: dict[str, slice] = {}
+        self._constants: dict[tuple[torch.device, torch.dtype], _Constants] = {}
         at = 0
         for h in self.tuned:
             self._slices[h.name] = slice(at, at + h.size)
             at += h.size
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_constants": {}}  # constants belong to a device of this process
 
     def __len__(self) -> int:
         return len(self.names)
@@ -63,25 +69,42 @@ class Space:
         return torch.cat(parts) if parts else torch.empty(0)
 
     @cached_property
-    def _groups(self) -> tuple[tuple[Domain, Tensor], ...]:
+    def _domains(self) -> dict[Domain, list[int]]:
         """Columns that share a domain, so that a transform costs one call per domain, not per column."""
         columns: dict[Domain, list[int]] = {}
         for h in self.tuned:
             columns.setdefault(h.domain, []).extend(range(len(self))[self._slices[h.name]])
-        return tuple((domain, torch.tensor(index)) for domain, index in columns.items())
+        return columns
+
+    def _on(self, like: Tensor) -> _Constants:
+        """Constants on a tensor's device and in its type, made once: a training step copies nothing."""
+        key = (like.device, like.dtype)
+        if key not in self._constants:
+            self._constants[key] = _Constants(
+                groups=tuple(
+                    (domain, torch.tensor(index, device=like.device)) for domain, index in self._domains.items()
+                ),
+                shared=self.shared.to(like.device),
+                fixed={
+                    h.name: h.tensor.to(like) if h.domain.movable else h.value
+                    for h in self.hyperparameters
+                    if not h.tuned
+                },
+            )
+        return self._constants[key]
 
     @cached_property
-    def shared(self) -> Float[Tensor, "n"]:
-        """Boolean column mask: True where one perturbation serves the whole mini-batch."""
+    def shared(self) -> Bool[Tensor, "n"]:
+        """Column mask: True where one perturbation serves the whole mini-batch."""
         return torch.tensor([h.shared for h in self.tuned for _ in range(h.size)], dtype=torch.bool)
 
     def constrain(self, unconstrained: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """Constrained values of every column, for one vector or one per example."""
-        if len(self._groups) == 1:
-            return self._groups[0][0].constrain(unconstrained)
+        groups = self._on(unconstrained).groups
+        if len(groups) == 1:
+            return groups[0][0].constrain(unconstrained)
         constrained = torch.empty_like(unconstrained)
-        for domain, index in self._groups:
-            index = index.to(unconstrained.device)
+        for domain, index in groups:
             constrained = constrained.index_copy(
                 -1, index, domain.constrain(unconstrained.index_select(-1, index))
             )
@@ -90,8 +113,7 @@ class Space:
     def unconstrain(self, values: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
         """The inverse of ``constrain``."""
         unconstrained = torch.empty_like(values)
-        for domain, index in self._groups:
-            index = index.to(values.device)
+        for domain, index in self._on(values).groups:
             unconstrained[..., index] = domain.unconstrain(values[..., index])
         return unconstrained
 
@@ -106,12 +128,8 @@ class Space:
 
     def unpack(self, constrained: Float[Tensor, "*batch n"]) -> dict[str, Any]:
         """``values`` of a vector that is constrained already."""
-        unpacked: dict[str, Any] = {}
-        for h in self.hyperparameters:
-            if not h.tuned:
-                fixed = h.tensor.to(constrained) if h.domain.movable else h.value
-                unpacked[h.name] = fixed
-                continue
+        unpacked = dict(self._on(constrained).fixed)
+        for h in self.tuned:
             columns = constrained[..., self._slices[h.name]]
             if h.shared and columns.ndim > 1:
                 columns = columns[0]
@@ -122,8 +140,7 @@ class Space:
         self, scale: Float[Tensor, "n"], noise: Float[Tensor, "batch n"]
     ) -> Float[Tensor, "batch n"]:
         """``scale * noise``, where shared columns take the first row's noise in every row."""
-        shared = self.shared.to(noise.device)
-        return scale * torch.where(shared, noise[:1], noise)
+        return scale * torch.where(self._on(noise).shared, noise[:1], noise)
 
     def param_space(self) -> dict[str, Any]:
         """Ray Tune's ``param_space``: one search domain per entry of every tuned hyperparameter."""
@@ -140,6 +157,13 @@ class Space:
             KeyError: if the sample lacks a name.
         """
         return self.unconstrain(torch.tensor([float(config[name]) for name in self.names]))
+
+
+@dataclass(frozen=True)
+class _Constants:
+    groups: tuple[tuple[Domain, Tensor], ...]
+    shared: Tensor
+    fixed: dict[str, Any]
 
 
 def scale_of(parameter: Float[Tensor, "n"]) -> Float[Tensor, "n"]:

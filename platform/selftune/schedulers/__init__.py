@@ -1,0 +1,18 @@
+"""Ray Tune: bilevel methods as schedulers, and the trainable that they drive."""
+
+from selftune.schedulers.callback import StateCallback
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.run import run_on_ray
+from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.self_tuning import SelfTuningScheduler
+from selftune.schedulers.trainable import OrderTrainable, trainable
+
+__all__ = [
+    "BilevelScheduler",
+    "OrderTrainable",
+    "SchedulerError",
+    "SelfTuningScheduler",
+    "StateCallback",
+    "run_on_ray",
+    "trainable",
+]

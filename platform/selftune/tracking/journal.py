@@ -72,7 +72,7 @@ class Journal:
         self._restart()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Adds one row: a value per column (a mapping for ``metrics``). After it returned, no kill loses the row.
+        """Adds one row: a value per column (a mapping for ``metrics``). No kill loses it once this returned.
 
         Raises:
             ValueError: if a vector has another length than its labels.

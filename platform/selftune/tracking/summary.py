@@ -20,17 +20,11 @@ class HyperparameterSummary(TypedDict):
     end: float
 
 
-class Result(TypedDict, total=False):
-    """What a trained network achieves."""
-
-    validation_loss: float
-    test_loss: float
-    validation_accuracy: float
-    test_accuracy: float
-
-
 class Summary(TypedDict, total=False):
-    """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held."""
+    """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
+
+    Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist.
+    """
 
     status: str
     message: str
@@ -38,8 +32,8 @@ class Summary(TypedDict, total=False):
     training_steps: int
     seconds: float
     hyperparameters: list[HyperparameterSummary]
-    tuned: Result
-    fixed: Result
+    tuned: dict[str, float]
+    fixed: dict[str, float]
     versions: dict[str, str]
 
 

@@ -104,7 +104,7 @@ class Trajectory:
     """A trajectory as arrays; ``hyperparameters`` index the columns in the order of ``names``.
 
     ``values`` are constrained, ``scales`` and ``hypergradients`` live in the unconstrained space; row by row
-    they are what ``HyperStep`` says. ``table`` is the same as an Arrow table, with columns ``value/<name>``...
+    they are what ``HyperStep`` says. ``table`` is the same as an Arrow table, one column per entry.
     """
 
     names: tuple[str, ...]

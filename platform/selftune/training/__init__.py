@@ -1,0 +1,6 @@
+"""The worker side: trainers execute work orders; the in-process runner moves them."""
+
+from selftune.training.runner import NoTrainerLeft, run_in_process
+from selftune.training.trainer import Trainer, TrainerFactory
+
+__all__ = ["NoTrainerLeft", "Trainer", "TrainerFactory", "run_in_process"]

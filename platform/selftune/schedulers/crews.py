@@ -1,0 +1,156 @@
+"""Which trials form a team, and when a team may start."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.tune.experiment import Trial
+
+from selftune.errors import SettingError
+from selftune.schedulers import slots
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.team import Team
+
+_MOST_WAITING = 10_000  # trials; a searcher with endless samples would otherwise fill the memory
+_LOOK_EVERY = 1.0  # seconds between two looks at a full cluster
+
+
+@dataclass
+class Crew:
+    """A team, and its trials in this process."""
+
+    team: Team
+    trials: dict[int, Any] = field(default_factory=dict)
+    admitted: float | None = None
+
+    @property
+    def full(self) -> bool:
+        return len(self.trials) == self.team.size
+
+    @property
+    def running(self) -> int:
+        """Trials that take up room."""
+        if self.admitted is None:
+            return 0
+        return sum(not trial.is_finished() for trial in self.trials.values())
+
+    @property
+    def request(self) -> dict[str, float]:
+        """Resources of one trial."""
+        trial = next(iter(self.trials.values()))
+        return dict(trial.placement_group_factory.required_resources)
+
+
+class Crews:
+    """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
+
+    Args:
+        team_size: members of each team.
+        make_team: builds the team of a number.
+        patience: seconds to wait for an autoscaling cluster to grow.
+    """
+
+    def __init__(self, team_size: int, make_team: Callable[[int], Team], patience: float) -> None:
+        self.entries: list[Crew] = []
+        self.places: dict[str, tuple[int, int]] = {}  # trial id -> number of the team, member
+        self._team_size = team_size
+        self._make_team = make_team
+        self._patience = patience
+        self._next_look = 0.0
+
+    def append(self) -> Crew:
+        self.entries.append(Crew(self._make_team(len(self.entries))))
+        return self.entries[-1]
+
+    def team_of(self, trial: Any) -> tuple[Team, int]:
+        """The team of a trial, and which of its members the trial is."""
+        number, member = self.places[trial.trial_id]
+        return self.entries[number].team, member
+
+    def add(self, trial: Any) -> bool:
+        """Gives a trial its place; False if it has come back to one that it had in this process already.
+
+        Raises:
+            SettingError: if the trial's config asks for a member that a team does not have.
+            SchedulerError: if trials come without end.
+        """
+        if trial.trial_id not in self.places:
+            self.places[trial.trial_id] = self._vacancy(trial.config.get("member"))
+        number, member = self.places[trial.trial_id]
+        crew = self.entries[number]
+        if member in crew.trials:
+            return False
+        crew.trials[member] = trial
+        if len(self.entries) * self._team_size > _MOST_WAITING:
+            raise SchedulerError(
+                f"there are more than {_MOST_WAITING} trials: limit them by TuneConfig(max_concurrent_trials=...)"
+            )
+        return True
+
+    def _vacancy(self, wanted: int | None) -> tuple[int, int]:
+        if wanted is not None and wanted not in range(self._team_size):
+            size = self._team_size
+            raise SettingError("member", f"must be from 0 to {size - 1} in a team of {size}, got {wanted}")
+        taken = set(self.places.values())
+        for number in range(len(self.entries) + 1):
+            for member in range(self._team_size):
+                if (number, member) not in taken and wanted in (None, member):
+                    if number == len(self.entries):
+                        self.append()
+                    return number, member
+        raise AssertionError("a new team has every member vacant")
+
+    def next_trial(self, searcher: Any) -> Any:
+        """A trial that is to start now, or None.
+
+        Raises:
+            SchedulerError: if the cluster is too small for a team, or a team can never be complete.
+        """
+        for crew in self.entries:
+            if crew.admitted is not None:
+                self._check_patience(crew)
+                for trial in crew.trials.values():
+                    if trial.status == Trial.PAUSED:
+                        return trial
+        if time.monotonic() < self._next_look:
+            return None
+        waiting = [crew for crew in self.entries if crew.admitted is None and not crew.team.over]
+        if not waiting:
+            return None
+        crew = next((crew for crew in waiting if crew.full), waiting[0])
+        running = sum(crew.running for crew in self.entries)
+        if not crew.full:
+            if not running:
+                self._refuse_incomplete(searcher, len(crew.trials))
+            return None
+        room = slots.slots(crew.request)
+        if running and room < running + self._team_size:
+            self._next_look = time.monotonic() + _LOOK_EVERY
+            return None
+        if room < self._team_size and not self._patience:
+            raise SchedulerError(slots.shortage(crew.request, self._team_size))
+        crew.admitted = time.monotonic()
+        return self.next_trial(searcher)
+
+    def _check_patience(self, crew: Crew) -> None:
+        if not self._patience or crew.admitted is None or time.monotonic() < crew.admitted + self._patience:
+            return
+        pending = any(trial.status == Trial.PENDING for trial in crew.trials.values())
+        if pending and slots.slots(crew.request) < self._team_size:
+            raise SchedulerError(
+                f"{slots.shortage(crew.request, self._team_size)} after {self._patience:g} seconds"
+            )
+
+    def _refuse_incomplete(self, searcher: Any, there: int) -> None:
+        part = f"{there} of the {self._team_size} trials of a team"
+        if searcher.is_finished():
+            raise SchedulerError(
+                f"there are only {part}: set TuneConfig(num_samples=...) to a multiple of {self._team_size}"
+            )
+        raise SchedulerError(
+            f"only {part} may run at a time: set max_concurrent_trials, or the searcher's max_concurrent, "
+            f"to at least {self._team_size}"
+        )

@@ -1,0 +1,114 @@
+"""A method and its trainers on a Ray cluster, from start or snapshot to the final reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from ray import tune
+from ray.tune.logger import JsonLoggerCallback
+
+from selftune.listener import Listener
+from selftune.methods import Method, Report
+from selftune.schedulers import ray_internals, slots
+from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.trainable import Executor, trainable
+from selftune.schedulers.transport import TransportName
+
+FOLDER = "ray"
+
+
+def run_on_ray(
+    method_factory: Callable[[], Method],
+    trainer_factory: Callable[[int], Executor],
+    *,
+    members: int,
+    cpus: float,
+    gpus: float,
+    folder: Path,
+    listener: Listener,
+    resume: bool = False,
+    address: str | None = None,
+    transport: TransportName = "auto",
+) -> dict[int, Report]:
+    """Runs one team on Ray Tune until its method is done.
+
+    Args:
+        method_factory, trainer_factory: build the method and, on a worker, a member's trainer; picklable.
+        members: size of the team.
+        cpus, gpus: resources of one trainer.
+        folder: the study's output folder; Tune's files go to its subfolder ``ray``. With a cluster of several
+            nodes it must be storage that all of them reach.
+        listener: hears everything on this side. After a resume it hears again, with the same numbers, what
+            happened since the last snapshot before the driver died (at most about a second).
+        resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
+        address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
+        transport: how orders reach trials.
+
+    Returns:
+        The final report of each member that got to its end.
+
+    Raises:
+        SchedulerError: if the cluster is too small, or no trainer got to its end; says why.
+        SettingError: if a trainer refuses a setting.
+        KeyboardInterrupt: after SIGINT; the folder can be resumed.
+    """
+    place = Path(folder).resolve() / FOLDER
+    with quiet(), connected(address):
+        request = {"CPU": cpus, "GPU": gpus}
+        if slots.slots(request) < members:
+            raise SchedulerError(slots.shortage(request, members))
+        worker = tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus})
+        if resume and has_snapshot(place):
+            tuner = tune.Tuner.restore(str(place), worker, resume_unfinished=True)
+        else:
+            logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
+            scheduler = BilevelScheduler(method_factory, members, transport=transport)
+            tuner = tune.Tuner(
+                worker,
+                tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members),
+                run_config=scheduler.run_config(
+                    name=FOLDER, storage_path=str(place.parent), verbose=0, callbacks=[logger]
+                ),
+            )
+        scheduler = ray_internals.scheduler_of(tuner)
+        scheduler.listener = _Same(listener)
+        tuner.fit()
+        return _outcome(scheduler)
+
+
+def has_snapshot(place: Path) -> bool:
+    """Whether Tune's folder holds a state to go on from."""
+    snapshots = sorted(place.glob("experiment_state-*.json"))
+    if not snapshots or not tune.Tuner.can_restore(str(place)):
+        return False
+    try:
+        json.loads(snapshots[-1].read_text())
+    except json.JSONDecodeError:
+        return False  # killed while it was written: starting anew gives the same trajectory
+    return True
+
+
+def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:
+    team = scheduler.teams[0]
+    if not team.over and not team.method.done:
+        raise KeyboardInterrupt("interrupted; the study can be resumed")
+    members = team.members.items()
+    reports = {member: entry.final for member, entry in members if entry.final is not None}
+    if not reports:
+        reasons = "; ".join(f"trainer {member}: {entry.lost}" for member, entry in members)
+        raise SchedulerError(f"no trainer got to its end: {reasons}")
+    return reports
+
+
+class _Same:
+    """Gives the one team its listener; not pickled with the scheduler, whose tuner was saved before."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def __call__(self, team: int) -> Listener:
+        return self._listener

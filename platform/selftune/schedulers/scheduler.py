@@ -1,0 +1,261 @@
+"""The adaptor that makes any bilevel method a Ray Tune scheduler."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from selftune.errors import SettingError
+from selftune.listener import Listener
+from selftune.methods import Method, Report
+from selftune.schedulers.crews import Crew, Crews
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.team import Team
+from selftune.schedulers.trainable import KEPT_CHECKPOINTS
+from selftune.schedulers.transport import TransportName, make_transport
+
+if TYPE_CHECKING:
+    from selftune.schedulers.callback import StateCallback
+
+logger = logging.getLogger(__name__)
+
+
+class BilevelScheduler(TrialScheduler):
+    """Drives one method per team of ``team_size`` trials.
+
+    Trials stay RUNNING from their first order to their last; new hyperparameters travel with orders, not
+    through pauses. ``team_size`` consecutive trials form a team, or those whose configs number them by
+    ``"member"``. A team starts when the cluster has room for all of it. The state of methods and teams
+    outlives failures of workers and of the driver: that takes the ``callback``, which ``run_config`` brings.
+
+    Args:
+        method: builds a team's method; must be picklable.
+        team_size: trials that share one hyperparameter vector.
+        transport: ``"direct"`` (fastest), ``"mailbox"`` (public interface of Ray only), or ``"auto"``.
+        listener: builds what hears a team's events, called with the number of the team; must be picklable.
+        patience: seconds to wait for an autoscaling cluster to become large enough for a team.
+
+    Raises:
+        SettingError: if ``team_size`` is less than 1.
+        SchedulerError: if the direct transport is asked for and does not know this version of Ray.
+
+    >>> from selftune.methods import Budget, SelfTuning
+    >>> BilevelScheduler(lambda: SelfTuning(Budget(steps=100))).debug_string()
+    '0 teams of 1'
+    """
+
+    _supports_buffered_results = False
+
+    def __init__(
+        self,
+        method: Callable[[], Method],
+        team_size: int = 1,
+        *,
+        transport: TransportName = "auto",
+        listener: Callable[[int], Listener] | None = None,
+        patience: float = 0.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if team_size < 1:
+            raise SettingError("team_size", f"must be at least 1, got {team_size}")
+        self.team_size = team_size
+        self.listener = listener
+        self._make_method = method
+        self._transport = make_transport(transport)
+        self._patience = patience
+        self._reset()
+
+    def _reset(self) -> None:
+        self._crews = Crews(self.team_size, self._make_team, self._patience)
+        self._failure: Exception | None = None
+        self._has_callback = False
+        self._new_checkpoint = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
+        runtime = ("_crews", "_failure", "_has_callback", "_new_checkpoint")
+        return {key: value for key, value in self.__dict__.items() if key not in runtime}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def _make_team(self, number: int) -> Team:
+        listener = self.listener(number) if self.listener else Listener()
+        return Team(self._make_method(), self.team_size, listener, KEPT_CHECKPOINTS)
+
+    # What a user needs -------------------------------------------------------------------------------
+
+    def callback(self) -> StateCallback:
+        """The companion that carries this scheduler's state; goes into ``RunConfig(callbacks=[...])``."""
+        from selftune.schedulers.callback import StateCallback
+
+        return StateCallback(self)
+
+    def run_config(self, **settings: Any) -> tune.RunConfig:
+        """A ``tune.RunConfig`` with the callback, and with settings under which studies survive failures.
+
+        Args:
+            settings: as for ``tune.RunConfig``; they win over the recommended ones.
+        """
+        recommended: dict[str, Any] = {
+            "failure_config": tune.FailureConfig(max_failures=3),
+            "checkpoint_config": tune.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS, checkpoint_at_end=True),
+        }
+        callbacks = [self.callback(), *settings.pop("callbacks", ())]
+        return tune.RunConfig(callbacks=callbacks, **(recommended | settings))
+
+    @property
+    def teams(self) -> list[Team]:
+        """The teams so far."""
+        return [crew.team for crew in self._crews.entries]
+
+    def debug_string(self) -> str:
+        return f"{len(self.teams)} teams of {self.team_size}"
+
+    # Tune's hooks ------------------------------------------------------------------------------------
+
+    def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        self._reset()  # a run calls this once, before anything else
+        if spec.get("stop"):
+            logger.warning(
+                "RunConfig(stop=...) ends single trials of a team; use the method's budget to end all of them"
+            )
+        return bool(super().set_search_properties(metric, mode, **spec))
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if not self._crews.add(trial):
+            return  # a failed trial is queued again
+        team, member = self._crews.team_of(trial)
+        settings = {"member": member, **self._transport.config()}
+        metrics = self._required_metrics(tune_controller)
+        if metrics:
+            settings["metrics"] = metrics
+        trial.set_config({**trial.config, **settings})
+        unfinished = trial.status == Trial.TERMINATED and not team.members[member].over
+        if trial.status == Trial.PENDING or unfinished:
+            # Paused until all of the team may start. Tune may have saved that the trial ended when the team had
+            # not yet saved its last report: then it says it again.
+            trial.set_status(Trial.PAUSED)
+
+    def _required_metrics(self, controller: Any) -> tuple[str, ...]:
+        """Metrics that Tune or the searcher wants in every result, also in that of a start."""
+        named = [self.metric, getattr(controller.search_alg, "metric", None)]
+        flat = [name for entry in named for name in (entry if isinstance(entry, list) else [entry])]
+        return tuple(dict.fromkeys(name for name in flat if name and not name.startswith("_")))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        team, member = self._crews.team_of(trial)
+        over = False
+        match result["event"]:
+            case "ready":
+                self._transport.arrived(trial, result["incarnation"])
+                try:
+                    over = team.arrive(member, result["order"], result["space"].content)
+                except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
+                    self._failure = error
+            case "report":
+                over = team.take(member, _with_checkpoint(result["report"].content, trial))
+            case "refused":
+                self._failure = SettingError(result["key"], result["message"])
+        return TrialScheduler.STOP if over else self._transport.decision
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        team, member = self._crews.team_of(trial)
+        if trial.should_recover():
+            team.depart(member)
+        else:
+            team.lose(member, _reason(trial))
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        team, member = self._crews.team_of(trial)
+        team.lose(member, "its trial was stopped before the method was done")
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        self.on_trial_complete(tune_controller, trial, {})
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Tune calls this once per step of its loop: the one place from which orders go out.
+
+        Never in ``on_trial_result``: Tune writes the checkpoint that a result asks for after that hook, and an
+        order sent there would overtake it.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if not self._has_callback:
+            raise SchedulerError(
+                f"{type(self).__name__} needs its callback to keep its state: give the Tuner "
+                "run_config=scheduler.run_config(...), or put scheduler.callback() into its callbacks"
+            )
+        if self._new_checkpoint:
+            self._new_checkpoint = False
+            self._transport.checkpointed(tune_controller)
+        for crew in self._crews.entries:
+            if crew.admitted is not None and not crew.team.over:
+                self._pump(tune_controller, crew)
+        return self._crews.next_trial(tune_controller.search_alg)
+
+    def _pump(self, controller: Any, crew: Crew) -> None:
+        team = crew.team
+        team.ask()
+        for member in list(team.waiting()):
+            trial = crew.trials[member]
+            if not trial.is_saving:  # Tune mixes up decisions that meet a checkpoint
+                self._transport.send(controller, trial, team.dispatch(member))
+        if team.stalled:
+            raise SchedulerError(
+                "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "
+                "gave each of them its last order"
+            )
+
+    # The callback's hooks ----------------------------------------------------------------------------
+
+    def on_callback_ready(self) -> None:
+        self._has_callback = True
+
+    def on_checkpoint(self, trial: Any) -> None:
+        """A checkpoint of the trial exists."""
+        saved = trial.latest_checkpoint_result
+        if saved is not None:
+            team, member = self._crews.team_of(trial)
+            team.saved(member, saved.metrics["order"])
+            self._new_checkpoint = True
+
+    def on_end(self) -> None:
+        """The run is over."""
+        for team in self.teams:
+            team.listener.ended()
+
+    def hyper_step_of(self, trial: Any) -> int | None:
+        """The number of the last hyper-step of the trial's team."""
+        return self._crews.team_of(trial)[0].hyper_step
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"teams": [team.state_dict() for team in self.teams], "places": self._crews.places}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for saved in state["teams"]:
+            self._crews.append().team.load_state_dict(saved)
+        self._crews.places = dict(state["places"])
+
+
+def _with_checkpoint(report: Report, trial: Any) -> Report:
+    """The report; that of a trainer that diverged also names the last checkpoint from before."""
+    if report.kind != "diverged" or trial.checkpoint is None:
+        return report
+    return replace(report, message=f"{report.message}; its last good checkpoint is {trial.checkpoint.path}")
+
+
+def _reason(trial: Any) -> str:
+    """The last error of a trial as one line."""
+    error = trial.get_pickled_error()
+    cause = getattr(error, "cause", None) or error
+    lines = str(cause or "its worker died").strip().splitlines()
+    kind = type(cause).__name__
+    return lines[0] if cause is None or kind.startswith("Ray") else f"{kind}: {lines[-1]}"

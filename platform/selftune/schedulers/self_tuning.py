@@ -1,0 +1,59 @@
+"""Self-Tuning Networks as a Ray Tune scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+from selftune.errors import SettingError, suggestion
+from selftune.listener import Listener
+from selftune.methods import Budget, SelfTuning, SelfTuningSettings
+from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.transport import TransportName
+
+
+class SelfTuningScheduler(BilevelScheduler):
+    """Tunes hyperparameters while the trials train (STN, arXiv 1903.03088; Delta-STN, arXiv 2010.13514).
+
+    Trials of a team share one hyperparameter vector; each trains its own network. The vector and its
+    domains come from the trainers themselves.
+
+        scheduler = SelfTuningScheduler(steps=3000, team_size=2)
+        tune.Tuner(
+            trainable(factory),
+            tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2),
+            run_config=scheduler.run_config(name="digits"),
+        ).fit()
+
+    Args:
+        steps, seconds: the budget, one of the two: training steps of every trainer, or seconds of its time.
+        team_size: trials that share one hyperparameter vector.
+        transport, listener, patience: see ``BilevelScheduler``.
+        settings: those of ``selftune.methods.SelfTuningSettings``.
+
+    Raises:
+        SettingError: if a setting is unknown or out of its range.
+
+    >>> SelfTuningScheduler(steps=3000, team_size=2, learning_rate=0.05).debug_string()
+    '0 teams of 2'
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        team_size: int = 1,
+        transport: TransportName = "auto",
+        listener: Callable[[int], Listener] | None = None,
+        patience: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        known = [field.name for field in fields(SelfTuningSettings)]
+        for key in settings:
+            if key not in known:
+                raise SettingError(key, f"there is no such setting; {suggestion(key, known)}")
+        method = partial(SelfTuning, Budget(steps, seconds), SelfTuningSettings(**settings), team_size)
+        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)

@@ -1,0 +1,230 @@
+"""A team: one method, its trainers, and the orders between them. Knows nothing of Ray."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from selftune.hyperparameters import Space
+from selftune.listener import Listener
+from selftune.methods import Method, Report, WorkOrder
+from selftune.schedulers.errors import SchedulerError
+
+
+@dataclass
+class Member:
+    """What is known of one trainer.
+
+    Args:
+        issued: number of the last order that the method gave.
+        told: number of the last report that the method was told.
+        log: orders that a restarted trainer may have to do again, oldest first.
+        saved: orders done at each of the trainer's last checkpoints, oldest first.
+        final: the report of its last order.
+        lost: why it is gone for good.
+    """
+
+    issued: int = -1
+    told: int = -1
+    joined: bool = False
+    log: list[WorkOrder] = field(default_factory=list)
+    saved: list[int] = field(default_factory=list)
+    final: Report | None = None
+    lost: str | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.final is not None or self.lost is not None
+
+
+class Team:
+    """Gives each trainer what the method asks for, and again what a restarted one has not done yet.
+
+    A trainer that restarts comes back with the number of the order that it did last. What the log holds
+    beyond is sent again, in order; reports that the method was told already are dropped. So the method
+    never notices, and its trajectory is that of an undisturbed run.
+
+    Args:
+        method: a fresh one.
+        size: number of members, 0 to size - 1.
+        listener: hears what happens.
+        kept: number of checkpoints per trainer that are kept.
+    """
+
+    def __init__(self, method: Method, size: int, listener: Listener, kept: int) -> None:
+        self.method = method
+        self.size = size
+        self.listener = listener
+        self.members = {member: Member() for member in range(size)}
+        self.hyper_step: int | None = None
+        self._kept = kept
+        self._space: Space | None = None
+        # of this process only: who is there, what it works on, what comes next
+        self._present: set[int] = set()
+        self._working: dict[int, int] = {}
+        self._queues: dict[int, deque[WorkOrder]] = {member: deque() for member in range(size)}
+        self._complete = False
+        self._silent = False
+
+    # What happens to trainers ------------------------------------------------------------------------
+
+    def arrive(self, member: int, done: int, space: Space) -> bool:
+        """A trainer has (re)started and has done the orders up to number ``done``.
+
+        Returns:
+            True if nothing is left for it to do.
+
+        Raises:
+            SchedulerError: if it tunes other hyperparameters than its team, or can no longer catch up.
+        """
+        entry = self.members[member]
+        if self._space is None:
+            self._space = space
+        elif self._space != space:
+            raise SchedulerError(f"trainer {member} tunes other hyperparameters than the rest of its team")
+        if entry.lost is not None or (entry.final is not None and done >= entry.final.number):
+            return True
+        missing = [order for order in entry.log if order.number > done]
+        if done < entry.issued and (not missing or missing[0].number != done + 1):
+            raise SchedulerError(
+                f"trainer {member} came back with {done + 1} orders done, too far behind to catch up "
+                f"with the team's {entry.issued + 1}; its last checkpoints are missing"
+            )
+        self._queues[member] = deque(missing)
+        self._working.pop(member, None)
+        self._present.add(member)
+        self._silent = False
+        if not entry.joined:
+            entry.joined = True
+            self.method.join(member, space)
+        self._announce()
+        return False
+
+    def depart(self, member: int) -> None:
+        """A trainer is being restarted."""
+        self._present.discard(member)
+        self._working.pop(member, None)
+        self._queues[member].clear()
+
+    def lose(self, member: int, reason: str) -> None:
+        """A trainer is gone for good: the team goes on without it."""
+        entry = self.members[member]
+        self.depart(member)
+        if entry.over:
+            return
+        entry.lost = reason
+        self._silent = False
+        self.method.leave(member)
+        self.listener.lost(member, reason)
+        self._announce()
+
+    def take(self, member: int, report: Report) -> bool:
+        """A report has come; it is told to the method unless that has heard it before.
+
+        Returns:
+            True if the trainer is through.
+        """
+        entry = self.members[member]
+        if self._working.get(member) != report.number:
+            return entry.over
+        del self._working[member]
+        if report.number <= entry.told:
+            return entry.final is not None and report.number == entry.final.number
+        entry.told = report.number
+        self._silent = False
+        step = self.method.tell(member, report)
+        self.listener.reported(member, report)
+        if step is not None:
+            self.hyper_step = step.number
+            self.listener.hyper_step(step)
+        if report.kind == "diverged":  # the method let the member go when it was told
+            entry.lost = report.message
+            self.depart(member)
+            self.listener.lost(member, report.message)
+        elif report.kind == "finish":
+            entry.final = report
+        return entry.over
+
+    def saved(self, member: int, done: int) -> None:
+        """There is a checkpoint of the trainer after order ``done``; forgets what no kept one needs."""
+        entry = self.members[member]
+        if done not in entry.saved:
+            entry.saved = [*entry.saved, done][-self._kept :]
+        if len(entry.saved) == self._kept:
+            entry.log = [order for order in entry.log if order.number > entry.saved[0]]
+
+    def _announce(self) -> None:
+        if (
+            not self._complete
+            and self._space
+            and all(e.over or m in self._present for m, e in self.members.items())
+        ):
+            self._complete = True
+            self.listener.started(self._space, sum(entry.lost is None for entry in self.members.values()))
+
+    # What trainers are to do -------------------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Takes new orders from the method.
+
+        Raises:
+            SchedulerError: if the method gives an order to a member that has one, or is gone.
+        """
+        if not self._complete or self._silent:
+            return
+        orders = self.method.ask()
+        self._silent = not orders  # until it is told something
+        for member, order in orders.items():
+            entry = self.members[member]
+            if entry.over or entry.issued > entry.told:
+                raise SchedulerError(
+                    f"the method gave trainer {member} an order while it had one or was gone"
+                )
+            entry.issued += 1
+            order = replace(order, number=entry.issued)
+            entry.log.append(order)
+            if member in self._present:
+                self._queues[member].append(order)
+
+    def waiting(self) -> Iterator[int]:
+        """Members that are idle and have an order to get."""
+        for member in sorted(self._present):
+            if self._complete and self._queues[member] and member not in self._working:
+                yield member
+
+    def dispatch(self, member: int) -> WorkOrder:
+        """The next order of a member in ``waiting``; from now on it works on it."""
+        order = self._queues[member].popleft()
+        self._working[member] = order.number
+        return order
+
+    @property
+    def over(self) -> bool:
+        return all(entry.over for entry in self.members.values())
+
+    @property
+    def stalled(self) -> bool:
+        """True if every trainer is idle, has not got its last order, and the method wants nothing."""
+        alive = [member for member, entry in self.members.items() if not entry.over]
+        return self._silent and bool(alive) and all(self._idle(member) for member in alive)
+
+    def _idle(self, member: int) -> bool:
+        return member in self._present and member not in self._working and not self._queues[member]
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method.state_dict(),
+            "members": self.members,
+            "hyper_step": self.hyper_step,
+            "space": self._space,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.members = state["members"]
+        self.hyper_step = state["hyper_step"]
+        self._space = state["space"]

@@ -1,0 +1,159 @@
+"""The worker's side: a Tune trainable that executes one work order per step."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import torch
+from ray import tune
+from ray.tune.result import SHOULD_CHECKPOINT
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.methods import Report, WorkOrder
+from selftune.schedulers.envelope import Envelope
+from selftune.schedulers.mailbox import Reader
+
+KEPT_CHECKPOINTS = 3
+"""How many checkpoints of a trainer are kept, and how far back orders and reports are remembered.
+
+The experiment's snapshot may be a little older than a trainer's last checkpoint, or newer than the scheduler's
+state beside it. The checkpoint that any of them names still exists, and both sides can close the gap: the
+scheduler sends what the trainer has not done yet, the trainer repeats what it has reported already.
+"""
+
+_COLUMNS = ("training_step", "training_loss", "validation_loss", "test_loss", "seconds")
+
+
+class Executor(Protocol):
+    """What a trainable needs of a trainer (``selftune.training.Trainer``)."""
+
+    space: Space
+
+    def execute(self, order: WorkOrder) -> Report: ...
+
+    def state_dict(self) -> Mapping[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class OrderTrainable(tune.Trainable):
+    """Executes work orders on a trainer; subclasses made by ``trainable`` know how to build it.
+
+    A step without an order answers ``ready`` at once: Tune calls ``train()`` by itself after each start and
+    restore, and this is how the scheduler learns that a trainer is there, and which order it did last.
+    """
+
+    factory: ClassVar[Callable[[int], Executor]]
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._order: WorkOrder | None = None
+        self._number = -1
+        self._memory: dict[int, Report] = {}
+        self._saved: deque[int] = deque(maxlen=KEPT_CHECKPOINTS)
+        self._columns = dict.fromkeys((*_COLUMNS, *config.get("metrics", ())), math.nan)
+        self._incarnation = uuid.uuid4().hex
+        self._greeted = False
+        self._sent: Envelope | None = None
+        self._refusal: SettingError | None = None
+        mailbox = config.get("mailbox")
+        self._reader = Reader(mailbox, self.trial_id, self._incarnation) if mailbox else None
+        try:
+            self._trainer = type(self).factory(config.get("member", 0))
+        except (
+            SettingError
+        ) as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
+            self._refusal = error
+
+    def receive(self, order: WorkOrder) -> None:
+        """Keeps the order for the next step."""
+        self._order = order
+
+    def step(self) -> dict[str, Any]:
+        if self._refusal is not None:
+            return self._result("refused", key=self._refusal.key, message=self._refusal.message)
+        order, self._order = self._order, None
+        if order is None and self._greeted and self._reader is not None:
+            order = self._reader.next()
+            if order is None:
+                return self._result("waiting")
+        if order is None:
+            return self._ready()
+        return self._report(order)
+
+    def _ready(self) -> dict[str, Any]:
+        self._greeted = True
+        nothing = dict.fromkeys(self._columns, math.nan)
+        return (
+            self._result("ready", incarnation=self._incarnation, space=Envelope(self._trainer.space))
+            | nothing
+        )
+
+    def _report(self, order: WorkOrder) -> dict[str, Any]:
+        repeated = order.number <= self._number
+        if repeated and order.number not in self._memory:
+            raise RuntimeError(
+                f"order {order.number} was done before the oldest remembered report; this trainer has done "
+                f"{self._number + 1} orders"
+            )
+        if not repeated:
+            if order.number != self._number + 1:
+                raise RuntimeError(f"order {order.number} came when order {self._number + 1} was due")
+            report = self._trainer.execute(order)
+            self._memory[order.number] = replace(report, number=order.number)
+            self._number = order.number
+        report = self._memory[order.number]
+        self._columns.update(report.metrics)
+        self._sent = Envelope(report)
+        result = self._result("report", report=self._sent)
+        if order.checkpoint and not repeated:
+            result[SHOULD_CHECKPOINT] = True
+        return result
+
+    def _result(self, event: str, **entries: Any) -> dict[str, Any]:
+        return {**self._columns, "event": event, "order": self._number, **entries}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        if self._sent is not None:
+            self._sent.empty()  # Ray saves the last result beside the checkpoint
+        if not self._saved or self._saved[-1] != self._number:
+            self._saved.append(self._number)
+        if len(self._saved) == KEPT_CHECKPOINTS:
+            self._memory = {n: report for n, report in self._memory.items() if n > self._saved[0]}
+        state = {
+            "trainer": None if self._refusal else self._trainer.state_dict(),
+            "number": self._number,
+            "memory": self._memory,
+            "saved": list(self._saved),
+            "columns": self._columns,
+        }
+        torch.save(state, Path(checkpoint_dir) / "trainer.pt")
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        # not weights_only: this is the study's own file, and it holds reports beside tensors
+        state = torch.load(Path(checkpoint_dir) / "trainer.pt", map_location="cpu", weights_only=False)
+        if self._refusal is None:
+            self._trainer.load_state_dict(state["trainer"])
+        self._number = state["number"]
+        self._memory = state["memory"]
+        self._saved.extend(state["saved"])
+        self._columns.update(state["columns"])
+
+
+def trainable(factory: Callable[[int], Executor]) -> type[OrderTrainable]:
+    """A Tune trainable whose trials train what ``factory(member)`` builds.
+
+    The factory travels to the workers by cloudpickle. Data belong into what it does, not into what it holds:
+    load them inside.
+
+    >>> from selftune.schedulers import trainable
+    >>> issubclass(trainable(lambda member: None), tune.Trainable)
+    True
+    """
+    return type("Trainer", (OrderTrainable,), {"factory": staticmethod(factory)})

@@ -1,0 +1,59 @@
+"""What is wrong with a study, and how it is said: one line per mistake, file, key path, sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from selftune.errors import SettingError
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be done; every line is one plain sentence. Exit status 2."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Mistakes(ValueError):
+    """One or more wrong settings.
+
+    >>> print(Mistakes([SettingError("seed", "must be a whole number"), SettingError("", "is empty")]))
+    seed: must be a whole number
+    is empty
+    """
+
+    def __init__(self, mistakes: Iterable[SettingError]) -> None:
+        self.mistakes = tuple(mistakes)
+        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+
+    def under(self, key: str) -> Mistakes:
+        """The same mistakes as seen from further up, where ``key`` leads to them."""
+        return Mistakes(SettingError(join(key, m.key), m.message) for m in self.mistakes)
+
+    def in_file(self, name: str) -> UserError:
+        """The mistakes as a person reads them: ``FILE: KEY: MESSAGE``."""
+        return UserError(*(f"{name}: {' '.join(str(mistake).split())}" for mistake in self.mistakes))
+
+
+def join(*keys: str) -> str:
+    """Dotted path of the keys that are not empty.
+
+    >>> join("regularizers", "", "rate")
+    'regularizers.rate'
+    """
+    return ".".join(key for key in keys if key)
+
+
+def shown(value: object) -> str:
+    """A value as a study file would write it, cut to a readable length.
+
+    >>> shown(True), shown(None), shown("a"), shown(0.5)
+    ('true', 'nothing', "'a'", '0.5')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

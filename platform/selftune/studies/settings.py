@@ -1,0 +1,131 @@
+"""Sections of a study file whose settings are a dataclass: tasks, methods, trainers, budget."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
+from selftune.errors import SettingError, suggestion
+from selftune.studies.mistakes import Mistakes, join, shown
+
+T = TypeVar("T")
+
+
+def build_settings(cls: type[T], given: Any) -> T:
+    """An instance of a dataclass from the mapping that a study file gives.
+
+    Values are taken as they are: a text never becomes a number, 4.0 never a whole one.
+
+    Raises:
+        Mistakes: for unknown keys, wrong types, and what the dataclass itself refuses.
+
+    >>> from selftune.methods import Budget
+    >>> build_settings(Budget, {"steps": 100})
+    Budget(steps=100, seconds=None)
+    >>> build_settings(Budget, {"step": 100})
+    Traceback (most recent call last):
+    selftune.studies.mistakes.Mistakes: step: unknown key; did you mean steps?
+    """
+    check_mapping(given)
+    unknown = list(_unknown_keys(cls, given))
+    if unknown:
+        raise Mistakes(unknown)
+    try:
+        # JSON, because strict validation accepts a list for a tuple only there
+        return TypeAdapter(cls).validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        raise Mistakes(mistakes_of(error, given)) from error
+
+
+def check_mapping(given: Any) -> None:
+    """Refuses what is not a mapping.
+
+    Raises:
+        Mistakes: one, without a key.
+    """
+    if not isinstance(given, Mapping):
+        raise Mistakes([SettingError("", f"must be a mapping of settings, got {shown(given)}")])
+
+
+def unknown_key(key: str, known: Iterable[str]) -> SettingError:
+    return SettingError(key, f"unknown key; {suggestion(key.rpartition('.')[2], known)}")
+
+
+def _unknown_keys(cls: Any, given: Mapping[str, Any], key: str = "") -> Iterator[SettingError]:
+    types = get_type_hints(cls)
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for name, value in given.items():
+        if name not in known:
+            yield unknown_key(join(key, name), known)
+        elif dataclasses.is_dataclass(types[name]) and isinstance(value, Mapping):
+            yield from _unknown_keys(types[name], value, join(key, name))
+
+
+# Sentences -------------------------------------------------------------------------------------------
+
+_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "a mapping",
+    "dataclass": "a mapping of settings",
+    "none": "nothing",
+}
+
+
+def mistakes_of(error: ValidationError, given: Any) -> list[SettingError]:
+    """Pydantic's errors as plain sentences, one per value, alternatives of a value joined by "or"."""
+    found: list[SettingError] = []
+    wanted: dict[str, tuple[list[str], ErrorDetails]] = {}
+    for details in error.errors():
+        key = _key(details["loc"], given)
+        cause = details.get("ctx", {}).get("error")
+        if isinstance(cause, Mistakes):
+            found += cause.under(key).mistakes
+        elif isinstance(cause, SettingError):
+            found.append(SettingError(join(key, cause.key), cause.message))
+        elif details["type"] == "missing":
+            found.append(SettingError(key, "is missing; add it"))
+        elif (words := _wanted(details)) is not None:
+            wanted.setdefault(key, ([], details))[0].append(words)
+        else:
+            text = details["msg"].removeprefix("Value error, ")
+            found.append(SettingError(key, text[:1].lower() + text[1:]))
+    for key, (alternatives, details) in wanted.items():
+        given_value = details["input"]
+        message = f"must be {' or '.join(alternatives)}, got {shown(given_value)}"
+        options = details.get("ctx", {}).get("expected")
+        if options and isinstance(given_value, str):
+            names = [option.strip("'") for option in options.replace(" or ", ", ").split(", ")]
+            hint = suggestion(given_value, names)
+            message += f"; {hint}" if hint.startswith("did") else ""
+        found.append(SettingError(key, message))
+    return found
+
+
+def _wanted(details: ErrorDetails) -> str | None:
+    if details["type"] == "literal_error":
+        return str(details["ctx"]["expected"])
+    return _WORDS.get(details["type"].partition("_")[0])
+
+
+def _key(location: tuple[int | str, ...], given: Any) -> str:
+    """The location as a key path, without the names that pydantic adds for the branches of a union."""
+    path = []
+    for index, part in enumerate(location):
+        is_there = (isinstance(given, Mapping) and part in given) or (
+            isinstance(given, list) and isinstance(part, int) and part < len(given)
+        )
+        if not is_there and (not isinstance(given, Mapping) or index < len(location) - 1):
+            break
+        path.append(str(part))
+        given = given[part] if is_there else None
+    return ".".join(path)

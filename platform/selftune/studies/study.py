@@ -1,0 +1,300 @@
+"""A study file: objective, regularizers, method, trainers, budget, seed and metric, read and checked."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from selftune.errors import SettingError, suggestion
+from selftune.hyperparameters import Space
+from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
+from selftune.objective import NetworkObjective, tasks
+from selftune.regularizer import Regularizer, Regularizers, regularizers
+from selftune.registry import UnknownName
+from selftune.studies.hyperparameter_values import parse_value
+from selftune.studies.mistakes import Mistakes, join, shown
+from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
+from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
+from selftune.training import TrainerFactory
+
+
+class MethodEntry(NamedTuple):
+    """A method as study files know it: the dataclass of its settings, and how it is made from them."""
+
+    settings: type[Any]
+    build: Callable[[Budget, Any, int], Method]
+
+
+METHODS = {"self_tuning": MethodEntry(SelfTuningSettings, SelfTuning)}
+
+
+@dataclass(frozen=True)
+class Trainers:
+    """How many trainers work on a study, and what each of them gets."""
+
+    number: int = 1
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise SettingError("number", f"must be at least 1, got {self.number}")
+        if not self.cpus > 0:
+            raise SettingError("cpus", f"must be above 0, got {self.cpus:g}")
+        if not self.gpus >= 0:
+            raise SettingError("gpus", f"must be at least 0, got {self.gpus:g}")
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
+def _objective(given: Any) -> Any:
+    if isinstance(given, NetworkObjective):
+        return given
+    name, settings = _named(given, "task", tasks.names())
+    return build_settings(tasks[name], settings)  # type: ignore[arg-type]
+
+
+def _regularizers(given: Any) -> Any:
+    if isinstance(given, tuple):
+        return given
+    check_mapping(given)
+    built, mistakes = [], []
+    for name, settings in given.items():
+        try:
+            built.append(_regularizer(name, settings))
+        except (SettingError, UnknownName, Mistakes) as error:
+            mistakes += _as_mistakes(error).under(name).mistakes
+    if mistakes:
+        raise Mistakes(mistakes)
+    return tuple(built)
+
+
+def _regularizer(name: str, given: Any) -> Regularizer:
+    cls = regularizers[name]
+    given = {} if given is None else given
+    check_mapping(given)
+    settings: dict[str, Any] = {}
+    known = [h.name for h in cls.hyperparameters] + (["parts"] if cls.per_layer else [])
+    for key, value in given.items():
+        if key not in known:
+            raise unknown_key(key, known)
+        if key == "parts":
+            settings[key] = _parts(value)
+            continue
+        declared = next(h for h in cls.hyperparameters if h.name == key)
+        try:
+            settings[key] = parse_value(declared, value)
+        except SettingError as error:
+            raise SettingError(join(key, error.key), error.message) from error
+    return cls(**settings)
+
+
+def _parts(given: Any) -> Any:
+    if isinstance(given, Mapping):
+        for label, patterns in given.items():
+            if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
+                raise SettingError(
+                    f"parts.{label}", f"must be a list of layer patterns such as [hidden*], got {shown(patterns)}"
+                )
+    return given
+
+
+def _method(given: Any) -> Any:
+    if any(isinstance(given, entry.settings) for entry in METHODS.values()):
+        return given
+    name, settings = _named(given, "name", METHODS)
+    return build_settings(METHODS[name].settings, settings)
+
+
+def _named(given: Any, key: str, known: Any) -> tuple[str, dict[str, Any]]:
+    check_mapping(given)
+    settings = dict(given)
+    if key not in settings:
+        raise SettingError(key, f"is missing; name one of {', '.join(sorted(known))}")
+    name = settings.pop(key)
+    if name not in known:
+        raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), known)}")
+    return name, settings
+
+
+def _name(given: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", given):
+        raise SettingError(
+            "", f"must be a name of letters, digits, '-', '_' and '.', because it names a folder; got {shown(given)}"
+        )
+    return given
+
+
+def _seed(given: int) -> int:
+    if not 0 <= given < 2**63:
+        raise SettingError("", f"must be at least 0 and below 2 ** 63, got {given}")
+    return given
+
+
+def _dataclass(cls: type[Any]) -> BeforeValidator:
+    return BeforeValidator(lambda given: given if isinstance(given, cls) else build_settings(cls, given))
+
+
+class Study(BaseModel):
+    """A validated study. ``load_study`` reads one from a file; in Python, ``selftune.tune`` needs none.
+
+    The fields are those of the file, with every section built: the objective, the regularizers (unbound, each
+    trainer binds its own copies), the settings of the method, and so on.
+
+    >>> study = parse_study('''
+    ... study: example
+    ... objective: {task: digits, hidden: [16]}
+    ... regularizers: {dropout: {rate: {start: 0.1}}}
+    ... budget: {steps: 500}
+    ... ''')
+    >>> study.space.names
+    ('dropout.rate',)
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
+
+    study: Annotated[str, AfterValidator(_name)]
+    objective: Annotated[NetworkObjective, BeforeValidator(_objective)]
+    regularizers: Annotated[tuple[Regularizer, ...], BeforeValidator(_regularizers)]
+    method: Annotated[Any, BeforeValidator(_method)] = SelfTuningSettings()
+    trainers: Annotated[Trainers, _dataclass(Trainers)] = Trainers()
+    budget: Annotated[Budget, _dataclass(Budget)]
+    seed: Annotated[int, AfterValidator(_seed)] = 0
+    metric: str = "validation_loss"
+    text: Annotated[str, Field(exclude=True)] = ""
+    """The file's text, for the copy in the output folder."""
+
+    @cached_property
+    def space(self) -> Space:
+        """The hyperparameters, tuned and fixed."""
+        bound = Regularizers(copy.deepcopy(list(self.regularizers)), self.objective)
+        return Space(bound.hyperparameters)
+
+    @property
+    def mode(self) -> Literal["min", "max"]:
+        """Whether a smaller or a larger ``metric`` is better."""
+        return "min" if self.metric.endswith("loss") else "max"
+
+    def build_method(self) -> Method:
+        entry = next(entry for entry in METHODS.values() if isinstance(self.method, entry.settings))
+        return entry.build(self.budget, self.method, self.trainers.number)
+
+    def trainer_factory(self, seed: int | None = None) -> TrainerFactory:
+        """What makes the trainers; ``seed`` replaces the study's own."""
+        return TrainerFactory(
+            self.objective,
+            self.regularizers,
+            seed=self.seed if seed is None else seed,
+            device=self.trainers.device,
+            cpus=self.trainers.cpus,
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> Study:
+        mistakes = list(self._mistakes())
+        if mistakes:
+            raise Mistakes(mistakes)
+        return self
+
+    def _mistakes(self) -> Iterator[SettingError]:
+        fitting = []
+        for regularizer in self.regularizers:
+            try:
+                Regularizers([copy.deepcopy(regularizer)], self.objective)
+                fitting.append(regularizer)
+            except SettingError as error:
+                yield SettingError(join("regularizers", _with_start(regularizer, error.key)), error.message)
+        if len(fitting) < len(self.regularizers):
+            return
+        try:
+            nothing_tuned = not len(self.space)
+        except (SettingError, ValueError) as error:
+            yield from _as_mistakes(error).under("regularizers").mistakes
+            return
+        if nothing_tuned:
+            yield SettingError(
+                "regularizers", "nothing is tuned; give at least one hyperparameter a start, or write 'tune'"
+            )
+        steps, warmup = self.budget.steps, self.method.warmup_steps
+        if steps is not None and steps <= warmup:
+            yield SettingError(
+                "method.warmup_steps",
+                f"must be below the budget of {steps} training steps, or nothing is ever tuned; got {warmup}",
+            )
+        known = self._metrics()
+        if self.metric not in known:
+            yield SettingError("metric", f"unknown metric {self.metric!r}; {suggestion(self.metric, known)}")
+
+    def _metrics(self) -> list[str]:
+        """What a validation report can hold, found by asking the objective about one example."""
+        split = self.objective.splits()["validation"]
+        inputs, labels = split["inputs"][:1], split["labels"][:1]
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            outputs = self.objective.network().eval()(inputs)
+            names = ["loss", *self.objective.metrics(outputs, labels)]
+        return [f"validation_{name}" for name in names]
+
+
+def _with_start(regularizer: Regularizer, key: str) -> str:
+    """The path of a wrong value, down to ``start`` where the file gave one."""
+    setting = regularizer.settings.get(key.rpartition(".")[2])
+    return join(key, "start") if getattr(setting, "start", None) is not None else key
+
+
+def _as_mistakes(error: Exception) -> Mistakes:
+    if isinstance(error, Mistakes):
+        return error
+    return Mistakes([error if isinstance(error, SettingError) else SettingError("", str(error))])
+
+
+def load_study(path: Path, seed: int | None = None, steps: int | None = None) -> Study:
+    """Reads and checks a study file; ``seed`` and ``steps`` replace what it says.
+
+    Raises:
+        UserError: one line per mistake, with the file and the path of the key.
+    """
+    try:
+        return parse_study(read_text(path), seed, steps)
+    except Mistakes as error:
+        raise error.in_file(str(path)) from error
+
+
+def parse_study(text: str, seed: int | None = None, steps: int | None = None) -> Study:
+    """``load_study`` of a text.
+
+    Raises:
+        Mistakes: all that could be found.
+    """
+    content = parse_yaml(text)
+    changes: dict[str, Any] = {}
+    if seed is not None:
+        changes["seed"] = seed
+    if steps is not None:
+        changes["budget"] = {"steps": steps}
+    if any(content.get(key) != value for key, value in changes.items()):
+        content |= changes
+        text = yaml.safe_dump(content, sort_keys=False)
+    mistakes = list(not_finite(content))
+    if mistakes:
+        raise Mistakes(mistakes)
+    known = [name for name in Study.model_fields if name != "text"]
+    unknown = [unknown_key(key, known) for key in content if key not in known]
+    given = {key: value for key, value in content.items() if key in known}
+    try:
+        study = Study.model_validate({**given, "text": text})
+    except ValidationError as error:
+        raise Mistakes([*unknown, *mistakes_of(error, given)]) from error
+    if unknown:
+        raise Mistakes(unknown)
+    return study

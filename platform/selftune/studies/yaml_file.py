@@ -1,0 +1,126 @@
+"""Reading YAML strictly: what a person would be surprised by is refused, with the line.
+
+YAML 1.1, which PyYAML speaks, reads ``1e-4`` as a text, ``no`` as false, ``010`` as eight and lets the last of
+two equal keys win. Here scalars follow YAML 1.2's core schema, and equal keys are refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from selftune.errors import SettingError
+from selftune.studies.mistakes import Mistakes, join
+
+
+def parse_yaml(text: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds.
+
+    Raises:
+        Mistakes: if it is not YAML, not a mapping, or has a key twice or one that is not a text.
+
+    >>> parse_yaml("rate: 1e-4")
+    {'rate': 0.0001}
+    """
+    try:
+        content = yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}" if mark else ""
+        problem = " ".join(part for part in (error.context, error.problem) if part)
+        raise Mistakes([SettingError(where, problem)]) from error
+    except yaml.YAMLError as error:
+        raise Mistakes([SettingError("", f"is not YAML: {' '.join(str(error).split())}")]) from error
+    except (ValueError, KeyError) as error:  # "!!int x", or a number of thousands of digits
+        raise Mistakes([SettingError("", f"holds a value that cannot be read: {error}")]) from error
+    if content is None:
+        raise Mistakes([SettingError("", "is empty; a study needs at least objective, regularizers and budget")])
+    if not isinstance(content, dict):
+        raise Mistakes([SettingError("", "must be a mapping such as 'study: digits', not a single value or a list")])
+    return content
+
+
+def read_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        Mistakes: if the file is absent, not a file, unreadable or not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise Mistakes([SettingError("", "is not a text file in UTF-8")]) from error
+    except FileNotFoundError as error:
+        raise Mistakes([SettingError("", "there is no such file")]) from error
+    except OSError as error:
+        raise Mistakes([SettingError("", f"cannot be read: {(error.strerror or str(error)).lower()}")]) from error
+
+
+def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
+    """A mistake for every infinite number or NaN, except bounds of an interval, which may be infinite."""
+    if isinstance(content, dict):
+        for name, value in content.items():
+            yield from not_finite(value, join(key, str(name)))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            yield from not_finite(value, join(key, str(index)))
+    elif isinstance(content, float) and not math.isfinite(content):
+        is_bound = key.rpartition(".")[0].endswith("domain.interval") and not math.isnan(content)
+        if not is_bound:
+            yield SettingError(key, f"must be a finite number, got {content}")
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+
+def _resolve(kind: str, pattern: str, first: str) -> None:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", re.compile(f"^(?:{pattern})$"), list(first))
+
+
+_resolve("null", "~|null|Null|NULL|", "~nN")
+_Loader.yaml_implicit_resolvers[""] = _Loader.yaml_implicit_resolvers["~"]  # an empty value
+_resolve("bool", "true|True|TRUE|false|False|FALSE", "tTfF")
+_resolve("int", "[-+]?[0-9]+", "-+0123456789")
+_resolve("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789")
+_resolve("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.")
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {key!r} must be a text; write it in quotes", problem_mark=key_node.start_mark
+            )
+        if key in mapping:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {key!r} is there twice; keep one of them", problem_mark=key_node.start_mark
+            )
+        mapping[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return mapping
+
+
+def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
+    return [loader.construct_object(child, deep=True) for child in node.value]  # type: ignore[no-untyped-call]
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(node.value, 10)
+
+
+_CORE = ("null", "bool", "float", "str")
+_Loader.yaml_constructors = {
+    tag: constructor
+    for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or tag.rpartition(":")[2] in _CORE
+}
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:seq", _sequence)
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)

@@ -1,0 +1,106 @@
+"""mlflow.json: what of a study has been sent, and where to, so that nothing is sent twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from selftune.tracking.files import replacing
+
+NAME = "mlflow.json"
+
+
+@dataclass
+class Run:
+    """One run of the tracking server; ``sent`` is the number of the last row that arrived."""
+
+    run_id: str
+    sent: int = -1
+    status: str = "RUNNING"
+
+
+@dataclass
+class Destination:
+    """What one tracking server has got; ``study`` names the study there while its runs are being created."""
+
+    study: str
+    started: int  # milliseconds since 1970; the points' times count from here
+    experiment: str = ""
+    experiment_id: str = ""
+    runs: dict[str, Run] = field(default_factory=dict)
+    parameters: list[str] = field(default_factory=list)  # which groups of them
+    files: dict[str, str] = field(default_factory=dict)  # name: digest of the content that was sent
+    results: str = ""  # digest
+    network: str = ""  # digest
+
+
+class Record:
+    """The file ``mlflow.json`` of a study's folder; ``save`` after every change.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> record = Record(folder)
+    >>> record.destination("http://localhost:5000", started=0).experiment = "selftune"
+    >>> record.save()
+    >>> Record(folder).latest
+    'http://localhost:5000'
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = Path(folder) / NAME
+        self.latest = ""
+        self.destinations: dict[str, Destination] = {}
+        if self.path.is_file():
+            self._load(json.loads(self.path.read_text(encoding="utf-8")))
+
+    def destination(self, uri: str, started: int) -> Destination:
+        """What is known of a tracking server, which becomes the latest one."""
+        self.latest = without_password(uri)
+        new = Destination(study=uuid.uuid4().hex, started=started)
+        return self.destinations.setdefault(self.latest, new)
+
+    def forget(self, uri: str) -> None:
+        """Everything has to be sent again: the server does not know its runs any more."""
+        self.destinations.pop(without_password(uri), None)
+
+    def save(self) -> None:
+        content = {
+            "latest": self.latest,
+            "destinations": {uri: asdict(one) for uri, one in self.destinations.items()},
+        }
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def _load(self, content: dict[str, Any]) -> None:
+        self.latest = content["latest"]
+        for uri, fields in content["destinations"].items():
+            runs = {name: Run(**run) for name, run in fields.pop("runs").items()}
+            self.destinations[uri] = Destination(**fields, runs=runs)
+
+
+def tracking_uri(folder: Path) -> str:
+    """Where a study is tracked: ``MLFLOW_TRACKING_URI``, else where it was sent last, else ``./mlflow.db``.
+
+    A database file that is gone does not count, and neither does an address whose password was left out.
+    """
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        return uri
+    latest = Record(folder).latest
+    lost = latest.startswith("sqlite:///") and not Path(latest.removeprefix("sqlite:///")).exists()
+    if latest and "***" not in latest and not lost:
+        return latest
+    return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+
+
+def without_password(uri: str) -> str:
+    """The address without its password, for messages and for the record.
+
+    >>> without_password("postgresql://me:secret@db/runs")
+    'postgresql://me:***@db/runs'
+    """
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)

@@ -1,0 +1,256 @@
+"""One study on one MLflow server: a parent run, a run per trainer, parameters, metrics, files, network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import yaml
+
+from selftune.tracking.journal import read_table
+from selftune.tracking.network import load_network, requirements_of
+from selftune.tracking.points import MAXIMUM_NAMES, Row, flattened, keys_of, trainer_rows, trajectory_rows
+from selftune.tracking.record import Record, Run
+from selftune.tracking.server import Refused, Server
+from selftune.tracking.summary import Summary, read_summary
+from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_reports, read_trajectory
+
+STUDY = "study"  # the parent run in the record; the others are "trainer 0", "trainer 1", ...
+POINTS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow takes no more
+FILES = ("study.yaml", "summary.json", "report.html", "conversion.txt")
+STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+
+
+class Sender:
+    """Sends what a study's folder holds and its record (``mlflow.json``) does not list yet.
+
+    Args:
+        folder: a study's output folder.
+        uri: the tracking server's address.
+    """
+
+    def __init__(self, folder: Path, uri: str) -> None:
+        self.folder, self.server = folder, Server(uri)
+        study = folder / "study.yaml"
+        started = study.stat().st_mtime if study.exists() else time.time()
+        self.started = int(started * 1000)
+        self.record = Record(folder)
+        self.there = self.record.destination(uri, self.started)
+        self.record.save()  # even if the server is away, so that a later sync knows where to send
+        self._checked = False
+        self._sent_files: object = None
+        self._failed: set[str] = set()
+
+    def send(self, complete: bool, abandoned: bool = False) -> None:
+        """One round: rows always; files, results and network when the folder is ``complete``.
+
+        ``abandoned`` says that the study was killed, so that its run does not look as if it went on.
+
+        Raises:
+            Unreachable: if the server is away.
+            Refused: if something could not be sent for another reason.
+        """
+        with self.server.sentences():
+            self._check_server()
+            parent = self._run(STUDY)
+            self._send_settings(parent)
+            if (files := self._fingerprint()) != self._sent_files:
+                self._send_rows(parent)
+                self._sent_files = files
+            summary = read_summary(self.folder)
+            if complete:
+                self._send_files(parent)
+                self._send_results(parent, summary)
+            self._send_status(summary, abandoned)
+            if complete:
+                self._send_network(parent)
+
+    def _check_server(self) -> None:
+        known = self.there.runs.get(STUDY)
+        if not self._checked and known and not self.server.knows(known.run_id):
+            self.record.forget(self.server.uri)
+            self.there = self.record.destination(self.server.uri, self.started)
+        self._checked = True
+
+    def _run(self, name: str) -> Run:
+        there = self.there
+        if name in there.runs:
+            return there.runs[name]
+        if not there.experiment_id:
+            there.experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "selftune"
+            there.experiment_id = self.server.experiment_id(there.experiment)
+        tags = {"selftune.study": there.study, "selftune.run": name}
+        if name != STUDY:
+            tags["mlflow.parentRunId"] = there.runs[STUDY].run_id
+        shown = name if name != STUDY else self.folder.resolve().name
+        there.runs[name] = Run(self.server.run_id(there.experiment_id, shown, there.started, tags))
+        self.record.save()
+        return there.runs[name]
+
+    def _send_settings(self, parent: Run) -> None:
+        study = self.folder / "study.yaml"
+        if "settings" not in self.there.parameters and study.exists():
+            settings = flattened(yaml.safe_load(study.read_text(encoding="utf-8")))
+            self._send_parameters(parent, "settings", settings)
+
+    def _send_parameters(self, parent: Run, name: str, values: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        keyed = zip(keys_of(list(values)), values.values(), strict=True)
+        parameters = [Param(key, value[:PARAMETER_LENGTH]) for key, value in keyed]
+        for at in range(0, len(parameters), PARAMETERS_PER_BATCH):
+            batch = parameters[at : at + PARAMETERS_PER_BATCH]
+            self.server.client.log_batch(parent.run_id, params=batch)
+        self.there.parameters.append(name)
+        self.record.save()
+
+    def _send_rows(self, parent: Run) -> None:
+        try:
+            trajectory = read_trajectory(self.folder)
+            reports = read_reports(self.folder)
+        except FileNotFoundError:  # followed from its first moment, the study has not started yet
+            return
+        if len(trajectory) and "start" not in self.there.parameters:
+            self._send_parameters(parent, "start", _start_values(trajectory))
+        self._send_points(parent, partial(trajectory_rows, trajectory))
+        for trainer in sorted(set(reports["trainer"].to_pylist())):
+            name = f"trainer {trainer}"
+            own = reports.filter(pc.equal(reports["trainer"], trainer))
+            self._send_points(self._run(name), partial(trainer_rows, own))
+            if own["kind"][-1].as_py() in ("diverged", "lost"):
+                self._failed.add(name)
+
+    def _send_points(self, run: Run, rows_after: Callable[[int], Iterator[Row]]) -> None:
+        for rows in _batches(rows_after(run.sent)):
+            self._send_metrics(run, rows)
+            run.sent = rows[-1].number
+            self.record.save()
+
+    def _send_metrics(self, run: Run, rows: list[Row]) -> None:
+        from mlflow.entities import Metric
+
+        # The times depend on the study alone: what arrives twice, because a kill came between sending and
+        # recording, is one and the same point to the server.
+        started = self.there.started
+        points = [point for row in rows for point in row.points]
+        metrics = [Metric(p.key, p.value, started + int(p.seconds * 1000), p.step) for p in points]
+        if metrics:
+            self.server.client.log_batch(run.run_id, metrics=metrics)
+
+    def _send_results(self, parent: Run, summary: Summary) -> None:
+        at = summary.get("seconds", 0.0), summary.get("training_steps", 0)
+        results = {"tuned": summary.get("tuned", {}), "fixed": summary.get("fixed", {})}
+        flat = {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}
+        digest = hashlib.sha256(json.dumps([flat, at]).encode()).hexdigest()
+        if flat and digest != self.there.results:
+            self._send_metrics(parent, [Row.of(0, flat, *at)])
+            self.there.results = digest
+            self.record.save()
+
+    def _send_files(self, parent: Run) -> None:
+        plots = sorted((self.folder / "plots").glob("*.svg"))
+        for path in [self.folder / name for name in FILES] + plots:
+            if path.exists():
+                self._send_file(parent, path, path.relative_to(self.folder))
+        for name in (TRAJECTORY, TRAINERS):
+            self._send_table(parent, name)
+
+    def _send_table(self, parent: Run, name: str) -> None:
+        path = self.folder / f"{name}.parquet"
+        if not (self.folder / f"{name}.arrows").exists():
+            if path.exists():
+                self._send_file(parent, path, Path(path.name))
+            return
+        # The study runs or was killed: its Parquet file is behind.
+        with tempfile.TemporaryDirectory() as temporary:
+            merged = Path(temporary) / path.name
+            pq.write_table(read_table(self.folder, name), merged, compression="zstd")
+            self._send_file(parent, merged, Path(path.name))
+
+    def _send_file(self, parent: Run, path: Path, name: Path) -> None:
+        digest = _digest(path)
+        if self.there.files.get(str(name)) != digest:
+            into = None if name.parent == Path() else str(name.parent)
+            self.server.client.log_artifact(parent.run_id, str(path), into)
+            self.there.files[str(name)] = digest
+            self.record.save()
+
+    def _send_status(self, summary: Summary, abandoned: bool) -> None:
+        status = STATUS[summary.get("status", "running")]
+        if abandoned and status == "RUNNING":
+            status = "KILLED"
+        for name, run in self.there.runs.items():
+            wanted = "FAILED" if name in self._failed else status
+            if run.status == wanted:
+                continue
+            if wanted == "RUNNING":  # resumed
+                self.server.client.update_run(run.run_id, wanted)
+            else:
+                self.server.client.set_terminated(run.run_id, wanted)
+            run.status = wanted
+            self.record.save()
+
+    def _send_network(self, parent: Run) -> None:
+        path = self.folder / "network.pt"
+        if not path.exists() or (digest := _digest(path)) == self.there.network:
+            return
+        try:
+            network = load_network(self.folder)
+        except ValueError as error:
+            raise Refused(f"the network was not sent: {error}") from error
+        import mlflow.pytorch
+        from mlflow.models import Model
+
+        # Made first, by its own call: Model.log would put it into the experiment of MLflow's global state.
+        model = self.server.client.create_logged_model(
+            self.there.experiment_id, name="network", source_run_id=parent.run_id
+        )
+        mlflow.set_tracking_uri(self.server.uri)
+        Model.log(
+            artifact_path=None,
+            name="network",
+            flavor=mlflow.pytorch,
+            run_id=parent.run_id,
+            model_id=model.model_id,
+            pytorch_model=network,
+            pip_requirements=requirements_of(network),  # given, so that MLflow infers and downloads nothing
+            serialization_format="pickle",
+        )
+        self.there.network = digest
+        self.record.save()
+
+    def _fingerprint(self) -> object:
+        names = [f"{name}.{kind}" for name in (TRAJECTORY, TRAINERS) for kind in ("arrows", "parquet")]
+        stats = [(self.folder / name).stat() for name in names if (self.folder / name).exists()]
+        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+
+def _start_values(trajectory: Trajectory) -> dict[str, str]:
+    if len(trajectory.names) > MAXIMUM_NAMES:
+        return {}
+    values = zip(trajectory.names, trajectory.values[0], strict=True)
+    return {f"start/{name}": f"{value:.6g}" for name, value in values}
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
+    for row in rows:
+        if batch and sum(len(one.points) for one in batch) + len(row.points) > POINTS_PER_BATCH:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,109 @@
+"""A connection to an MLflow server that is quiet, bounded in time, and speaks of failures in one sentence."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from selftune.tracking.record import without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# What the user has set stays as it is. Seconds and retries are those of one request: MLflow's own defaults
+# (120 s, 7 retries) would hold up the end of a study for minutes when the server is away.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Unreachable(RuntimeError):
+    """The server does not answer; the message names it."""
+
+
+class Refused(RuntimeError):
+    """Something could not be sent although the server may answer; the message says what."""
+
+
+class Server:
+    """An MLflow tracking server or database, connected to when first needed.
+
+    Args:
+        uri: its address, as MLflow understands it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.uri)
+
+    def experiment_id(self, name: str) -> str:
+        """The id of an experiment, made if it does not exist."""
+        found = self.client.get_experiment_by_name(name)
+        return found.experiment_id if found else self.client.create_experiment(name)
+
+    def run_id(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
+        """The id of the run that has these tags, made if there is none.
+
+        Looking first keeps a run single even if a process was killed between making it and recording it.
+        """
+        found = self.client.search_runs(
+            [experiment_id], " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+        )
+        if found:
+            return str(found[0].info.run_id)
+        made = self.client.create_run(experiment_id, start_time=started, tags=dict(tags), run_name=name)
+        return str(made.info.run_id)
+
+    def knows(self, run_id: str) -> bool:
+        """Whether the run is still there (a database may have been deleted and made anew)."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+        return True
+
+    @contextmanager
+    def sentences(self) -> Iterator[None]:
+        """Turns what MLflow, its database and its network raise into ``Unreachable`` and ``Refused``."""
+        uri = without_password(self.uri)
+        try:
+            assert self.client
+            from mlflow.exceptions import MlflowException
+            from sqlalchemy.exc import OperationalError, SQLAlchemyError
+        except ImportError as error:
+            raise Refused(f"could not send to {uri}: {error}") from error
+        try:
+            yield
+        except OperationalError as error:
+            raise Unreachable(f"could not reach {uri} ({error.orig})") from error
+        except MlflowException as error:
+            if "failed with exception" in str(error) or "failed with timeout" in str(error):
+                raise Unreachable(f"could not reach {uri}") from error
+            raise Refused(f"could not send to {uri}: {_first_line(error)}") from error
+        except (SQLAlchemyError, OSError, ImportError) as error:
+            raise Refused(f"could not send to {uri}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return without_password((str(error).splitlines() or [type(error).__name__])[0])[:300]

@@ -1,0 +1,105 @@
+"""Sends a study's folder to MLflow, in a process of its own, so that no server can slow or stop training.
+
+``selftune run`` starts ``python -m selftune.tracking.sync DIR --follow`` beside the study; ``selftune sync``
+calls ``sync`` later for whatever could not be sent. Both send only what is missing (see ``record``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selftune.tracking.record import tracking_uri
+from selftune.tracking.sender import Sender
+from selftune.tracking.server import Refused, Unreachable
+from selftune.tracking.summary import has_ended, read_summary
+
+INTERVAL = 1.0  # seconds between two looks at the folder
+LONGEST_PAUSE = 30.0  # between two attempts at a server that is away
+SHARE = 0.1  # of the time, at most, goes into following
+
+_STUDY_FILES = ("study.yaml", "trajectory.parquet", "trajectory.arrows")
+
+
+class SyncError(RuntimeError):
+    """A study could not be sent completely; the message says why and what to do."""
+
+
+def sync(folder: Path, *, follow: bool = False) -> None:
+    """Sends what a study's folder holds and the tracking server lacks, exactly once.
+
+    The server is ``MLFLOW_TRACKING_URI``, else the one that the study was sent to before, else the database
+    ``mlflow.db`` in the working folder; the experiment is ``MLFLOW_EXPERIMENT_NAME``, else "selftune".
+
+    With ``follow`` it goes on, a look per second, until ``summary.json`` says that the study has ended or the
+    parent process is gone; a server that is away is tried again and again, and a last time at the end.
+
+    Raises:
+        FileNotFoundError: if the folder holds no study.
+        SyncError: if the server is away, refuses something, or another process is sending the same folder.
+    """
+    folder = Path(folder)
+    if not any((folder / name).exists() for name in _STUDY_FILES):
+        raise FileNotFoundError(f"{folder} holds no study: give the output folder of a study")
+    parent = os.getppid()
+    uri = tracking_uri(folder)
+    with _alone(folder):
+        sender = Sender(folder, uri)
+        pause = INTERVAL
+        next_attempt = 0.0
+        while True:
+            # asked before sending: what was written before the end is then sent in this round
+            orphaned = os.getppid() != parent
+            last = not follow or orphaned or has_ended(read_summary(folder))
+            if last or time.monotonic() >= next_attempt:
+                began = time.monotonic()
+                try:
+                    sender.send(complete=last, abandoned=follow and orphaned)
+                except (Unreachable, Refused) as error:
+                    if last:
+                        raise SyncError(f"{error}; send later with `selftune sync {folder}`") from error
+                    pause = min(2 * pause, LONGEST_PAUSE)
+                else:
+                    pause = max(INTERVAL, (time.monotonic() - began) / SHARE)
+                if last:
+                    return
+                next_attempt = time.monotonic() + pause
+            time.sleep(INTERVAL)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / ".mlflow.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SyncError(f"another process is sending {folder}: wait until it is done") from error
+        yield
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """``python -m selftune.tracking.sync DIR [--follow]``: 0 if all was sent, else 1 and a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m selftune.tracking.sync", description=sync.__doc__)
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--follow", action="store_true", help="go on until the study has ended")
+    options = parser.parse_args(arguments)
+    if options.follow:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then writes its summary
+        os.nice(10)  # the study comes first
+    try:
+        sync(options.folder, follow=options.follow)
+    except (FileNotFoundError, SyncError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

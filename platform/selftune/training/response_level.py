@@ -1,0 +1,163 @@
+"""Fitting the best response of a network to its hyperparameters, and moving through it to a hypergradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.hypergradients.best_response import convert
+from selftune.methods import Response
+from selftune.shapes import Float, Tensor
+from selftune.training.data import Batches
+from selftune.training.lower_level import LowerLevel
+
+
+class ResponseLevel:
+    """The response set of one network and the two steps that use it (Delta-STN, arXiv 2010.13514).
+
+    Args:
+        lower: the network to convert; it stays the plain network wherever the perturbation is zero.
+        settings: see ``Response``.
+    """
+
+    def __init__(self, lower: LowerLevel, settings: Response) -> None:
+        self.lower = lower
+        self.settings = settings
+        objective = lower.objective
+        self.response = convert(
+            lower.network,
+            hyperparameters=len(lower.space),
+            example=lower.splits["train"]["inputs"][: objective.optimization.batch_size],
+            rank=settings.rank,
+            generator=lower.streams("conversion"),
+            output_layer=settings.output_layer,
+        )
+        self.parameters = list(self.response.parameters())
+        self.optimizer = objective.optimization.build(self.parameters, settings.learning_rate)
+        self.validation = Batches(
+            lower.splits["validation"], objective.validation_batch_size, lower.streams, "validation"
+        )
+
+    # Training ----------------------------------------------------------------------------------------
+
+    def train(
+        self, number: int, unconstrained: Float[Tensor, "n"], scale: Float[Tensor, "n"]
+    ) -> Float[Tensor, ""]:
+        """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
+
+        Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
+        """
+        lower = self.lower
+        index = lower.batches.index(number)
+        assert index is not None
+        delta = self._perturbation(len(index), number, scale)
+        perturbed = unconstrained + delta
+        fed = delta if self.settings.centered else perturbed
+        step = lower.begin(number, index, lower.space.values(perturbed), "response")
+        forward = self.response.linearized if self.settings.linearize else self.response.perturbed
+        weights = _LazyWeights(self, fed[0])
+        loss = lower.loss(step, lambda inputs: forward(fed, inputs), weights)
+        surrogate = lower.regularizers.map_surrogate(step)
+        objective = loss if surrogate is None else loss + surrogate
+        if self.settings.joint:
+            lower.optimizer.zero_grad()
+            self.optimizer.zero_grad()
+            objective.backward()  # type: ignore[no-untyped-call]
+            step.parameters = lower.parameters
+            lower.update(step)
+        else:
+            gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
+            for parameter, gradient in zip(self.parameters, gradients, strict=True):
+                parameter.grad = gradient
+        self.optimizer.step()
+        return loss.detach()
+
+    def _perturbation(
+        self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
+    ) -> Float[Tensor, "batch n"]:
+        generator = self.lower.streams(stream, number)
+        noise = torch.randn(batch, len(scale), generator=generator, device=self.lower.device)
+        return self.lower.space.perturbation(scale, noise)
+
+    # Validation --------------------------------------------------------------------------------------
+
+    def hypergradient(
+        self,
+        hyper_step: int,
+        unconstrained: Float[Tensor, "n"],
+        scale: Float[Tensor, "n"],
+        tune_scale: bool,
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
+
+        With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
+        the perturbed network is evaluated, and the gradient flows through the gates.
+        """
+        lower = self.lower
+        batch = self.validation.batch(self.validation.index(hyper_step))
+        inputs, labels = batch["inputs"], batch["labels"]
+        lower.network.eval()
+        if self.settings.centered and not tune_scale:
+            outputs = lower.network(inputs)
+            losses = lower.objective.validation_loss(outputs, labels)
+            converted = {name: lower.parameters[name] for name in self.response.elementary}
+            gradients = torch.autograd.grad(losses.mean(), list(converted.values()))
+            payload = {"hypergradient": self.response.contract(dict(zip(converted, gradients, strict=True)))}
+        else:
+            noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
+            delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
+            fed = delta if self.settings.centered else delta + unconstrained
+            outputs = self.response.perturbed(fed, inputs)
+            losses = lower.objective.validation_loss(outputs, labels)
+            (gradient,) = torch.autograd.grad(losses.mean(), [delta])
+            payload = {"hypergradient": gradient.sum(dim=0)}
+            if tune_scale:
+                payload["scale_gradient"] = (gradient * noise).sum(dim=0)
+        lower.network.train()
+        with torch.no_grad():
+            measures = {"loss": losses, **lower.objective.metrics(outputs.detach(), labels)}
+            metrics = {f"validation_{name}": float(v.detach().mean()) for name, v in measures.items()}
+        return payload, metrics
+
+    def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
+        """The converted layers' weights at the given hyperparameters, detached."""
+        fed = torch.zeros_like(unconstrained) if self.settings.centered else unconstrained
+        return {name: tensor.detach() for name, tensor in self.response.weights(fed).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"response": self.response.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.response.load_state_dict(state["response"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+class _LazyWeights(Mapping[str, Tensor]):
+    """The perturbed weights of a batch's first draw, built only when a regularizer reads them.
+
+    Penalties on weights take one draw per batch: an unbiased sample of the average over examples.
+    """
+
+    def __init__(self, level: ResponseLevel, fed: Float[Tensor, "n"]) -> None:
+        self._level = level
+        self._fed = fed
+        self._built: dict[str, Tensor] | None = None
+
+    def _weights(self) -> dict[str, Tensor]:
+        if self._built is None:
+            plain = self._level.lower.parameters
+            if not self._level.settings.joint:
+                plain = {name: tensor.detach() for name, tensor in plain.items()}
+            self._built = plain | self._level.response.weights(self._fed)
+        return self._built
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights()[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._level.lower.parameters)
+
+    def __len__(self) -> int:
+        return len(self._level.lower.parameters)

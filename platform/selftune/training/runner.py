@@ -1,0 +1,124 @@
+"""The in-process runner: moves orders and reports between a method and trainers in one process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selftune.listener import Listener
+from selftune.methods import Method, Report, WorkOrder
+from selftune.training.trainer import Trainer
+
+CHECKPOINT = "checkpoint.pt"
+
+
+class NoTrainerLeft(RuntimeError):
+    """Every trainer of the study diverged or was lost; the message names the last one's reason."""
+
+
+class Stalled(RuntimeError):
+    """A method asks for nothing although it is not done: a bug in the method."""
+
+
+def run_in_process(
+    method: Method,
+    trainers: Mapping[int, Trainer],
+    listener: Listener | None = None,
+    checkpoints: Path | None = None,
+) -> dict[int, Report]:
+    """Runs a method to its end and returns each member's last report.
+
+    Args:
+        trainers: the team, by member.
+        listener: hears every report and hyper-step, once.
+        checkpoints: folder for the state at orders marked ``checkpoint``. If it holds a state already, the
+            study goes on from there, to the same trajectory as without the interruption.
+
+    Raises:
+        NoTrainerLeft: if no trainer is left to go on.
+    """
+    listener = listener or Listener()
+    run = _Run(method, dict(trainers), listener, checkpoints)
+    run.restore()
+    for member, trainer in run.trainers.items():
+        method.join(member, trainer.space)
+    listener.started(next(iter(trainers.values())).space, len(trainers))
+    try:
+        while not method.done:
+            run.round()
+    finally:
+        listener.ended()
+    return run.last
+
+
+class _Run:
+    def __init__(
+        self, method: Method, trainers: dict[int, Trainer], listener: Listener, checkpoints: Path | None
+    ) -> None:
+        self.method = method
+        self.trainers = trainers
+        self.listener = listener
+        self.checkpoints = checkpoints
+        self.numbers = dict.fromkeys(trainers, 0)
+        self.last: dict[int, Report] = {}
+
+    def round(self) -> None:
+        """One round of orders, executed one after the other."""
+        orders = self.method.ask()
+        if not orders:
+            raise Stalled(f"{type(self.method).__name__} is not done but asks for nothing")
+        for member, order in orders.items():
+            self._execute(member, replace(order, number=self.numbers[member]))
+        if not self.trainers:
+            raise NoTrainerLeft(self.reason)
+        if any(order.checkpoint for order in orders.values()):
+            self.save()
+
+    def _execute(self, member: int, order: WorkOrder) -> None:
+        self.numbers[member] += 1
+        report = self.trainers[member].execute(order)
+        self.last[member] = report
+        step = self.method.tell(member, report)
+        self.listener.reported(member, report)
+        if report.kind == "diverged":
+            self.reason = self._explain(member, report)
+            self.listener.lost(member, self.reason)
+            del self.trainers[member]
+        if step is not None:
+            self.listener.hyper_step(step)
+
+    def _explain(self, member: int, report: Report) -> str:
+        saved = self.checkpoints / CHECKPOINT if self.checkpoints else None
+        kept = f"the last good checkpoint is {saved}" if saved and saved.exists() else "no checkpoint was made"
+        return f"trainer {member} stopped: {report.message}; {kept}"
+
+    def save(self) -> None:
+        if self.checkpoints is None:
+            return
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        state: dict[str, Any] = {
+            "method": self.method.state_dict(),
+            "numbers": self.numbers,
+            "last": self.last,
+            "trainers": {member: trainer.state_dict() for member, trainer in self.trainers.items()},
+        }
+        partial = self.checkpoints / f"{CHECKPOINT}.partial"
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoints / CHECKPOINT)
+
+    def restore(self) -> None:
+        path = self.checkpoints / CHECKPOINT if self.checkpoints else None
+        if path is None or not path.exists():
+            return
+        state = torch.load(path, weights_only=False)  # our own file: it holds the method's dataclasses
+        self.method.load_state_dict(state["method"])
+        self.numbers = state["numbers"]
+        self.last = state["last"]
+        self.trainers = {m: t for m, t in self.trainers.items() if m in state["trainers"]}
+        for member, trainer in self.trainers.items():
+            trainer.load_state_dict(state["trainers"][member])

@@ -1,0 +1,49 @@
+"""Seeds: every random number of a study follows from (study seed, member, stream, step).
+
+Nothing depends on how many numbers were drawn before, so a trainer has no generator state to save, and a step
+draws the same numbers whatever order it belongs to: after a resume, in a replay, on another worker.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_STREAMS = ("network", "epoch", "elementary", "response", "perturbation", "validation", "validation_noise", "conversion")
+_MASK = (1 << 64) - 1
+
+
+def seed_of(seed: int, member: int, stream: str, step: int) -> int:
+    """A 63-bit seed, well mixed (splitmix64) so that neighbouring steps are unrelated.
+
+    >>> seed_of(0, 0, "epoch", 1) != seed_of(0, 1, "epoch", 0)
+    True
+    """
+    state = 0
+    for part in (seed, member, _STREAMS.index(stream), step):
+        state = (state + part + 0x9E3779B97F4A7C15) & _MASK
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+        state ^= state >> 31
+    return state >> 1
+
+
+class Streams:
+    """One generator per stream on one device, reseeded at every use."""
+
+    def __init__(self, seed: int, member: int, device: torch.device) -> None:
+        self.seed = seed
+        self.member = member
+        self._generators = {stream: torch.Generator(device) for stream in _STREAMS}
+        self._global = (
+            torch.cuda.default_generators[device.index or 0]
+            if device.type == "cuda"
+            else torch.default_generator
+        )
+
+    def __call__(self, stream: str, step: int = 0) -> torch.Generator:
+        """The stream's generator, at the start of the given step."""
+        return self._generators[stream].manual_seed(seed_of(self.seed, self.member, stream, step))
+
+    def seed_global(self, stream: str, step: int) -> None:
+        """Seeds the device's global generator, from which modules such as ``nn.Dropout`` draw."""
+        self._global.manual_seed(seed_of(self.seed, self.member, stream, step))

@@ -1,0 +1,230 @@
+"""A trainer executes work orders on one objective: the worker side of every method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.methods import Report, Response, WorkOrder
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Regularizer
+from selftune.shapes import Tensor
+from selftune.training.lower_level import LowerLevel
+from selftune.training.response_level import ResponseLevel
+from selftune.training.seeds import Streams
+
+
+class Diverged(ArithmeticError):
+    """The training loss or the hypergradient is not finite any more."""
+
+
+class Trainer:
+    """Trains one network of a team, as its work orders say.
+
+    A report is a function of the trainer's state and the order: random numbers follow from the seed, the member
+    and the training step.
+
+    Args:
+        objective: what is trained.
+        regularizers: unbound or bound; the trainer works on copies.
+        member: position in the team; members differ in their random numbers only.
+        seed: the study's seed.
+        device: a torch device, such as ``"cpu"`` or ``"cuda"``.
+        cpus: threads that torch may use, at least 1.
+
+    Raises:
+        SettingError: if a regularizer does not fit the objective, or the device is absent.
+
+    >>> from selftune.objective import Classification, Optimization
+    >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+    >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))
+    >>> trainer = Trainer(objective, [])
+    >>> trainer.execute(WorkOrder("replay", {"segments": ((5, torch.empty(0)),)})).metrics["training_step"]
+    5.0
+    """
+
+    def __init__(
+        self,
+        objective: NetworkObjective,
+        regularizers: Sequence[Regularizer],
+        *,
+        member: int = 0,
+        seed: int = 0,
+        device: str = "cpu",
+        cpus: float = 1,
+    ) -> None:
+        torch.set_num_threads(max(1, int(cpus)))
+        self.member = member
+        self.device = _present(device)
+        self.lower = LowerLevel(objective, regularizers, Streams(seed, member, self.device), self.device)
+        self.space = self.lower.space
+        self.response: ResponseLevel | None = None
+        self.training_step = 0
+        self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
+            "cycle": self._cycle,
+            "replay": self._replay,
+            "finish": self._finish,
+        }
+
+    def execute(self, order: WorkOrder) -> Report:
+        """Executes one order; a loss that is not finite makes a report of kind ``diverged``."""
+        started = time.perf_counter()
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=devices):
+                outcome = self._handlers[order.kind](order.body)
+        except Diverged as diverged:
+            metrics = {"training_step": float(self.training_step)}
+            return Report("diverged", order.number, metrics, message=str(diverged))
+        metrics = {
+            "training_step": float(self.training_step),
+            **outcome.metrics,
+            "seconds": time.perf_counter() - started,
+        }
+        payload = {name: tensor.detach().cpu() for name, tensor in outcome.payload.items()}
+        return Report(order.kind, order.number, metrics, payload)
+
+    def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
+        """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
+        level = self._response_level(Response(**body["response"]))
+        unconstrained = body["unconstrained"].to(self.device)
+        scale = body["scale"].to(self.device)
+        values = self.space.values(unconstrained)
+        losses = []
+        for number in range(self.training_step, self.training_step + body["steps"]):
+            if not level.settings.joint:
+                losses.append(self.lower.train(number, values))
+                level.train(number, unconstrained, scale)
+            else:
+                losses.append(level.train(number, unconstrained, scale))
+        metrics = {"training_loss": self._finish_steps(losses, values)}
+        if not body["hypergradient"]:
+            return _Outcome(metrics)
+        payload, measured = level.hypergradient(
+            body["hyper_step"], unconstrained, scale, body["tune_scale"]
+        )
+        if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
+            raise Diverged(
+                f"the hypergradient is not finite after training step {self.training_step}"
+                f" with {_printed(values)}"
+            )
+        return _Outcome(metrics | measured, payload)
+
+    def _replay(self, body: Mapping[str, Any]) -> _Outcome:
+        """Plain training steps with given constrained values, segment by segment."""
+        losses = []
+        values: Mapping[str, Any] = {}
+        number = self.training_step
+        for steps, constrained in body["segments"]:
+            values = self.space.unpack(constrained.to(self.device))
+            for number in range(number, number + steps):
+                losses.append(self.lower.train(number, values))
+            number += 1
+        return _Outcome({"training_loss": self._finish_steps(losses, values)})
+
+    def _finish(self, body: Mapping[str, Any]) -> _Outcome:
+        """Validation and test measures of the plain network, and the network itself."""
+        network = self.plain_network(body.get("unconstrained"))
+        metrics = {
+            name: value
+            for split in ("validation", "test")
+            for name, value in self.lower.evaluate(network, split).items()
+        }
+        return _Outcome(metrics, {f"network.{k}": v for k, v in network.state_dict().items()})
+
+    def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
+        """Counts the steps and returns their mean loss; one look at the device for the whole order."""
+        if not losses:
+            return float("nan")
+        stacked = torch.stack(losses).cpu()
+        bad = torch.nonzero(~torch.isfinite(stacked))
+        if len(bad):
+            step = self.training_step + int(bad[0])
+            self.training_step = step
+            raise Diverged(
+                f"the training loss is {float(stacked[bad[0]])} at training step {step}"
+                f" with {_printed(values)}"
+            )
+        self.training_step += len(losses)
+        return float(stacked.mean())
+
+    def _response_level(self, settings: Response) -> ResponseLevel:
+        if self.response is None:
+            self.response = ResponseLevel(self.lower, settings)
+        return self.response
+
+    def plain_network(self, unconstrained: Tensor | None = None) -> nn.Module:
+        """The trained network as an ordinary module, free of gates and hooks, on the trainer's device.
+
+        Args:
+            unconstrained: where an uncentred response (STN) is evaluated; a centred one is plain already.
+        """
+        network = self.lower.objective.network().to(self.device)
+        state = dict(self.lower.network.state_dict())
+        if self.response is not None and not self.response.settings.centered:
+            assert unconstrained is not None
+            state |= self.response.weights(unconstrained.to(self.device))
+        network.load_state_dict(state)
+        return network.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later reports depend on."""
+        return {
+            "training_step": self.training_step,
+            "lower": self.lower.state_dict(),
+            "response_settings": asdict(self.response.settings) if self.response else None,
+            "response": self.response.state_dict() if self.response else None,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.training_step = state["training_step"]
+        self.lower.load_state_dict(state["lower"])
+        if state["response_settings"] is not None:
+            self._response_level(Response(**state["response_settings"])).load_state_dict(state["response"])
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    metrics: Mapping[str, float]
+    payload: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainerFactory:
+    """Makes the trainers of a team, in this process or in others; called with the member's number."""
+
+    objective: NetworkObjective
+    regularizers: Sequence[Regularizer]
+    seed: int = 0
+    device: str = "cpu"
+    cpus: float = 1
+
+    def __call__(self, member: int) -> Trainer:
+        return Trainer(
+            self.objective,
+            self.regularizers,
+            member=member,
+            seed=self.seed,
+            device=self.device,
+            cpus=self.cpus,
+        )
+
+
+def _printed(values: Mapping[str, Any]) -> str:
+    numbers = {name: v.tolist() for name, v in values.items() if isinstance(v, Tensor)}
+    return ", ".join(f"{name} = {value}" for name, value in numbers.items())
+
+
+def _present(device: str) -> torch.device:
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise SettingError(
+            "trainers.gpus", "a CUDA device is asked for, but torch finds none here; set gpus to 0"
+        )
+    return wanted

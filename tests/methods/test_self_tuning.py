@@ -1,0 +1,133 @@
+import copy
+
+import pytest
+import torch
+from selftune.errors import SettingError
+from selftune.methods import Budget, Report, Response, SelfTuning, SelfTuningSettings
+
+
+def settings(**changes):
+    return SelfTuningSettings(**{"warmup_steps": 20, "train_steps": 5, "learning_rate": 0.05} | changes)
+
+
+def test_hyperparameters_reach_the_optimum(space, drive, quadratic_trainer):
+    method = SelfTuning(Budget(steps=2000), settings(optimizer="adam", tune_scale=False))
+    steps = drive(method, {0: quadratic_trainer([1.0, -2.0])}, space)
+    torch.testing.assert_close(method.hyperparameters, torch.tensor([1.0, -2.0]), atol=1e-2, rtol=0)
+    assert steps[-1].validation_loss < 1e-3 < steps[0].validation_loss
+
+
+@pytest.mark.parametrize("curvature", [0.01, 1.0])
+def test_scales_reach_the_square_root_of_entropy_weight_over_curvature(
+    space, drive, quadratic_trainer, curvature
+):
+    weight = 0.01
+    method = SelfTuning(Budget(steps=20_000), settings(optimizer="adam", entropy_weight=weight))
+    steps = drive(method, {0: quadratic_trainer([0.0, 0.0], curvature)}, space)
+    torch.testing.assert_close(
+        steps[-1].scale, torch.full((2,), (weight / curvature) ** 0.5), rtol=0.02, atol=0
+    )
+
+
+def test_scales_stay_within_their_bounds(space, drive, quadratic_trainer):
+    for weight, bound in ((0.0, 0.01), (100.0, 3.0)):
+        method = SelfTuning(
+            Budget(steps=10_000), settings(optimizer="adam", entropy_weight=weight, scale_learning_rate=0.1)
+        )
+        steps = drive(method, {0: quadratic_trainer([0.0, 0.0])}, space)
+        torch.testing.assert_close(steps[-1].scale, torch.full((2,), bound))
+
+
+def test_nothing_moves_during_the_warm_up_and_the_budget_is_exact(space, drive, quadratic_trainer):
+    orders = []
+    trainer = quadratic_trainer([1.0, 1.0])
+    steps = drive(SelfTuning(Budget(steps=33), settings()), {0: trainer}, space, orders)
+    bodies = [order.body for _, order in orders if order.kind == "cycle"]
+    assert sum(body["steps"] for body in bodies) == trainer.training_step == 33
+    warmup = [body for body in bodies if not body["hypergradient"]]
+    assert sum(body["steps"] for body in warmup) == 20
+    assert all(torch.equal(body["unconstrained"], torch.zeros(2)) for body in warmup)
+    assert [step.training_step for step in steps] == [25, 30, 33]
+    assert orders[-1][1].kind == "finish"
+
+
+def test_a_budget_of_seconds_ends_after_them(space, drive, quadratic_trainer):
+    steps = drive(SelfTuning(Budget(seconds=42.0), settings()), {0: quadratic_trainer([1.0, 1.0])}, space)
+    assert [step.seconds for step in steps] == [25.0, 30.0, 35.0, 40.0, 45.0]
+
+
+def test_several_hyper_steps_follow_one_training_cycle(space, drive, quadratic_trainer):
+    method = SelfTuning(Budget(steps=40), settings(validation_steps=3, warmup_steps=0))
+    steps = drive(method, {0: quadratic_trainer([1.0, 1.0])}, space)
+    assert [step.training_step for step in steps][:6] == [5, 5, 5, 10, 10, 10]
+
+
+def test_a_team_shares_the_mean_hypergradient(space, drive, quadratic_trainer):
+    team = {0: quadratic_trainer([1.0, 0.0]), 1: quadratic_trainer([3.0, 2.0])}
+    steps = drive(SelfTuning(Budget(steps=30), settings(), team_size=2), team, space)
+    torch.testing.assert_close(steps[0].hypergradient, torch.tensor([-2.0, -1.0]))
+
+
+def test_nothing_is_asked_before_the_team_is_complete(space):
+    method = SelfTuning(Budget(steps=30), settings(), team_size=2)
+    method.join(0, space)
+    assert method.ask() == {}
+    method.join(1, space)
+    assert set(method.ask()) == {0, 1}
+    assert method.ask() == {}
+
+
+def test_a_diverged_member_leaves_and_the_rest_go_on(space, drive, quadratic_trainer):
+    class Diverging(quadratic_trainer):
+        def execute(self, order):
+            if self.training_step >= 30:
+                return Report("diverged", order.number, {"training_step": 30.0}, message="loss is nan")
+            return super().execute(order)
+
+    team = {0: quadratic_trainer([1.0, 0.0]), 1: Diverging([3.0, 2.0])}
+    steps = drive(SelfTuning(Budget(steps=60), settings(), team_size=2), team, space)
+    assert steps[-1].training_step == 60
+    torch.testing.assert_close(steps[0].hypergradient, torch.tensor([-2.0, -1.0]))
+    assert steps[-1].hypergradient[1] > 0  # only the first member's target is left
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_state_round_trip_gives_the_same_trajectory(space, quadratic_trainer, optimizer):
+    def run(interrupt_after):
+        method = SelfTuning(Budget(steps=100), settings(optimizer=optimizer))
+        trainer = quadratic_trainer([1.0, -1.0])
+        method.join(0, space)
+        seen, rounds = [], 0
+        while not method.done:
+            for member, order in method.ask().items():
+                step = method.tell(member, trainer.execute(order))
+                seen += [step] if step else []
+            rounds += 1
+            if rounds == interrupt_after:
+                state = copy.deepcopy(method.state_dict())
+                method = SelfTuning(Budget(steps=100), settings(optimizer=optimizer))
+                method.load_state_dict(state)
+        return torch.stack([torch.cat([s.hyperparameters, s.scale, s.hypergradient]) for s in seen])
+
+    undisturbed = run(None)
+    assert torch.equal(undisturbed, run(3))
+    assert torch.equal(undisturbed, run(9))
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: SelfTuningSettings(train_steps=0), "train_steps"),
+        (lambda: SelfTuningSettings(scale=5.0), "scale"),
+        (lambda: SelfTuningSettings(learning_rate=float("nan")), "learning_rate"),
+        (lambda: Response(rank=0), "rank"),
+        (lambda: Response(joint=True), "linearize"),
+        (lambda: Budget(), ""),
+        (lambda: Budget(steps=1, seconds=1.0), ""),
+        (lambda: Budget(steps=0), "steps"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, key):
+    with pytest.raises(SettingError) as error:
+        make()
+    assert error.value.key == key
