@@ -5,10 +5,11 @@ import importlib
 import pkgutil
 
 import pytest
-import selftune
 import selftune.objectives
 import selftune.search_spaces
 import torch
+
+import selftune
 
 
 def _modules():

@@ -1,1 +1,63 @@
-"""selftune tunes regularization while the network trains."""
+"""selftune tunes regularization while the network trains.
+
+The names below are loaded when first used, so that ``import selftune`` costs nothing; Ray, MLflow and Optuna
+are loaded only by what needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from selftune.errors import SettingError as SettingError
+    from selftune.hyperparameters import Choice as Choice
+    from selftune.hyperparameters import Integer as Integer
+    from selftune.hyperparameters import Interval as Interval
+    from selftune.hyperparameters import Positive as Positive
+    from selftune.hyperparameters import Tune as Tune
+    from selftune.hyperparameters import Unit as Unit
+    from selftune.methods import Budget as Budget
+    from selftune.methods import Response as Response
+    from selftune.methods import SelfTuning as SelfTuning
+    from selftune.methods import SelfTuningSettings as SelfTuningSettings
+    from selftune.objective import Classification as Classification
+    from selftune.objective import Optimization as Optimization
+    from selftune.objective import tasks as tasks
+    from selftune.regularizer import regularizers as regularizers
+    from selftune.schedulers import SelfTuningScheduler as SelfTuningScheduler
+    from selftune.studies.tune import Result as Result
+    from selftune.studies.tune import tune as tune
+
+_HOMES = {
+    "SettingError": "selftune.errors",
+    "Choice": "selftune.hyperparameters",
+    "Integer": "selftune.hyperparameters",
+    "Interval": "selftune.hyperparameters",
+    "Positive": "selftune.hyperparameters",
+    "Tune": "selftune.hyperparameters",
+    "Unit": "selftune.hyperparameters",
+    "Budget": "selftune.methods",
+    "Response": "selftune.methods",
+    "SelfTuning": "selftune.methods",
+    "SelfTuningSettings": "selftune.methods",
+    "Classification": "selftune.objective",
+    "Optimization": "selftune.objective",
+    "tasks": "selftune.objective",
+    "regularizers": "selftune.regularizer",
+    "SelfTuningScheduler": "selftune.schedulers",
+    "Result": "selftune.studies.tune",
+    "tune": "selftune.studies.tune",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'selftune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

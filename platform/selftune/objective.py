@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -45,7 +45,7 @@ class Optimization:
         if not 0 <= self.momentum < 1:
             raise SettingError("momentum", f"must be at least 0 and below 1, got {self.momentum}")
 
-    def build(self, parameters: list[Tensor], learning_rate: float | None = None) -> torch.optim.Optimizer:
+    def build(self, parameters: Sequence[Tensor], learning_rate: float | None = None) -> torch.optim.Optimizer:
         """The optimizer of ``parameters``; ``learning_rate`` replaces the setting's own."""
         rate = self.learning_rate if learning_rate is None else learning_rate
         if self.optimizer == "sgd":
@@ -124,7 +124,18 @@ class Classification(NetworkObjective):
     """
 
     provides = frozenset(
-        {"inputs", "labels", "targets", "index", "logits", "probs", "parameters", "learning_rate", "examples", "classes"}
+        {
+            "inputs",
+            "labels",
+            "targets",
+            "index",
+            "logits",
+            "probs",
+            "parameters",
+            "learning_rate",
+            "examples",
+            "classes",
+        }
     )
 
     def __init__(

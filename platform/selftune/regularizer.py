@@ -145,7 +145,8 @@ class Regularizer:
         missing = sorted(self.needs - objective.provides)
         if missing:
             raise SettingError(
-                "", f"{self.name} needs {', '.join(missing)}, which {type(objective).__name__} does not provide"
+                "",
+                f"{self.name} needs {', '.join(missing)}, which {type(objective).__name__} does not provide"
                 f" (it provides {', '.join(sorted(objective.provides))})",
             )
         if self.per_layer:
@@ -155,7 +156,9 @@ class Regularizer:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
             try:
-                self.bound[declared.name] = declared.with_value(value, labels if movable else (), f"{self.name}.")
+                self.bound[declared.name] = declared.with_value(
+                    value, labels if movable else (), f"{self.name}."
+                )
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
 
@@ -367,4 +370,3 @@ regularizers: Registry[type[Regularizer]] = Registry("regularizer", "selftune.re
 def register(cls: type[Regularizer]) -> type[Regularizer]:
     """Class decorator: makes a regularizer known by its name."""
     return regularizers.register(cls.name, cls)
-

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from selftune.hyperparameters import Choice, Integer, Interval, Positive, Unit
 
 FINITE = {

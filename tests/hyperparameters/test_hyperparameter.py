@@ -1,4 +1,5 @@
 import pytest
+
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Interval, Positive, Tune, Unit
 
 RATE = Hyperparameter("rate", Unit(), 0.5)

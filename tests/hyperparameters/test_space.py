@@ -3,6 +3,7 @@ import math
 import optuna
 import pytest
 import torch
+
 from selftune.hyperparameters import (
     Choice,
     Hyperparameter,

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.methods import Report
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from selftune.hyperparameters import Space
 from selftune.methods import Replay, Report, Segment
 

@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+
 from selftune.errors import SettingError
 from selftune.methods import Budget, Report, Response, SelfTuning, SelfTuningSettings
 

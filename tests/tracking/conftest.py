@@ -42,10 +42,7 @@ NAMES = (
 def space_of(names: Sequence[str]) -> Space:
     """A space with exactly these columns: rates are in the unit interval, the rest is positive."""
     return Space(
-        [
-            Hyperparameter(name, Unit() if "rate" in name else Positive(), 0.1, tuned=True)
-            for name in names
-        ]
+        [Hyperparameter(name, Unit() if "rate" in name else Positive(), 0.1, tuned=True) for name in names]
     )
 
 
@@ -114,10 +111,16 @@ def finish(folder: Path, writer: TrajectoryWriter, names: Sequence[str] = NAMES,
                 for name, a, b in zip(names, first, last, strict=True)
             ],
             "tuned": {
-                "validation_loss": 0.192, "test_loss": 0.171, "validation_accuracy": 0.951, "test_accuracy": 0.958
+                "validation_loss": 0.192,
+                "test_loss": 0.171,
+                "validation_accuracy": 0.951,
+                "test_accuracy": 0.958,
             },
             "fixed": {
-                "validation_loss": 0.241, "test_loss": 0.236, "validation_accuracy": 0.937, "test_accuracy": 0.939
+                "validation_loss": 0.241,
+                "test_loss": 0.236,
+                "validation_accuracy": 0.937,
+                "test_accuracy": 0.939,
             },
         },
     )
@@ -141,9 +144,7 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tracking(
-    migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], str]:
+def tracking(migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
     """A working folder whose ``mlflow.db`` is ready; nothing of the user's environment is seen."""
     work = tmp_path / "work"
     work.mkdir()

@@ -7,14 +7,14 @@ from typing import Any
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.regularizer import Reference, Regularizer, per_example, register
 from selftune.shapes import Float, Tensor
 
 
 def dropout(
     inputs: Float[Tensor, "*shape"],
     uniform: Float[Tensor, "*shape"],
-    rate: float | Float[Tensor, "*batch"] = 0.5,
+    rate: float | Float[Tensor, "*rate"] = 0.5,
 ) -> Float[Tensor, "*shape"]:
     """Zeroes entries whose draw is below ``rate`` and divides the others by ``1 - rate``.
 

@@ -39,9 +39,7 @@ class EarlyLearning(Regularizer):
     name = "early_learning"
     family = "supervision"
     kind = "penalty"
-    reference = Reference(
-        "Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151"
-    )
+    reference = Reference("Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(0.1, 10.0)), 3.0),
         Hyperparameter("beta", Unit(), 0.7, smooth=False, shared=True),

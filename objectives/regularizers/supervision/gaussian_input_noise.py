@@ -12,7 +12,7 @@ from selftune.shapes import Float, Tensor
 def gaussian_input_noise(
     inputs: Float[Tensor, "*shape"],
     noise: Float[Tensor, "*shape"],
-    sigma: float | Float[Tensor, "*batch"] = 0.1,
+    sigma: float | Float[Tensor, "*sigma"] = 0.1,
 ) -> Float[Tensor, "*shape"]:
     """``inputs + sigma * noise``; for small sigma this penalises the squared input gradient.
 

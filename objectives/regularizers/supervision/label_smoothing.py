@@ -15,7 +15,7 @@ from selftune.stateless import target
     stage="smoothing",
 )
 def label_smoothing(
-    targets: Float[Tensor, "batch classes"], epsilon: float | Float[Tensor, "*batch"] = 0.1
+    targets: Float[Tensor, "batch classes"], epsilon: float | Float[Tensor, "*epsilon"] = 0.1
 ) -> Float[Tensor, "batch classes"]:
     """Mixes targets with the uniform distribution: ``(1 - epsilon) * targets + epsilon / classes``.
 

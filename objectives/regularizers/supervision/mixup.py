@@ -13,7 +13,7 @@ def mixup(
     inputs: Float[Tensor, "batch *shape"],
     targets: Float[Tensor, "batch classes"],
     permutation: Int[Tensor, "batch"],
-    lam: Float[Tensor, "*batch"],
+    lam: Float[Tensor, "*lam"],
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch classes"]]:
     """Mixes every example with its partner ``permutation[i]``, inputs and targets alike.
 

@@ -1,6 +1,14 @@
 """Domains, hyperparameters, and the space that packs them into one unconstrained vector."""
 
-from selftune.hyperparameters.domain import Choice, Domain, Integer, Interval, Positive, Unit, inverse_softplus
+from selftune.hyperparameters.domain import (
+    Choice,
+    Domain,
+    Integer,
+    Interval,
+    Positive,
+    Unit,
+    inverse_softplus,
+)
 from selftune.hyperparameters.hyperparameter import Hyperparameter, Tune
 from selftune.hyperparameters.space import Space, entropy, entropy_gradient, scale_of
 

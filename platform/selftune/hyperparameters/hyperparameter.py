@@ -74,9 +74,7 @@ class Hyperparameter:
         """The value as a tensor of shape () or (parts,)."""
         return torch.as_tensor(self.value, dtype=torch.get_default_dtype())
 
-    def with_value(
-        self, value: Any, parts: Sequence[str] = (), prefix: str = ""
-    ) -> Hyperparameter:
+    def with_value(self, value: Any, parts: Sequence[str] = (), prefix: str = "") -> Hyperparameter:
         """This hyperparameter as a study sets it: a number, a mapping from part to number, or a ``Tune``.
 
         Raises:
@@ -104,9 +102,7 @@ class Hyperparameter:
         if parts and domain.movable and not isinstance(value, list | tuple):
             value = [value] * len(parts)
         value = tuple(value) if isinstance(value, list | tuple) else value
-        return replace(
-            self, name=prefix + self.name, domain=domain, value=value, parts=parts, tuned=tuned
-        )
+        return replace(self, name=prefix + self.name, domain=domain, value=value, parts=parts, tuned=tuned)
 
 
 def _by_part(values: Mapping[str, float], parts: tuple[str, ...]) -> list[float]:

@@ -82,7 +82,8 @@ class Space:
         if key not in self._constants:
             self._constants[key] = _Constants(
                 groups=tuple(
-                    (domain, torch.tensor(index, device=like.device)) for domain, index in self._domains.items()
+                    (domain, torch.tensor(index, device=like.device))
+                    for domain, index in self._domains.items()
                 ),
                 shared=self.shared.to(like.device),
                 fixed={

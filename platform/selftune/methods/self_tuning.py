@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -45,7 +46,8 @@ class Response:
             raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
         if self.linearize and (self.joint or not self.centered):
             raise SettingError(
-                "linearize", "needs a centred response fitted separately: set centered to true and joint to false,"
+                "linearize",
+                "needs a centred response fitted separately: set centered to true and joint to false,"
                 " or linearize to false",
             )
 
@@ -77,16 +79,21 @@ class SelfTuningSettings:
     response: Response = field(default_factory=Response)
 
     def __post_init__(self) -> None:
-        for key, low in (("warmup_steps", 0), ("train_steps", 1), ("validation_steps", 1), ("checkpoint_every", 1)):
+        for key, low in (
+            ("warmup_steps", 0),
+            ("train_steps", 1),
+            ("validation_steps", 1),
+            ("checkpoint_every", 1),
+        ):
             if getattr(self, key) < low:
                 raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
         for key in ("learning_rate", "scale_learning_rate", "entropy_weight"):
             value = getattr(self, key)
             if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise SettingError(key, f"must be a number of at least 0, got {value}")
-        low, high = SCALE_BOUNDS
-        if not low <= self.scale <= high:
-            raise SettingError("scale", f"must be between {low:g} and {high:g}, got {self.scale:g}")
+        lowest, highest = SCALE_BOUNDS
+        if not lowest <= self.scale <= highest:
+            raise SettingError("scale", f"must be between {lowest:g} and {highest:g}, got {self.scale:g}")
 
 
 SCALE_BOUNDS = (0.01, 3.0)
@@ -328,6 +335,5 @@ def _mean(tensors: list[Tensor]) -> Tensor:
     return torch.stack(tensors).mean(dim=0)
 
 
-def _average(numbers: Any) -> float:
-    values = list(numbers)
-    return sum(values) / len(values)
+def _average(numbers: Iterable[float]) -> float:
+    return statistics.fmean(numbers)

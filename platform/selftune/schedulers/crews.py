@@ -31,11 +31,14 @@ class Crew:
         return len(self.trials) == self.team.size
 
     @property
+    def unfinished(self) -> int:
+        """Trials that are to run, or run. It can be more than members at work: a trial may restart at its end."""
+        return sum(not trial.is_finished() for trial in self.trials.values())
+
+    @property
     def running(self) -> int:
         """Trials that take up room."""
-        if self.admitted is None:
-            return 0
-        return sum(not trial.is_finished() for trial in self.trials.values())
+        return 0 if self.admitted is None else self.unfinished
 
     @property
     def request(self) -> dict[str, float]:
@@ -86,7 +89,7 @@ class Crews:
         crew.trials[member] = trial
         if len(self.entries) * self._team_size > _MOST_WAITING:
             raise SchedulerError(
-                f"there are more than {_MOST_WAITING} trials: limit them by TuneConfig(max_concurrent_trials=...)"
+                f"more than {_MOST_WAITING} trials wait: limit them by TuneConfig(max_concurrent_trials=...)"
             )
         return True
 
@@ -117,7 +120,7 @@ class Crews:
                         return trial
         if time.monotonic() < self._next_look:
             return None
-        waiting = [crew for crew in self.entries if crew.admitted is None and not crew.team.over]
+        waiting = [crew for crew in self.entries if crew.admitted is None and crew.unfinished]
         if not waiting:
             return None
         crew = next((crew for crew in waiting if crew.full), waiting[0])

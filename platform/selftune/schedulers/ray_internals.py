@@ -48,9 +48,11 @@ def problem(version: str | None = None) -> str | None:
         method = getattr(TuneController, name, None)
         if method is None or list(inspect.signature(method).parameters) != parameters:
             return f"TuneController.{name} of this Ray {version} is not the known one: {advice}"
-    if not hasattr(_TemporaryTrialState(), "ray_actor"):
+    trial_state: Any = _TemporaryTrialState
+    if not hasattr(trial_state(), "ray_actor"):
         return f"the trials of this Ray {version} do not keep their actor where they did: {advice}"
-    if "_tune_controller" not in vars(TrialRunnerWrapper(object(), None)):
+    wrapper: Any = TrialRunnerWrapper
+    if "_tune_controller" not in vars(wrapper(None, None)):
         return f"the controller's wrapper of this Ray {version} is not the known one: {advice}"
     return None
 
@@ -72,7 +74,8 @@ def snapshot(controller: Any) -> None:
 
 def scheduler_of(tuner: tune.Tuner) -> Any:
     """The scheduler of a tuner: after ``Tuner.restore`` it is a new object."""
-    return tuner._local_tuner._tune_config.scheduler
+    internal: Any = tuner._local_tuner
+    return internal._tune_config.scheduler
 
 
 def _unwrapped(controller: Any) -> Any:

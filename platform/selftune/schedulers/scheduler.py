@@ -140,8 +140,8 @@ class BilevelScheduler(TrialScheduler):
         trial.set_config({**trial.config, **settings})
         unfinished = trial.status == Trial.TERMINATED and not team.members[member].over
         if trial.status == Trial.PENDING or unfinished:
-            # Paused until all of the team may start. Tune may have saved that the trial ended when the team had
-            # not yet saved its last report: then it says it again.
+            # Paused until all of the team may start. Tune may have saved its end when the team's state
+            # beside it did not yet hold its last report: then it is asked again.
             trial.set_status(Trial.PAUSED)
 
     def _required_metrics(self, controller: Any) -> tuple[str, ...]:
@@ -183,8 +183,8 @@ class BilevelScheduler(TrialScheduler):
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Tune calls this once per step of its loop: the one place from which orders go out.
 
-        Never in ``on_trial_result``: Tune writes the checkpoint that a result asks for after that hook, and an
-        order sent there would overtake it.
+        Never in ``on_trial_result``: Tune writes the checkpoint that a result asks for after that hook, and
+        an order sent there would overtake it.
         """
         if self._failure is not None:
             raise self._failure
@@ -197,7 +197,7 @@ class BilevelScheduler(TrialScheduler):
             self._new_checkpoint = False
             self._transport.checkpointed(tune_controller)
         for crew in self._crews.entries:
-            if crew.admitted is not None and not crew.team.over:
+            if crew.running:
                 self._pump(tune_controller, crew)
         return self._crews.next_trial(tune_controller.search_alg)
 

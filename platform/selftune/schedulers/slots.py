@@ -32,7 +32,8 @@ def slots(request: Mapping[str, float], nodes: Iterable[Mapping[str, float]] | N
 
 def alive() -> list[dict[str, float]]:
     """Resources of the cluster's living nodes."""
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
 
 
 def shortage(

@@ -136,15 +136,15 @@ class Team:
         self._silent = False
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
-        if step is not None:
-            self.hyper_step = step.number
-            self.listener.hyper_step(step)
         if report.kind == "diverged":  # the method let the member go when it was told
             entry.lost = report.message
             self.depart(member)
             self.listener.lost(member, report.message)
         elif report.kind == "finish":
             entry.final = report
+        if step is not None:
+            self.hyper_step = step.number
+            self.listener.hyper_step(step)
         return entry.over
 
     def saved(self, member: int, done: int) -> None:

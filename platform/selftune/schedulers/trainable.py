@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from ray import tune
@@ -23,8 +23,8 @@ from selftune.schedulers.mailbox import Reader
 KEPT_CHECKPOINTS = 3
 """How many checkpoints of a trainer are kept, and how far back orders and reports are remembered.
 
-The experiment's snapshot may be a little older than a trainer's last checkpoint, or newer than the scheduler's
-state beside it. The checkpoint that any of them names still exists, and both sides can close the gap: the
+After a crash, the experiment's snapshot may be older than a trainer's last checkpoint, or newer than the
+scheduler's state beside it. The checkpoint that it names still exists, and both sides can close the gap: the
 scheduler sends what the trainer has not done yet, the trainer repeats what it has reported already.
 """
 
@@ -44,15 +44,13 @@ class Executor(Protocol):
 
 
 class OrderTrainable(tune.Trainable):
-    """Executes work orders on a trainer; subclasses made by ``trainable`` know how to build it.
+    """Executes work orders on a trainer; ``trainable`` tells it how to build one.
 
     A step without an order answers ``ready`` at once: Tune calls ``train()`` by itself after each start and
     restore, and this is how the scheduler learns that a trainer is there, and which order it did last.
     """
 
-    factory: ClassVar[Callable[[int], Executor]]
-
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: dict[str, Any], factory: Callable[[int], Executor]) -> None:  # type: ignore[override]
         self._order: WorkOrder | None = None
         self._number = -1
         self._memory: dict[int, Report] = {}
@@ -65,7 +63,7 @@ class OrderTrainable(tune.Trainable):
         mailbox = config.get("mailbox")
         self._reader = Reader(mailbox, self.trial_id, self._incarnation) if mailbox else None
         try:
-            self._trainer = type(self).factory(config.get("member", 0))
+            self._trainer = factory(config.get("member", 0))
         except (
             SettingError
         ) as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
@@ -135,7 +133,7 @@ class OrderTrainable(tune.Trainable):
         }
         torch.save(state, Path(checkpoint_dir) / "trainer.pt")
 
-    def load_checkpoint(self, checkpoint_dir: str) -> None:
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
         # not weights_only: this is the study's own file, and it holds reports beside tensors
         state = torch.load(Path(checkpoint_dir) / "trainer.pt", map_location="cpu", weights_only=False)
         if self._refusal is None:
@@ -149,11 +147,12 @@ class OrderTrainable(tune.Trainable):
 def trainable(factory: Callable[[int], Executor]) -> type[OrderTrainable]:
     """A Tune trainable whose trials train what ``factory(member)`` builds.
 
-    The factory travels to the workers by cloudpickle. Data belong into what it does, not into what it holds:
-    load them inside.
+    The factory is pickled once and travels through Ray's object store, so it may hold data.
 
     >>> from selftune.schedulers import trainable
     >>> issubclass(trainable(lambda member: None), tune.Trainable)
     True
     """
-    return type("Trainer", (OrderTrainable,), {"factory": staticmethod(factory)})
+    made: type[OrderTrainable] = tune.with_parameters(OrderTrainable, factory=factory)
+    made.__name__ = "Trainer"  # the beginning of the trials' names
+    return made

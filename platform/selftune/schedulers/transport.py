@@ -31,18 +31,18 @@ class Transport(ABC):
         """What the trainers have to know, an addition to the trial's config."""
         return {}
 
-    def arrived(self, trial: Any, incarnation: str) -> None:
+    def arrived(self, trial: Any, incarnation: str) -> None:  # noqa: B027  # of interest to the mailbox only
         """The trial's trainer has (re)started."""
 
-    def checkpointed(self, controller: Any) -> None:
+    def checkpointed(self, controller: Any) -> None:  # noqa: B027  # Tune's own snapshots have to serve
         """A trial's checkpoint was registered."""
 
 
 class DirectTransport(Transport):
     """Two calls to the trial's actor: here is the order, now train. Uses ``ray_internals``.
 
-    The trial stays RUNNING and idle between two orders (``NOOP``). Never mix this with ``CONTINUE``: Tune drops
-    a ``CONTINUE`` that follows a ``NOOP`` whose checkpoint is still being written, and the trial hangs.
+    The trial stays RUNNING and idle between two orders (``NOOP``). Never mix this with ``CONTINUE``: Tune
+    drops one that follows a ``NOOP`` whose checkpoint is still being written, and the trial hangs.
     """
 
     decision = TrialScheduler.NOOP

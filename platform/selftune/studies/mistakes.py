@@ -36,6 +36,11 @@ class Mistakes(ValueError):
         return UserError(*(f"{name}: {' '.join(str(mistake).split())}" for mistake in self.mistakes))
 
 
+def mistake(key: str, message: str) -> Mistakes:
+    """A single one."""
+    return Mistakes([SettingError(key, message)])
+
+
 def join(*keys: str) -> str:
     """Dotted path of the keys that are not empty.
 

@@ -12,14 +12,22 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from selftune.errors import SettingError, suggestion
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
-from selftune.regularizer import Regularizer, Regularizers, regularizers
 from selftune.registry import UnknownName
+from selftune.regularizer import Regularizer, Regularizers, regularizers
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.mistakes import Mistakes, join, shown
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
@@ -105,7 +113,8 @@ def _parts(given: Any) -> Any:
         for label, patterns in given.items():
             if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
                 raise SettingError(
-                    f"parts.{label}", f"must be a list of layer patterns such as [hidden*], got {shown(patterns)}"
+                    f"parts.{label}",
+                    f"must be a list of layer patterns such as [hidden*], got {shown(patterns)}",
                 )
     return given
 
@@ -131,7 +140,8 @@ def _named(given: Any, key: str, known: Any) -> tuple[str, dict[str, Any]]:
 def _name(given: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", given):
         raise SettingError(
-            "", f"must be a name of letters, digits, '-', '_' and '.', because it names a folder; got {shown(given)}"
+            "",
+            f"must be a name of letters, digits, '-', '_' and '.', because it names a folder; got {shown(given)}",
         )
     return given
 

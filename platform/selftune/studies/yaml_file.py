@@ -1,7 +1,7 @@
 """Reading YAML strictly: what a person would be surprised by is refused, with the line.
 
-YAML 1.1, which PyYAML speaks, reads ``1e-4`` as a text, ``no`` as false, ``010`` as eight and lets the last of
-two equal keys win. Here scalars follow YAML 1.2's core schema, and equal keys are refused.
+YAML 1.1, which PyYAML speaks, reads ``1e-4`` as a text, ``no`` as false, ``010`` as eight and lets the
+last of two equal keys win. Here scalars follow YAML 1.2's core schema, and equal keys are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from selftune.errors import SettingError
-from selftune.studies.mistakes import Mistakes, join
+from selftune.studies.mistakes import join, mistake
 
 
 def parse_yaml(text: str) -> dict[str, Any]:
@@ -33,15 +33,17 @@ def parse_yaml(text: str) -> dict[str, Any]:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}" if mark else ""
         problem = " ".join(part for part in (error.context, error.problem) if part)
-        raise Mistakes([SettingError(where, problem)]) from error
+        raise mistake(where, problem) from error
     except yaml.YAMLError as error:
-        raise Mistakes([SettingError("", f"is not YAML: {' '.join(str(error).split())}")]) from error
+        raise mistake("", f"is not YAML: {' '.join(str(error).split())}") from error
     except (ValueError, KeyError) as error:  # "!!int x", or a number of thousands of digits
-        raise Mistakes([SettingError("", f"holds a value that cannot be read: {error}")]) from error
+        raise mistake("", f"holds a value that cannot be read: {error}") from error
     if content is None:
-        raise Mistakes([SettingError("", "is empty; a study needs at least objective, regularizers and budget")])
+        raise Mistakes(
+            [SettingError("", "is empty; a study needs at least objective, regularizers and budget")]
+        )
     if not isinstance(content, dict):
-        raise Mistakes([SettingError("", "must be a mapping such as 'study: digits', not a single value or a list")])
+        raise Mistakes([SettingError("", "must be a mapping such as 'study: digits', not a value or a list")])
     return content
 
 
@@ -54,11 +56,13 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise Mistakes([SettingError("", "is not a text file in UTF-8")]) from error
+        raise mistake("", "is not a text file in UTF-8") from error
     except FileNotFoundError as error:
-        raise Mistakes([SettingError("", "there is no such file")]) from error
+        raise mistake("", "there is no such file") from error
     except OSError as error:
-        raise Mistakes([SettingError("", f"cannot be read: {(error.strerror or str(error)).lower()}")]) from error
+        raise Mistakes(
+            [SettingError("", f"cannot be read: {(error.strerror or str(error)).lower()}")]
+        ) from error
 
 
 def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
@@ -97,7 +101,8 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
         key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
         if not isinstance(key, str):
             raise yaml.MarkedYAMLError(
-                problem=f"the key {key!r} must be a text; write it in quotes", problem_mark=key_node.start_mark
+                problem=f"the key {key!r} must be a text; write it in quotes",
+                problem_mark=key_node.start_mark,
             )
         if key in mapping:
             raise yaml.MarkedYAMLError(

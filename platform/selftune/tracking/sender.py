@@ -194,7 +194,9 @@ class Sender:
             if wanted == "RUNNING":  # resumed
                 self.server.client.update_run(run.run_id, wanted)
             else:
-                self.server.client.set_terminated(run.run_id, wanted)
+                path = self.folder / "summary.json"
+                ended = path.stat().st_mtime if path.exists() else time.time()
+                self.server.client.set_terminated(run.run_id, wanted, int(ended * 1000))
             run.status = wanted
             self.record.save()
 

@@ -58,9 +58,7 @@ class LowerLevel:
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def begin(
-        self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any], stream: str
-    ) -> Step:
+    def begin(self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any], stream: str) -> Step:
         """A training step with its batch drawn and augmented; random draws come from ``stream``."""
         batch = self.batches.batch(index)
         self.streams.seed_global(stream, number)

@@ -104,7 +104,8 @@ class ResponseLevel:
             losses = lower.objective.validation_loss(outputs, labels)
             converted = {name: lower.parameters[name] for name in self.response.elementary}
             gradients = torch.autograd.grad(losses.mean(), list(converted.values()))
-            payload = {"hypergradient": self.response.contract(dict(zip(converted, gradients, strict=True)))}
+            by_name = dict(zip(converted, gradients, strict=True))
+            payload = {"hypergradient": self.response.contract(by_name)}
         else:
             noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
             delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
@@ -147,7 +148,7 @@ class _LazyWeights(Mapping[str, Tensor]):
 
     def _weights(self) -> dict[str, Tensor]:
         if self._built is None:
-            plain = self._level.lower.parameters
+            plain: dict[str, Tensor] = dict(self._level.lower.parameters)
             if not self._level.settings.joint:
                 plain = {name: tensor.detach() for name, tensor in plain.items()}
             self._built = plain | self._level.response.weights(self._fed)

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 import torch
 
-_STREAMS = ("network", "epoch", "elementary", "response", "perturbation", "validation", "validation_noise", "conversion")
+_STREAMS = (
+    "network",
+    "epoch",
+    "elementary",
+    "response",
+    "perturbation",
+    "validation",
+    "validation_noise",
+    "conversion",
+)
 _MASK = (1 << 64) - 1
 
 

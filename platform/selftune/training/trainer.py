@@ -106,9 +106,7 @@ class Trainer:
         metrics = {"training_loss": self._finish_steps(losses, values)}
         if not body["hypergradient"]:
             return _Outcome(metrics)
-        payload, measured = level.hypergradient(
-            body["hyper_step"], unconstrained, scale, body["tune_scale"]
-        )
+        payload, measured = level.hypergradient(body["hyper_step"], unconstrained, scale, body["tune_scale"])
         if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
             raise Diverged(
                 f"the hypergradient is not finite after training step {self.training_step}"
@@ -118,14 +116,12 @@ class Trainer:
 
     def _replay(self, body: Mapping[str, Any]) -> _Outcome:
         """Plain training steps with given constrained values, segment by segment."""
-        losses = []
+        losses: list[Tensor] = []
         values: Mapping[str, Any] = {}
-        number = self.training_step
         for steps, constrained in body["segments"]:
             values = self.space.unpack(constrained.to(self.device))
-            for number in range(number, number + steps):
-                losses.append(self.lower.train(number, values))
-            number += 1
+            start = self.training_step + len(losses)
+            losses += [self.lower.train(number, values) for number in range(start, start + steps)]
         return _Outcome({"training_loss": self._finish_steps(losses, values)})
 
     def _finish(self, body: Mapping[str, Any]) -> _Outcome:

@@ -1,0 +1,251 @@
+"""The command ``selftune``: run, check, resume, replay, report, sync."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from selftune.studies.study import Study
+
+# Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
+
+_DESCRIPTION = """\
+Tunes regularization while the network trains.
+
+A study file (YAML) says what is trained, which regularizers act and which of their hyperparameters are
+tuned. `selftune run` trains, tunes, compares with the start values held fixed, and leaves a folder with the
+trajectory, the trained network and a report."""
+
+_EXAMPLES = """\
+examples:
+  selftune run digits                 a packaged study, on Ray, on this machine
+  selftune run my_study.yaml --local  a study of your own, in this process, without Ray
+  selftune check my_study.yaml        is the file right? nothing is run or written
+  selftune resume runs/digits-1       go on after a stop or a crash
+  selftune replay runs/digits-1       train again with the schedule that was found
+
+Exit status: 0 done, 1 the study failed, 2 something in the request is wrong, 130 stopped with Ctrl-C."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit status."""
+    parser = _parser()
+    try:
+        options = parser.parse_args(arguments)
+    except SystemExit as stop:  # argparse has said why
+        return stop.code if isinstance(stop.code, int) else 2
+    command: Callable[[argparse.Namespace], int] = options.command
+    from selftune.errors import SettingError
+    from selftune.studies.mistakes import UserError
+
+    try:
+        return command(options)
+    except UserError as error:
+        for line in error.lines:
+            print(line, file=sys.stderr)
+        return 2
+    except SettingError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output has gone
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="selftune", description=_DESCRIPTION, epilog=_EXAMPLES, formatter_class=formatter
+    )
+    parser.add_argument("--version", action="version", version=f"selftune {version('selftune')}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def add(name: str, command: Callable[[argparse.Namespace], int], words: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=words, description=f"{words[0].upper()}{words[1:]}.")
+        added.set_defaults(command=command)
+        return added
+
+    one = add("run", _run, "run a study from its start")
+    _add_study(one)
+    one.add_argument("--local", action="store_true", help="run in this process instead of on Ray")
+    one.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<study>-<n>)"
+    )
+    _add_mlflow(one)
+
+    one = add("check", _check, "check a study file; nothing is run or written")
+    _add_study(one)
+
+    one = add("resume", _resume, "go on with a study that was stopped, to the same result")
+    _add_folder(one)
+    _add_mlflow(one)
+
+    one = add("replay", _replay, "train the plain network with the schedule that a study found")
+    _add_folder(one)
+    one.add_argument("--final", action="store_true", help="hold the schedule's last values instead")
+    one.add_argument(
+        "--seeds", type=_positive, default=1, metavar="N", help="average over N networks (default: 1)"
+    )
+
+    one = add("report", _report, "write a study's report: one HTML page")
+    _add_folder(one)
+
+    one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
+    _add_folder(one)
+    return parser
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("study", metavar="FILE|NAME", help="a study file, or the name of a packaged study")
+    parser.add_argument("--seed", type=int, metavar="N", help="replaces the file's seed")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="replaces the file's budget, in training steps"
+    )
+
+
+def _add_folder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="the output folder of a study")
+
+
+def _add_mlflow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-mlflow", action="store_true", help="send nothing to MLflow (`sync` can later)")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+# Commands --------------------------------------------------------------------------------------------
+
+
+def _run(options: argparse.Namespace) -> int:
+    from selftune.studies.folder import new_folder
+
+    study = _load(options, needs_gpus_here=options.local)
+    folder = new_folder(study, options.output, options.local)
+    return _go(study, folder, options.local, not options.no_mlflow)
+
+
+def _check(options: argparse.Namespace) -> int:
+    import os
+
+    study = _load(options, needs_gpus_here="RAY_ADDRESS" not in os.environ)
+    tuned = len(study.space)
+    print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
+    for hyperparameter in study.space.tuned:
+        for name, start in zip(hyperparameter.names, hyperparameter.tensor.reshape(-1).tolist(), strict=True):
+            print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
+    return 0
+
+
+def _resume(options: argparse.Namespace) -> int:
+    from selftune.studies.folder import is_local, open_folder
+
+    study, summary = open_folder(options.folder)
+    if summary.get("status") == "finished":
+        print(
+            f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}"
+        )
+        return 0
+    return _go(study, options.folder, is_local(options.folder), not options.no_mlflow)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from selftune.studies.replay import SCHEDULE, replay, same_network
+    from selftune.studies.results import print_results
+    from selftune.studies.runner import StudyFailed
+
+    console = _console()
+    try:
+        results = replay(options.folder, console, final=options.final, seeds=options.seeds)
+    except StudyFailed as error:
+        print(f"selftune: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("selftune: stopped; nothing was kept of the replay", file=sys.stderr)
+        return 130
+    networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
+    print_results(console, f"plain networks, the same training steps each{networks}", results)
+    if SCHEDULE in results and same_network(options.folder):
+        console.print("The schedule gave the tuned network of the study again, bit for bit.")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from selftune.studies.mistakes import UserError
+    from selftune.tracking.report import write_report
+
+    try:
+        print(write_report(options.folder))
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(str(error)) from error
+    return 0
+
+
+def _sync(options: argparse.Namespace) -> int:
+    from selftune.studies.mistakes import UserError
+    from selftune.studies.results import mlflow_command
+    from selftune.tracking.sync import SyncError, sync
+
+    try:
+        sync(options.folder)
+    except FileNotFoundError as error:
+        raise UserError(str(error)) from error
+    except SyncError as error:
+        print(f"selftune: {error}", file=sys.stderr)
+        return 1
+    print(f"sent; look at it with: {mlflow_command(options.folder)}")
+    return 0
+
+
+def _load(options: argparse.Namespace, needs_gpus_here: bool) -> Study:
+    from selftune.studies.mistakes import Mistakes
+    from selftune.studies.packaged import find_study
+    from selftune.studies.run import check_device
+    from selftune.studies.study import load_study
+
+    path = find_study(options.study)
+    study = load_study(path, options.seed, options.steps)
+    if needs_gpus_here:
+        try:
+            check_device(study)
+        except Mistakes as error:
+            raise error.in_file(str(path)) from error
+    return study
+
+
+def _go(study: Study, folder: Path, local: bool, mlflow: bool) -> int:
+    from selftune.studies.results import print_summary
+    from selftune.studies.run import run
+    from selftune.studies.runner import StudyFailed
+
+    console = _console()
+    try:
+        summary = run(study, folder, console, local=local, mlflow=mlflow)
+    except StudyFailed as error:
+        print(f"selftune: {error}; what was recorded until then is in {folder}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"selftune: stopped; go on with `selftune resume {folder}`", file=sys.stderr)
+        return 130
+    print_summary(console, summary, folder, mlflow)
+    return 0
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

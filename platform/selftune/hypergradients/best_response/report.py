@@ -1,0 +1,51 @@
+"""What a conversion did: which layers got gates, which were left plain and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One module that holds parameters of its own."""
+
+    name: str
+    type: str
+    rank: int | None
+    """Directions per row; None where the layer was left plain."""
+    reason: str = ""
+    """Why it was left plain."""
+
+    @property
+    def path(self) -> str:
+        """``gated rank R`` or ``plain``."""
+        return "plain" if self.rank is None else f"gated rank {self.rank}"
+
+
+@dataclass(frozen=True)
+class ConversionReport:
+    """The layers of a converted network in the network's order, and the operations that had no pair rule.
+
+    >>> print(ConversionReport((LayerReport("head", "Linear", 1), LayerReport("norm", "BatchNorm1d", None, "no gates"))))
+    layer  type         path          reason
+    head   Linear       gated rank 1
+    norm   BatchNorm1d  plain         no gates
+    """
+
+    layers: tuple[LayerReport, ...]
+    fallbacks: Mapping[str, str] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[LayerReport]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __str__(self) -> str:
+        table = [("layer", "type", "path", "reason")]
+        table += [(layer.name or "(the model)", layer.type, layer.path, layer.reason) for layer in self.layers]
+        widths = [max(len(row[column]) for row in table) for column in range(4)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+        lines += [f"operation {name} is linearised by {way}" for name, way in sorted(self.fallbacks.items())]
+        return "\n".join(lines)

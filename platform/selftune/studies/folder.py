@@ -1,0 +1,108 @@
+"""The output folder of a study: made, refused, opened again, and held by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from selftune.studies.mistakes import UserError
+from selftune.studies.study import Study, load_study
+from selftune.tracking.files import replacing
+from selftune.tracking.summary import Summary, read_summary
+
+STUDY_FILE = "study.yaml"
+CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+RUNS = Path("runs")
+
+
+def new_folder(study: Study, output: Path | None, local: bool) -> Path:
+    """Makes the folder of a study that is about to start: ``output``, or ``runs/<study>-<n>`` with a free n.
+
+    Raises:
+        UserError: if ``output`` holds something else, or cannot be written; nothing is changed then.
+    """
+    try:
+        folder = _free_folder(study.study) if output is None else _empty_folder(output, study)
+        if local:
+            (folder / CHECKPOINTS).mkdir()  # its presence says later how the study runs
+        with replacing(folder / STUDY_FILE) as temporary:
+            temporary.write_text(study.text, encoding="utf-8")
+    except OSError as error:
+        place = error.filename or output or RUNS
+        raise UserError(
+            f"{place}: cannot be written: {(error.strerror or str(error)).lower()};"
+            " choose another folder with --output"
+        ) from error
+    return folder
+
+
+def _free_folder(name: str) -> Path:
+    RUNS.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        folder = RUNS / f"{name}-{number}"
+        try:
+            folder.mkdir()
+            return folder
+        except FileExistsError:
+            number += 1
+
+
+def _empty_folder(folder: Path, study: Study) -> Path:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file; choose a folder with --output")
+    file = folder / STUDY_FILE
+    if file.is_file():
+        if file.read_text(encoding="utf-8", errors="replace") != study.text:
+            raise UserError(f"{folder}: holds another study; choose another folder with --output")
+        if read_summary(folder).get("status") == "finished":
+            raise UserError(
+                f"{folder}: holds this study, finished; see it with `selftune report {folder}`,"
+                " or choose another folder with --output"
+            )
+        raise UserError(
+            f"{folder}: holds this study, unfinished; continue it with `selftune resume {folder}`,"
+            " or choose another folder with --output"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty and holds no study; choose another folder with --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def open_folder(folder: Path) -> tuple[Study, Summary]:
+    """The study of an output folder and how far it got.
+
+    Raises:
+        UserError: if the folder holds no study, or a study file that is not valid any more.
+    """
+    file = folder / STUDY_FILE
+    if not file.is_file():
+        what = "holds no study" if folder.is_dir() else "is not a folder"
+        raise UserError(f"{folder}: {what}; give the output folder of `selftune run`")
+    return load_study(file), read_summary(folder)
+
+
+def is_local(folder: Path) -> bool:
+    """Whether the study of a folder runs in-process rather than on Ray."""
+    return (folder / CHECKPOINTS).is_dir()
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes from running the study of the same folder meanwhile.
+
+    Raises:
+        UserError: if one is running it.
+    """
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{folder}: another process is running this study; wait until it is done"
+            ) from error
+        yield

@@ -1,0 +1,45 @@
+"""The process beside a study that sends it to MLflow."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+PATIENCE = 60.0  # seconds that a finished study waits for its last files to arrive
+
+
+class MlflowProcess:
+    """Starts sending the study of a folder, in a process of its own that no server can make slow for others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "selftune.tracking.sync", str(folder), "--follow"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,  # a file, because nobody would read a pipe meanwhile
+        )
+
+    def finish(self, console: Console, patient: bool) -> None:
+        """Waits for the rest to arrive, for a bounded time, and says in one line what did not."""
+        try:
+            self._process.wait(timeout=PATIENCE if patient else PATIENCE / 6)
+        except subprocess.TimeoutExpired:
+            console.print(
+                f"MLflow: still sending; it goes on by itself (`selftune sync {self.folder}` makes sure)",
+                soft_wrap=True,
+                highlight=False,
+                markup=False,
+            )
+            return
+        if self._process.returncode:
+            self._said.seek(0)
+            lines = [line for line in self._said.read().splitlines() if line.strip()] or [
+                "sending stopped without a word"
+            ]
+            console.print(f"MLflow: {lines[-1]}", soft_wrap=True, highlight=False, markup=False)

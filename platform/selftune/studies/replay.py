@@ -1,0 +1,112 @@
+"""Replaying a study: the plain network trained with the recorded schedule, or with the values at its end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from selftune.methods import Budget, Replay, Report, Segment
+from selftune.studies.display import Display
+from selftune.studies.folder import open_folder
+from selftune.studies.mistakes import UserError
+from selftune.studies.runner import StudyFailed
+from selftune.studies.study import Study
+from selftune.studies.tune import mean_metrics, network_of
+from selftune.tracking.files import replacing
+from selftune.tracking.trajectory import Trajectory, read_trajectory
+from selftune.training import NoTrainerLeft, run_in_process
+
+SCHEDULE, END, START = "schedule", "end values held", "start values held"
+FILES = {SCHEDULE: "network_schedule.pt", END: "network_final.pt"}
+
+
+def schedule_of(trajectory: Trajectory) -> list[Segment]:
+    """The segments of a recorded trajectory.
+
+    Row i holds the values that were in force for the training steps up to its own; the first row's were in
+    force from the start, through the warm-up.
+    """
+    values = torch.as_tensor(trajectory.values).to(torch.get_default_dtype())
+    steps = trajectory.training_step.tolist()
+    return [Segment(step, row) for step, row in zip(steps, values, strict=True)]
+
+
+def replay(
+    folder: Path, console: Console, *, final: bool = False, seeds: int = 1
+) -> dict[str, dict[str, float]]:
+    """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
+
+    Args:
+        folder: of a study whose tuning has ended.
+        console: where progress is shown.
+        final: only with the last values held; otherwise with the schedule, its end point and its start.
+        seeds: networks per row, with the study's seed and those that follow it.
+
+    Returns:
+        Validation and test measures by row, averaged over the seeds.
+
+    Raises:
+        UserError: if the folder holds no study that has tuned anything yet.
+        StudyFailed: if a network diverges.
+    """
+    study, summary = open_folder(folder)
+    trajectory = _recorded(folder)
+    if "training_steps" not in summary:
+        raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
+    steps = summary["training_steps"]
+    schedule = schedule_of(trajectory)
+    plans = {
+        SCHEDULE: schedule,
+        END: [Segment(steps, schedule[-1].values)],
+        START: [Segment(steps, study.space.constrain(study.space.start))],
+    }
+    if final:
+        plans = {END: plans[END]}
+    results = {}
+    for label, plan in plans.items():
+        reports = []
+        for seed in range(study.seed, study.seed + seeds):
+            title = label if seeds == 1 else f"{label}, seed {seed}"
+            reports.append(_train(study, plan, steps, seed, Display(console, title, Budget(steps=steps))))
+        results[label] = mean_metrics(dict(enumerate(reports)))
+        if label in FILES:
+            with replacing(folder / FILES[label]) as temporary:
+                torch.save(network_of(study.objective, reports[0]), temporary)
+    with replacing(folder / "replay.json") as temporary:
+        temporary.write_text(
+            json.dumps({"seeds": seeds, "results": results}, indent=2) + "\n", encoding="utf-8"
+        )
+    return results
+
+
+def same_network(folder: Path) -> bool:
+    """Whether the replayed schedule gave the tuned network again, bit for bit.
+
+    It does with Delta-STN, whose response never touches the network, in a team of one on the same machine.
+    """
+    tuned, replayed = (
+        torch.load(folder / name, weights_only=False).state_dict() for name in ("network.pt", FILES[SCHEDULE])
+    )
+    return all(torch.equal(tuned[name], replayed[name]) for name in tuned)
+
+
+def _recorded(folder: Path) -> Trajectory:
+    try:
+        trajectory = read_trajectory(folder)
+    except FileNotFoundError as error:
+        raise UserError(f"{folder}: holds no trajectory; give the output folder of `selftune run`") from error
+    if not len(trajectory):
+        raise UserError(f"{folder}: nothing has been tuned yet; continue it with `selftune resume {folder}`")
+    return trajectory
+
+
+def _train(study: Study, plan: Sequence[Segment], steps: int, seed: int, display: Display) -> Report:
+    trainer = study.trainer_factory(seed)(0)
+    try:
+        return run_in_process(Replay(plan, steps), {0: trainer}, display)[0]
+    except NoTrainerLeft as error:
+        raise StudyFailed(str(error)) from error

@@ -1,0 +1,81 @@
+"""The tables at the end of a study and of a replay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from selftune.studies.display import MAXIMUM_ROWS, duration, grouped
+from selftune.tracking.record import tracking_uri, without_password
+from selftune.tracking.summary import Summary
+
+_MEASURES = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
+
+
+def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool) -> None:
+    """Tuned values, the comparison, and where everything is."""
+    hyperparameters = summary["hyperparameters"]
+    table = Table(title="tuned values", title_justify="left", box=None, padding=(0, 1))
+    table.add_column("hyperparameter")
+    table.add_column("start", justify="right")
+    table.add_column("end", justify="right")
+    rows = grouped([h["name"] for h in hyperparameters])
+    for label, index in list(rows.items())[:MAXIMUM_ROWS]:
+        start = sum(hyperparameters[i]["start"] for i in index) / len(index)
+        end = sum(hyperparameters[i]["end"] for i in index) / len(index)
+        table.add_row(Text(label), f"{start:.4g}", f"{end:.4g}")
+    if len(rows) > MAXIMUM_ROWS:
+        table.add_row(f"and {len(rows) - MAXIMUM_ROWS} more")
+    console.print()
+    console.print(table)
+    console.print()
+    results = {"tuned": summary["tuned"], "start values held": summary["fixed"]}
+    print_results(console, f"after {summary['training_steps']} training steps each", results)
+    console.print()
+    lines = [
+        f"time    {duration(summary['seconds'])} of training while tuning",
+        f"folder  {folder}",
+        f"report  {folder / 'report.html'} (open it in a browser)",
+    ]
+    if mlflow:
+        lines.append(f"MLflow  {mlflow_command(folder)}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def print_results(console: Console, title: str, results: Mapping[str, Mapping[str, Any]]) -> None:
+    """One row per network, one column per measure; the best of each column is bold."""
+    names = [name for name in _MEASURES if any(name in measures for measures in results.values())]
+    names += sorted({name for measures in results.values() for name in measures} - set(_MEASURES))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    table.add_column("network")
+    for name in names:
+        table.add_column(name.replace("_", " "), justify="right")
+    for label, measures in results.items():
+        cells = [Text(label)]
+        for name in names:
+            best = _best(name, [m[name] for m in results.values() if name in m])
+            value = measures.get(name)
+            text = "-" if value is None else f"{value:.4f}"
+            cells.append(Text(text, style="bold" if value is not None and value == best else ""))
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _best(name: str, values: Sequence[float]) -> float:
+    return min(values) if name.endswith("loss") else max(values)
+
+
+def mlflow_command(folder: Path) -> str:
+    """How to look at the study in MLflow."""
+    uri = without_password(tracking_uri(folder))
+    if uri.startswith(("http://", "https://")):
+        return uri
+    if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":
+        uri = "sqlite:///mlflow.db"
+    return f"mlflow ui --backend-store-uri {uri}"

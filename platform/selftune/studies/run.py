@@ -1,0 +1,131 @@
+"""Running a study: tune, compare with fixed hyperparameters, report, and leave a folder that says it all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+import torch
+from rich.console import Console
+
+from selftune.errors import SettingError
+from selftune.listener import Listeners
+from selftune.methods import Budget, Report
+from selftune.studies.display import Display
+from selftune.studies.folder import held
+from selftune.studies.mistakes import Mistakes
+from selftune.studies.mlflow_process import MlflowProcess
+from selftune.studies.runner import Runner, StudyFailed, constant
+from selftune.studies.study import Study
+from selftune.studies.tune import mean_metrics, network_of
+from selftune.tracking.files import replacing
+from selftune.tracking.report import write_report
+from selftune.tracking.summary import HyperparameterSummary, Result, Summary, read_summary, write_summary
+from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
+
+COMPARISON = "comparison"
+
+
+def check_device(study: Study) -> None:
+    """Refuses a study that asks for GPUs on a machine that has none.
+
+    Raises:
+        Mistakes: with the key ``trainers.gpus``.
+    """
+    if study.trainers.gpus and not torch.cuda.is_available():
+        raise Mistakes(
+            [
+                SettingError(
+                    "trainers.gpus",
+                    f"asks for {study.trainers.gpus:g} GPUs, but torch finds no CUDA device here;"
+                    " set gpus to 0, or run the study on a Ray cluster that has some",
+                )
+            ]
+        )
+
+
+def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
+    """Runs the study of a folder to its end, from the start or from where it was stopped.
+
+    The folder gets everything while it goes: trajectory, checkpoints, then network, comparison and report;
+    ``summary.json`` says at any time whether the study is running, finished, failed or interrupted.
+
+    Args:
+        folder: made by ``new_folder``, holding the study file.
+        console: where progress is shown.
+        local: run in-process instead of on Ray.
+        mlflow: whether a process beside this one sends the study to MLflow.
+
+    Raises:
+        StudyFailed: one sentence, if no trainer gets to the end.
+        KeyboardInterrupt: after SIGINT; the folder can be resumed.
+        UserError: if another process runs the study of this folder.
+    """
+    with held(folder):
+        summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
+        summary.pop("message", None)
+        write_summary(folder, summary)
+        sender = MlflowProcess(folder) if mlflow else None
+        status = "failed"
+        try:
+            summary = _phases(study, folder, console, Runner(study, local), summary)
+            write_report(folder, {**summary, "status": "finished"})
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:  # a bug leaves its traceback, and still a folder that says "failed"
+            if status != "finished":
+                summary = {**read_summary(folder), "message": f"{sys.exc_info()[1]}"}
+            write_summary(folder, {**summary, "status": status})
+            if sender is not None:
+                sender.finish(console, patient=status == "finished")
+        return summary
+
+
+def _phases(study: Study, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+    with runner.ready():
+        if "tuned" not in summary:
+            listener = Listeners([TrajectoryWriter(folder), Display(console, study.study, study.budget)])
+            reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
+            summary = _tuned(study, folder, reports, summary)
+        if "fixed" not in summary:
+            steps = summary["training_steps"]
+            display = Display(console, f"{study.study}, start values held", Budget(steps=steps))
+            start = study.space.constrain(study.space.start)
+            try:
+                reports = runner.run(
+                    constant(study, start, steps), study.trainer_factory(), folder / COMPARISON, display
+                )
+                fixed = cast(Result, mean_metrics(reports))
+            except StudyFailed as error:  # the tuned network is there all the same
+                console.print(
+                    f"no comparison: with the start values held, {error}", highlight=False, markup=False
+                )
+                fixed = Result()
+            summary = {**summary, "fixed": fixed}
+            write_summary(folder, summary)
+    return summary
+
+
+def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summary) -> Summary:
+    """Keeps what tuning gave, before anything else can go wrong."""
+    first = reports[min(reports)]
+    with replacing(folder / "network.pt") as temporary:
+        torch.save(network_of(study.objective, first), temporary)
+    trajectory = read_trajectory(folder)
+    start = study.space.constrain(study.space.start).tolist()
+    end = trajectory.values[-1].tolist() if len(trajectory) else start
+    summary = {
+        **summary,
+        "training_steps": int(first.metrics["training_step"]),
+        "seconds": float(trajectory.seconds[-1]) if len(trajectory) else 0.0,
+        "hyperparameters": [
+            HyperparameterSummary(name=name, start=a, end=b)
+            for name, a, b in zip(study.space.names, start, end, strict=True)
+        ],
+        "tuned": cast(Result, mean_metrics(reports)),
+    }
+    write_summary(folder, summary)
+    return summary

@@ -1,0 +1,89 @@
+"""One method on the trainers of a study: in this process, or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from selftune.listener import Listener
+from selftune.methods import Method, Report
+from selftune.studies.folder import CHECKPOINTS
+from selftune.studies.study import Study
+from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+
+
+class StudyFailed(RuntimeError):
+    """A study cannot go on; the message is one sentence. What was reported until then is in its folder."""
+
+
+class Runner:
+    """Where the orders of a study are executed.
+
+    Args:
+        study: gives team and resources.
+        local: in this process instead of on Ray.
+    """
+
+    def __init__(self, study: Study, local: bool) -> None:
+        self.study = study
+        self.local = local
+
+    @contextmanager
+    def ready(self) -> Iterator[None]:
+        """Connects to the cluster once for several runs; does nothing in-process."""
+        if self.local:
+            yield
+            return
+        from selftune.schedulers.cluster import connected, quiet
+
+        try:
+            with quiet(), connected():
+                yield
+        except ConnectionError as error:
+            raise StudyFailed(f"no Ray cluster: {error}; unset RAY_ADDRESS, or use --local") from error
+
+    def run(
+        self, method: Callable[[], Method], trainers: TrainerFactory, folder: Path, listener: Listener
+    ) -> dict[int, Report]:
+        """Runs a method from its start, or from where the last call with this folder was stopped.
+
+        Returns:
+            The final report of every member that got to its end.
+
+        Raises:
+            StudyFailed: if none did.
+        """
+        number = self.study.trainers.number
+        if self.local:
+            team = {member: trainers(member) for member in range(number)}
+            try:
+                reports = run_in_process(method(), team, listener, folder / CHECKPOINTS)
+            except NoTrainerLeft as error:
+                raise StudyFailed(str(error)) from error
+            return {member: report for member, report in reports.items() if report.kind == "finish"}
+        from selftune.schedulers import SchedulerError, run_on_ray
+
+        folder.mkdir(exist_ok=True)
+        try:
+            return run_on_ray(
+                method,
+                trainers,
+                members=number,
+                cpus=self.study.trainers.cpus,
+                gpus=self.study.trainers.gpus,
+                folder=folder,
+                listener=listener,
+                resume=True,
+            )
+        except SchedulerError as error:
+            raise StudyFailed(str(error)) from error
+
+
+def constant(study: Study, values: object, steps: int) -> Callable[[], Method]:
+    """A method, not yet made, that trains the study's team with hyperparameters that do not move."""
+    from selftune.methods import Replay, Segment
+
+    segment = Segment(steps, values)  # type: ignore[arg-type]
+    return partial(Replay, [segment], steps, study.trainers.number)

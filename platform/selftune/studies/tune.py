@@ -1,0 +1,143 @@
+"""Tuning from Python: no study file, no Ray, nothing but torch and numpy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from selftune.errors import SettingError, suggestion
+from selftune.listener import Listener, Listeners
+from selftune.methods import Budget, HyperStep, Report, SelfTuning, SelfTuningSettings
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Regularizer
+from selftune.regularizer import regularizers as known_regularizers
+from selftune.training import TrainerFactory, run_in_process
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """What ``tune`` found.
+
+    Attributes:
+        hyperparameters: the values at the end, by name, with ``[part]`` where there are parts.
+        trajectory: every hyper-step, in order: the schedule that the hyperparameters took.
+        network: the first trainer's plain network, in evaluation mode, on the CPU.
+        metrics: validation and test loss (and accuracy, ...), averaged over the team.
+    """
+
+    hyperparameters: Mapping[str, float]
+    trajectory: Sequence[HyperStep]
+    network: nn.Module
+    metrics: Mapping[str, float]
+
+
+def tune(
+    objective: NetworkObjective,
+    regularizers: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer],
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    trainers: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+    output: str | Path | None = None,
+    **settings: Any,
+) -> Result:
+    """Trains networks while Self-Tuning Networks move their regularization, in this process.
+
+    Args:
+        objective: what is trained, for example a ``Classification``.
+        regularizers: settings by the regularizer's name as in a study file, or regularizers themselves;
+            what is a ``Tune`` is tuned.
+        steps, seconds: the budget, one of them: training steps of every trainer, or seconds.
+        trainers: networks trained side by side, whose hypergradients are averaged.
+        seed: everything random follows from it.
+        device: a torch device.
+        output: folder for the trajectory and for checkpoints, from which a second call goes on.
+        settings: of the method, see ``SelfTuningSettings``.
+
+    Raises:
+        SettingError: if a setting is wrong; its key names it.
+        NoTrainerLeft: if training diverges.
+
+    >>> import torch
+    >>> from selftune import Classification, Optimization, Tune, tune
+    >>> torch.manual_seed(0).initial_seed()
+    0
+    >>> x, y = torch.randn(96, 8), torch.randint(3, (96,))
+    >>> split = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
+    >>> objective = Classification(lambda: torch.nn.Linear(8, 3), *split, Optimization(batch_size=16))
+    >>> result = tune(objective, {"weight_decay": {"strength": Tune(1e-3)}}, steps=30, warmup_steps=10)
+    >>> list(result.hyperparameters), len(result.trajectory)
+    (['weight_decay.strength'], 4)
+    >>> result.network(x).shape
+    torch.Size([96, 3])
+    """
+    factory = TrainerFactory(objective, _built(regularizers), seed=seed, device=device)
+    method = SelfTuning(Budget(steps=steps, seconds=seconds), _settings(settings), trainers)
+    team = {member: factory(member) for member in range(trainers)}
+    memory = _Memory()
+    listeners: list[Listener] = [memory]
+    checkpoints = None
+    if output is not None:
+        from selftune.tracking.trajectory import TrajectoryWriter
+
+        checkpoints = Path(output) / "checkpoints"
+        listeners.append(TrajectoryWriter(Path(output)))
+    reports = run_in_process(method, team, Listeners(listeners), checkpoints)
+    first = min(reports)
+    values = method.hyperparameters.tolist()
+    return Result(
+        hyperparameters=dict(zip(team[first].space.names, values, strict=True)),
+        trajectory=memory.steps,
+        network=network_of(objective, reports[first]),
+        metrics=mean_metrics(reports),
+    )
+
+
+def network_of(objective: NetworkObjective, report: Report) -> nn.Module:
+    """The plain network that a "finish" report carries, in evaluation mode."""
+    state = {
+        name.removeprefix("network."): t for name, t in report.payload.items() if name.startswith("network.")
+    }
+    network = objective.network()
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
+    """Metrics of the members' "finish" reports, averaged over those that got there."""
+    finished = [report.metrics for report in reports.values() if report.kind == "finish"]
+    names = [name for name in finished[0] if name.startswith(("validation_", "test_"))]
+    return {name: sum(metrics[name] for metrics in finished) / len(finished) for name in names}
+
+
+class _Memory(Listener):
+    def __init__(self) -> None:
+        self.steps: list[HyperStep] = []
+
+    def hyper_step(self, step: HyperStep) -> None:
+        self.steps.append(step)
+
+
+def _built(given: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer]) -> tuple[Regularizer, ...]:
+    if not isinstance(given, Mapping):
+        return tuple(given)
+    built = []
+    for name, settings in given.items():
+        if name not in known_regularizers:
+            raise SettingError(name, f"unknown regularizer; {suggestion(name, known_regularizers.names())}")
+        built.append(known_regularizers[name](**settings))
+    return tuple(built)
+
+
+def _settings(given: Mapping[str, Any]) -> SelfTuningSettings:
+    known = [field.name for field in fields(SelfTuningSettings)]
+    for name in given:
+        if name not in known:
+            raise SettingError(name, f"unknown setting; {suggestion(name, known)}")
+    return SelfTuningSettings(**given)

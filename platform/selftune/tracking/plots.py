@@ -1,0 +1,282 @@
+"""Plots of a trajectory as SVG: one small figure per idea, the same bytes for the same numbers."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from selftune.shapes import Float
+from selftune.tracking.points import groups_of
+from selftune.tracking.trajectory import Trajectory
+
+INK, MUTED, GRID = "#1f2430", "#6b7280", "#e5e7eb"
+COLOURS = (
+    "#3366b0",
+    "#d2691e",
+    "#2a8f82",
+    "#8a5fb5",
+    "#c0425a",
+    "#80852a",
+)  # told apart by colour-blind eyes
+MAXIMUM_PANELS = 24  # of one kind; with more hyperparameters, panels show groups
+MAXIMUM_LINES = len(COLOURS)  # in one panel; more members become a band
+LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
+
+_SMALL, _WIDE = (3.7, 2.25), (10.0, 3.0)  # inches
+_STYLE: Any = {
+    "axes.edgecolor": MUTED,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Helvetica", "Arial", "DejaVu Sans"],
+    "font.size": 8.5,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1.3,
+    "lines.linewidth": 1.5,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the reader's font
+    "svg.hashsalt": "selftune",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "xtick.labelsize": 8,
+    "xtick.major.size": 3,
+    "xtick.major.width": 0.7,
+    "ytick.color": MUTED,
+    "ytick.labelsize": 8,
+    "ytick.major.size": 0,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot: ``name`` serves as a file name, ``title`` says in words what is shown."""
+
+    name: str
+    title: str
+    svg: str
+    wide: bool = False
+
+
+def grouped(names: Sequence[str]) -> dict[str, list[int]]:
+    """Columns by what one panel shows: each name, else names without part, else regularizers, else all.
+
+    >>> list(grouped([f"weight_decay.strength[{i}]" for i in range(100)]))
+    ['weight_decay.strength']
+    """
+    by_name = {name: [index] for index, name in enumerate(names)}
+    by_regularizer: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        by_regularizer.setdefault(name.split(".")[0], []).append(index)
+    for groups in (by_name, groups_of(names), by_regularizer):
+        if len(groups) <= MAXIMUM_PANELS:
+            return groups
+    return {"all hyperparameters": list(range(len(names)))}
+
+
+def losses(trajectory: Trajectory) -> Plot:
+    """Training and validation loss, with the lowest validation loss marked."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(_WIDE, "Training and validation loss", "")
+        steps, validation = trajectory.training_step, _finite(trajectory.validation_loss)
+        _line(axes, steps, _finite(trajectory.training_loss), COLOURS[0], "training (regularized)")
+        _line(axes, steps, validation, COLOURS[1], "validation")
+        if np.isfinite(validation).any():
+            best = int(np.nanargmin(validation))
+            label = f"lowest validation loss: {validation[best]:.4g} at step {steps[best]:,}"
+            axes.plot(
+                steps[best], validation[best], "o", ms=6, mfc="none", mec=COLOURS[1], mew=1.3, label=label
+            )
+        _legend(axes)
+        _scale(axes, np.concatenate([trajectory.training_loss, validation]))
+        axes.set_ylabel("loss")
+        return _plot("losses", "training and validation loss", figure, wide=True)
+
+
+def schedules(trajectory: Trajectory) -> list[Plot]:
+    """The constrained values of the hyperparameters, one panel per hyperparameter or group."""
+    return _panels(trajectory, trajectory.values, "schedule", grouped(trajectory.names))
+
+
+def scales(trajectory: Trajectory) -> list[Plot]:
+    """Standard deviations of the perturbation, one panel per group of names."""
+    groups = groups_of(trajectory.names)
+    groups = groups if len(groups) <= MAXIMUM_PANELS else grouped(trajectory.names)
+    return _panels(trajectory, trajectory.scales, "scale", groups)
+
+
+def hypergradients(trajectory: Trajectory) -> list[Plot]:
+    """Hypergradients in the unconstrained space, one panel per group of names, with the zero line."""
+    groups = groups_of(trajectory.names)
+    groups = groups if len(groups) <= MAXIMUM_PANELS else grouped(trajectory.names)
+    return _panels(trajectory, trajectory.hypergradients, "hypergradient", groups, zero=True)
+
+
+def hypergradient_norm(trajectory: Trajectory) -> Plot:
+    """The Euclidean norm of the hypergradient, which falls as the hyperparameters settle."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(_WIDE, "Norm of the hypergradient", "")
+        norm = _finite(np.linalg.norm(trajectory.hypergradients, axis=1))
+        _line(axes, trajectory.training_step, norm, COLOURS[3], "")
+        _scale(axes, norm)
+        axes.set_ylabel("Euclidean norm")
+        return _plot("hypergradient-norm", "norm of the hypergradient", figure, wide=True)
+
+
+def _panels(
+    trajectory: Trajectory,
+    matrix: Float[np.ndarray, "steps hyperparameters"],
+    kind: str,
+    groups: dict[str, list[int]],
+    zero: bool = False,
+) -> list[Plot]:
+    steps = trajectory.training_step
+    plots = []
+    for number, (name, index) in enumerate(groups.items()):
+        columns = _finite(matrix[:, index])
+        labels = [_part(trajectory.names[i]) for i in index]
+        with mpl.rc_context(_STYLE):
+            figure, axes = _figure(_SMALL, _heading(name, len(index)), _note(columns))
+            if zero:
+                axes.axhline(0.0, color=MUTED, linewidth=0.8)
+            if len(index) <= MAXIMUM_LINES:
+                for label, column, colour in zip(labels, columns.T, COLOURS, strict=False):
+                    _line(axes, steps, column, colour, label if len(index) > 1 else "")
+            else:
+                _band(axes, steps, columns)
+            if len(index) > 1:
+                _legend(axes)
+            _scale(axes, columns)
+            plots.append(_plot(f"{kind}-{number + 1:02d}-{_slug(name)}", f"{kind} of {name}", figure))
+    return plots
+
+
+def _figure(size: tuple[float, float], title: str, note: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size)
+    FigureCanvasSVG(figure)
+    width, height = size
+    top = 0.46
+    axes = figure.add_axes((0.56 / width, 0.44 / height, 1 - 0.7 / width, 1 - (0.5 + top) / height))
+    at = 0.08 / width
+    figure.text(
+        at,
+        1 - 0.07 / height,
+        _shortened(title, int(width * 14)),
+        va="top",
+        weight="bold",
+        size=9.5,
+        parse_math=False,
+    )
+    if note:
+        figure.text(at, 1 - 0.27 / height, note, va="top", color=MUTED, size=8, parse_math=False)
+    axes.set_xlabel("training step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _line(axes: Axes, steps: Any, values: Any, colour: str, label: str) -> None:
+    marker = "o" if len(steps) == 1 else None
+    axes.plot(steps, values, marker=marker, color=colour, markersize=5, label=label or "_")
+    if len(steps) > 1 and np.isfinite(values[-1]):
+        axes.plot(steps[-1:], values[-1:], "o", color=colour, markersize=3.2, clip_on=False)
+
+
+def _band(axes: Axes, steps: Any, columns: Any) -> None:
+    low, middle, high = (np.nanquantile(columns, q, axis=1) for q in (0.0, 0.5, 1.0))
+    inner_low, inner_high = (np.nanquantile(columns, q, axis=1) for q in (0.25, 0.75))
+    axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.13, linewidth=0, label="min to max")
+    axes.fill_between(
+        steps, inner_low, inner_high, color=COLOURS[0], alpha=0.25, linewidth=0, label="middle half"
+    )
+    _line(axes, steps, middle, COLOURS[0], f"median of {columns.shape[1]:,}")
+
+
+def _legend(axes: Axes) -> None:
+    # above the axes, where the note of a single line stands, so that it never hides data
+    legend = axes.legend(
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=3,
+        columnspacing=1,
+        borderaxespad=0,
+        handletextpad=0.5,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _scale(axes: Axes, values: Any) -> None:
+    known = values[np.isfinite(values)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
+    if low > 0 and high / low >= LOGARITHMIC_FROM:
+        axes.set_yscale("log")
+        within_a_decade_or_two = high / low < 200
+        subs = (1.0, 2.0, 5.0) if within_a_decade_or_two else (1.0,)
+        axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=6))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _logarithmic(value)))
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_formatter(
+            FuncFormatter(lambda value, _: f"{value:.5g}".replace("-", "\N{MINUS SIGN}"))
+        )
+
+
+def _note(columns: Any) -> str:
+    if columns.shape[1] > 1 or not len(columns):
+        return ""
+    return f"{columns[0, 0]:.4g} \N{RIGHTWARDS ARROW} {columns[-1, 0]:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def _logarithmic(value: float) -> str:
+    exponent = np.log10(value)
+    if -5 < exponent < 5 or exponent != round(exponent):
+        return f"{value:.4g}"
+    return "10" + str(round(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def _finite(values: Any) -> Any:
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def _heading(name: str, count: int) -> str:
+    return name if count == 1 else f"{name} ({count:,})"
+
+
+def _part(name: str) -> str:
+    part = re.search(r"\[(.*)\]$", name)
+    return _shortened(part.group(1) if part else name, 18)
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length // 2] + "…" + text[1 - length // 2 :]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "_", name).strip("_.")[:60] or "hyperparameter"
+
+
+def _plot(name: str, title: str, figure: Figure, wide: bool = False) -> Plot:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return Plot(name, title, buffer.getvalue(), wide)

@@ -1,0 +1,240 @@
+"""report.html: what a study did, on one page that needs no other file."""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from selftune.tracking import plots
+from selftune.tracking.files import replacing
+from selftune.tracking.plots import Plot
+from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
+from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
+
+_COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"}
+_METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
+
+
+def write_report(folder: Path, summary: Summary | None = None) -> Path:
+    """Writes ``report.html`` and ``plots/*.svg`` into a study's folder, ended or not; returns its path.
+
+    The same folder gives the same bytes. ``summary`` is what to show while ``summary.json``, the last file of
+    a study, is not written yet; by default it is read.
+
+    Raises:
+        FileNotFoundError: if the folder holds no study that has started.
+
+    >>> import tempfile, torch
+    >>> from selftune.hyperparameters import Hyperparameter, Space, Unit
+    >>> from selftune.tracking.trajectory import TrajectoryWriter
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> writer = TrajectoryWriter(folder)
+    >>> writer.started(Space([Hyperparameter("dropout.rate", Unit(), 0.1, tuned=True)]), members=1)
+    >>> "has not ended" in write_report(folder).read_text(encoding="utf-8")
+    True
+    """
+    folder = Path(folder)
+    trajectory = read_trajectory(folder)
+    summary = read_summary(folder) if summary is None else summary
+    sections = _sections(trajectory)
+    _save_plots(folder / "plots", [plot for section in sections for plot in section["plots"]])
+    study = _text(folder / "study.yaml")
+    page = _template().render(
+        name=_name(folder, study, summary),
+        status=summary.get("status", "running") if has_ended(summary) else "not ended",
+        sentences=_sentences(trajectory, summary),
+        results=_results(summary),
+        hyperparameters=_hyperparameters(trajectory, summary),
+        sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
+        trainers=_trainers(folder),
+        study=study,
+        conversion=_text(folder / "conversion.txt"),
+        versions=summary.get("versions") or versions(),
+    )
+    path = folder / "report.html"
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
+    if not len(trajectory):
+        return []
+    sections = [
+        {
+            "title": "Losses",
+            "text": "Team averages at each hyper-step. The training loss includes the regularization in "
+            "force at that step, so only the validation loss compares across steps.",
+            "plots": [plots.losses(trajectory)],
+        }
+    ]
+    if trajectory.names:
+        sections[:0] = [
+            {
+                "title": "Schedules",
+                "text": "What the hyperparameters did while the network trained (values as the "
+                "regularizers use them).",
+                "plots": plots.schedules(trajectory),
+            }
+        ]
+        sections += [
+            {
+                "title": "Perturbation scales",
+                "text": "Standard deviation of the perturbation around each hyperparameter, in its "
+                "unconstrained coordinate. The network learns its response within this distance.",
+                "plots": plots.scales(trajectory),
+            },
+            {
+                "title": "Hypergradients",
+                "text": "Derivative of the validation loss with respect to the unconstrained "
+                "hyperparameters. Above zero, the method lowers the hyperparameter; below, it raises it.",
+                "plots": [plots.hypergradient_norm(trajectory), *plots.hypergradients(trajectory)],
+            },
+        ]
+    return sections
+
+
+def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
+    steps, count = len(trajectory), len(trajectory.names)
+    training_steps = summary.get("training_steps") or (int(trajectory.training_step[-1]) if steps else 0)
+    seconds = summary.get("seconds") or (float(trajectory.seconds[-1]) if steps else 0.0)
+    sentences = [
+        f"{_counted(count, 'hyperparameter')} tuned in {_counted(steps, 'hyper-step')} over "
+        f"{_counted(training_steps, 'training step')} ({_duration(seconds)})."
+    ]
+    status = summary.get("status", "running")
+    if status == "running":
+        sentences.insert(
+            0, "This study has not ended, or it was killed: the page shows it up to its last record."
+        )
+    elif status != "finished":
+        sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
+    if summary.get("message"):
+        sentences.append(summary["message"])
+    tuned = summary.get("tuned", {}).get("test_loss")
+    fixed = summary.get("fixed", {}).get("test_loss")
+    if tuned is not None and fixed is not None and fixed > 0:
+        change = (tuned - fixed) / fixed
+        comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
+        sentences.append(
+            f"The tuned network's test loss is {tuned:.4g}, {comparison} that of the same network with the "
+            f"start values held fixed ({fixed:.4g})."
+        )
+    return sentences
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _results(summary: Summary) -> list[dict[str, str]]:
+    tuned, fixed = summary.get("tuned", {}), summary.get("fixed", {})
+    metrics = [*_METRICS, *sorted((set(tuned) | set(fixed)) - set(_METRICS))]
+    return [
+        {
+            "metric": metric.replace("_", " "),
+            "tuned": _number(tuned.get(metric)),
+            "fixed": _number(fixed.get(metric)),
+            "difference": _number(tuned[metric] - fixed[metric], "+")
+            if {metric} <= set(tuned) & set(fixed)
+            else "",
+            "better": _is_better(metric, tuned.get(metric), fixed.get(metric)),
+        }
+        for metric in metrics
+        if metric in tuned or metric in fixed
+    ]
+
+
+def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
+    if tuned is None or fixed is None or tuned == fixed or not metric.endswith(("loss", "accuracy")):
+        return ""
+    return "better" if (tuned < fixed) == metric.endswith("loss") else "worse"
+
+
+def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, str]]:
+    rows: list[HyperparameterSummary] = summary.get("hyperparameters") or [
+        {"name": name, "start": float(first), "end": float(last)}
+        for name, first, last in zip(
+            trajectory.names, *(trajectory.values[[0, -1]] if len(trajectory) else ((), ())), strict=False
+        )
+    ]
+    return [
+        {
+            "name": row["name"],
+            "start": _number(row["start"]),
+            "end": _number(row["end"]),
+            "change": f"\N{MULTIPLICATION SIGN} {row['end'] / row['start']:.3g}" if row["start"] > 0 else "",
+        }
+        for row in rows
+    ]
+
+
+def _trainers(folder: Path) -> list[dict[str, str]]:
+    trainers: dict[int, list[dict[str, Any]]] = {}
+    for report in read_reports(folder).to_pylist():
+        trainers.setdefault(report["trainer"], []).append(report)
+    return [
+        {
+            "trainer": str(trainer),
+            "orders": f"{len(reports):,}",
+            "step": f"{max((r['training_step'] or 0) for r in reports):,}",
+            "seconds": _duration(sum(r.get("seconds") or 0.0 for r in reports)),
+            "end": reports[-1]["message"] if reports[-1]["kind"] in ("diverged", "lost") else "",
+        }
+        for trainer, reports in sorted(trainers.items())
+    ]
+
+
+def _name(folder: Path, study: str, summary: Summary) -> str:
+    settings = yaml.safe_load(study) if study else None
+    named = settings.get("name") if isinstance(settings, dict) else None
+    return str(summary.get("name") or named or folder.resolve().name)
+
+
+def _save_plots(folder: Path, saved: list[Plot]) -> None:
+    folder.mkdir(exist_ok=True)
+    for stale in set(folder.glob("*.svg")) - {folder / f"{plot.name}.svg" for plot in saved}:
+        stale.unlink()
+    for plot in saved:
+        (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
+
+
+def _inline(plot: Plot) -> Markup:
+    svg = plot.svg[plot.svg.index("<svg") :]
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
+    # one page, many figures: an id must not be taken twice
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{plot.name}-", svg)
+    for colour, variable in _COLOURS.items():
+        svg = svg.replace(colour, variable)
+    label = html.escape(plot.title, quote=True)
+    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    return "" if value is None or math.isnan(value) else f"{value:{sign}.4g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+def _template() -> jinja2.Template:
+    source = files("selftune.tracking").joinpath("report.html.jinja").read_text(encoding="utf-8")
+    return jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    ).from_string(source)

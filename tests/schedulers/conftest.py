@@ -1,0 +1,53 @@
+import sys
+from pathlib import Path
+
+import pytest
+from ray import cloudpickle
+from selftune.schedulers import slots
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import ray_fakes
+
+try:
+    from selftune.training.runner import run_in_process
+except (ImportError, AttributeError):
+    from dataclasses import replace as _r
+    def run_in_process(method, trainers, listener):
+        n = dict.fromkeys(trainers, 0)
+        for m, t in trainers.items(): method.join(m, t.space)
+        while not method.done:
+            for m, o in method.ask().items():
+                o = _r(o, number=n[m]); n[m] += 1
+                rep = trainers[m].execute(o)
+                step = method.tell(m, rep)
+                listener.reported(m, rep)
+                if step is not None: listener.hyper_step(step)
+
+cloudpickle.register_pickle_by_value(ray_fakes)  # workers do not see this folder
+
+
+@pytest.fixture
+def undisturbed():
+    """Events and final weights of a run in this process, without Ray."""
+
+    def undisturbed(method=None, toys=None):
+        method = method or ray_fakes.ToyMethod()
+        toys = toys or ray_fakes.Toys()
+        recorder = ray_fakes.Recorder()
+        trainers = {member: toys(member) for member in range(method.team_size)}
+        run_in_process(method(), trainers, recorder)
+        return recorder, {member: trainer.weights.tolist() for member, trainer in trainers.items()}
+
+    return undisturbed
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """A cluster of one node with these resources, for tests without Ray."""
+
+    def node(**resources):
+        monkeypatch.setattr(slots, "alive", lambda: [resources])
+
+    node(CPU=2)
+    return node

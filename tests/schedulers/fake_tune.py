@@ -1,0 +1,235 @@
+"""Ray Tune without Ray: its controller's rules for trials, actors, results, checkpoints and failures, in random order.
+
+The scheduler, its callback and the trainables are the real ones; what is theirs to see of Tune is here.
+"""
+
+import pickle
+import random
+import shutil
+import types
+from collections import deque
+from pathlib import Path
+
+from ray import cloudpickle
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+
+class Actor:
+    """A worker: tasks are done in the order of submission."""
+
+    def __init__(self, worker, config):
+        self.trainable = worker(config=dict(config))
+        self.tasks = deque()
+        self.alive = True
+        self.receive = types.SimpleNamespace(remote=lambda order: self.tasks.append(("receive", order)))
+
+
+class FakeTrial:
+    def __init__(self, trial_id, config=None, max_failures=10_000):
+        self.trial_id = trial_id
+        self.config = config or {}
+        self.status = Trial.PENDING
+        self.temporary_state = types.SimpleNamespace(ray_actor=None)
+        self.is_saving = False
+        self.checkpoints = []
+        self.failures = 0
+        self.max_failures = max_failures
+        self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
+        self.error = None
+        self.results = []
+
+    def set_config(self, config):
+        self.config = config
+
+    def set_status(self, status):
+        self.status = status
+
+    def is_finished(self):
+        return self.status in (Trial.TERMINATED, Trial.ERROR)
+
+    def should_recover(self):
+        return self.failures <= self.max_failures
+
+    def get_pickled_error(self):
+        return self.error
+
+    @property
+    def latest_checkpoint_result(self):
+        return self.checkpoints[-1] if self.checkpoints else None
+
+    @property
+    def checkpoint(self):
+        return self.checkpoints[-1].checkpoint if self.checkpoints else None
+
+
+class FakeSearcher:
+    metric = None
+
+    def __init__(self, trials, max_concurrent=None):
+        self.left = deque(trials)
+        self.max_concurrent = max_concurrent
+
+    def is_finished(self):
+        return not self.left
+
+
+class FakeTune:
+    """A controller; ``run`` steps it to the end, killing workers with probability ``kill`` per step."""
+
+    def __init__(self, scheduler, worker, trials, seed=0, kill=0.0, max_concurrent=None, metric=None):
+        self.initial = cloudpickle.dumps((scheduler, scheduler.callback()))
+        self._start(scheduler, scheduler.callback(), worker, seed, kill, metric)
+        trials = [FakeTrial(f"t{i}") for i in range(trials)] if isinstance(trials, int) else trials
+        self.search_alg = FakeSearcher(trials, max_concurrent)
+        self.callback.setup()
+
+    def _start(self, scheduler, callback, worker, seed, kill, metric=None):
+        self.scheduler, self.callback, self.worker = scheduler, callback, worker
+        self.random = random.Random(seed)
+        self.kill = kill
+        self.kills = 0
+        self.trials = []
+        self.starting = []
+        self.snapshots = []
+        self.garbage = []
+        scheduler.set_search_properties(metric, metric and "min")
+
+    def restored(self, trials_from, state_from, seed=1, kill=0.0, listener=None):
+        """Another driver that goes on from two of this one's snapshots: Tune writes them one after the other."""
+        other = object.__new__(FakeTune)
+        scheduler, callback = pickle.loads(self.initial)
+        scheduler.listener = listener
+        other.initial = self.initial
+        other._start(scheduler, callback, self.worker, seed, kill)
+        other.search_alg = FakeSearcher([])
+        callback.set_state(pickle.loads(state_from[1]))
+        trials = pickle.loads(trials_from[0])
+        other.random.shuffle(trials)
+        for trial in trials:
+            if not trial.is_finished():
+                trial.status = Trial.PENDING
+            other.add(trial)
+        callback.setup()
+        return other
+
+    def checkpoint(self, force=False):
+        copies = []
+        for trial in self.trials:
+            copy = FakeTrial(trial.trial_id, trial.config, trial.max_failures)
+            copy.status, copy.checkpoints = trial.status, list(trial.checkpoints)
+            copies.append(copy)
+        state = self.callback.get_state()
+        self.snapshots.append((cloudpickle.dumps(copies), cloudpickle.dumps(state)))
+
+    # One step, as TuneController.step ------------------------------------------------------------------
+
+    def run(self, steps=100_000):
+        for _ in range(steps):
+            if not self.search_alg.left and all(trial.is_finished() for trial in self.trials):
+                self.callback.on_experiment_end(self.trials)
+                return self
+            self.step()
+        raise AssertionError("the run does not end")
+
+    def step(self):
+        live = sum(not trial.is_finished() for trial in self.trials)
+        while self.search_alg.left and live < (self.search_alg.max_concurrent or 1000):
+            self.add(self.search_alg.left.popleft())
+            live += 1
+        chosen = self.scheduler.choose_trial_to_run(self)
+        if chosen is not None:
+            chosen.status = Trial.PENDING
+            self.starting.append(chosen)
+        for trial in self.trials:
+            if trial.status == Trial.PENDING and trial not in self.starting:
+                self.starting.append(trial)
+        if self.random.random() < self.kill:
+            self._kill_one()
+        else:
+            self._event()
+
+    def add(self, trial):
+        self.trials.append(trial)
+        self.scheduler.on_trial_add(self, trial)
+
+    def _schedule_trial_train(self, trial):
+        trial.temporary_state.ray_actor.tasks.append(("train", None))
+
+    def _kill_one(self):
+        living = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.alive]
+        if living:
+            self.random.choice(living).temporary_state.ray_actor.alive = False
+            self.kills += 1
+
+    def _event(self):
+        busy = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.tasks]
+        choices = [(self._start_actor, trial) for trial in self.starting] + [(self._task, t) for t in busy]
+        if choices:
+            handler, trial = self.random.choice(choices)
+            handler(trial)
+
+    def _start_actor(self, trial):
+        self.starting.remove(trial)
+        trial.temporary_state.ray_actor = Actor(self.worker, trial.config)
+        trial.status = Trial.RUNNING
+        if trial.checkpoints:
+            trial.temporary_state.ray_actor.tasks.append(("restore", trial.checkpoints[-1]))
+        self._schedule_trial_train(trial)
+
+    def _task(self, trial):
+        actor = trial.temporary_state.ray_actor
+        name, argument = actor.tasks.popleft()
+        if not actor.alive:
+            self.fail(trial)
+        elif name == "receive":
+            actor.trainable.receive(argument)
+        elif name == "restore":
+            assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
+            actor.trainable.restore(argument)
+        elif name == "save":
+            self._saved(trial, actor.trainable.save())
+        else:
+            try:
+                result = actor.trainable.train()
+            except ArithmeticError as error:
+                trial.error = error
+                self.fail(trial)
+            else:
+                self._result(trial, pickle.loads(cloudpickle.dumps(result)))
+
+    def fail(self, trial):
+        trial.failures += 1
+        trial.temporary_state.ray_actor = None
+        trial.is_saving = False
+        trial.status = Trial.ERROR
+        self.scheduler.on_trial_error(self, trial)
+        if trial.should_recover():
+            trial.status = Trial.PENDING
+            self.trials.remove(trial)
+            self.add(trial)
+
+    def _result(self, trial, result):
+        decision = self.scheduler.on_trial_result(self, trial, dict(result))
+        if decision == TrialScheduler.STOP:
+            result["done"] = True
+        self.callback.on_trial_result(0, self.trials, trial, result)
+        trial.results.append(result)
+        if result.get("should_checkpoint") or result["done"]:
+            trial.is_saving = True
+            trial.temporary_state.ray_actor.tasks.append(("save", None))
+
+    def _saved(self, trial, saved):
+        trial.checkpoints.append(saved)
+        for old in trial.checkpoints[:-3]:
+            shutil.rmtree(old.checkpoint.path)
+        trial.checkpoints = trial.checkpoints[-3:]
+        trial.is_saving = False
+        self.callback.on_trial_save(0, self.trials, trial)
+        if trial.results and trial.results[-1]["done"]:
+            self.stop_trial(trial)
+
+    def stop_trial(self, trial):
+        self.scheduler.on_trial_complete(self, trial, {})
+        trial.temporary_state.ray_actor = None
+        trial.status = Trial.TERMINATED

@@ -1,0 +1,150 @@
+"""A toy problem whose trajectory depends on every order that a trainer has done, and who records what happens."""
+
+from dataclasses import dataclass
+
+import torch
+from selftune.errors import SettingError
+from selftune.hyperparameters import Hyperparameter, Interval, Space
+from selftune.listener import Listener
+from selftune.methods import Budget, Method, Report, SelfTuning, SelfTuningSettings, WorkOrder
+
+SPACE = Space([Hyperparameter(name, Interval(), 0.5, tuned=True) for name in ("a.x", "b.y")])
+
+
+class ToyTrainer:
+    """Weights follow the hyperparameters with seeded noise; every training step takes one second."""
+
+    def __init__(self, member, diverges=None, fails=None):
+        self.space = SPACE
+        self.member = member
+        self.training_step = 0
+        self.weights = torch.full((2,), float(member))
+        self.diverges = diverges
+        self.fails = fails
+
+    def execute(self, order):
+        step = float(self.training_step)
+        if order.kind == "finish":
+            metrics = {"training_step": step, "validation_loss": 0.0, "test_loss": float(self.weights.sum())}
+            return Report("finish", order.number, metrics, {"network.weights": self.weights.clone()})
+        unconstrained = order.body["unconstrained"]
+        for _ in range(order.body["steps"]):
+            generator = torch.Generator().manual_seed(1000 * self.member + self.training_step)
+            noise = torch.randn(2, generator=generator)
+            self.weights = 0.9 * self.weights + 0.1 * unconstrained.sin() + 0.01 * noise
+            self.training_step += 1
+            if self.training_step == self.diverges:
+                return Report("diverged", order.number, message=f"loss is nan at step {self.diverges}")
+            if self.training_step == self.fails:
+                raise ArithmeticError("the toy broke")
+        metrics = {
+            "training_step": float(self.training_step),
+            "training_loss": float(self.weights.square().sum()),
+            "seconds": float(order.body["steps"]),
+        }
+        if not order.body["hypergradient"]:
+            return Report("cycle", order.number, metrics)
+        metrics["validation_loss"] = float((self.weights - 1).square().sum())
+        payload = {"hypergradient": self.weights - 1, "scale_gradient": order.body["scale"] * 0.1}
+        return Report("cycle", order.number, metrics, payload)
+
+    def state_dict(self):
+        return {"weights": self.weights.clone(), "training_step": self.training_step}
+
+    def load_state_dict(self, state):
+        self.weights = state["weights"]
+        self.training_step = state["training_step"]
+
+
+@dataclass(frozen=True)
+class Toys:
+    """Builds toy trainers; ``diverges`` and ``fails`` are (member, training step)."""
+
+    diverges: tuple = (None, None)
+    fails: tuple = (None, None)
+    refuses: bool = False
+
+    def __call__(self, member):
+        if self.refuses:
+            raise SettingError("trainers.gpus", "torch finds no GPU here")
+        step = {kind: at if who == member else None for kind, (who, at) in self._faults().items()}
+        return ToyTrainer(member, **step)
+
+    def _faults(self):
+        return {"diverges": self.diverges, "fails": self.fails}
+
+
+@dataclass(frozen=True)
+class ToyMethod:
+    """Builds the real method with a small budget."""
+
+    team_size: int = 1
+    steps: int = 40
+    checkpoint_every: int = 4
+
+    def __call__(self):
+        settings = SelfTuningSettings(
+            warmup_steps=4, train_steps=2, learning_rate=0.1, checkpoint_every=self.checkpoint_every
+        )
+        return SelfTuning(Budget(steps=self.steps), settings, self.team_size)
+
+
+class Recorder(Listener):
+    """Writes down what it hears, with every bit of it."""
+
+    def __init__(self):
+        self.events = []
+
+    def started(self, space, members):
+        self.events.append(("started", members))
+
+    def reported(self, member, report):
+        self.events.append(("reported", member, report.number, report.kind))
+
+    def hyper_step(self, step):
+        self.events.append(("hyper_step", *bits(step)))
+
+    def lost(self, member, reason):
+        self.events.append(("lost", member, reason))
+
+    def ended(self):
+        self.events.append(("ended",))
+
+    def of(self, kind):
+        return [event for event in self.events if event[0] == kind]
+
+
+def bits(step):
+    """A hyper-step as plain values, tensors to the last bit."""
+    return tuple(v.tolist() if isinstance(v, torch.Tensor) else v for v in vars(step).values())
+
+
+class Silent(Method):
+    """Asks for one order per member and then for nothing, without being done."""
+
+    def __init__(self):
+        self.members = {}
+
+    def join(self, member, space):
+        self.members[member] = False
+
+    def leave(self, member):
+        self.members.pop(member, None)
+
+    def ask(self):
+        new = [member for member, asked in self.members.items() if not asked]
+        self.members |= dict.fromkeys(new, True)
+        return {member: WorkOrder("finish") for member in new if member > 0}
+
+    def tell(self, member, report):
+        return None
+
+    @property
+    def done(self):
+        return False
+
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass

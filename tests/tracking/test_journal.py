@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from selftune.tracking import journal as journal_module
+from selftune.tracking.journal import Journal, metrics, read_table, vector
+
+LABELS = ("a", "b", "c")
+
+
+def opened(folder: Path) -> Journal:
+    return Journal(folder, "steps", [pa.field("step", pa.int64()), vector("rate", LABELS)], ["step"])
+
+
+def row(step: int, offset: float = 0.0) -> dict[str, object]:
+    return {"step": step, "rate": np.array([step, step + 0.1, step + 0.2]) + offset}
+
+
+def steps(folder: Path) -> list[int]:
+    return list(read_table(folder, "steps")["step"].to_pylist())
+
+
+def test_rows_come_back_as_written_while_open_and_after_closing(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for step in range(3):
+        journal.append(row(step))
+    while_open = read_table(tmp_path, "steps")
+    journal.close()
+    closed = read_table(tmp_path, "steps")
+    assert while_open.equals(closed)
+    assert closed["rate/b"].to_pylist() == [0.1, 1.1, 2.1]
+    assert not (tmp_path / "steps.arrows").exists()
+    assert pq.read_table(tmp_path / "steps.parquet").column_names == ["step", "rate/a", "rate/b", "rate/c"]
+
+
+def test_a_kill_loses_nothing_that_append_returned_from(tmp_path: Path) -> None:
+    program = """
+import sys, pathlib, numpy as np, pyarrow as pa
+from selftune.tracking.journal import Journal, vector
+columns = [pa.field("step", pa.int64()), vector("rate", ["a", "b", "c"])]
+journal = Journal(pathlib.Path(sys.argv[1]), "steps", columns, ["step"])
+for step in range(10**9):
+    journal.append({"step": step, "rate": np.full(3, float(step))})
+    print(step, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        acknowledged = [int(process.stdout.readline()) for _ in range(20)]
+        os.kill(process.pid, signal.SIGKILL)
+    there = steps(tmp_path)
+    assert there[:20] == acknowledged
+    assert there == list(range(len(there)))
+
+
+@pytest.mark.parametrize("torn_bytes", [1, 50, 100, 200, 300])
+def test_a_torn_last_row_is_left_out_and_the_table_goes_on(tmp_path: Path, torn_bytes: int) -> None:
+    journal = opened(tmp_path)
+    for step in range(3):
+        journal.append(row(step))
+    stream = tmp_path / "steps.arrows"
+    os.truncate(stream, stream.stat().st_size - torn_bytes)
+    assert steps(tmp_path) == [0, 1]
+    journal = opened(tmp_path)
+    journal.append(row(2))
+    assert steps(tmp_path) == [0, 1, 2]
+
+
+def test_reopening_keeps_the_rows_and_recomputed_ones_replace_them(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for step in range(5):
+        journal.append(row(step))
+    journal.close()
+    journal = opened(tmp_path)  # from a checkpoint at step 3
+    for step in (3, 4, 5):
+        journal.append(row(step, offset=100.0))
+    while_open = read_table(tmp_path, "steps")
+    journal.close()
+    assert while_open.equals(read_table(tmp_path, "steps"))
+    assert while_open["rate/a"].to_pylist() == [0, 1, 2, 103, 104, 105]
+
+
+def test_killed_between_the_two_halves_of_folding_rows_are_not_doubled(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    for step in range(3):
+        journal.append(row(step))
+    before = (tmp_path / "steps.arrows").read_bytes()
+    journal.fold()
+    (tmp_path / "steps.arrows").write_bytes(before)  # the Parquet file is new, the stream is not yet
+    assert steps(tmp_path) == [0, 1, 2]
+
+
+def test_folding_takes_its_share_of_the_time_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    journal = opened(tmp_path)
+    folded: list[float] = []
+    write = journal._write_parquet
+
+    def slow_write() -> None:
+        folded.append(now[0])
+        now[0] += 1.0  # a folding costs one second
+        write()
+
+    monkeypatch.setattr(journal, "_write_parquet", slow_write)
+    for step in range(200):
+        now[0] += 0.5
+        journal.append(row(step))
+    assert folded[0] == pytest.approx(journal_module.FOLD_SECONDS, abs=0.5)
+    assert min(np.diff(folded)) >= 1.0 / journal_module.FOLD_SHARE
+    assert len(folded) >= 4
+    assert steps(tmp_path) == list(range(200))
+
+
+def test_metrics_become_columns_as_they_appear(tmp_path: Path) -> None:
+    columns = [pa.field("step", pa.int64()), metrics("metrics")]
+    journal = Journal(tmp_path, "steps", columns, ["step"])
+    journal.append({"step": 0, "metrics": {"loss": 1.0}})
+    journal.fold()
+    journal.append({"step": 1, "metrics": {"accuracy": 0.5, "loss": float("nan")}})
+    table = read_table(tmp_path, "steps")
+    assert table["accuracy"].to_pylist() == [None, 0.5]
+    assert table["loss"].to_pylist() == [1.0, pytest.approx(float("nan"), nan_ok=True)]
+
+
+def test_rows_are_sorted_by_all_keys(tmp_path: Path) -> None:
+    columns = [pa.field(name, pa.int64()) for name in ("trainer", "order")]
+    journal = Journal(tmp_path, "reports", columns, ["trainer", "order"])
+    for trainer, order in [(1, 0), (0, 1), (0, 0), (1, 1), (0, 1)]:
+        journal.append({"trainer": trainer, "order": order})
+    there = read_table(tmp_path, "reports").to_pylist()
+    assert [(r["trainer"], r["order"]) for r in there] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3000])
+def test_any_number_of_entries(tmp_path: Path, count: int) -> None:
+    labels = [f"[{i}]" for i in range(count)]
+    journal = Journal(tmp_path, "steps", [pa.field("step", pa.int64()), vector("rate", labels)], ["step"])
+    for step in range(2):
+        journal.append({"step": step, "rate": np.full(count, 0.5)})
+    assert read_table(tmp_path, "steps").shape == (2, 1 + count)
+
+
+def test_a_table_without_rows_keeps_its_columns(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    assert read_table(tmp_path, "steps").column_names == ["step", "rate/a", "rate/b", "rate/c"]
+
+
+def test_the_folder_of_another_study_is_refused(tmp_path: Path) -> None:
+    opened(tmp_path).close()
+    columns = [pa.field("step", pa.int64()), vector("rate", ["a", "b", "other"])]
+    with pytest.raises(ValueError, match="another study"):
+        Journal(tmp_path, "steps", columns, ["step"])
+
+
+def test_a_vector_of_another_length_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="3 entries, got 2"):
+        opened(tmp_path).append({"step": 0, "rate": np.zeros(2)})
+
+
+def test_a_foreign_parquet_file_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"step": [1]}), tmp_path / "steps.parquet")
+    with pytest.raises(ValueError, match="not written by selftune"):
+        read_table(tmp_path, "steps")
+
+
+def test_an_append_of_a_hundred_columns_takes_far_less_than_a_millisecond(tmp_path: Path) -> None:
+    labels = [str(i) for i in range(100)]
+    journal = Journal(tmp_path, "steps", [pa.field("step", pa.int64()), vector("rate", labels)], ["step"])
+    values = np.random.default_rng(0).standard_normal(100)
+    seconds = []
+    for step in range(300):
+        began = time.perf_counter()
+        journal.append({"step": step, "rate": values})
+        seconds.append(time.perf_counter() - began)
+    assert np.median(seconds) < 1e-3

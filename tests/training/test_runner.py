@@ -1,0 +1,89 @@
+import pytest
+import torch
+
+from selftune.hyperparameters import Tune
+from selftune.listener import Listener
+from selftune.methods import Budget, Replay, Segment, SelfTuning, SelfTuningSettings
+from selftune.objective import Classification, Optimization
+from selftune.regularizer import regularizers
+from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+
+SETTINGS = SelfTuningSettings(warmup_steps=10, train_steps=3, checkpoint_every=4)
+
+
+class Recorder(Listener):
+    def __init__(self, stop_after=None):
+        self.steps, self.reports, self.lost_members, self.stop_after = [], [], [], stop_after
+
+    def reported(self, member, report):
+        self.reports.append((member, report.kind))
+
+    def hyper_step(self, step):
+        self.steps.append(step)
+        if step.number == self.stop_after:
+            raise KeyboardInterrupt
+
+    def lost(self, member, reason):
+        self.lost_members.append((member, reason))
+
+    def rows(self):
+        return {
+            s.number: torch.cat(
+                [s.hyperparameters, s.scale, s.hypergradient, torch.tensor([s.training_loss])]
+            )
+            for s in self.steps
+        }
+
+
+def run(objective, regularization, folder=None, stop_after=None, team=2):
+    factory = TrainerFactory(objective, regularization, seed=3)
+    method = SelfTuning(Budget(steps=70), SETTINGS, team_size=team)
+    recorder = Recorder(stop_after)
+    last = run_in_process(method, {m: factory(m) for m in range(team)}, recorder, folder)
+    return last, recorder, method
+
+
+def test_a_team_runs_to_the_end(objective, regularization):
+    last, recorder, method = run(objective, regularization)
+    assert [step.number for step in recorder.steps] == list(range(20))
+    assert recorder.steps[-1].training_step == 70
+    assert set(last) == {0, 1}
+    assert all(report.kind == "finish" for report in last.values())
+    assert method.done
+
+
+@pytest.mark.parametrize("stop_after", [5, 12])
+def test_an_interrupted_run_goes_on_to_the_same_trajectory(objective, regularization, tmp_path, stop_after):
+    _, undisturbed, _ = run(objective, regularization)
+    with pytest.raises(KeyboardInterrupt):
+        run(objective, regularization, tmp_path, stop_after)
+    last, resumed, _ = run(objective, regularization, tmp_path)
+    assert resumed.steps[0].number == (stop_after // 4) * 4  # what was checkpointed is not repeated
+    expected = undisturbed.rows()
+    for number, row in resumed.rows().items():
+        assert torch.equal(row, expected[number])
+    assert last[0].metrics["test_loss"] == run(objective, regularization)[0][0].metrics["test_loss"]
+
+
+def test_replaying_the_trajectory_reproduces_the_tuned_network_bit_for_bit(objective, regularization):
+    last, recorder, _ = run(objective, regularization, team=1)
+    schedule = [Segment(s.training_step, s.hyperparameters) for s in recorder.steps]
+    factory = TrainerFactory(objective, regularization, seed=3)
+    replayed = run_in_process(Replay(schedule, 70), {0: factory(0)})
+    tuned = {k: v for k, v in last[0].payload.items() if k.startswith("network.")}
+    assert tuned
+    assert all(torch.equal(replayed[0].payload[name], tensor) for name, tensor in tuned.items())
+    assert replayed[0].metrics["test_loss"] == last[0].metrics["test_loss"]
+
+
+def test_when_every_trainer_diverges_the_run_ends_with_the_last_checkpoint_named(objective, tmp_path):
+    wild = Classification(
+        objective.network,
+        *[(s["inputs"] * 1e30, s["labels"]) for s in objective.splits().values()],
+        Optimization(batch_size=16, learning_rate=1e6),
+    )
+    recorder = Recorder()
+    factory = TrainerFactory(wild, [regularizers["label_smoothing"](epsilon=Tune(0.1))])
+    with pytest.raises(NoTrainerLeft, match=r"trainer 0 stopped: the training loss .* no checkpoint was made"):
+        run_in_process(SelfTuning(Budget(steps=50), SETTINGS), {0: factory(0)}, recorder, tmp_path)
+    assert [member for member, _ in recorder.lost_members] == [0]

@@ -1,0 +1,243 @@
+import copy
+from dataclasses import asdict
+
+import pytest
+import torch
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Interval, Tune
+from selftune.methods import Response, WorkOrder
+from selftune.objective import Classification, Optimization
+from selftune.regularizer import regularizers
+from selftune.training import Trainer
+
+DELTA = Response()
+STN = Response(centered=False, joint=True, linearize=False)
+VARIANTS = {"delta-stn": DELTA, "nonlinear": Response(linearize=False), "stn": STN}
+
+
+def cycle(trainer, steps=4, response=DELTA, shift=0.0, scale=0.3, tune_scale=True, hypergradient=True):
+    n = len(trainer.space)
+    return WorkOrder(
+        "cycle",
+        {
+            "unconstrained": trainer.space.start + shift,
+            "scale": torch.full((n,), scale),
+            "response": asdict(response),
+            "tune_scale": tune_scale,
+            "hyper_step": 0,
+            "steps": steps,
+            "hypergradient": hypergradient,
+        },
+    )
+
+
+def replay(trainer, *segments):
+    values = trainer.space.constrain(trainer.space.start)
+    return WorkOrder("replay", {"segments": segments or ((8, values),)})
+
+
+def weights(trainer):
+    return copy.deepcopy(trainer.lower.network.state_dict())
+
+
+def same(a, b):
+    return all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_without_tuning_the_network_is_trained_as_if_there_were_no_response(objective, regularization):
+    tuned, plain = (Trainer(objective, regularization, seed=1) for _ in range(2))
+    tuned.execute(cycle(tuned, steps=5))
+    tuned.execute(cycle(tuned, steps=3))
+    plain.execute(replay(plain))
+    assert same(weights(tuned), weights(plain))
+
+
+def test_a_schedule_split_differently_gives_the_same_network(objective, regularization):
+    whole, pieces = (Trainer(objective, regularization, seed=1) for _ in range(2))
+    values = whole.space.constrain(whole.space.start)
+    whole.execute(replay(whole, (8, values)))
+    pieces.execute(replay(pieces, (3, values), (1, values)))
+    pieces.execute(replay(pieces, (4, values)))
+    assert same(weights(whole), weights(pieces))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_steps_change_only_what_they_should(objective, regularization, variant):
+    trainer = Trainer(objective, regularization)
+    trainer.execute(cycle(trainer, steps=2, response=VARIANTS[variant]))
+    level = trainer.response
+    unconstrained, scale = trainer.space.start, torch.full((len(trainer.space),), 0.3)
+
+    def snapshot():
+        return weights(trainer), copy.deepcopy(level.response.state_dict())
+
+    before = snapshot()
+    level.hypergradient(0, unconstrained, scale, tune_scale=True)
+    assert same(before[0], snapshot()[0])
+    assert same(before[1], snapshot()[1])
+    trainer.lower.train(2, trainer.space.values(unconstrained))
+    elementary = snapshot()
+    assert not same(before[0], elementary[0])
+    assert same(before[1], elementary[1])
+    level.train(2, unconstrained, scale)
+    fitted = snapshot()
+    assert same(elementary[0], fitted[0]) is (variant != "stn")
+    assert not same(elementary[1], fitted[1])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("tune_scale", [False, True])
+def test_state_round_trip_gives_the_same_reports(objective, regularization, variant, tune_scale):
+    first = Trainer(objective, regularization, seed=5)
+    settings = {"response": VARIANTS[variant], "tune_scale": tune_scale}
+    first.execute(cycle(first, **settings))
+    second = Trainer(objective, regularization, seed=5)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    reports = [t.execute(cycle(t, shift=0.1, **settings)) for t in (first, second)]
+    assert same(reports[0].payload, reports[1].payload)
+    losses = [r.metrics["training_loss"] for r in reports]
+    assert losses[0] == losses[1]
+
+
+def test_members_and_seeds_differ_and_repeat(objective, regularization):
+    def loss(**where):
+        trainer = Trainer(objective, regularization, **where)
+        return trainer.execute(cycle(trainer)).metrics["training_loss"]
+
+    assert loss(seed=0) == loss(seed=0)
+    assert len({loss(seed=0), loss(seed=1), loss(seed=0, member=1)}) == 3
+
+
+def test_a_trainer_leaves_the_callers_random_numbers_alone(objective, regularization):
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    trainer = Trainer(objective, regularization)
+    trainer.execute(cycle(trainer))
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("tune_scale", [False, True])
+def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
+    objective, regularization, tune_scale
+):
+    trainer = Trainer(objective, regularization)
+    trainer.execute(cycle(trainer, steps=40, hypergradient=False))
+    level, u = trainer.response, trainer.space.start
+    # a vanishing scale makes the tuned form the same derivative at zero
+    scale = torch.full_like(u, 1e-6)
+    payload, _ = level.hypergradient(0, u, scale, tune_scale)
+    data = objective.splits()["validation"]
+    network = trainer.lower.network.eval()
+
+    def loss(h):
+        with torch.no_grad():
+            outputs = level.response.perturbed(h.expand(len(data["labels"]), -1), data["inputs"])
+            return nn.functional.cross_entropy(outputs.double(), data["labels"])
+
+    eye = torch.eye(len(u)) * 1e-1
+    numeric = torch.stack([(loss(e) - loss(-e)) / 2e-1 for e in eye]).float()
+    network.train()
+    torch.testing.assert_close(payload["hypergradient"], numeric, rtol=2e-2, atol=1e-5)
+
+
+def test_integers_are_whole_where_they_act_and_continuous_where_they_are_learned(objective):
+    from selftune.hyperparameters import Hyperparameter, Integer
+    from selftune.regularizer import Reference, Regularizer
+
+    seen = []
+
+    class Crop(Regularizer):
+        name, family, kind, reference = "crop", "test", "augment", Reference("test")
+        hyperparameters = (Hyperparameter("size", Integer(0, 6), 3),)
+
+        def batch(self, step):
+            size = self.value(step, "size")
+            seen.append(size)
+            kept = torch.arange(6) >= size.reshape(-1, 1)
+            step.inputs = step.inputs * kept
+
+    trainer = Trainer(objective, [Crop(size=Tune())])
+    report = trainer.execute(cycle(trainer, steps=40, scale=3.0))
+    sizes = torch.cat([s.reshape(-1) for s in seen])
+    assert torch.equal(sizes, sizes.floor())
+    assert (sizes.min(), sizes.max()) == (0, 6)
+    assert report.payload["hypergradient"].abs().item() > 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_values(objective):
+    wild = Classification(
+        objective.network,
+        *[(s["inputs"] * 1e30, s["labels"]) for s in objective.splits().values()],
+        Optimization(batch_size=16, learning_rate=1e6),
+    )
+    trainer = Trainer(wild, [regularizers["label_smoothing"](epsilon=Tune(0.1))])
+    report = trainer.execute(cycle(trainer, steps=6))
+    assert report.kind == "diverged"
+    assert "training loss is nan at training step" in report.message
+    assert "label_smoothing.epsilon = 0.1" in report.message
+
+
+def test_an_absent_device_is_refused(objective):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has one")
+    with pytest.raises(SettingError, match="CUDA device is asked for"):
+        Trainer(objective, [], device="cuda")
+
+
+def test_the_plain_network_is_an_ordinary_module_with_the_trained_weights(objective, regularization):
+    trainer = Trainer(objective, regularization)
+    trainer.execute(cycle(trainer))
+    network = trainer.plain_network()
+    assert type(network[0]) is nn.Linear
+    assert not network[2]._forward_pre_hooks
+    assert same(network.state_dict(), trainer.lower.network.state_dict())
+    finish = trainer.execute(WorkOrder("finish", {}))
+    inputs, labels = objective.splits()["test"].values()
+    expected = nn.functional.cross_entropy(network(inputs), labels).item()
+    assert finish.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_uncentred_network_is_exported_at_the_hyperparameters(objective, regularization):
+    trainer = Trainer(objective, regularization)
+    order = cycle(trainer, steps=10, response=STN)
+    trainer.execute(order)
+    u = order.body["unconstrained"]
+    inputs = objective.splits()["test"]["inputs"]
+    gated = trainer.response.response.perturbed(u.expand(len(inputs), -1), inputs)
+    trainer.lower.network.train()
+    torch.testing.assert_close(trainer.plain_network(u)(inputs), gated, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("centered", [True, False])
+def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(objective, centered):
+    from selftune.hyperparameters import Hyperparameter
+    from selftune.regularizer import Reference, Regularizer
+
+    def slope_after(shift, steps=150):
+        class Pull(Regularizer):  # the optimal weights move with slope one, wherever u lies
+            name, family, kind, reference = "pull", "test", "penalty", Reference("test")
+            hyperparameters = (
+                Hyperparameter("strength", Interval(0.0, 10.0), 1.0),
+                Hyperparameter("to", Interval(), 0.0, shared=True),
+            )
+
+            def penalty(self, step):
+                return 0.5 * (step.parameters["2.weight"] - (self.value(step, "to") - shift)).square().sum()
+
+        trainer = Trainer(objective, [Pull(to=Tune(float(shift)))])
+        response = Response(linearize=centered, joint=not centered, centered=centered)
+        trainer.execute(cycle(trainer, steps=steps, response=response, scale=0.5, hypergradient=False))
+        level = trainer.response.response
+        h = torch.tensor([0.0 if centered else float(shift)])
+        moved = level.weights(h + 1.0)["2.weight"] - level.weights(h)["2.weight"]
+        return float(moved.mean())
+
+    near, far = slope_after(0), slope_after(6)
+    if centered:
+        assert far == pytest.approx(near, rel=1e-3)
+        assert near == pytest.approx(1.0, abs=0.15)
+    else:
+        assert abs(far - 1) > 2 * abs(near - 1)
