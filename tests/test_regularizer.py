@@ -37,6 +37,7 @@ def step_of(objective, space, batch=6, perturbed=False, seed=0):
         values=space.values(unconstrained),
         generator=torch.Generator().manual_seed(seed),
         learning_rate=0.1,
+        momentum=0.0,
         classes=3,
         examples=32,
         perturbed=perturbed,

@@ -105,9 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 def _add_study(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("study", metavar="FILE|NAME", help="a study file, or the name of a packaged study")
     parser.add_argument("--seed", type=int, metavar="N", help="replaces the file's seed")
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help="replaces the file's budget, in training steps"
-    )
+    parser.add_argument("--steps", type=int, metavar="N", help="replaces the file's budget, in training steps")
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
@@ -152,9 +150,7 @@ def _resume(options: argparse.Namespace) -> int:
 
     study, summary = open_folder(options.folder)
     if summary.get("status") == "finished":
-        print(
-            f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}"
-        )
+        print(f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}")
         return 0
     return _go(study, options.folder, is_local(options.folder), not options.no_mlflow)
 
@@ -210,14 +206,13 @@ def _sync(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace, needs_gpus_here: bool) -> Study:
     from selftune.studies.mistakes import Mistakes
     from selftune.studies.packaged import find_study
-    from selftune.studies.run import check_device
     from selftune.studies.study import load_study
 
     path = find_study(options.study)
     study = load_study(path, options.seed, options.steps)
     if needs_gpus_here:
         try:
-            check_device(study)
+            study.check_device()
         except Mistakes as error:
             raise error.in_file(str(path)) from error
     return study

@@ -45,6 +45,11 @@ class Optimization:
         if not 0 <= self.momentum < 1:
             raise SettingError("momentum", f"must be at least 0 and below 1, got {self.momentum}")
 
+    @property
+    def momentum_of_sgd(self) -> float:
+        """Momentum that multiplies the long-run step by 1 / (1 - momentum); Adam's moments do not."""
+        return self.momentum if self.optimizer == "sgd" else 0.0
+
     def build(self, parameters: Sequence[Tensor], learning_rate: float | None = None) -> torch.optim.Optimizer:
         """The optimizer of ``parameters``; ``learning_rate`` replaces the setting's own."""
         rate = self.learning_rate if learning_rate is None else learning_rate

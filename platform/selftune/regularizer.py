@@ -60,6 +60,7 @@ class Step:
         values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,
             (batch,) or (batch, parts) when perturbed per example. They carry no gradient.
         generator: the step's own random numbers; nothing else may be drawn from.
+        momentum: of SGD; 0 where the optimizer has none that adds up.
         perturbed: True in a response step. State (tables, averages) must not change there.
     """
 
@@ -71,6 +72,7 @@ class Step:
     values: Mapping[str, Any]
     generator: torch.Generator
     learning_rate: float
+    momentum: float
     classes: int
     examples: int
     perturbed: bool = False
@@ -321,12 +323,13 @@ class Regularizers:
                     parameter.copy_(regularizer.map_parameter(parameter, step, values))
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
-        """A term whose gradient in the step's parameters is what the parameter maps do per unit of learning rate.
+        """A term whose gradient in the step's parameters is what the parameter maps do, in units of the loss.
 
-        A map w -> M(w) applied once a step moves w like a gradient step on a term with gradient
-        (w - M(w)) / learning_rate. For decoupled weight decay that is ``strength * w``, for a projection the
-        gradient of the squared distance to the set over twice the learning rate. Response steps add this term,
-        so that hyperparameters of parameter maps have a response although they are not in the loss.
+        A map w -> M(w) applied once a step balances a loss gradient g where w - M(w) = -learning_rate * g, or
+        learning_rate / (1 - momentum) * g under SGD with momentum. So it acts like a term with gradient
+        (w - M(w)) * (1 - momentum) / learning_rate: a multiple of w for decoupled weight decay, the gradient of
+        a squared distance for a projection. Response steps add this term, so that hyperparameters of
+        parameter maps have a response although they are not in the loss.
         """
         total: Tensor | None = None
         for regularizer in self._maps:
@@ -334,7 +337,7 @@ class Regularizers:
                 parameter = step.parameters[name]
                 with torch.no_grad():
                     mapped = regularizer.map_parameter(parameter, step, values)
-                    direction = (parameter - mapped) / step.learning_rate
+                    direction = (parameter - mapped) * (1 - step.momentum) / step.learning_rate
                 term = (direction * parameter).sum()
                 total = term if total is None else total + term
         return total

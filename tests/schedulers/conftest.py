@@ -2,7 +2,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 from ray import cloudpickle
+from ray.tune.execution import class_cache
 from selftune.schedulers import slots
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -13,16 +15,21 @@ try:
     from selftune.training.runner import run_in_process
 except (ImportError, AttributeError):
     from dataclasses import replace as _r
+
     def run_in_process(method, trainers, listener):
         n = dict.fromkeys(trainers, 0)
-        for m, t in trainers.items(): method.join(m, t.space)
+        for m, t in trainers.items():
+            method.join(m, t.space)
         while not method.done:
             for m, o in method.ask().items():
-                o = _r(o, number=n[m]); n[m] += 1
+                o = _r(o, number=n[m])
+                n[m] += 1
                 rep = trainers[m].execute(o)
                 step = method.tell(m, rep)
                 listener.reported(m, rep)
-                if step is not None: listener.hyper_step(step)
+                if step is not None:
+                    listener.hyper_step(step)
+
 
 cloudpickle.register_pickle_by_value(ray_fakes)  # workers do not see this folder
 
@@ -51,3 +58,26 @@ def node(monkeypatch):
 
     node(CPU=2)
     return node
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """One small cluster for all tests that need Ray; its address."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_AUTH_MODE", "disabled")
+    patch.setenv("OMP_NUM_THREADS", "1")
+    # without an environment of their own, trials can use workers that are there already
+    patch.setattr(class_cache, "DEFAULT_ENV_VARS", {})
+    patch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
+    ray.init(
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=100 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    patch.undo()

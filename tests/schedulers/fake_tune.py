@@ -6,6 +6,7 @@ The scheduler, its callback and the trainables are the real ones; what is theirs
 import pickle
 import random
 import shutil
+import tempfile
 import types
 from collections import deque
 from pathlib import Path
@@ -36,7 +37,7 @@ class FakeTrial:
         self.failures = 0
         self.max_failures = max_failures
         self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
-        self.error = None
+        self.error_file = None
         self.results = []
 
     def set_config(self, config):
@@ -50,9 +51,6 @@ class FakeTrial:
 
     def should_recover(self):
         return self.failures <= self.max_failures
-
-    def get_pickled_error(self):
-        return self.error
 
     @property
     def latest_checkpoint_result(self):
@@ -193,12 +191,13 @@ class FakeTune:
             try:
                 result = actor.trainable.train()
             except ArithmeticError as error:
-                trial.error = error
-                self.fail(trial)
+                self.fail(trial, error)
             else:
                 self._result(trial, pickle.loads(cloudpickle.dumps(result)))
 
-    def fail(self, trial):
+    def fail(self, trial, error="the worker died"):
+        trial.error_file = Path(tempfile.mkdtemp()) / "error.txt"
+        trial.error_file.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
         trial.failures += 1
         trial.temporary_state.ray_actor = None
         trial.is_saving = False
@@ -222,7 +221,7 @@ class FakeTune:
     def _saved(self, trial, saved):
         trial.checkpoints.append(saved)
         for old in trial.checkpoints[:-3]:
-            shutil.rmtree(old.checkpoint.path)
+            shutil.rmtree(old.checkpoint.path, ignore_errors=True)
         trial.checkpoints = trial.checkpoints[-3:]
         trial.is_saving = False
         self.callback.on_trial_save(0, self.trials, trial)

@@ -1,6 +1,10 @@
 """A toy problem whose trajectory depends on every order that a trainer has done, and who records what happens."""
 
+import os
+import signal
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from selftune.errors import SettingError
@@ -14,13 +18,16 @@ SPACE = Space([Hyperparameter(name, Interval(), 0.5, tuned=True) for name in ("a
 class ToyTrainer:
     """Weights follow the hyperparameters with seeded noise; every training step takes one second."""
 
-    def __init__(self, member, diverges=None, fails=None):
+    def __init__(self, member, diverges=None, fails=None, dies=None, marker=None, seconds=0.0):
         self.space = SPACE
         self.member = member
         self.training_step = 0
         self.weights = torch.full((2,), float(member))
         self.diverges = diverges
         self.fails = fails
+        self.dies = dies
+        self.marker = marker
+        self.seconds = seconds
 
     def execute(self, order):
         step = float(self.training_step)
@@ -37,6 +44,10 @@ class ToyTrainer:
                 return Report("diverged", order.number, message=f"loss is nan at step {self.diverges}")
             if self.training_step == self.fails:
                 raise ArithmeticError("the toy broke")
+            if self.training_step == self.dies and not self.marker.exists():
+                self.marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(self.seconds)
         metrics = {
             "training_step": float(self.training_step),
             "training_loss": float(self.weights.square().sum()),
@@ -58,20 +69,24 @@ class ToyTrainer:
 
 @dataclass(frozen=True)
 class Toys:
-    """Builds toy trainers; ``diverges`` and ``fails`` are (member, training step)."""
+    """Builds toy trainers; ``diverges``, ``fails`` and ``dies`` are (member, training step).
+
+    A worker that ``dies`` is killed once: afterwards there is the file ``marker``. ``seconds`` slow a training step.
+    """
 
     diverges: tuple = (None, None)
     fails: tuple = (None, None)
+    dies: tuple = (None, None)
+    marker: Path | None = None
+    seconds: float = 0.0
     refuses: bool = False
 
     def __call__(self, member):
         if self.refuses:
             raise SettingError("trainers.gpus", "torch finds no GPU here")
-        step = {kind: at if who == member else None for kind, (who, at) in self._faults().items()}
-        return ToyTrainer(member, **step)
-
-    def _faults(self):
-        return {"diverges": self.diverges, "fails": self.fails}
+        faults = {"diverges": self.diverges, "fails": self.fails, "dies": self.dies}
+        steps = {kind: step if who == member else None for kind, (who, step) in faults.items()}
+        return ToyTrainer(member, **steps, marker=self.marker, seconds=self.seconds)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def test_trajectory_is_that_of_a_run_in_process(team_size, undisturbed):
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("team_size", [1, 2])
 def test_killed_workers_change_nothing(team_size, seed, undisturbed):
-    tune, recorder = make(team_size, seed=seed, kill=0.08)
+    tune, recorder = make(team_size, seed=seed, kill=0.15)
     tune.run()
     expected, weights = undisturbed(ToyMethod(team_size))
     assert tune.kills > 0
@@ -70,8 +70,7 @@ def test_a_killed_driver_goes_on_to_the_same_trajectory(seed, undisturbed):
     after = Recorder()
     second = first.restored(snapshot, snapshot, seed, kill=0.05, listener=lambda team: after).run()
     expected, weights = undisturbed(ToyMethod(2))
-    steps = expected.of("hyper_step")
-    resumed = after.of("hyper_step")
+    steps, resumed = expected.of("hyper_step"), after.of("hyper_step")
     assert resumed == steps[len(steps) - len(resumed) :]
     assert len(before.of("hyper_step")) + len(resumed) >= len(steps)
     assert finals(second) == weights
@@ -88,14 +87,14 @@ def test_a_driver_killed_between_its_two_files_goes_on_to_the_same_trajectory(ol
     after = Recorder()
     second = first.restored(*pair, seed, listener=lambda team: after).run()
     expected, weights = undisturbed(ToyMethod(2))
-    resumed = after.of("hyper_step")
-    assert resumed == expected.of("hyper_step")[-len(resumed) :]
+    steps, resumed = expected.of("hyper_step"), after.of("hyper_step")
+    assert resumed == steps[len(steps) - len(resumed) :]
     assert finals(second) == weights
 
 
 def test_a_trial_that_ended_before_its_team_knew_says_its_last_word_again(undisturbed):
-    tune, _ = make(1)
-    while not any("finish" in str(event) for event in tune.scheduler.teams[0].listener.of("reported")):
+    tune, recorder = make(1)
+    while not any(event[-1] == "finish" for event in recorder.of("reported")):
         before = (tune.checkpoint(), tune.snapshots.pop())[1]
         tune.step()
     tune.run()
@@ -124,7 +123,7 @@ def test_a_trainer_that_diverges_leaves_and_its_team_goes_on():
     assert "last good checkpoint is /" in lost[2]
     assert list(finals(tune)) == [0]
     assert len(recorder.of("hyper_step")) == 18
-    assert ("reported", 1, 10, "diverged") in recorder.events
+    assert ("reported", 1, 9, "diverged") in recorder.events
 
 
 def test_diverging_gives_the_same_trajectory_as_in_process(undisturbed):
@@ -138,7 +137,7 @@ def test_a_trainer_that_fails_for_good_is_not_waited_for():
     trials = [FakeTrial("t0"), FakeTrial("t1", max_failures=0)]
     tune, recorder = make(2, trials, toys=Toys(fails=(1, 11)))
     tune.run()
-    assert recorder.of("lost") == [("lost", 1, "ArithmeticError: the toy broke")]
+    assert recorder.of("lost") == [("lost", 1, "the toy broke")]
     assert list(finals(tune)) == [0]
     assert tune.trials[1].status == Trial.ERROR
 

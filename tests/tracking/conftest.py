@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,20 +110,27 @@ def finish(folder: Path, writer: TrajectoryWriter, names: Sequence[str] = NAMES,
                 {"name": name, "start": float(a), "end": float(b)}
                 for name, a, b in zip(names, first, last, strict=True)
             ],
-            "tuned": {
-                "validation_loss": 0.192,
-                "test_loss": 0.171,
-                "validation_accuracy": 0.951,
-                "test_accuracy": 0.958,
-            },
-            "fixed": {
-                "validation_loss": 0.241,
-                "test_loss": 0.236,
-                "validation_accuracy": 0.937,
-                "test_accuracy": 0.939,
-            },
+            "tuned": {"validation_loss": 0.192, "test_loss": 0.171, "test_accuracy": 0.958},
+            "fixed": {"validation_loss": 0.241, "test_loss": 0.236, "test_accuracy": 0.939},
         },
     )
+
+
+class Fabricate:
+    """What tests call to fabricate studies."""
+
+    names = NAMES
+    settings = STUDY
+    space_of = staticmethod(space_of)
+    hyper_step = staticmethod(hyper_step)
+    cycle = staticmethod(cycle)
+    fill = staticmethod(fill)
+    finish = staticmethod(finish)
+
+
+@pytest.fixture
+def fabricate() -> Fabricate:
+    return Fabricate()
 
 
 @pytest.fixture
@@ -144,8 +151,8 @@ def migrated_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tracking(migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """A working folder whose ``mlflow.db`` is ready; nothing of the user's environment is seen."""
+def tracking(migrated_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The address of a ready ``mlflow.db`` in the working folder; the user's environment is not seen."""
     work = tmp_path / "work"
     work.mkdir()
     shutil.copy(migrated_database, work / "mlflow.db")

@@ -25,9 +25,7 @@ class StateCallback(Callback):
     def __init__(self, scheduler: BilevelScheduler) -> None:
         self._scheduler = scheduler
 
-    def setup(
-        self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any
-    ) -> None:
+    def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:
         self._scheduler.on_callback_ready()
 
     def get_state(self) -> dict[str, Any]:

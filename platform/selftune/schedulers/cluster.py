@@ -56,9 +56,7 @@ def connected(address: str | None = None) -> Iterator[bool]:
     if address:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     else:
-        ray.init(
-            address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL
-        )
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     try:
         yield not address
     finally:

@@ -16,6 +16,7 @@ from selftune.listener import Listener
 from selftune.methods import Method, Report
 from selftune.schedulers.crews import Crew, Crews
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
 from selftune.schedulers.trainable import KEPT_CHECKPOINTS
 from selftune.schedulers.transport import TransportName, make_transport
@@ -171,7 +172,7 @@ class BilevelScheduler(TrialScheduler):
         if trial.should_recover():
             team.depart(member)
         else:
-            team.lose(member, _reason(trial))
+            team.lose(member, last_failure(trial.error_file))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         team, member = self._crews.team_of(trial)
@@ -250,12 +251,3 @@ def _with_checkpoint(report: Report, trial: Any) -> Report:
     if report.kind != "diverged" or trial.checkpoint is None:
         return report
     return replace(report, message=f"{report.message}; its last good checkpoint is {trial.checkpoint.path}")
-
-
-def _reason(trial: Any) -> str:
-    """The last error of a trial as one line."""
-    error = trial.get_pickled_error()
-    cause = getattr(error, "cause", None) or error
-    lines = str(cause or "its worker died").strip().splitlines()
-    kind = type(cause).__name__
-    return lines[0] if cause is None or kind.startswith("Ray") else f"{kind}: {lines[-1]}"

@@ -36,9 +36,7 @@ def alive() -> list[dict[str, float]]:
     return [node["Resources"] for node in nodes if node["Alive"]]
 
 
-def shortage(
-    request: Mapping[str, float], trials: int, nodes: Iterable[Mapping[str, float]] | None = None
-) -> str:
+def shortage(request: Mapping[str, float], trials: int, nodes: Iterable[Mapping[str, float]] | None = None) -> str:
     """One sentence: what is asked for, and what there is.
 
     >>> shortage({"CPU": 1, "GPU": 1}, 2, [{"CPU": 8}])

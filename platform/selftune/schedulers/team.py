@@ -86,8 +86,9 @@ class Team:
             raise SchedulerError(f"trainer {member} tunes other hyperparameters than the rest of its team")
         if entry.lost is not None or (entry.final is not None and done >= entry.final.number):
             return True
-        missing = [order for order in entry.log if order.number > done]
-        if done < entry.issued and (not missing or missing[0].number != done + 1):
+        known = min(done, entry.told)  # a trainer that is ahead of the team repeats its report
+        missing = [order for order in entry.log if order.number > known]
+        if known < entry.issued and (not missing or missing[0].number != known + 1):
             raise SchedulerError(
                 f"trainer {member} came back with {done + 1} orders done, too far behind to catch up "
                 f"with the team's {entry.issued + 1}; its last checkpoints are missing"
@@ -179,9 +180,7 @@ class Team:
         for member, order in orders.items():
             entry = self.members[member]
             if entry.over or entry.issued > entry.told:
-                raise SchedulerError(
-                    f"the method gave trainer {member} an order while it had one or was gone"
-                )
+                raise SchedulerError(f"the method gave trainer {member} an order while it had one or was gone")
             entry.issued += 1
             order = replace(order, number=entry.issued)
             entry.log.append(order)

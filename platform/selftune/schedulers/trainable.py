@@ -64,9 +64,7 @@ class OrderTrainable(tune.Trainable):
         self._reader = Reader(mailbox, self.trial_id, self._incarnation) if mailbox else None
         try:
             self._trainer = factory(config.get("member", 0))
-        except (
-            SettingError
-        ) as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
+        except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
             self._refusal = error
 
     def receive(self, order: WorkOrder) -> None:
@@ -88,10 +86,7 @@ class OrderTrainable(tune.Trainable):
     def _ready(self) -> dict[str, Any]:
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
-        return (
-            self._result("ready", incarnation=self._incarnation, space=Envelope(self._trainer.space))
-            | nothing
-        )
+        return self._result("ready", incarnation=self._incarnation, space=Envelope(self._trainer.space)) | nothing
 
     def _report(self, order: WorkOrder) -> dict[str, Any]:
         repeated = order.number <= self._number

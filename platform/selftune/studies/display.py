@@ -1,4 +1,4 @@
-"""What a person sees while a study runs, and at its end: a live display on a terminal, plain lines elsewhere."""
+"""What a person sees while a study runs: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ class Display(Listener):
         self._training_loss = report.metrics.get("training_loss", self._training_loss)
         if self._began is None:
             self._began = self._clock(), self._share()
-        self._show()
+        if self._step is None:  # else the hyper-step follows
+            self._show()
 
     def hyper_step(self, step: HyperStep) -> None:
         self._step = step
@@ -124,9 +125,7 @@ class Display(Listener):
         self._show()
 
     def lost(self, member: int, reason: str) -> None:
-        self._console.print(
-            f"trainer {member} is lost: {reason}", style="yellow", highlight=False, markup=False
-        )
+        say(self._console, f"trainer {member} is lost: {reason}", style="yellow")
 
     def ended(self) -> None:
         if self._live is not None:
@@ -159,7 +158,7 @@ class Display(Listener):
         left = self._left()
         if left:
             parts.append(left)
-        self._console.print(", ".join(parts), soft_wrap=True, highlight=False, markup=False)
+        say(self._console, ", ".join(parts))
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""
@@ -230,8 +229,13 @@ class Display(Listener):
         return f"{duration(elapsed / gained * (1 - self._share()))} left"
 
 
+def say(console: Console, sentence: str, style: str = "") -> None:
+    """Prints a sentence as it is: on one line, however long, and with no meaning in its brackets."""
+    console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
 def grouped(names: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of a table of hyperparameters: columns by label, parts of one name together where they are many.
+    """The rows of a table of hyperparameters: columns by label, parts of a name together where many.
 
     >>> grouped(["mixup.alpha", "dropout.rate[input]"])
     {'mixup.alpha': [0], 'dropout.rate[input]': [1]}
@@ -243,9 +247,7 @@ def grouped(names: Sequence[str]) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(name.partition("[")[0], []).append(index)
-    return {
-        name if len(index) == 1 else f"{name} (mean of {len(index)})": index for name, index in groups.items()
-    }
+    return {name if len(index) == 1 else f"{name} (mean of {len(index)})": index for name, index in groups.items()}
 
 
 def _numbers(history: History) -> list[float]:

@@ -102,7 +102,5 @@ def held(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(
-                f"{folder}: another process is running this study; wait until it is done"
-            ) from error
+            raise UserError(f"{folder}: another process is running this study; wait until it is done") from error
         yield

@@ -42,9 +42,7 @@ def parse_value(declared: Hyperparameter, given: Any) -> Any:
     if not any(key in given for key in _KEYS):
         if any(isinstance(value, Mapping | str) for value in given.values()):  # {strat: ...}, not parts
             key = next(key for key, value in given.items() if isinstance(value, Mapping | str))
-            raise SettingError(
-                key, f"must be a number for this part, or one of the keys {' and '.join(_KEYS)}"
-            )
+            raise SettingError(key, "must be a number for this part, or the key 'start' or 'domain'")
         return dict(given)
     for key in given:
         if key not in _KEYS:

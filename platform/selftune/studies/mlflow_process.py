@@ -9,11 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from selftune.studies.display import say
+
 PATIENCE = 60.0  # seconds that a finished study waits for its last files to arrive
 
 
 class MlflowProcess:
-    """Starts sending the study of a folder, in a process of its own that no server can make slow for others."""
+    """Sends the study of a folder, in a process of its own, so that a slow server slows nothing else."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -30,16 +32,10 @@ class MlflowProcess:
         try:
             self._process.wait(timeout=PATIENCE if patient else PATIENCE / 6)
         except subprocess.TimeoutExpired:
-            console.print(
-                f"MLflow: still sending; it goes on by itself (`selftune sync {self.folder}` makes sure)",
-                soft_wrap=True,
-                highlight=False,
-                markup=False,
-            )
+            again = f"`selftune sync {self.folder}` makes sure"
+            say(console, f"MLflow: still sending; it goes on by itself ({again})")
             return
         if self._process.returncode:
             self._said.seek(0)
-            lines = [line for line in self._said.read().splitlines() if line.strip()] or [
-                "sending stopped without a word"
-            ]
-            console.print(f"MLflow: {lines[-1]}", soft_wrap=True, highlight=False, markup=False)
+            lines = [line for line in self._said.read().splitlines() if line.strip()]
+            say(console, f"MLflow: {lines[-1] if lines else 'sending stopped without a word'}")

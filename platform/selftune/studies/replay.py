@@ -35,9 +35,7 @@ def schedule_of(trajectory: Trajectory) -> list[Segment]:
     return [Segment(step, row) for step, row in zip(steps, values, strict=True)]
 
 
-def replay(
-    folder: Path, console: Console, *, final: bool = False, seeds: int = 1
-) -> dict[str, dict[str, float]]:
+def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 1) -> dict[str, dict[str, float]]:
     """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
 
     Args:
@@ -77,9 +75,8 @@ def replay(
             with replacing(folder / FILES[label]) as temporary:
                 torch.save(network_of(study.objective, reports[0]), temporary)
     with replacing(folder / "replay.json") as temporary:
-        temporary.write_text(
-            json.dumps({"seeds": seeds, "results": results}, indent=2) + "\n", encoding="utf-8"
-        )
+        text = json.dumps({"seeds": seeds, "results": results}, indent=2)
+        temporary.write_text(text + "\n", encoding="utf-8")
     return results
 
 

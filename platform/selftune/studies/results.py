@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from selftune.studies.display import MAXIMUM_ROWS, duration, grouped
+from selftune.studies.display import MAXIMUM_ROWS, duration, grouped, say
 from selftune.tracking.record import tracking_uri, without_password
 from selftune.tracking.summary import Summary
 
@@ -45,7 +45,7 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
     if mlflow:
         lines.append(f"MLflow  {mlflow_command(folder)}")
     for line in lines:
-        console.print(line, soft_wrap=True, highlight=False, markup=False)
+        say(console, line)
 
 
 def print_results(console: Console, title: str, results: Mapping[str, Mapping[str, Any]]) -> None:
@@ -55,7 +55,7 @@ def print_results(console: Console, title: str, results: Mapping[str, Mapping[st
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
     table.add_column("network")
     for name in names:
-        table.add_column(name.replace("_", " "), justify="right")
+        table.add_column(name.replace("_", "\n"), justify="right")
     for label, measures in results.items():
         cells = [Text(label)]
         for name in names:

@@ -9,40 +9,20 @@ from typing import cast
 import torch
 from rich.console import Console
 
-from selftune.errors import SettingError
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
-from selftune.studies.display import Display
+from selftune.studies.display import Display, say
 from selftune.studies.folder import held
-from selftune.studies.mistakes import Mistakes
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
 from selftune.tracking.files import replacing
 from selftune.tracking.report import write_report
-from selftune.tracking.summary import HyperparameterSummary, Result, Summary, read_summary, write_summary
+from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
 
 COMPARISON = "comparison"
-
-
-def check_device(study: Study) -> None:
-    """Refuses a study that asks for GPUs on a machine that has none.
-
-    Raises:
-        Mistakes: with the key ``trainers.gpus``.
-    """
-    if study.trainers.gpus and not torch.cuda.is_available():
-        raise Mistakes(
-            [
-                SettingError(
-                    "trainers.gpus",
-                    f"asks for {study.trainers.gpus:g} GPUs, but torch finds no CUDA device here;"
-                    " set gpus to 0, or run the study on a Ray cluster that has some",
-                )
-            ]
-        )
 
 
 def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
@@ -98,12 +78,10 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
                 reports = runner.run(
                     constant(study, start, steps), study.trainer_factory(), folder / COMPARISON, display
                 )
-                fixed = cast(Result, mean_metrics(reports))
+                fixed = mean_metrics(reports)
             except StudyFailed as error:  # the tuned network is there all the same
-                console.print(
-                    f"no comparison: with the start values held, {error}", highlight=False, markup=False
-                )
-                fixed = Result()
+                say(console, f"no comparison: with the start values held, {error}")
+                fixed = {}
             summary = {**summary, "fixed": fixed}
             write_summary(folder, summary)
     return summary
@@ -125,7 +103,7 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
             HyperparameterSummary(name=name, start=a, end=b)
             for name, a, b in zip(study.space.names, start, end, strict=True)
         ],
-        "tuned": cast(Result, mean_metrics(reports)),
+        "tuned": mean_metrics(reports),
     }
     write_summary(folder, summary)
     return summary

@@ -29,7 +29,7 @@ from selftune.objective import NetworkObjective, tasks
 from selftune.registry import UnknownName
 from selftune.regularizer import Regularizer, Regularizers, regularizers
 from selftune.studies.hyperparameter_values import parse_value
-from selftune.studies.mistakes import Mistakes, join, shown
+from selftune.studies.mistakes import Mistakes, join, mistake, shown
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
@@ -77,7 +77,8 @@ def _regularizers(given: Any) -> Any:
     if isinstance(given, tuple):
         return given
     check_mapping(given)
-    built, mistakes = [], []
+    built: list[Regularizer] = []
+    mistakes: list[SettingError] = []
     for name, settings in given.items():
         try:
             built.append(_regularizer(name, settings))
@@ -112,10 +113,8 @@ def _parts(given: Any) -> Any:
     if isinstance(given, Mapping):
         for label, patterns in given.items():
             if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-                raise SettingError(
-                    f"parts.{label}",
-                    f"must be a list of layer patterns such as [hidden*], got {shown(patterns)}",
-                )
+                wanted = "a list of layer patterns such as [hidden*]"
+                raise SettingError(f"parts.{label}", f"must be {wanted}, got {shown(patterns)}")
     return given
 
 
@@ -139,10 +138,8 @@ def _named(given: Any, key: str, known: Any) -> tuple[str, dict[str, Any]]:
 
 def _name(given: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}", given):
-        raise SettingError(
-            "",
-            f"must be a name of letters, digits, '-', '_' and '.', because it names a folder; got {shown(given)}",
-        )
+        wanted = "a name of letters, digits, '-', '_' and '.', because it names a folder"
+        raise SettingError("", f"must be {wanted}; got {shown(given)}")
     return given
 
 
@@ -209,6 +206,19 @@ class Study(BaseModel):
             device=self.trainers.device,
             cpus=self.trainers.cpus,
         )
+
+    def check_device(self) -> None:
+        """Refuses a study that asks for GPUs on a machine that has none.
+
+        Raises:
+            Mistakes: with the key ``trainers.gpus``.
+        """
+        if self.trainers.gpus and not torch.cuda.is_available():
+            raise mistake(
+                "trainers.gpus",
+                f"asks for {self.trainers.gpus:g} GPUs, but torch finds no CUDA device here;"
+                " set gpus to 0, or run the study on a Ray cluster that has some",
+            )
 
     @model_validator(mode="after")
     def _check(self) -> Study:

@@ -70,7 +70,8 @@ def tune(
     0
     >>> x, y = torch.randn(96, 8), torch.randint(3, (96,))
     >>> split = [(x[i : i + 32], y[i : i + 32]) for i in (0, 32, 64)]
-    >>> objective = Classification(lambda: torch.nn.Linear(8, 3), *split, Optimization(batch_size=16))
+    >>> network = lambda: torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    >>> objective = Classification(network, *split, Optimization(batch_size=16))
     >>> result = tune(objective, {"weight_decay": {"strength": Tune(1e-3)}}, steps=30, warmup_steps=10)
     >>> list(result.hyperparameters), len(result.trajectory)
     (['weight_decay.strength'], 4)
@@ -101,9 +102,8 @@ def tune(
 
 def network_of(objective: NetworkObjective, report: Report) -> nn.Module:
     """The plain network that a "finish" report carries, in evaluation mode."""
-    state = {
-        name.removeprefix("network."): t for name, t in report.payload.items() if name.startswith("network.")
-    }
+    prefix = "network."
+    state = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
     network = objective.network()
     network.load_state_dict(state)
     return network.eval()

@@ -39,11 +39,9 @@ def parse_yaml(text: str) -> dict[str, Any]:
     except (ValueError, KeyError) as error:  # "!!int x", or a number of thousands of digits
         raise mistake("", f"holds a value that cannot be read: {error}") from error
     if content is None:
-        raise Mistakes(
-            [SettingError("", "is empty; a study needs at least objective, regularizers and budget")]
-        )
+        raise mistake("", "is empty; a study needs at least objective, regularizers and budget")
     if not isinstance(content, dict):
-        raise Mistakes([SettingError("", "must be a mapping such as 'study: digits', not a value or a list")])
+        raise mistake("", "must be a mapping such as 'study: digits', not a value or a list")
     return content
 
 
@@ -60,9 +58,7 @@ def read_text(path: Path) -> str:
     except FileNotFoundError as error:
         raise mistake("", "there is no such file") from error
     except OSError as error:
-        raise Mistakes(
-            [SettingError("", f"cannot be read: {(error.strerror or str(error)).lower()}")]
-        ) from error
+        raise mistake("", f"cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
 def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
@@ -98,7 +94,7 @@ _resolve("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+.")
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
             raise yaml.MarkedYAMLError(
                 problem=f"the key {key!r} must be a text; write it in quotes",
@@ -108,12 +104,12 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[str, Any]:
             raise yaml.MarkedYAMLError(
                 problem=f"the key {key!r} is there twice; keep one of them", problem_mark=key_node.start_mark
             )
-        mapping[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
 
 def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
-    return [loader.construct_object(child, deep=True) for child in node.value]  # type: ignore[no-untyped-call]
+    return [loader.construct_object(child, deep=True) for child in node.value]
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:

@@ -24,9 +24,7 @@ def load_network(folder: Path) -> nn.Module:
     except (AttributeError, ImportError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
         raise ValueError(f"{path} cannot be loaded ({error})") from error
     if not isinstance(network, nn.Module):
-        raise ValueError(
-            f"{path} holds a {type(network).__name__} instead of a network: save the module itself"
-        )
+        raise ValueError(f"{path} holds a {type(network).__name__} instead of a network: save the module itself")
     return network
 
 

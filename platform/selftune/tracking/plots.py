@@ -102,9 +102,7 @@ def losses(trajectory: Trajectory) -> Plot:
         if np.isfinite(validation).any():
             best = int(np.nanargmin(validation))
             label = f"lowest validation loss: {validation[best]:.4g} at step {steps[best]:,}"
-            axes.plot(
-                steps[best], validation[best], "o", ms=6, mfc="none", mec=COLOURS[1], mew=1.3, label=label
-            )
+            axes.plot(steps[best], validation[best], "o", ms=6, mfc="none", mec=COLOURS[1], mew=1.3, label=label)
         _legend(axes)
         _scale(axes, np.concatenate([trajectory.training_loss, validation]))
         axes.set_ylabel("loss")
@@ -196,6 +194,8 @@ def _figure(size: tuple[float, float], title: str, note: str) -> tuple[Figure, A
 
 def _line(axes: Axes, steps: Any, values: Any, colour: str, label: str) -> None:
     marker = "o" if len(steps) == 1 else None
+    if len(steps) == 1:
+        axes.set_xticks(steps)
     axes.plot(steps, values, marker=marker, color=colour, markersize=5, label=label or "_")
     if len(steps) > 1 and np.isfinite(values[-1]):
         axes.plot(steps[-1:], values[-1:], "o", color=colour, markersize=3.2, clip_on=False)
@@ -205,9 +205,7 @@ def _band(axes: Axes, steps: Any, columns: Any) -> None:
     low, middle, high = (np.nanquantile(columns, q, axis=1) for q in (0.0, 0.5, 1.0))
     inner_low, inner_high = (np.nanquantile(columns, q, axis=1) for q in (0.25, 0.75))
     axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.13, linewidth=0, label="min to max")
-    axes.fill_between(
-        steps, inner_low, inner_high, color=COLOURS[0], alpha=0.25, linewidth=0, label="middle half"
-    )
+    axes.fill_between(steps, inner_low, inner_high, color=COLOURS[0], alpha=0.25, linewidth=0, label="middle half")
     _line(axes, steps, middle, COLOURS[0], f"median of {columns.shape[1]:,}")
 
 

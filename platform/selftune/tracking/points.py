@@ -92,9 +92,7 @@ def trainer_rows(reports: pa.Table, after: int) -> Iterator[Row]:
         seconds += report.get("seconds") or 0.0
         step = step if report["training_step"] is None else report["training_step"]
         if report["order"] > after:
-            numbers = {
-                name: value for name, value in report.items() if name not in known and value is not None
-            }
+            numbers = {name: value for name, value in report.items() if name not in known and value is not None}
             yield Row.of(report["order"], numbers, seconds, step)
 
 

@@ -19,7 +19,10 @@ from selftune.tracking.plots import Plot
 from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
 
-_COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"}
+# Inline plots take the page's colours, which differ by day and by night.
+_COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
+    colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
+}
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -56,6 +59,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
         trainers=_trainers(folder),
         study=study,
+        colours=plots.COLOURS,
         conversion=_text(folder / "conversion.txt"),
         versions=summary.get("versions") or versions(),
     )
@@ -112,9 +116,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     ]
     status = summary.get("status", "running")
     if status == "running":
-        sentences.insert(
-            0, "This study has not ended, or it was killed: the page shows it up to its last record."
-        )
+        sentences.insert(0, "This study has not ended, or it was killed: the page shows it up to its last record.")
     elif status != "finished":
         sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
     if summary.get("message"):

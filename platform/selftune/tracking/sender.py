@@ -208,24 +208,7 @@ class Sender:
             network = load_network(self.folder)
         except ValueError as error:
             raise Refused(f"the network was not sent: {error}") from error
-        import mlflow.pytorch
-        from mlflow.models import Model
-
-        # Made first, by its own call: Model.log would put it into the experiment of MLflow's global state.
-        model = self.server.client.create_logged_model(
-            self.there.experiment_id, name="network", source_run_id=parent.run_id
-        )
-        mlflow.set_tracking_uri(self.server.uri)
-        Model.log(
-            artifact_path=None,
-            name="network",
-            flavor=mlflow.pytorch,
-            run_id=parent.run_id,
-            model_id=model.model_id,
-            pytorch_model=network,
-            pip_requirements=requirements_of(network),  # given, so that MLflow infers and downloads nothing
-            serialization_format="pickle",
-        )
+        self.server.log_network(self.there.experiment_id, parent.run_id, network, requirements_of(network))
         self.there.network = digest
         self.record.save()
 

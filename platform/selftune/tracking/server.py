@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,6 +14,7 @@ from selftune.tracking.record import without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from torch import nn
 
 # What the user has set stays as it is. Seconds and retries are those of one request: MLflow's own defaults
 # (120 s, 7 retries) would hold up the end of a study for minutes when the server is away.
@@ -48,8 +50,10 @@ class Server:
     def client(self) -> MlflowClient:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
+
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
         return MlflowClient(self.uri)
 
@@ -82,6 +86,32 @@ class Server:
                 return False
             raise
         return True
+
+    def log_network(self, experiment_id: str, run_id: str, network: nn.Module, requirements: list[str]) -> None:
+        """Logs a network as the run's model "network", which ``mlflow.pytorch.load_model`` brings back."""
+        import mlflow.pytorch
+        from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+        from mlflow.models import Model
+
+        # Step by step on this client: mlflow.pytorch.log_model would change the process's global server,
+        # experiment and active run.
+        made = self.client.create_logged_model(experiment_id, name="network", source_run_id=run_id)
+        with tempfile.TemporaryDirectory() as temporary:
+            mlflow.pytorch.save_model(
+                network,
+                f"{temporary}/network",
+                mlflow_model=Model(
+                    artifact_path=made.artifact_location,
+                    model_uuid=made.model_id,
+                    model_id=made.model_id,
+                    run_id=run_id,
+                ),
+                pip_requirements=requirements,  # given, so that MLflow infers and downloads nothing
+                serialization_format="pickle",
+            )
+            self.client.log_model_artifacts(made.model_id, f"{temporary}/network")
+        self.client.finalize_logged_model(made.model_id, LoggedModelStatus.READY)
+        self.client.log_outputs(run_id, [LoggedModelOutput(made.model_id, step=0)])
 
     @contextmanager
     def sentences(self) -> Iterator[None]:

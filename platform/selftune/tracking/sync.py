@@ -25,6 +25,7 @@ INTERVAL = 1.0  # seconds between two looks at the folder
 LONGEST_PAUSE = 30.0  # between two attempts at a server that is away
 SHARE = 0.1  # of the time, at most, goes into following
 
+_clock, _pause = time.monotonic, time.sleep
 _STUDY_FILES = ("study.yaml", "trajectory.parquet", "trajectory.arrows")
 
 
@@ -58,8 +59,8 @@ def sync(folder: Path, *, follow: bool = False) -> None:
             # asked before sending: what was written before the end is then sent in this round
             orphaned = os.getppid() != parent
             last = not follow or orphaned or has_ended(read_summary(folder))
-            if last or time.monotonic() >= next_attempt:
-                began = time.monotonic()
+            if last or _clock() >= next_attempt:
+                began = _clock()
                 try:
                     sender.send(complete=last, abandoned=follow and orphaned)
                 except (Unreachable, Refused) as error:
@@ -67,11 +68,11 @@ def sync(folder: Path, *, follow: bool = False) -> None:
                         raise SyncError(f"{error}; send later with `selftune sync {folder}`") from error
                     pause = min(2 * pause, LONGEST_PAUSE)
                 else:
-                    pause = max(INTERVAL, (time.monotonic() - began) / SHARE)
+                    pause = max(INTERVAL, (_clock() - began) / SHARE)
                 if last:
                     return
-                next_attempt = time.monotonic() + pause
-            time.sleep(INTERVAL)
+                next_attempt = _clock() + pause
+            _pause(INTERVAL)
 
 
 @contextmanager

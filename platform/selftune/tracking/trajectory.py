@@ -83,9 +83,7 @@ class TrajectoryWriter(Listener):
             journal.close()
         self._journals = {}
 
-    def _append_report(
-        self, member: int, order: int, kind: str, values: dict[str, Any], message: str
-    ) -> None:
+    def _append_report(self, member: int, order: int, kind: str, values: dict[str, Any], message: str) -> None:
         step = values.pop("training_step", None)
         self._journals[TRAINERS].append(
             {

@@ -71,6 +71,7 @@ class LowerLevel:
             values=values,
             generator=self.streams(stream, number),
             learning_rate=self.learning_rate,
+            momentum=self.objective.optimization.momentum_of_sgd,
             classes=getattr(self.objective, "classes", 0),
             examples=self.batches.examples,
             perturbed=stream == "response",

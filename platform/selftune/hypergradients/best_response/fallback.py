@@ -43,7 +43,8 @@ def fall_back(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                     fallbacks[name] = FORWARD_MODE
                 return result
         try:
-            result = _double_backward(func, args, kwargs, operands)
+            with torch.enable_grad():
+                result = _double_backward(func, args, kwargs, operands)
         except (NotImplementedError, RuntimeError) as error:
             raise NotImplementedError(
                 f"{name} cannot be linearised: torch has neither its forward derivative nor its second backward; "

@@ -20,6 +20,12 @@ _aten = torch.ops.aten
 _threshold_backward = _aten.threshold_backward.default
 
 
+def _symmetric(tangent: Tensor, jacobian: Callable[[Tensor], Tensor]) -> Tensor:
+    """The product of ``tangent`` with a symmetric Jacobian, which is also the way back of its gradient."""
+    result: Tensor = LinearMap.apply(jacobian, lambda gradient: (jacobian(gradient),), tangent)
+    return result
+
+
 @rule(F.relu, torch.relu, torch.Tensor.relu)
 def _relu(x: Pair, inplace: bool = False) -> Pair:
     value = torch.relu(x.value)
@@ -52,7 +58,8 @@ def _sigmoid(x: Pair) -> Pair:
 
 @rule(F.silu)
 def _silu(x: Pair, inplace: bool = False) -> Pair:
-    return pair(F.silu(x.value), _aten.silu_backward(x.tangent, x.value))
+    primal = x.value
+    return pair(F.silu(primal), _symmetric(x.tangent, lambda direction: _aten.silu_backward(direction, primal)))
 
 
 @rule(F.elu)
@@ -112,16 +119,10 @@ def _max_pool_with_indices(operation: Any, axes: int) -> Callable[..., Any]:
     return max_pool_with_indices
 
 
-RULES[torch.max_pool1d] = _max_pool(F.max_pool1d_with_indices, 1)
-RULES[torch.max_pool2d] = _max_pool(F.max_pool2d_with_indices, 2)
+RULES[F.max_pool1d] = RULES[torch.max_pool1d] = _max_pool(F.max_pool1d_with_indices, 1)
+RULES[F.max_pool2d] = RULES[torch.max_pool2d] = _max_pool(F.max_pool2d_with_indices, 2)
 RULES[F.max_pool1d_with_indices] = _max_pool_with_indices(F.max_pool1d_with_indices, 1)
 RULES[F.max_pool2d_with_indices] = _max_pool_with_indices(F.max_pool2d_with_indices, 2)
-
-
-def _symmetric(tangent: Tensor, jacobian: Callable[[Tensor], Tensor]) -> Tensor:
-    """The product of ``tangent`` with a symmetric Jacobian, which is also the way back of its gradient."""
-    result: Tensor = LinearMap.apply(jacobian, lambda gradient: (jacobian(gradient),), tangent)
-    return result
 
 
 @rule(F.batch_norm)

@@ -10,7 +10,7 @@ import torch
 from selftune.hypergradients.best_response.pair import READS, RULES, Pair, pair, rule, unwrap
 
 _PROPERTIES = """shape device dtype layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_meta is_mkldnn is_nested
-    itemsize nbytes names is_leaf grad_fn grad output_nr _version _base""".split()
+    itemsize nbytes is_leaf grad_fn grad output_nr _version _base""".split()
 _METHODS = """size dim ndimension numel nelement stride storage_offset element_size get_device is_contiguous
     is_floating_point is_complex is_signed is_shared is_pinned __len__ __repr__ __format__ __bool__ __float__ __int__ __index__
     __contains__ item tolist new_tensor new_zeros new_ones new_empty new_full data_ptr untyped_storage

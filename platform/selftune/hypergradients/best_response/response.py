@@ -137,10 +137,13 @@ class BestResponse(nn.Module):
             raise ValueError(f"h must have shape (batch, {self.hyperparameters}), got {tuple(h.shape)}")
         if not self._layers:
             raise RuntimeError("the best response was removed from this network; convert it again")
-        *rows, shift = F.linear(h, self.gates).split(self._rows, 1)
+        gates, bias_gates = self.gates.split([sum(self._weight_rows), sum(self._bias_rows)])
+        rows = F.linear(h, gates).split(self._weight_rows, 1)
         shifts: Iterator[Tensor] = iter(())
         if self.bias_directions is not None:
-            shifts = iter((shift * self.bias_directions).split(self._bias_rows, 1))
+            # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
+            bias_gates = bias_gates * self.bias_directions[:, None]
+            shifts = iter(F.linear(h, bias_gates).split(self._bias_rows, 1))
         layers = self._layers.items()
         with submodules_called():
             try:

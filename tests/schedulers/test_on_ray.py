@@ -1,0 +1,156 @@
+"""With a real cluster: what the fake controller cannot vouch for. Every new version of Ray has to pass."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ray import tune
+from ray.tune.experiment import Trial
+from ray_fakes import Recorder, ToyMethod, Toys
+from selftune.errors import SettingError
+from selftune.schedulers import BilevelScheduler, SchedulerError, SelfTuningScheduler, run_on_ray, trainable
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def run(folder, method, toys=None, **settings):
+    recorder = Recorder()
+    reports = run_on_ray(
+        method,
+        toys or Toys(),
+        members=method.team_size,
+        cpus=1,
+        gpus=settings.pop("gpus", 0),
+        folder=folder,
+        listener=recorder,
+        **settings,
+    )
+    return {m: report.payload["network.weights"].tolist() for m, report in reports.items()}, recorder
+
+
+def test_trajectory_is_that_of_a_run_in_process(tmp_path, undisturbed):
+    method = ToyMethod(1)
+    weights, recorder = run(tmp_path, method)
+    expected, expected_weights = undisturbed(method)
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
+    assert sorted(recorder.of("reported")) == sorted(expected.of("reported"))
+    assert weights == expected_weights
+
+
+@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
+    method = ToyMethod(2, checkpoint_every=1)  # orders meet checkpoints that are being saved
+    marker = tmp_path / "killed"
+    weights, recorder = run(tmp_path / "run", method, Toys(dies=(1, 31), marker=marker), transport=transport)
+    expected, expected_weights = undisturbed(method)
+    assert marker.exists()
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
+    assert sorted(recorder.of("reported")) == sorted(expected.of("reported"))
+    assert weights == expected_weights
+
+
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path, undisturbed):
+    driver = Path(__file__).parent / "ray_driver.py"
+    process = subprocess.Popen(
+        [sys.executable, str(driver), str(tmp_path), cluster],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    heard = 0
+    for line in process.stdout:
+        heard = int(line)
+        if heard == 11:
+            process.send_signal(kind)
+    process.wait()
+    assert process.returncode != 0
+    assert 11 <= heard < 17
+    weights, recorder = run(tmp_path, ToyMethod(2), resume=True)
+    expected, expected_weights = undisturbed(ToyMethod(2))
+    steps, resumed = expected.of("hyper_step"), recorder.of("hyper_step")
+    assert 18 - heard - 1 <= len(resumed) < 18
+    assert resumed == steps[len(steps) - len(resumed) :]
+    assert weights == expected_weights
+
+
+def test_the_end_of_a_finished_run_is_there_again_on_resume(tmp_path):
+    weights, _ = run(tmp_path, ToyMethod(1))
+    again, recorder = run(tmp_path, ToyMethod(1), resume=True)
+    assert again == weights
+    assert recorder.of("reported") == []
+
+
+class Watcher(tune.Callback):
+    """Writes down how often trials start, and their states after each step of Tune's loop."""
+
+    def __init__(self):
+        self.starts = []
+        self.states = {}
+
+    def on_trial_start(self, iteration, trials, trial, **info):
+        self.starts.append(trial.trial_id)
+
+    def on_step_end(self, iteration, trials, **info):
+        for trial in trials:
+            self.states.setdefault(trial.trial_id, []).append(trial.status)
+
+
+def test_the_scheduler_serves_a_user_of_ray_tune(tmp_path):
+    watcher = Watcher()
+    recorders = {}
+    scheduler = SelfTuningScheduler(
+        steps=40, team_size=2, warmup_steps=4, train_steps=2, learning_rate=0.1, checkpoint_every=4
+    )
+    scheduler.listener = lambda team: recorders.setdefault(team, Recorder())
+    tuner = tune.Tuner(
+        trainable(Toys()),
+        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2, metric="validation_loss", mode="min"),
+        run_config=scheduler.run_config(storage_path=str(tmp_path), name="toys", callbacks=[watcher]),
+    )
+    scheduler.listener = None
+    results = tuner.fit()
+    assert not results.errors
+    for result in results:
+        columns = {"training_loss", "validation_loss", "test_loss", "hyper_step", "training_step"}
+        assert columns <= set(result.metrics)
+        assert result.metrics["training_step"] == 40
+        assert result.checkpoint is not None
+    assert len(watcher.starts) == 2
+    for states in watcher.states.values():
+        changes = [state for state, after in zip(states, [*states[1:], None], strict=True) if state != after]
+        assert changes[-2:] == [Trial.RUNNING, Trial.TERMINATED]
+        assert changes.count(Trial.RUNNING) == 1
+
+
+def test_a_trainer_that_fails_for_good_is_named_with_its_error(tmp_path):
+    scheduler = BilevelScheduler(ToyMethod(2), 2)
+    results = tune.Tuner(
+        trainable(Toys(fails=(1, 11))),
+        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2),
+        run_config=scheduler.run_config(
+            storage_path=str(tmp_path), failure_config=tune.FailureConfig(max_failures=0)
+        ),
+    ).fit()
+    members = scheduler.teams[0].members
+    assert members[1].lost == "ArithmeticError: the toy broke"
+    assert members[0].final is not None
+    assert len(results.errors) == 1
+
+
+def test_a_run_that_loses_every_trainer_says_why(tmp_path):
+    with pytest.raises(SchedulerError, match="no trainer got to its end: trainer 0: loss is nan at step 21; its"):
+        run(tmp_path, ToyMethod(1), Toys(diverges=(0, 21)))
+
+
+def test_a_wrong_setting_found_on_a_worker_comes_back_as_such(tmp_path):
+    with pytest.raises(SettingError, match="trainers.gpus: torch finds no GPU here"):
+        run(tmp_path, ToyMethod(1), Toys(refuses=True))
+
+
+def test_missing_resources_are_named_before_anything_starts(tmp_path):
+    with pytest.raises(SchedulerError, match="asked for 1 cpu and 2 gpus, the cluster has 2 cpus and 0 gpus"):
+        run(tmp_path, ToyMethod(1), gpus=2)
+    assert not list(tmp_path.iterdir())

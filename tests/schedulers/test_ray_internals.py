@@ -1,0 +1,40 @@
+import logging
+
+import pytest
+from ray.tune.execution.tune_controller import TuneController
+from selftune.schedulers import BilevelScheduler, SchedulerError, ray_internals
+from selftune.schedulers.transport import DirectTransport, MailboxTransport, make_transport
+
+
+def test_the_installed_ray_is_the_known_one():
+    assert ray_internals.problem() is None
+    assert isinstance(make_transport("auto"), DirectTransport)
+
+
+def test_another_version_is_refused_with_what_to_install(monkeypatch):
+    monkeypatch.setattr("ray.__version__", "2.61.0")
+    with pytest.raises(SchedulerError, match=r"this is Ray 2.61.0, .*install \"ray\[tune\]>=2.60,<2.61\", or set"):
+        BilevelScheduler(lambda: None, transport="direct")
+
+
+def test_another_version_falls_back_to_the_mailbox_and_says_so(monkeypatch, caplog):
+    monkeypatch.setattr("ray.__version__", "2.61.0")
+    with caplog.at_level(logging.WARNING):
+        assert isinstance(make_transport("auto"), MailboxTransport)
+    assert "Ray 2.61.0" in caplog.text
+    assert "mailbox transport is used" in caplog.text
+
+
+def test_a_changed_signature_is_found(monkeypatch):
+    monkeypatch.setattr(TuneController, "_schedule_trial_train", lambda self, trial, urgent: None)
+    assert "_schedule_trial_train of this Ray 2.60.0 is not the known one" in ray_internals.problem()
+
+
+def test_a_method_that_is_gone_is_found(monkeypatch):
+    monkeypatch.delattr(TuneController, "_schedule_trial_train")
+    assert "_schedule_trial_train" in ray_internals.problem()
+
+
+def test_an_unknown_transport_is_refused():
+    with pytest.raises(SchedulerError, match="'auto', 'direct' or 'mailbox'"):
+        make_transport("pigeon")

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from selftune import Classification, Optimization, SettingError, Tune, regularizers, tune
+
+
+def objective():
+    generator = torch.Generator().manual_seed(0)
+    inputs, labels = torch.randn(96, 6, generator=generator), torch.randint(3, (96,), generator=generator)
+    splits = [(inputs[i : i + 32], labels[i : i + 32]) for i in (0, 32, 64)]
+    network = lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))  # noqa: E731
+    return Classification(network, *splits, Optimization(batch_size=16))
+
+
+def settings():
+    return {"weight_decay": {"parts": "layer", "strength": Tune(1e-3)}, "dropout": {"rate": Tune(0.2)}}
+
+
+def test_a_result_holds_what_was_found():
+    result = tune(objective(), settings(), steps=40, warmup_steps=10)
+    assert list(result.hyperparameters) == [
+        "dropout.rate",
+        "weight_decay.strength[0]",
+        "weight_decay.strength[2]",
+    ]
+    assert [step.training_step for step in result.trajectory] == [15, 20, 25, 30, 35, 40]
+    start = result.trajectory[0].hyperparameters
+    torch.testing.assert_close(start, torch.tensor([0.2, 1e-3, 1e-3]))
+    assert torch.tensor(list(result.hyperparameters.values())).ne(start).all()
+    assert {"validation_loss", "test_loss", "test_accuracy"} <= set(result.metrics)
+    split = objective().splits()["test"]
+    loss = nn.functional.cross_entropy(result.network(split["inputs"]), split["labels"])
+    assert loss.item() == pytest.approx(result.metrics["test_loss"], rel=1e-5)
+
+
+def test_regularizers_by_name_and_built_are_the_same():
+    named = tune(objective(), settings(), steps=20, warmup_steps=10)
+    built = [regularizers[name](**given) for name, given in settings().items()]
+    assert tune(objective(), built, steps=20, warmup_steps=10).hyperparameters == named.hyperparameters
+
+
+def test_a_second_call_with_the_same_output_goes_on(tmp_path):
+    whole = tune(objective(), settings(), steps=40, warmup_steps=10, checkpoint_every=2)
+    first = tune(objective(), settings(), steps=40, warmup_steps=10, checkpoint_every=2, output=tmp_path)
+    assert first.hyperparameters == whole.hyperparameters
+    again = tune(objective(), settings(), steps=40, warmup_steps=10, checkpoint_every=2, output=tmp_path)
+    assert again.hyperparameters == whole.hyperparameters
+    assert again.trajectory == []
+    assert (tmp_path / "trajectory.parquet").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"regularizers": {"droput": {}}}, "droput: unknown regularizer; did you mean dropout?"),
+        ({"warmup_step": 1}, "warmup_step: unknown setting; did you mean warmup_steps?"),
+        ({"steps": None}, "give either steps or seconds"),
+        ({"regularizers": {"dropout": {"rate": 0.1}}}, "no hyperparameter is tuned"),
+        ({"regularizers": {"dropout": {"rate": Tune(2)}}}, r"dropout\.rate: must be a number in \[0, 0.95\]"),
+    ],
+)
+def test_refuses(changes, sentence):
+    arguments = {"regularizers": settings(), "steps": 20} | changes
+    with pytest.raises(SettingError, match=sentence):
+        tune(objective(), arguments.pop("regularizers"), **arguments)

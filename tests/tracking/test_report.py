@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from selftune.methods import Report
+from selftune.tracking.plots import MAXIMUM_PANELS, grouped
+from selftune.tracking.report import write_report
+from selftune.tracking.summary import read_summary, write_summary
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+class Page(HTMLParser):
+    """What a browser would load, and what it would take for elements."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.loads: list[str] = []
+        self.text = ""
+        self.feed(self.source)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attributes:
+            if name == "id":
+                self.ids.append(value or "")
+            if name in ("src", "href", "xlink:href"):
+                self.loads.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_one_page_holds_everything_and_loads_nothing(study: Path) -> None:
+    (study / "conversion.txt").write_text("hidden.0  Linear(64, 32)  converted, rank 8\n")
+    page = Page(write_report(study))
+    assert page.source.startswith("<!DOCTYPE html>")
+    assert all(load.startswith("#") for load in page.loads)
+    assert not re.search(r"@import|url\((?!#)|<script|<link", page.source)
+    assert len(page.ids) == len(set(page.ids))
+    for said in (
+        "digits",
+        "finished",
+        "6 hyperparameters tuned in 40 hyper-steps over 400 training steps (10.0 s).",
+        "27.5% lower than that of the same network",
+        "weight_decay.strength[layers.0]",
+        "start values held",
+        "batch_size: 64",
+        "hidden.0  Linear(64, 32)  converted, rank 8",
+        "torch ",
+    ):
+        assert said in page.text
+    assert "not ended" not in page.text
+
+
+def test_plots_are_also_files_of_their_own(study: Path) -> None:
+    write_report(study)
+    plots = sorted(path.name for path in (study / "plots").iterdir())
+    assert {"losses.svg", "hypergradient-norm.svg", "schedule-01-dropout.rate_input.svg"} <= set(plots)
+    assert sum(name.startswith("schedule") for name in plots) == 6
+    for name in plots:
+        assert ElementTree.parse(study / "plots" / name).getroot().tag == f"{SVG}svg"
+    (study / "plots" / "schedule-99-gone.svg").write_text("<svg/>")
+    write_report(study)
+    assert sorted(path.name for path in (study / "plots").iterdir()) == plots
+
+
+def test_the_same_folder_gives_the_same_bytes(study: Path) -> None:
+    first = write_report(study).read_bytes()
+    plot = (study / "plots" / "losses.svg").read_bytes()
+    assert write_report(study).read_bytes() == first
+    assert (study / "plots" / "losses.svg").read_bytes() == plot
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2])
+def test_a_killed_study_has_a_report(tmp_path: Path, fabricate: Any, steps: int) -> None:
+    fabricate.fill(tmp_path, range(steps))
+    page = Page(write_report(tmp_path))
+    assert "This study has not ended, or it was killed" in page.text
+    assert f"tuned in {steps} hyper-step{'s' * (steps != 1)} over" in page.text
+    assert ("svg" in page.tags) == (steps > 0)
+
+
+def test_a_failed_study_says_why(tmp_path: Path, fabricate: Any) -> None:
+    writer = fabricate.fill(tmp_path, range(3))
+    writer.reported(1, Report("diverged", 3, {}, message="loss is NaN at training step 31"))
+    writer.ended()
+    write_summary(tmp_path, {"status": "failed", "message": "No trainer is left."})
+    page = Page(write_report(tmp_path))
+    assert "This study failed." in page.text
+    assert "No trainer is left." in page.text
+    assert "stopped: loss is NaN at training step 31" in page.text
+
+
+def test_the_summary_may_come_before_its_file(study: Path) -> None:
+    summary = read_summary(study)
+    (study / "summary.json").unlink()
+    assert "finished" in Page(write_report(study, summary)).text
+    assert not (study / "summary.json").exists()
+
+
+def test_everything_is_escaped(tmp_path: Path, fabricate: Any) -> None:
+    names = ("a<script>alert(1)</script>.rate[x&y]", "b<script>.$x_1$", 'c"onload="x.rate')
+    writer = fabricate.fill(tmp_path, range(3), names)
+    writer.lost(0, "<script>lost</script>")
+    fabricate.finish(tmp_path, writer, names, steps=3)
+    (tmp_path / "study.yaml").write_text("name: <script>name</script>\n")
+    (tmp_path / "conversion.txt").write_text("<script>conversion</script>\n")
+    page = Page(write_report(tmp_path))
+    assert "script" not in page.tags
+    assert "<script>name</script>" in page.text
+    assert "b<script>.$x_1$" in page.text
+    for plot in (tmp_path / "plots").iterdir():
+        ElementTree.parse(plot)
+
+
+def test_thousands_of_hyperparameters_are_shown_in_groups(tmp_path: Path, fabricate: Any) -> None:
+    names = [f"weight_decay.strength[{i}]" for i in range(2900)] + [f"dropout.rate[{i}]" for i in range(100)]
+    fabricate.fill(tmp_path, range(10), names).ended()
+    page = Page(write_report(tmp_path))
+    assert "weight_decay.strength (2,900)" in page.text
+    assert "median of 100" in page.text
+    assert sum(path.name.startswith("schedule") for path in (tmp_path / "plots").iterdir()) == 2
+    assert page.tags.count("tr") >= 3000  # every one of them is in the table
+    assert len(page.source) < 3e6
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"a.b[{i}]" for i in range(MAXIMUM_PANELS)],
+        [f"r{i % 5}.strength[{i}]" for i in range(100)],
+        [f"r{i % 5}.name{i}" for i in range(100)],
+        [f"r{i}.strength" for i in range(100)],
+    ],
+)
+def test_groups_hold_every_hyperparameter_once(names: list[str]) -> None:
+    groups = grouped(names)
+    assert len(groups) <= MAXIMUM_PANELS
+    assert sorted(index for group in groups.values() for index in group) == list(range(len(names)))
+
+
+def test_losses_that_are_not_finite_leave_gaps(tmp_path: Path, fabricate: Any) -> None:
+    writer = fabricate.fill(tmp_path, range(3))
+    step = fabricate.hyper_step(3, fabricate.names)
+    for number, loss in [(3, float("nan")), (4, float("inf"))]:
+        nothing = torch.full_like(step.hyperparameters, loss)
+        writer.hyper_step(type(step)(number, 10 * number, 1.0, loss, loss, nothing, nothing, nothing))
+    page = Page(write_report(tmp_path))
+    assert "lowest validation loss" in page.text

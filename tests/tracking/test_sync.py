@@ -1,0 +1,298 @@
+"""What reaches an MLflow server, and what happens when there is none."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import mlflow.pytorch
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from selftune.tracking import sync as sync_module
+from selftune.tracking.record import Record, tracking_uri
+from selftune.tracking.report import write_report
+from selftune.tracking.summary import write_summary
+from selftune.tracking.sync import SyncError, main, sync
+from selftune.tracking.trajectory import read_trajectory
+
+
+def runs(uri: str, experiment: str = "selftune") -> dict[str, Run]:
+    """Runs by their role; an error if one is there twice."""
+    client = MlflowClient(uri)
+    found = client.search_runs([client.get_experiment_by_name(experiment).experiment_id])
+    by_role = {run.data.tags["selftune.run"]: run for run in found}
+    assert len(by_role) == len(found)
+    return by_role
+
+
+def history(uri: str, run: Run, key: str) -> list[tuple[int, float]]:
+    return [(m.step, m.value) for m in MlflowClient(uri).get_metric_history(run.info.run_id, key)]
+
+
+def artifacts(uri: str, run: Run, folder: str | None = None) -> set[str]:
+    return {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id, folder)}
+
+
+@pytest.fixture
+def address_of_nobody() -> str:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_a_study_becomes_a_run_with_nested_runs(study: Path, tracking: str) -> None:
+    write_report(study)
+    sync(study)
+    found = runs(tracking)
+    parent = found["study"]
+    trajectory = read_trajectory(study)
+
+    assert set(found) == {"study", "trainer 0", "trainer 1"}
+    assert parent.info.run_name == "digits"
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    assert found["trainer 1"].data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert "mlflow.parentRunId" not in parent.data.tags
+
+    assert parent.data.params["objective.batch_size"] == "64"
+    assert float(parent.data.params["start/dropout.rate/input"]) == pytest.approx(
+        trajectory.values[0, 0], rel=1e-5
+    )
+    assert history(tracking, parent, "validation_loss") == list(
+        zip(trajectory.training_step, trajectory.validation_loss, strict=True)
+    )
+    assert [step for step, _ in history(tracking, parent, "value/weight_decay.strength/layers.0")] == list(
+        range(10, 410, 10)
+    )
+    assert parent.data.metrics["tuned/test_loss"] == 0.171
+    assert len(history(tracking, found["trainer 0"], "training_loss")) == 40
+    assert len(history(tracking, found["trainer 0"], "validation_accuracy")) == 10
+
+    assert artifacts(tracking, parent) == {
+        "study.yaml",
+        "summary.json",
+        "report.html",
+        "trajectory.parquet",
+        "trainers.parquet",
+        "plots",
+    }
+    assert "plots/losses.svg" in artifacts(tracking, parent, "plots")
+
+
+def test_the_network_is_a_logged_model_that_loads(study: Path, tracking: str) -> None:
+    sync(study)
+    parent = runs(tracking)["study"]
+    client = MlflowClient(tracking)
+    (model,) = client.search_logged_models([parent.info.experiment_id])
+    assert model.source_run_id == parent.info.run_id
+    assert [output.model_id for output in parent.outputs.model_outputs] == [model.model_id]
+    mlflow.set_tracking_uri(tracking)
+    network = mlflow.pytorch.load_model(model.model_uri)
+    original = torch.load(study / "network.pt", weights_only=False)
+    images = torch.ones(2, 3)
+    assert torch.equal(network(images), original(images))
+    requirements = (Path(model.artifact_location) / "requirements.txt").read_text().split()
+    assert [line.split("==")[0] for line in requirements if not line.startswith("mlflow")] == ["torch"]
+
+
+def test_what_was_sent_is_not_sent_again(tmp_path: Path, tracking: str, fabricate: Any) -> None:
+    folder = tmp_path / "growing"
+    writer = fabricate.fill(folder, range(5))
+    sync(folder)
+    assert runs(tracking)["study"].info.status == "RUNNING"
+    record = (folder / "mlflow.json").read_text()
+    sync(folder)
+    assert (folder / "mlflow.json").read_text() == record
+
+    writer.ended()
+    fabricate.finish(folder, fabricate.fill(folder, range(3, 8)), steps=8)  # resumed from an earlier checkpoint
+    sync(folder)
+    found = runs(tracking)
+    assert [step for step, _ in history(tracking, found["study"], "training_loss")] == list(range(10, 90, 10))
+    assert [step for step, _ in history(tracking, found["trainer 1"], "training_loss")] == list(range(10, 90, 10))
+    assert found["study"].info.status == "FINISHED"
+
+
+def test_killed_between_sending_and_recording(study: Path, tracking: str) -> None:
+    (study / "network.pt").unlink()
+    sync(study)
+    content = json.loads((study / "mlflow.json").read_text())
+    destination = content["destinations"][tracking]
+    destination["runs"] = {"study": destination["runs"]["study"] | {"sent": 10}}
+    (study / "mlflow.json").write_text(json.dumps(content))
+    sync(study)
+    found = runs(tracking)
+    assert set(found) == {"study", "trainer 0", "trainer 1"}
+    assert len(history(tracking, found["study"], "validation_loss")) == 40
+    assert len(history(tracking, found["trainer 0"], "training_loss")) == 40
+
+
+def test_a_server_that_is_away_gets_everything_later(
+    study: Path,
+    tracking: str,
+    address_of_nobody: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address_of_nobody)
+    assert main([str(study)]) == 1
+    told = capsys.readouterr()
+    assert told.err == f"could not reach {address_of_nobody}; send later with `selftune sync {study}`\n"
+    assert told.out == ""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert tracking_uri(study) == address_of_nobody  # where the study wanted to go
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
+    assert main([str(study)]) == 0
+    assert len(history(tracking, runs(tracking)["study"], "validation_loss")) == 40
+
+
+def test_following_sends_while_the_study_runs(
+    tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "digits"
+    folder.mkdir()
+    (folder / "study.yaml").write_text(fabricate.settings)
+    write_summary(folder, {"status": "running"})
+    seen: list[tuple[str, int]] = []
+    open_writers: list[Any] = []
+
+    def study_goes_on(seconds: float) -> None:  # while the follower sleeps
+        run = runs(tracking)["study"]
+        seen.append((run.info.status, len(history(tracking, run, "training_loss"))))
+        now[0] += 60.0
+        if len(seen) == 1:
+            open_writers.append(fabricate.fill(folder, range(4)))
+        elif len(seen) == 2:
+            fabricate.finish(folder, open_writers[0], steps=4)
+
+    now = [0.0]
+    monkeypatch.setattr(sync_module, "_pause", study_goes_on)
+    monkeypatch.setattr(sync_module, "_clock", lambda: now[0])
+    sync(folder, follow=True)
+    assert seen == [("RUNNING", 0), ("RUNNING", 4)]
+    run = runs(tracking)["study"]
+    assert run.info.status == "FINISHED"
+    assert "trajectory.parquet" in artifacts(tracking, run)
+    assert run.data.metrics["tuned/test_loss"] == 0.171
+
+
+def test_following_outlasts_a_server_that_is_away(
+    tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch, address_of_nobody: str
+) -> None:
+    folder = tmp_path / "digits"
+    writer = fabricate.fill(folder, range(4))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address_of_nobody)
+    attempts, now = [0.0], [0.0]
+
+    def study_goes_on(seconds: float) -> None:
+        now[0] += 1.0
+        if now[0] == 100.0:
+            fabricate.finish(folder, writer, steps=4)
+
+    original = sync_module.Sender.send
+
+    def counted(self: Any, **how: bool) -> None:
+        attempts.append(now[0])
+        original(self, **how)
+
+    monkeypatch.setattr(sync_module, "_pause", study_goes_on)
+    monkeypatch.setattr(sync_module, "_clock", lambda: now[0])
+    monkeypatch.setattr(sync_module.Sender, "send", counted)
+    with pytest.raises(SyncError, match="send later with `selftune sync"):
+        sync(folder, follow=True)
+    pauses = [later - earlier for earlier, later in pairwise(attempts[1:-1])]
+    assert pauses == sorted(pauses)  # less and less often
+    assert max(pauses) <= sync_module.LONGEST_PAUSE
+    assert attempts[-1] == 100.0  # and a last time at the end
+
+
+def test_a_study_whose_process_is_gone_is_marked_killed(
+    tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "digits"
+    fabricate.fill(folder, range(4))
+    parents = iter([100, 1])
+    monkeypatch.setattr(os, "getppid", lambda: next(parents))
+    sync(folder, follow=True)
+    run = runs(tracking)["study"]
+    assert run.info.status == "KILLED"
+    assert len(history(tracking, run, "training_loss")) == 4
+    merged = MlflowClient(tracking).download_artifacts(run.info.run_id, "trajectory.parquet", str(tmp_path))
+    assert len(read_trajectory(Path(merged).parent)) == 4  # although the study never closed the file
+    assert len(read_trajectory(folder)) == 4
+
+
+def test_a_trainer_that_was_lost_has_failed(tmp_path: Path, tracking: str, fabricate: Any) -> None:
+    folder = tmp_path / "digits"
+    writer = fabricate.fill(folder, range(4))
+    writer.lost(1, "its node is gone")
+    fabricate.finish(folder, writer, steps=4)
+    sync(folder)
+    found = runs(tracking)
+    assert [found[role].info.status for role in ("study", "trainer 0", "trainer 1")] == [
+        "FINISHED",
+        "FINISHED",
+        "FAILED",
+    ]
+
+
+def test_a_network_that_cannot_be_sent_keeps_nothing_else_back(study: Path, tracking: str) -> None:
+    torch.save({"weight": torch.ones(1)}, study / "network.pt")
+    with pytest.raises(SyncError, match="holds a dict instead of a network"):
+        sync(study)
+    run = runs(tracking)["study"]
+    assert run.info.status == "FINISHED"
+    assert "trajectory.parquet" in artifacts(tracking, run)
+
+
+def test_a_database_made_anew_gets_everything_again(study: Path, tracking: str, migrated_database: Path) -> None:
+    sync(study)
+    shutil.copy(migrated_database, "fresh.db")
+    fresh = f"sqlite:///{Path.cwd() / 'fresh.db'}"
+    moved = (study / "mlflow.json").read_text().replace(tracking, fresh)
+    (study / "mlflow.json").write_text(moved)
+    sync(study)
+    assert len(history(fresh, runs(fresh)["study"], "validation_loss")) == 40
+
+
+def test_the_users_experiment_is_used(study: Path, tracking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "mine")
+    sync(study)
+    assert "study" in runs(tracking, "mine")
+
+
+def test_two_processes_never_send_one_folder(study: Path, tracking: str) -> None:
+    with sync_module._alone(study), pytest.raises(SyncError, match="another process is sending"):
+        sync(study)
+
+
+def test_a_folder_without_a_study_is_refused_and_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no study"):
+        sync(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_is_silent(study: Path, tracking: str) -> None:
+    command = [sys.executable, "-m", "selftune.tracking.sync", str(study), "--follow"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert set(runs(tracking)) == {"study", "trainer 0", "trainer 1"}
+
+
+def test_passwords_are_not_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    record = Record(tmp_path)
+    record.destination("postgresql://me:secret@db/runs", started=0)
+    record.save()
+    assert "secret" not in (tmp_path / "mlflow.json").read_text()
+    assert tracking_uri(tmp_path).startswith("sqlite:///")
