@@ -5,14 +5,15 @@
 Four steps on the same batch: plain training, elementary step (the converted network, gates off), response step
 (linearised pass, loss, backward to the response set, optimizer), and the response step of the official Delta-STN
 code, which gets the Jacobian-vector product by double backward and gradients for all parameters. They are
-interleaved, one of each per round with the order rotating, so that a busy machine slows all of them alike; the table shows medians of the
-per-round ratios. One thread, n = 7 hyperparameters.
+interleaved, one of each per round in a random order, so that a busy machine slows all of them alike; the table
+shows medians, of the seconds and of the ratios within a round. One thread, n = 7 hyperparameters.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -72,7 +73,9 @@ def response_step(response: BestResponse, inputs: torch.Tensor, targets: torch.T
     return step
 
 
-def double_backward_step(response: BestResponse, inputs: torch.Tensor, targets: torch.Tensor) -> Callable[[], None]:
+def double_backward_step(
+    response: BestResponse, inputs: torch.Tensor, targets: torch.Tensor
+) -> Callable[[], None]:
     descent = optimizer(response)
 
     def step() -> None:
@@ -111,9 +114,10 @@ def measure(build: Callable[[], tuple[nn.Module, torch.Tensor]], rounds: int) ->
         double_backward_step(converted()[1], inputs, targets),
     )
     seconds: list[list[float]] = [[] for _ in steps]
+    order = random.Random(0)
     kinds = list(zip(steps, seconds, strict=True))
     for number in range(rounds + 5):
-        kinds.append(kinds.pop(0))
+        order.shuffle(kinds)
         for step, times in kinds:
             start = time.perf_counter()
             step()

@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("selftune: stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
@@ -128,20 +131,21 @@ def _positive(text: str) -> int:
 def _run(options: argparse.Namespace) -> int:
     from selftune.studies.folder import new_folder
 
-    study = _load(options, needs_gpus_here=options.local)
+    study = _load(options, local=options.local)
     folder = new_folder(study, options.output, options.local)
     return _go(study, folder, options.local, not options.no_mlflow)
 
 
 def _check(options: argparse.Namespace) -> int:
-    import os
-
-    study = _load(options, needs_gpus_here="RAY_ADDRESS" not in os.environ)
+    study = _load(options, local=False)
     tuned = len(study.space)
     print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
     for hyperparameter in study.space.tuned:
         for name, start in zip(hyperparameter.names, hyperparameter.tensor.reshape(-1).tolist(), strict=True):
             print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
+    print("layers that respond to them:")
+    for line in str(study.conversion).splitlines():
+        print(f"  {line}")
     return 0
 
 
@@ -203,14 +207,16 @@ def _sync(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace, needs_gpus_here: bool) -> Study:
+def _load(options: argparse.Namespace, local: bool) -> Study:
+    import os
+
     from selftune.studies.mistakes import Mistakes
     from selftune.studies.packaged import find_study
     from selftune.studies.study import load_study
 
     path = find_study(options.study)
     study = load_study(path, options.seed, options.steps)
-    if needs_gpus_here:
+    if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs
         try:
             study.check_device()
         except Mistakes as error:
@@ -228,6 +234,9 @@ def _go(study: Study, folder: Path, local: bool, mlflow: bool) -> int:
         summary = run(study, folder, console, local=local, mlflow=mlflow)
     except StudyFailed as error:
         print(f"selftune: {error}; what was recorded until then is in {folder}", file=sys.stderr)
+        return 1
+    except OSError as error:  # a full disk, a network drive that went away
+        print(f"selftune: {error}; mend that and go on with `selftune resume {folder}`", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"selftune: stopped; go on with `selftune resume {folder}`", file=sys.stderr)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -50,14 +50,14 @@ class Optimization:
         """Momentum that multiplies the long-run step by 1 / (1 - momentum); Adam's moments do not."""
         return self.momentum if self.optimizer == "sgd" else 0.0
 
-    def build(self, parameters: Sequence[Tensor], learning_rate: float | None = None) -> torch.optim.Optimizer:
-        """The optimizer of ``parameters``; ``learning_rate`` replaces the setting's own."""
-        rate = self.learning_rate if learning_rate is None else learning_rate
+    def build(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
+        """The optimizer of ``parameters``, fused into one kernel per step."""
         if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, fused=True)
+            return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        extra: dict[str, Any] = {"weight_decay": 0.0}
-        return kind(parameters, lr=rate, betas=(self.momentum, 0.999), fused=True, **extra)
+        return kind(
+            parameters, lr=self.learning_rate, betas=(self.momentum, 0.999), weight_decay=0.0, fused=True
+        )
 
 
 class NetworkObjective(ABC):

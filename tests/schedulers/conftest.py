@@ -5,31 +5,14 @@ import pytest
 import ray
 from ray import cloudpickle
 from ray.tune.execution import class_cache
+
 from selftune.schedulers import slots
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import ray_fakes
 
-try:
-    from selftune.training.runner import run_in_process
-except (ImportError, AttributeError):
-    from dataclasses import replace as _r
-
-    def run_in_process(method, trainers, listener):
-        n = dict.fromkeys(trainers, 0)
-        for m, t in trainers.items():
-            method.join(m, t.space)
-        while not method.done:
-            for m, o in method.ask().items():
-                o = _r(o, number=n[m])
-                n[m] += 1
-                rep = trainers[m].execute(o)
-                step = method.tell(m, rep)
-                listener.reported(m, rep)
-                if step is not None:
-                    listener.hyper_step(step)
-
+from selftune.training import run_in_process
 
 cloudpickle.register_pickle_by_value(ray_fakes)  # workers do not see this folder
 

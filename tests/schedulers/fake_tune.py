@@ -1,4 +1,4 @@
-"""Ray Tune without Ray: its controller's rules for trials, actors, results, checkpoints and failures, in random order.
+"""Ray Tune without Ray: its controller's rules for trials, actors, results and failures, in random order.
 
 The scheduler, its callback and the trainables are the real ones; what is theirs to see of Tune is here.
 """

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import ray_fakes
 from ray import cloudpickle
+
 from selftune.listener import Listener
 from selftune.schedulers import run_on_ray
 

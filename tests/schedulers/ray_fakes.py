@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.listener import Listener
@@ -71,7 +72,7 @@ class ToyTrainer:
 class Toys:
     """Builds toy trainers; ``diverges``, ``fails`` and ``dies`` are (member, training step).
 
-    A worker that ``dies`` is killed once: afterwards there is the file ``marker``. ``seconds`` slow a training step.
+    A worker that ``dies`` is killed once: then there is the file ``marker``. ``seconds`` slow a training step.
     """
 
     diverges: tuple = (None, None)

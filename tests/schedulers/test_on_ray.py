@@ -9,6 +9,7 @@ import pytest
 from ray import tune
 from ray.tune.experiment import Trial
 from ray_fakes import Recorder, ToyMethod, Toys
+
 from selftune.errors import SettingError
 from selftune.schedulers import BilevelScheduler, SchedulerError, SelfTuningScheduler, run_on_ray, trainable
 
@@ -100,17 +101,14 @@ class Watcher(tune.Callback):
 
 def test_the_scheduler_serves_a_user_of_ray_tune(tmp_path):
     watcher = Watcher()
-    recorders = {}
     scheduler = SelfTuningScheduler(
         steps=40, team_size=2, warmup_steps=4, train_steps=2, learning_rate=0.1, checkpoint_every=4
     )
-    scheduler.listener = lambda team: recorders.setdefault(team, Recorder())
     tuner = tune.Tuner(
         trainable(Toys()),
         tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2, metric="validation_loss", mode="min"),
         run_config=scheduler.run_config(storage_path=str(tmp_path), name="toys", callbacks=[watcher]),
     )
-    scheduler.listener = None
     results = tuner.fit()
     assert not results.errors
     for result in results:
@@ -146,7 +144,7 @@ def test_a_run_that_loses_every_trainer_says_why(tmp_path):
 
 
 def test_a_wrong_setting_found_on_a_worker_comes_back_as_such(tmp_path):
-    with pytest.raises(SettingError, match="trainers.gpus: torch finds no GPU here"):
+    with pytest.raises(SettingError, match=r"trainers\.gpus: torch finds no GPU here"):
         run(tmp_path, ToyMethod(1), Toys(refuses=True))
 
 

@@ -2,6 +2,7 @@ import logging
 
 import pytest
 from ray.tune.execution.tune_controller import TuneController
+
 from selftune.schedulers import BilevelScheduler, SchedulerError, ray_internals
 from selftune.schedulers.transport import DirectTransport, MailboxTransport, make_transport
 

@@ -5,6 +5,7 @@ import ray
 from fake_tune import FakeTrial, FakeTune
 from ray.tune.experiment import Trial
 from ray_fakes import Recorder, Silent, ToyMethod, Toys
+
 from selftune.errors import SettingError
 from selftune.schedulers import BilevelScheduler, SchedulerError, crews, trainable
 
@@ -23,7 +24,9 @@ def local_trainables(monkeypatch, tmp_path):
 def make(team_size=1, trials=None, method=None, toys=None, listener=None, **settings):
     method = method or ToyMethod(team_size)
     recorder = Recorder()
-    scheduler = BilevelScheduler(method, team_size, listener=listener or (lambda team: recorder))
+    patience = settings.pop("patience", 0.0)
+    listener = listener or (lambda team: recorder)
+    scheduler = BilevelScheduler(method, team_size, listener=listener, patience=patience)
     worker = trainable(toys or Toys())
     return FakeTune(scheduler, worker, team_size if trials is None else trials, **settings), recorder
 
@@ -235,7 +238,7 @@ def test_a_method_that_asks_for_nothing_is_an_error():
 
 def test_a_wrong_setting_found_by_a_trainer_ends_the_run():
     tune, _ = make(1, toys=Toys(refuses=True))
-    with pytest.raises(SettingError, match="trainers.gpus: torch finds no GPU here"):
+    with pytest.raises(SettingError, match=r"trainers\.gpus: torch finds no GPU here"):
         tune.run()
 
 
@@ -245,6 +248,20 @@ def test_too_small_a_cluster_is_refused_before_anything_starts(node):
     with pytest.raises(SchedulerError, match="asked for 2 trainers with 1 cpu each, the cluster has 1 cpu"):
         tune.run()
     assert all(trial.status == Trial.PAUSED for trial in tune.trials)
+
+
+def test_an_autoscaling_cluster_is_given_time_to_grow(node):
+    node(CPU=1)
+    tune, recorder = make(2, patience=600.0)
+    tune.run()
+    assert len(recorder.of("hyper_step")) == 18
+
+
+def test_a_cluster_that_does_not_grow_in_time_is_refused(node):
+    node(CPU=1)
+    tune, _ = make(2, patience=1e-9)
+    with pytest.raises(SchedulerError, match="the cluster has 1 cpu after 1e-09 seconds"):
+        tune.run()
 
 
 def test_too_few_trials_are_refused():

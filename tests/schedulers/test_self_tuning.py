@@ -1,5 +1,6 @@
 import pytest
 from ray import cloudpickle
+
 from selftune.errors import SettingError
 from selftune.schedulers import SelfTuningScheduler
 

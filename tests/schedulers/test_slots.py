@@ -1,4 +1,5 @@
 import pytest
+
 from selftune.schedulers.slots import shortage, slots
 
 

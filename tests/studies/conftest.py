@@ -23,7 +23,7 @@ metric: validation_loss
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def study_text():
     return STUDY
 

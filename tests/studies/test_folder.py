@@ -33,7 +33,10 @@ def test_a_given_folder_may_be_absent_or_empty(study, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "fragment"),
-    [(None, "unfinished; continue it with `selftune resume"), ("finished", "finished; see it with `selftune report")],
+    [
+        (None, "unfinished; continue it with `selftune resume"),
+        ("finished", "finished; see it with `selftune report"),
+    ],
 )
 def test_a_folder_that_holds_the_study(study, tmp_path, status, fragment):
     folder = new_folder(study, tmp_path / "out", local=True)

@@ -40,6 +40,11 @@ MISTAKES = [
         "response: {rank: many}",
         [("method.response.rank", "must be a whole number or 'auto', got 'many'")],
     ),
+    (
+        "warmup_steps: 10",
+        "warmup_steps: 10\n  response: {rank: 4}",
+        [("method.response.rank", "or at most 3, the number of tuned")],
+    ),
     ("warmup_steps: 10", "response: 3", [("method.response", "must be a mapping of settings, got 3")]),
     ("warmup_steps: 10", "optimizer: adm", [("method.optimizer", "did you mean adam?")]),
     ("seed: 0", "seed: zero", [("seed", "must be a whole number, got 'zero'")]),
@@ -149,7 +154,7 @@ def test_mistakes(study_file, capsys, old, new, expected):
 
 def test_nothing_tuned(study_text):
     text = study_text.replace("{start: 0.1}", "0.1").replace("{start: 1e-4}", "1e-4")
-    with pytest.raises(Mistakes, match="^regularizers: nothing is tuned"):
+    with pytest.raises(Mistakes, match=r"^regularizers: nothing is tuned"):
         parse_study(text)
 
 
@@ -165,7 +170,7 @@ def test_gpus_without_cuda(study_file, capsys, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     study_file.write_text(study_file.read_text().replace("gpus: 0", "gpus: 1"))
-    for command in (["check", "tiny.yaml"], ["run", "tiny.yaml", "--local"]):
+    for command in (["check", "tiny.yaml"], ["run", "tiny.yaml"], ["run", "tiny.yaml", "--local"]):
         assert main(command) == 2
         assert "tiny.yaml: trainers.gpus: asks for 1 GPUs" in capsys.readouterr().err
 

@@ -26,7 +26,8 @@ class Response:
         linearize: the response is fitted to its first-order effect (Delta-STN).
         rank: directions along which each unit's weights may move; ``"auto"`` gives every layer enough
             for as many independent responses as there are hyperparameters.
-        learning_rate: of the response weights; None uses the objective's.
+        optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
+            differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
         output_layer: whether the output layer responds, too.
 
     STN is ``Response(centered=False, joint=True, linearize=False)``.
@@ -36,13 +37,14 @@ class Response:
     joint: bool = False
     linearize: bool = True
     rank: int | Literal["auto"] = "auto"
-    learning_rate: float | None = None
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: float = 1e-3
     output_layer: bool = True
 
     def __post_init__(self) -> None:
         if self.rank != "auto" and self.rank < 1:
             raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
         if self.linearize and (self.joint or not self.centered):
             raise SettingError(

@@ -38,19 +38,16 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def connected(address: str | None = None) -> Iterator[bool]:
+def connected(address: str | None = None) -> Iterator[None]:
     """Connects to the cluster at ``address`` or ``RAY_ADDRESS``, or starts one that ends with the context.
 
     A connection that the process has already is used and left as it is.
-
-    Yields:
-        True if the cluster was started here, so that it will not grow.
 
     Raises:
         ConnectionError: if there is no cluster at the address.
     """
     if ray.is_initialized():
-        yield False
+        yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
@@ -58,6 +55,6 @@ def connected(address: str | None = None) -> Iterator[bool]:
     else:
         ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
     try:
-        yield not address
+        yield
     finally:
         ray.shutdown()

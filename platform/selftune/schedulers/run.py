@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def run_on_ray(
     resume: bool = False,
     address: str | None = None,
     transport: TransportName = "auto",
+    patience: float = 0.0,
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
 
@@ -47,26 +49,33 @@ def run_on_ray(
         resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         transport: how orders reach trials.
+        patience: seconds to wait for an autoscaling cluster to become large enough.
 
     Returns:
         The final report of each member that got to its end.
 
     Raises:
-        SchedulerError: if the cluster is too small, or no trainer got to its end; says why.
+        SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer got to its
+            end; says why.
         SettingError: if a trainer refuses a setting.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
+    resume = resume and has_snapshot(place)
+    if not resume and place.exists():
+        if has_snapshot(place):
+            raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
+        shutil.rmtree(place)  # of a run that was killed before its first snapshot
     with quiet(), connected(address):
         request = {"CPU": cpus, "GPU": gpus}
-        if slots.slots(request) < members:
+        if not patience and slots.slots(request) < members:
             raise SchedulerError(slots.shortage(request, members))
         worker = tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus})
-        if resume and has_snapshot(place):
+        if resume:
             tuner = tune.Tuner.restore(str(place), worker, resume_unfinished=True)
         else:
             logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
-            scheduler = BilevelScheduler(method_factory, members, transport=transport)
+            scheduler = BilevelScheduler(method_factory, members, transport=transport, patience=patience)
             tuner = tune.Tuner(
                 worker,
                 tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -14,15 +14,13 @@ from ray.tune.schedulers import TrialScheduler
 from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.methods import Method, Report
+from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.crews import Crew, Crews
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
 from selftune.schedulers.trainable import KEPT_CHECKPOINTS
 from selftune.schedulers.transport import TransportName, make_transport
-
-if TYPE_CHECKING:
-    from selftune.schedulers.callback import StateCallback
 
 logger = logging.getLogger(__name__)
 
@@ -95,8 +93,6 @@ class BilevelScheduler(TrialScheduler):
 
     def callback(self) -> StateCallback:
         """The companion that carries this scheduler's state; goes into ``RunConfig(callbacks=[...])``."""
-        from selftune.schedulers.callback import StateCallback
-
         return StateCallback(self)
 
     def run_config(self, **settings: Any) -> tune.RunConfig:

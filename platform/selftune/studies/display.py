@@ -78,6 +78,8 @@ class Display(Listener):
         self._title = title
         self._budget = budget
         self._clock = clock
+        draws = console.encoding.startswith("utf") and not console.is_dumb_terminal
+        self._is_live = console.is_terminal and draws
         self._live: Live | None = None
         self._names: tuple[str, ...] = ()
         self._training_step = 0
@@ -97,7 +99,7 @@ class Display(Listener):
 
     def started(self, space: Space, members: int) -> None:
         self._names = space.names
-        if self._console.is_terminal and self._live is None:
+        if self._is_live and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
         self._show()
@@ -131,7 +133,7 @@ class Display(Listener):
         if self._live is not None:
             self._live.stop()
             self._live = None
-        elif self._training_step and not self._console.is_terminal:
+        elif self._training_step and not self._is_live:
             self._print_line()
 
     # Pictures ----------------------------------------------------------------------------------------
@@ -147,7 +149,7 @@ class Display(Listener):
             self._print_line()
 
     def _is_line_due(self, now: float) -> bool:
-        if self._console.is_terminal or now < self._last_line + LINE_SECONDS:
+        if self._is_live or now < self._last_line + LINE_SECONDS:
             return False
         return self._share() >= self._next_share or now >= self._last_line + QUIET_SECONDS
 
@@ -277,7 +279,7 @@ def sparkline(series: Sequence[float], width: int = _WIDTH) -> str:
 def trend_mark(series: Sequence[float]) -> str:
     """Where a series is heading in its last quarter, measured by its whole range.
 
-    >>> trend_mark([0, 1, 2, 3, 4, 5, 6, 7]), trend_mark([1, 1, 1]), trend_mark([0, 5, 5, 5, 5, 5, 5, 4])
+    >>> trend_mark([0, 1, 2, 3, 4, 5, 6, 7]), trend_mark([1, 1, 1]), trend_mark([0, 5, 5, 5, 5, 5, 5, 4.5])
     ('↑', '→', '↘')
     """
     span = max(series) - min(series)

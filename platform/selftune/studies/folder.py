@@ -14,6 +14,7 @@ from selftune.tracking.summary import Summary, read_summary
 
 STUDY_FILE = "study.yaml"
 CHECKPOINTS = "checkpoints"
+COMPARISON = "comparison"
 LOCK = ".lock"
 RUNS = Path("runs")
 

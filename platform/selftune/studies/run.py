@@ -12,7 +12,7 @@ from rich.console import Console
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
 from selftune.studies.display import Display, say
-from selftune.studies.folder import held
+from selftune.studies.folder import COMPARISON, held
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
 from selftune.studies.study import Study
@@ -21,8 +21,6 @@ from selftune.tracking.files import replacing
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
-
-COMPARISON = "comparison"
 
 
 def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
@@ -45,6 +43,8 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
     with held(folder):
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
+        with replacing(folder / "conversion.txt") as temporary:
+            temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
         write_summary(folder, summary)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"
@@ -65,6 +65,8 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
 
 
 def _phases(study: Study, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+    if not runner.local:
+        say(console, "starting Ray (`--local` does without)")
     with runner.ready():
         if "tuned" not in summary:
             listener = Listeners([TrajectoryWriter(folder), Display(console, study.study, study.budget)])

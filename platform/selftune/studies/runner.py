@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from selftune.listener import Listener
 from selftune.methods import Method, Report
 from selftune.studies.folder import CHECKPOINTS
@@ -62,6 +64,8 @@ class Runner:
                 reports = run_in_process(method(), team, listener, folder / CHECKPOINTS)
             except NoTrainerLeft as error:
                 raise StudyFailed(str(error)) from error
+            except torch.OutOfMemoryError as error:
+                raise StudyFailed("the GPU's memory is full; lower objective.batch_size") from error
             return {member: report for member, report in reports.items() if report.kind == "finish"}
         from selftune.schedulers import SchedulerError, run_on_ray
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from selftune.errors import SettingError, suggestion
+from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
@@ -33,6 +34,9 @@ from selftune.studies.mistakes import Mistakes, join, mistake, shown
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
+from selftune.training.lower_level import LowerLevel
+from selftune.training.response_level import ResponseLevel
+from selftune.training.seeds import Streams
 
 
 class MethodEntry(NamedTuple):
@@ -207,6 +211,18 @@ class Study(BaseModel):
             cpus=self.trainers.cpus,
         )
 
+    @cached_property
+    def conversion(self) -> ConversionReport:
+        """Which layers of the network respond to the hyperparameters, and which stay plain and why.
+
+        Raises:
+            ValueError: if none can.
+        """
+        cpu = torch.device("cpu")
+        with torch.random.fork_rng(devices=[]):
+            lower = LowerLevel(self.objective, self.regularizers, Streams(self.seed, 0, cpu), cpu)
+            return ResponseLevel(lower, self.method.response).response.report
+
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.
 
@@ -246,6 +262,8 @@ class Study(BaseModel):
             yield SettingError(
                 "regularizers", "nothing is tuned; give at least one hyperparameter a start, or write 'tune'"
             )
+            return
+        yield from self._conversion_mistakes()
         steps, warmup = self.budget.steps, self.method.warmup_steps
         if steps is not None and steps <= warmup:
             yield SettingError(
@@ -255,6 +273,19 @@ class Study(BaseModel):
         known = self._metrics()
         if self.metric not in known:
             yield SettingError("metric", f"unknown metric {self.metric!r}; {suggestion(self.metric, known)}")
+
+    def _conversion_mistakes(self) -> Iterator[SettingError]:
+        rank, columns = self.method.response.rank, len(self.space)
+        if rank != "auto" and rank > columns:
+            yield SettingError(
+                "method.response.rank",
+                f"must be 'auto' or at most {columns}, the number of tuned hyperparameters, got {rank}",
+            )
+            return
+        try:
+            _ = self.conversion
+        except ValueError as error:
+            yield SettingError("objective", str(error))
 
     def _metrics(self) -> list[str]:
         """What a validation report can hold, found by asking the objective about one example."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,7 +36,9 @@ class ResponseLevel:
             output_layer=settings.output_layer,
         )
         self.parameters = list(self.response.parameters())
-        self.optimizer = objective.optimization.build(self.parameters, settings.learning_rate)
+        self.optimizer = replace(
+            objective.optimization, optimizer=settings.optimizer, learning_rate=settings.learning_rate
+        ).build(self.parameters)
         self.validation = Batches(
             lower.splits["validation"], objective.validation_batch_size, lower.streams, "validation"
         )

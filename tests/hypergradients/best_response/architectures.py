@@ -113,7 +113,14 @@ class Assorted(nn.Module):
         z = y.view(-1, 2, 3)
         z[:, 0].mul_(3)
         z = torch.stack([z[:, 0], z[:, 1].cumsum(-1)], 1).permute(0, 2, 1).reshape(len(x), -1)
-        z = F.silu(z) + F.elu(z) + F.softplus(z) + torch.sigmoid(z) + F.mish(z) + torch.logsumexp(y, 1, keepdim=True)
+        z = (
+            F.silu(z)
+            + F.elu(z)
+            + F.softplus(z)
+            + torch.sigmoid(z)
+            + F.mish(z)
+            + torch.logsumexp(y, 1, keepdim=True)
+        )
         z = torch.einsum("bi,bj->bi", z, F.normalize(y)) + y.exp().clamp(max=2.0).mean(1, keepdim=True)
         first, second = z.split(3, dim=1)
         return self.head(torch.cat([first, second.unsqueeze(0).squeeze(0)], dim=-1))
@@ -121,22 +128,24 @@ class Assorted(nn.Module):
 
 def cnn():
     return nn.Sequential(
-        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout2d(0.2),
-        nn.Conv2d(6, 4, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.3), nn.Linear(4, 3),
+        nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+        nn.Dropout2d(0.2), nn.Conv2d(6, 4, 3), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Dropout(0.3),
+        nn.Linear(4, 3),
     )  # fmt: skip
 
 
 def signal():
     return nn.Sequential(
         nn.Conv1d(3, 6, 3, groups=3, padding=1, padding_mode="circular"), nn.GroupNorm(2, 6), nn.Sigmoid(),
-        nn.MaxPool1d(2, padding=1), nn.Conv1d(6, 4, 2, bias=False), nn.InstanceNorm1d(4, track_running_stats=True),
-        nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(8, 1),
+        nn.MaxPool1d(2, padding=1), nn.Conv1d(6, 4, 2, bias=False),
+        nn.InstanceNorm1d(4, track_running_stats=True), nn.AdaptiveAvgPool1d(2), nn.Flatten(), nn.Linear(8, 1),
     )  # fmt: skip
 
 
 def mlp():
-    return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(),
-                         nn.Linear(8, 1))  # fmt: skip
+    return nn.Sequential(
+        nn.Linear(5, 8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 1)
+    )
 
 
 ARCHITECTURES = {

@@ -30,8 +30,8 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
 
     A forward pass on perturbed data, the second one on a batch, belongs in here.
     """
-    batch_norms: list[nn.Module] = []
-    instance_norms: list[tuple[nn.Module, float | None]] = []
+    batch_norms: list[_BatchNorm] = []
+    instance_norms: list[tuple[_InstanceNorm, float | None]] = []
     for module in model.modules():
         if isinstance(module, _BatchNorm) and module.training and module.track_running_stats:
             batch_norms.append(module)

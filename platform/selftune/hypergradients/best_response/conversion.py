@@ -26,22 +26,22 @@ def convert(
 ) -> BestResponse:
     """Gives the Linear, Conv1d and Conv2d layers of ``model`` gates that depend on n hyperparameters, in place.
 
-    Until ``linearized`` or ``perturbed`` is called the network runs its original code, bit for bit, with the same
-    ``state_dict`` keys. Layers whose own forward is not what uses the weight, or whose input does not have the batch
-    as its leading axis, are left plain; ``response.report`` tells which and why.
+    Until ``linearized`` or ``perturbed`` is called the network runs its original code, bit for bit, with the
+    same ``state_dict`` keys. Layers whose own forward is not what uses the weight, or whose input does not have
+    the batch as its leading axis, are left plain; ``response.report`` tells which and why.
 
     Args:
         model: the network, on its device and in its type. Convert before ``torch.compile``.
         hyperparameters: n, the number of columns of h.
-        example: a batch of inputs with at least two rows, or the tuple of arguments of ``model``; it is run through
-            the network in evaluation mode.
-        generator: draws the response directions W_r, b_r; the global random stream is left alone. V = C = 0: the
-            response starts at zero.
-        rank: directions per output row, in 1..n. The published 1 lets every row move along one direction only. With
-            n hyperparameters and a layer of fewer than n rows that cannot represent the response: a single output
-            with two penalties then gets a hypergradient whose component may have the wrong sign. "auto" takes the
-            least rank with at least as many directions in the layer as hyperparameters, min(n, ceil(n / rows)),
-            which is 1 in wide layers.
+        example: a batch of inputs with at least two rows, or the tuple of arguments of ``model``; it is run
+            through the network in evaluation mode.
+        generator: draws the response directions W_r, b_r, each row kaiming-uniform; the global random stream is
+            left alone. V = C = 0: the response starts at zero.
+        rank: directions per output row, in 1..n. The published 1 lets every row move along one direction only.
+            Where a layer has fewer rows than there are hyperparameters that cannot represent the response: a
+            single output with two penalties has a Jacobian of rank two, and its best fit of rank one gave one
+            of the two hypergradient components the wrong sign. "auto" takes the least rank with at least as
+            many directions in the layer as hyperparameters, min(n, ceil(n / rows)), which is 1 in wide layers.
         output_layer: whether the layer that is called last gets gates.
 
     Returns:
@@ -80,7 +80,7 @@ def convert(
         if not reason and not output_layer and module is called[-1]:
             reason = "the output layer, which output_layer=False leaves plain"
         if not reason:
-            rows: int = module.weight.shape[0]  # type: ignore[union-attr, assignment]
+            rows = len(module.weight)
             layers[name] = module
             ranks[name] = min(hyperparameters, -(-hyperparameters // rows)) if rank == "auto" else rank
         report.append(LayerReport(name, type(module).__name__, ranks.get(name), reason))

@@ -1,4 +1,4 @@
-"""Operations without a rule: forward-mode differentiation of that one operation, else double backward of it."""
+"""Operations without a rule: forward-mode differentiation of the one operation, else double backward."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch.autograd.forward_ad as fwAD
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from selftune.hypergradients.best_response.pair import CURRENT, LinearMap, Pair, name_of, pair, unwrap
+from selftune.hypergradients.best_response.linear_map import linear_map
+from selftune.hypergradients.best_response.pair import CURRENT, Pair, name_of, pair, unwrap
 
 FORWARD_MODE = "forward-mode"
 DOUBLE_BACKWARD = "double backward"
@@ -47,8 +48,8 @@ def fall_back(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
                 result = _double_backward(func, args, kwargs, operands)
         except (NotImplementedError, RuntimeError) as error:
             raise NotImplementedError(
-                f"{name} cannot be linearised: torch has neither its forward derivative nor its second backward; "
-                f"use perturbed() for this network ({error})"
+                f"{name} cannot be linearised: torch has neither its forward derivative nor its second "
+                f"backward; use perturbed() for this network ({error})"
             ) from error
     fallbacks[name] = DOUBLE_BACKWARD
     return result
@@ -56,27 +57,36 @@ def fall_back(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 def _forward_mode(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     with fwAD.dual_level():
-        lift = lambda p: fwAD.make_dual(p.value, p.tangent)  # noqa: E731
+
+        def lift(operand: Pair) -> Tensor:
+            dual: Tensor = fwAD.make_dual(  # type: ignore[no-untyped-call]
+                operand.value, operand.tangent.to(operand.value.dtype)
+            )
+            return dual
+
         result = func(*unwrap(args, lift), **unwrap(kwargs, lift))
 
         def lower(output: Tensor) -> Any:
             if not output.is_floating_point():
                 return output
-            primal, tangent = fwAD.unpack_dual(output)
+            primal, tangent = fwAD.unpack_dual(output)  # type: ignore[no-untyped-call]
             return primal if tangent is None else pair(primal, tangent, shared=True)
 
         return map_tensors(result, lower)
 
 
 def _double_backward(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], operands: list[Pair]) -> Any:
-    """J t = d/dv <J^T v, t>. Only t is differentiated afterwards, and the adjoint of that is plain backward."""
+    """J t = d/dv <J^T v, t>. Only t is differentiated afterwards, and its adjoint is plain backward."""
     inputs: dict[int, Tensor] = {}
     for operand in operands:
         inputs.setdefault(id(operand), operand.value.detach().requires_grad_())
-    lift = lambda p: inputs[id(p)]  # noqa: E731
-    result = func(*unwrap(args, lift), **unwrap(kwargs, lift))
-    tangents = [{id(p): p for p in operands}[key].tangent for key in inputs]
+    tangents = [{id(operand): operand for operand in operands}[key].tangent for key in inputs]
     leaves = list(inputs.values())
+
+    def lift(operand: Pair) -> Tensor:
+        return inputs[id(operand)]
+
+    result = func(*unwrap(args, lift), **unwrap(kwargs, lift))
 
     def lower(output: Tensor) -> Any:
         if not output.requires_grad:
@@ -87,13 +97,14 @@ def _double_backward(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], o
         def forward(*directions: Tensor) -> Tensor:
             moved = [(p, d) for p, d in zip(pulled, directions, strict=True) if p.requires_grad]
             sources, along = [p for p, _ in moved], [d for _, d in moved]
-            (pushed,) = torch.autograd.grad(sources, cotangent, along, retain_graph=True, materialize_grads=True)
+            options = {"retain_graph": True, "materialize_grads": True}
+            (pushed,) = torch.autograd.grad(sources, cotangent, along, **options)
             return pushed
 
         def adjoint(gradient: Tensor) -> tuple[Tensor, ...]:
             return torch.autograd.grad(output, leaves, gradient, retain_graph=True, materialize_grads=True)
 
-        return pair(output.detach(), LinearMap.apply(forward, adjoint, *tangents), shared=True)
+        return pair(output.detach(), linear_map(forward, adjoint, *tangents), shared=True)
 
     return map_tensors(result, lower)
 

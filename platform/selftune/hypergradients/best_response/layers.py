@@ -39,6 +39,11 @@ class Gate:
             )
 
 
+def _of_one_type(output: Tensor, response: Tensor) -> Pair:
+    """Under autocast the gates' products may be wider than the layer's output."""
+    return pair(output, response if response.dtype == output.dtype else response.to(output.dtype))
+
+
 class GatedLinear(nn.Linear):
     """nn.Linear until a ``BestResponse`` switches gates on."""
 
@@ -54,11 +59,11 @@ class GatedLinear(nn.Linear):
         output = F.linear(value, self.weight, self.bias)
         if not gate.linear:
             return output + response
-        if tangent is None:
-            return pair(output, response)
-        if tangent.dim() == 2:
-            return pair(output, response.addmm_(tangent, self.weight.t()))
-        return pair(output, response.add_(F.linear(tangent, self.weight)))
+        if tangent is not None and tangent.dim() == 2:
+            response = torch.addmm(response, tangent, self.weight.t())
+        elif tangent is not None:
+            response = response.add_(F.linear(tangent, self.weight))
+        return _of_one_type(output, response)
 
     def _response(self, gate: Gate, input: Tensor) -> Tensor:
         batch, middle, features = gate.rows.shape[0], (1,) * (input.dim() - 2), self.out_features
@@ -70,7 +75,7 @@ class GatedLinear(nn.Linear):
                 rows = rows.view(batch, *middle, features)
             return directed * rows if bias is None else torch.addcmul(bias, directed, rows)
         rows = rows.view(batch, *middle, -1, features)
-        response = (directed.unflatten(-1, (-1, features)) * rows).sum(-2)
+        response = (directed.view(*directed.shape[:-1], -1, features) * rows).sum(-2)
         return response if bias is None else response + bias
 
 
@@ -89,7 +94,7 @@ class _GatedConv(nn.modules.conv._ConvNd):
             return output + response
         if tangent is not None:
             response = response.add_(self._conv_forward(tangent, self.weight, None))
-        return pair(output, response)
+        return _of_one_type(output, response)
 
     def _response(self, gate: Gate, input: Tensor) -> Tensor:
         batch, channels, flat = gate.rows.shape[0], self.out_channels, (1,) * (self.weight.dim() - 2)
@@ -103,10 +108,12 @@ class _GatedConv(nn.modules.conv._ConvNd):
     def _several_directions(self, gate: Gate, input: Tensor, flat: tuple[int, ...]) -> Tensor:
         """All directions in one convolution; its output channels are ordered (group, direction, row)."""
         batch, groups, rows = gate.rows.shape[0], self.groups, self.out_channels // self.groups
-        weight = gate.weight.unflatten(0, (-1, groups, rows)).transpose(0, 1).flatten(0, 2)
-        directed = self._conv_forward(input, weight, None).unflatten(1, (groups, -1, rows))
+        weight = gate.weight.view(-1, groups, rows, *gate.weight.shape[1:]).transpose(0, 1).flatten(0, 2)
+        directed = self._conv_forward(input, weight, None)
+        directed = directed.view(len(directed), groups, -1, rows, *directed.shape[2:])
         gates = gate.rows.view(batch, -1, groups, rows, *flat).transpose(1, 2)
-        return (directed * gates).sum(2).flatten(1, 2)
+        response: Tensor = (directed * gates).sum(2).flatten(1, 2)
+        return response
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError

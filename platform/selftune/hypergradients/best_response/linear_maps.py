@@ -12,21 +12,26 @@ from torch import Tensor
 from selftune.hypergradients.best_response.fallback import fall_back
 from selftune.hypergradients.best_response.pair import RULES, Pair, pair, rule, unwrap
 
-# One pair in, one pair out; other arguments are numbers, shapes, indices or tensors whose shape is read.
-_VIEWS = """view view_as reshape reshape_as flatten unflatten permute transpose t squeeze unsqueeze expand expand_as narrow
-    select diagonal movedim moveaxis swapaxes swapdims ravel contiguous to type_as float double half bfloat16 type cpu cuda
-    broadcast_to __getitem__ view_as_real""".split()
-_COPIES = """mean sum neg __neg__ positive clone flip fliplr flipud roll repeat repeat_interleave tile cumsum index_select
-    gather take_along_dim triu tril trace rot90 nansum""".split()
-_POOLS_AND_SHAPES = """avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d
-    interpolate pixel_shuffle pixel_unshuffle channel_shuffle unfold fold""".split()
-_SEVERAL = "split split_with_sizes chunk tensor_split unbind hsplit vsplit dsplit".split()
 
-
-def _found(*names: str) -> list[Any]:
-    """The operation of each name wherever torch offers it: as method, function, and function of nn.functional."""
+def _found(names: str) -> list[Any]:
+    """The operation of each name wherever torch offers it: method, function, function of nn.functional."""
     places = (torch.Tensor, torch, F)
-    return [getattr(place, name) for name in names for place in places if hasattr(place, name)]
+    return [getattr(place, name) for name in names.split() for place in places if hasattr(place, name)]
+
+
+# One pair in, one pair out; other arguments are numbers, shapes, indices or tensors whose shape is read.
+_VIEWS = _found(
+    """view view_as reshape reshape_as flatten unflatten permute transpose t squeeze unsqueeze expand expand_as
+    broadcast_to narrow select diagonal movedim moveaxis swapaxes swapdims ravel contiguous __getitem__
+    to type_as type float double half bfloat16 cpu cuda"""
+)
+_COPIES = _found(
+    """mean sum nansum trace cumsum neg __neg__ positive clone flip fliplr flipud roll rot90 repeat
+    repeat_interleave tile index_select gather take_along_dim triu tril avg_pool1d avg_pool2d avg_pool3d
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d interpolate pixel_shuffle
+    pixel_unshuffle channel_shuffle unfold fold"""
+)
+_SEVERAL = _found("split split_with_sizes chunk tensor_split unbind hsplit vsplit dsplit")
 
 
 def _map(operation: Any, view: bool) -> Callable[..., Any]:
@@ -54,13 +59,13 @@ def _map_several(operation: Any) -> Callable[..., Any]:
     return linear
 
 
-for _operation in _found(*_VIEWS):
+for _operation in _VIEWS:
     RULES[_operation] = _map(_operation, view=True)
 for _name in ("T", "mT"):
     RULES[getattr(torch.Tensor, _name).__get__] = _map(getattr(torch.Tensor, _name).__get__, view=True)
-for _operation in _found(*_COPIES, *_POOLS_AND_SHAPES):
+for _operation in _COPIES:
     RULES[_operation] = _map(_operation, view=False)
-for _operation in _found(*_SEVERAL):
+for _operation in _SEVERAL:
     RULES[_operation] = _map_several(_operation)
 
 
@@ -83,7 +88,7 @@ def _join(operation: Any) -> Callable[..., Any]:
     return join
 
 
-for _operation in _found("cat", "concat", "concatenate", "stack", "hstack", "vstack", "dstack"):
+for _operation in _found("cat concat concatenate stack hstack vstack dstack"):
     RULES[_operation] = _join(_operation)
 
 
@@ -143,10 +148,7 @@ def _product(operation: Any) -> Callable[..., Any]:
     return product
 
 
-for _operation in (
-    *_found("mul", "multiply", "__mul__", "__rmul__"),
-    *_found("matmul", "mm", "bmm", "mv", "dot", "outer", "__matmul__"),
-):
+for _operation in _found("mul multiply __mul__ __rmul__ matmul __matmul__ mm bmm mv dot outer"):
     RULES[_operation] = _product(_operation)
 
 

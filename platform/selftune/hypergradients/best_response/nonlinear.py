@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from selftune.hypergradients.best_response.fallback import fall_back
-from selftune.hypergradients.best_response.pair import RULES, LinearMap, Pair, pair, rule
+from selftune.hypergradients.best_response.linear_map import linear_map
+from selftune.hypergradients.best_response.pair import RULES, Pair, pair, rule
 
 _aten = torch.ops.aten
 _threshold_backward = _aten.threshold_backward.default
@@ -22,8 +23,7 @@ _threshold_backward = _aten.threshold_backward.default
 
 def _symmetric(tangent: Tensor, jacobian: Callable[[Tensor], Tensor]) -> Tensor:
     """The product of ``tangent`` with a symmetric Jacobian, which is also the way back of its gradient."""
-    result: Tensor = LinearMap.apply(jacobian, lambda gradient: (jacobian(gradient),), tangent)
-    return result
+    return linear_map(jacobian, lambda gradient: (jacobian(gradient),), tangent)
 
 
 @rule(F.relu, torch.relu, torch.Tensor.relu)
@@ -160,7 +160,7 @@ def _layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = N
     if type(x) is not Pair or type(weight) is Pair or type(bias) is Pair:
         return fall_back(F.layer_norm, (x, normalized_shape, weight, bias, eps), {})
     value, mean, inverse = torch.native_layer_norm(x.value, normalized_shape, weight, bias, eps)
-    primal = x.value
+    primal = x.value.to(mean.dtype)  # which is wider than the input's where narrow inputs meet wide weights
 
     def jacobian(direction: Tensor) -> Tensor:
         moved: Tensor = _aten.native_layer_norm_backward(
@@ -168,5 +168,5 @@ def _layer_norm(x: Any, normalized_shape: Any, weight: Any = None, bias: Any = N
         )[0]
         return moved
 
-    tangent = _symmetric(x.tangent, jacobian)
-    return pair(value, tangent if weight is None else tangent * weight)
+    tangent = _symmetric(x.tangent.to(mean.dtype), jacobian)
+    return pair(value, (tangent if weight is None else tangent * weight).to(value.dtype))

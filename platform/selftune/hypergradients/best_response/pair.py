@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -12,9 +11,11 @@ import torch
 from torch import Tensor
 
 Rule = Callable[..., Any]
-
 RULES: dict[Any, Rule] = {}
 """Operation (as ``__torch_function__`` names it) -> rule, called with the operation's own arguments."""
+
+READS: set[Any] = set()
+"""Operations that read a value without differentiating it: they have rules that return plain values."""
 
 
 @dataclass
@@ -45,15 +46,17 @@ class Pair(torch.Tensor):
     shared: bool  # another pair may be a view of this one, so in-place operations must write through
     torn: bool = False  # value and tangent differ in layout, so one may be a view where the other is a copy
 
-    __hash__ = object.__hash__  # type: ignore[assignment]
+    __hash__ = object.__hash__
 
     @classmethod
     def __torch_function__(
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         rule = RULES.get(func)
-        if rule is None or not torch.is_grad_enabled() or (kwargs and kwargs.get("inplace")):
-            return _dispatch(func, rule, args, dict(kwargs or {}))
+        if rule is None or not torch.is_grad_enabled() or (kwargs and (kwargs.get("inplace") or "out" in kwargs)):
+            from selftune.hypergradients.best_response.dispatch import dispatch  # which is written for pairs
+
+            return dispatch(func, args, dict(kwargs or {}))
         return rule(*args, **kwargs) if kwargs else rule(*args)
 
 
@@ -99,110 +102,3 @@ def name_of(func: Any) -> str:
     """The name a user knows an operation by: ``cumprod``, not ``<method 'cumprod' of ...>``."""
     name = getattr(func, "__name__", None) or str(func)
     return str(getattr(func.__self__, "__name__", name)) if name == "__get__" else str(name)
-
-
-_OUT_OF_PLACE: dict[Any, Any] = {
-    torch.Tensor.__iadd__: torch.Tensor.add,
-    torch.Tensor.__isub__: torch.Tensor.sub,
-    torch.Tensor.__imul__: torch.Tensor.mul,
-    torch.Tensor.__itruediv__: torch.Tensor.div,
-    torch.Tensor.__ipow__: torch.Tensor.pow,
-}
-for _module in (torch.Tensor, torch, torch.nn.functional):
-    for _name in dir(_module):
-        if _name.endswith("_") and not _name.endswith("__") and hasattr(_module, _name[:-1]):
-            _OUT_OF_PLACE[getattr(_module, _name)] = getattr(_module, _name[:-1])
-_OUT_OF_PLACE.pop(torch.Tensor.detach_)
-_OUT_OF_PLACE.pop(torch.Tensor.copy_, None)
-_IN_PLACE_ONLY = {
-    getattr(torch.Tensor, _name) for _name in dir(torch.Tensor) if _name.endswith("_") and not _name.endswith("__")
-} - set(_OUT_OF_PLACE)
-
-
-def _dispatch(func: Any, rule: Rule | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Operations off the fast path: in-place ones, ones under no_grad, ones without a rule."""
-    from selftune.hypergradients.best_response.fallback import fall_back
-
-    current = CURRENT.get(None)
-    if not torch.is_grad_enabled() and (current is None or current.grad_enabled) and func not in READS:
-        return _without_gradients(func, args, kwargs)
-    if func in _OUT_OF_PLACE:
-        return replace(_writable(args[0], func), _OUT_OF_PLACE[func](*args, **kwargs))
-    if func in _IN_PLACE_ONLY and rule is None:
-        raise NotImplementedError(
-            f"{name_of(func)} on a linearised value has no rule; write it out of place, or use perturbed()"
-        )
-    if kwargs.get("inplace"):
-        return replace(args[0], func(*args, **{**kwargs, "inplace": False}))
-    if rule is not None:
-        return rule(*args, **kwargs)
-    if kwargs.get("out") is not None:
-        _writable(kwargs["out"], func)
-        raise NotImplementedError(f"{name_of(func)} with out= on a linearised value has no rule; leave out= away")
-    return fall_back(func, args, kwargs)
-
-
-READS: set[Any] = set()
-"""Operations that read a value without differentiating it; they have rules too, which return plain values."""
-
-
-def _without_gradients(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Under no_grad a network computes constants; but a custom Function computes its forward pass there."""
-    frame = sys._getframe()
-    apply = torch.autograd.Function.apply.__func__.__code__  # type: ignore[attr-defined]
-    while frame.f_back is not None:
-        frame = frame.f_back
-        if frame.f_code is apply:
-            raise NotImplementedError(
-                "a custom torch.autograd.Function cannot be linearised, its tangent would be lost; "
-                "use perturbed() for this network"
-            )
-    if args and type(args[0]) is Pair and (func in _OUT_OF_PLACE or func in _IN_PLACE_ONLY):
-        raise NotImplementedError(
-            f"{name_of(func)} under no_grad changes a linearised value in place; write it out of place"
-        )
-    return func(*unwrap(args), **unwrap(kwargs))
-
-
-def _writable(target: Any, func: Any) -> Pair:
-    if type(target) is not Pair:
-        raise NotImplementedError(
-            f"{name_of(func)} writes a linearised value into a plain tensor, where its tangent would be lost; "
-            "build the tensor out of place (torch.stack, torch.cat)"
-        )
-    return target
-
-
-def replace(target: Pair, result: Any) -> Pair:
-    """``target`` after an in-place operation whose out-of-place result is ``result``."""
-    value, tangent = (result.value, result.tangent) if type(result) is Pair else (result, None)
-    if tangent is None:
-        tangent = torch.zeros_like(target.tangent)
-    if target.torn:
-        raise NotImplementedError("an in-place operation on a view of a linearised value; write it out of place")
-    if target.shared:
-        target.value.copy_(value)
-        target.tangent.copy_(tangent)
-    else:
-        target.value = value.expand_as(target.value)
-        target.tangent = tangent.expand_as(target.value)
-    return target
-
-
-class LinearMap(torch.autograd.Function):
-    """A linear map of tangents with its adjoint: ``LinearMap.apply(forward, adjoint, *tangents)``.
-
-    ``forward(*tangents)`` returns one tensor, ``adjoint(gradient)`` a tuple with one gradient per tangent.
-    """
-
-    @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: Any, forward: Callable[..., Tensor], adjoint: Callable[[Tensor], tuple[Tensor, ...]], *tangents: Tensor
-    ) -> Tensor:
-        ctx.adjoint = adjoint
-        return forward(*tangents)
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        return (None, None, *ctx.adjoint(gradient))

@@ -14,10 +14,12 @@ from selftune.hypergradients.best_response.constants import frozen_statistics, s
 
 @dataclass
 class Probe:
-    """``calls``: layers in the order of their last call in the first pass. ``batch_leads``: whether every input had it."""
+    """What a forward pass does with layers."""
 
     calls: list[nn.Module] = field(default_factory=list)
+    """Those that are called, in the order of their last call."""
     batch_leads: dict[nn.Module, bool] = field(default_factory=dict)
+    """Whether the batch was the leading axis of all that a layer saw."""
 
 
 def probe(model: nn.Module, layers: Iterable[nn.Module], example: Tensor | tuple[Any, ...]) -> Probe:
@@ -54,7 +56,9 @@ def probe(model: nn.Module, layers: Iterable[nn.Module], example: Tensor | tuple
         with torch.no_grad(), torch.random.fork_rng(cuda), submodules_called(), frozen_statistics(model):
             model.eval()
             for size in (batch, batch // 2):
-                model(*(a[:size] if isinstance(a, Tensor) and a.dim() and len(a) == batch else a for a in arguments))
+                model(
+                    *(a[:size] if isinstance(a, Tensor) and a.dim() and len(a) == batch else a for a in arguments)
+                )
     finally:
         for hook in hooks:
             hook.remove()

@@ -7,18 +7,33 @@ from typing import Any
 
 import torch
 
-from selftune.hypergradients.best_response.pair import READS, RULES, Pair, pair, rule, unwrap
+from selftune.hypergradients.best_response.pair import READS, RULES, Pair, rule, unwrap
 
-_PROPERTIES = """shape device dtype layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_meta is_mkldnn is_nested
-    itemsize nbytes is_leaf grad_fn grad output_nr _version _base""".split()
-_METHODS = """size dim ndimension numel nelement stride storage_offset element_size get_device is_contiguous
-    is_floating_point is_complex is_signed is_shared is_pinned __len__ __repr__ __format__ __bool__ __float__ __int__ __index__
-    __contains__ item tolist new_tensor new_zeros new_ones new_empty new_full data_ptr untyped_storage
-    eq ne lt le gt ge __eq__ __ne__ __lt__ __le__ __gt__ __ge__ argmax argmin argsort isnan isinf isfinite isclose
-    all any equal allclose is_same_size sign signbit count_nonzero nonzero logical_not logical_and logical_or""".split()
-_FUNCTIONS = """is_tensor is_floating_point is_complex numel zeros_like ones_like empty_like full_like rand_like randn_like
-    eq ne lt le gt ge argmax argmin argsort isnan isinf isfinite isclose all any equal allclose is_same_size sign
-    signbit count_nonzero nonzero logical_not logical_and logical_or result_type searchsorted bucketize""".split()
+
+def _found(names: str, *places: Any) -> list[Any]:
+    return [getattr(place, name) for name in names.split() for place in places if hasattr(place, name)]
+
+
+_PROPERTIES = _found(
+    """shape device dtype layout ndim is_cuda is_cpu is_mps is_sparse is_quantized is_meta is_mkldnn is_nested
+    itemsize nbytes is_leaf grad_fn grad output_nr _version _base""",
+    torch.Tensor,
+)
+_METHODS = _found(
+    """size dim ndimension nelement stride storage_offset element_size get_device is_contiguous is_signed
+    is_shared is_pinned __len__ __repr__ __format__ __bool__ __float__ __int__ __index__ __contains__
+    item tolist data_ptr untyped_storage new_tensor new_zeros new_ones new_empty new_full __eq__ __ne__
+    __lt__ __le__ __gt__ __ge__""",
+    torch.Tensor,
+)
+_FUNCTIONS = _found(
+    """numel is_tensor is_floating_point is_complex is_same_size eq ne lt le gt ge argmax argmin argsort isnan
+    isinf isfinite isclose all any equal allclose sign signbit floor ceil round trunc count_nonzero
+    nonzero logical_not logical_and logical_or result_type searchsorted bucketize zeros_like ones_like
+    empty_like full_like rand_like randn_like""",
+    torch.Tensor,
+    torch,
+)
 
 
 def _read(operation: Any) -> Callable[..., Any]:
@@ -28,11 +43,7 @@ def _read(operation: Any) -> Callable[..., Any]:
     return read
 
 
-for _operation in (
-    *(getattr(torch.Tensor, name).__get__ for name in _PROPERTIES),
-    *(getattr(torch.Tensor, name) for name in _METHODS if hasattr(torch.Tensor, name)),
-    *(getattr(torch, name) for name in _FUNCTIONS if hasattr(torch, name)),
-):
+for _operation in (*(prop.__get__ for prop in _PROPERTIES), *_METHODS, *_FUNCTIONS):
     RULES[_operation] = _read(_operation)
     READS.add(_operation)
 
@@ -64,26 +75,3 @@ for _operation in (torch.autograd.grad, torch.Tensor.backward, torch.Tensor.requ
     RULES[_operation] = _refuse(
         f"{_operation.__name__}()", "networks that differentiate inside their forward pass need perturbed()"
     )
-
-
-def _index_put(x: Any, index: Any, source: Any) -> Any:
-    from selftune.hypergradients.best_response.pair import _writable, replace
-
-    x = _writable(x, torch.Tensor.__setitem__)
-    index = unwrap(index)
-    value, tangent = x.value.clone(), x.tangent.clone()
-    if type(source) is Pair:
-        value[index], tangent[index] = source.value, source.tangent
-    else:
-        value[index], tangent[index] = source, 0
-    return replace(x, pair(value, tangent))
-
-
-@rule(torch.Tensor.__setitem__)
-def _setitem(x: Any, index: Any, source: Any) -> None:
-    _index_put(x, index, source)
-
-
-@rule(torch.Tensor.copy_)
-def _copy(x: Any, source: Any, non_blocking: bool = False) -> Any:
-    return _index_put(x, ..., source)

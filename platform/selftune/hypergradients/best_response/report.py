@@ -27,7 +27,8 @@ class LayerReport:
 class ConversionReport:
     """The layers of a converted network in the network's order, and the operations that had no pair rule.
 
-    >>> print(ConversionReport((LayerReport("head", "Linear", 1), LayerReport("norm", "BatchNorm1d", None, "no gates"))))
+    >>> layers = LayerReport("head", "Linear", 1), LayerReport("norm", "BatchNorm1d", None, "no gates")
+    >>> print(ConversionReport(layers))
     layer  type         path          reason
     head   Linear       gated rank 1
     norm   BatchNorm1d  plain         no gates

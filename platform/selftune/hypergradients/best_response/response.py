@@ -29,15 +29,15 @@ def _key(parameter: str) -> str:
 
 
 class BestResponse(nn.Module):
-    """W(h) = W0 + sum over r of (V_r h) * W_r (row by row), b(h) = b0 + (C h) * b_r for the layers of a network.
+    """W(h) = W0 + sum over r of (V_r h) * W_r, row by row, and b(h) = b0 + (C h) * b_r in a network's layers.
 
-    W0 and b0, the elementary set, stay in the network under the names they had; the parameters of this module are
-    the response set: ``gates`` (all V, then all C, one row per direction and output row), ``bias_directions`` (all
-    b_r) and ``directions`` (W_r of each layer). h is measured from the current hyperparameters, so that h = 0 is the
-    plain network. Made by ``convert``.
+    W0 and b0, the elementary set, stay in the network under the names they had. The parameters of this module
+    are the response set: ``gates`` (all V, then all C, one row per direction and output row, shape (rows, n)),
+    ``bias_directions`` (all b_r) and ``directions`` (W_r of each layer, shape (R * D_out, ...)). h is measured
+    from the current hyperparameters: h = 0 is the plain network. Made by ``convert``.
 
     Source: "Delta-STN: Efficient Bilevel Optimization for Neural Networks using Structured Response Jacobians"
-    (arXiv 2010.13514), section 4.
+    (arXiv 2010.13514); R > 1 is not in the paper.
 
     >>> from selftune.hypergradients.best_response import convert
     >>> model, inputs = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(8, 3)
@@ -46,6 +46,7 @@ class BestResponse(nn.Module):
     True
     """
 
+    model: nn.Module
     gates: nn.Parameter
     bias_directions: nn.Parameter | None
 
@@ -79,9 +80,9 @@ class BestResponse(nn.Module):
                 biases.append(_uniform(weight.shape[:1], bound, weight, generator))
         self._weight_rows = [len(direction) for direction in self.directions.values()]
         self._bias_rows = [len(bias) for bias in biases]
-        self._rows = [*self._weight_rows, sum(self._bias_rows)]
         like: Any = next(iter(self._layers.values())).weight
-        self.gates = nn.Parameter(torch.zeros(sum(self._rows), hyperparameters, dtype=like.dtype, device=like.device))
+        total = sum(self._weight_rows) + sum(self._bias_rows)
+        self.gates = nn.Parameter(torch.zeros(total, hyperparameters, dtype=like.dtype, device=like.device))
         self.register_parameter("bias_directions", nn.Parameter(torch.cat(biases)) if biases else None)
         for layer in self._layers.values():
             layer.__class__ = GATED[type(layer)]
@@ -93,14 +94,15 @@ class BestResponse(nn.Module):
         return weights | {name: layer.bias for name, layer in self._biases.items()}
 
     def linearized(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
-        """f(x; W0) + J_w f(x; W0) · (W(h) - W0), differentiable in the response set (and h); W0 is a constant.
+        """f(x; W0) + J_w f(x; W0) · (W(h) - W0), differentiable in the response set and h; W0 is a constant.
 
         Args:
             h: one row per example, or one row for all.
             args, kwargs: of the network.
 
         Returns:
-            What the network returns. Running statistics of norm layers are not updated.
+            What the network returns. Running statistics of norm layers are not updated; ``detach()`` and
+            ``torch.no_grad()`` inside the network make constants, as they do for gradients.
 
         Raises:
             ValueError: if h has the wrong shape.
@@ -137,13 +139,13 @@ class BestResponse(nn.Module):
             raise ValueError(f"h must have shape (batch, {self.hyperparameters}), got {tuple(h.shape)}")
         if not self._layers:
             raise RuntimeError("the best response was removed from this network; convert it again")
-        gates, bias_gates = self.gates.split([sum(self._weight_rows), sum(self._bias_rows)])
-        rows = F.linear(h, gates).split(self._weight_rows, 1)
+        gates, bias_gates = torch.split(self.gates, [sum(self._weight_rows), sum(self._bias_rows)])
+        rows = torch.split(F.linear(h, gates), self._weight_rows, 1)
         shifts: Iterator[Tensor] = iter(())
         if self.bias_directions is not None:
             # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
             bias_gates = bias_gates * self.bias_directions[:, None]
-            shifts = iter(F.linear(h, bias_gates).split(self._bias_rows, 1))
+            shifts = iter(torch.split(F.linear(h, bias_gates), self._bias_rows, 1))
         layers = self._layers.items()
         with submodules_called():
             try:
@@ -158,8 +160,8 @@ class BestResponse(nn.Module):
     def contract(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "n"]:
         """The hypergradient at h = 0: dL/dh of L(W(h)) for h shared by all examples.
 
-        Sum over layers and rows i of <dL/dW0_i, W_r,i> V_i + dL/db0_i b_r,i C_i, so that one plain backward pass is
-        all a validation step needs.
+        Sum over layers and rows i of <dL/dW0_i, W_r,i> V_i + dL/db0_i b_r,i C_i, so that one plain backward
+        pass is all that a validation step needs.
 
         Args:
             gradients: dL/dW0 and dL/db0 of every converted layer under its name in ``elementary``.
@@ -187,14 +189,16 @@ class BestResponse(nn.Module):
         """
         if h_row.shape != (self.hyperparameters,):
             raise ValueError(f"h_row must have shape ({self.hyperparameters},), got {tuple(h_row.shape)}")
-        *rows, shift = (self.gates @ h_row).split(self._rows)
+        *rows, shift = torch.split(self.gates @ h_row, [*self._weight_rows, sum(self._bias_rows)])
         result: dict[str, Tensor] = {}
-        for (name, layer), row, direction in zip(self._weights.items(), rows, self.directions.values(), strict=True):
+        for (name, layer), row, direction in zip(
+            self._weights.items(), rows, self.directions.values(), strict=True
+        ):
             weight: Any = layer.weight
             moved = direction.flatten(1) * row[:, None]
             result[name] = weight.detach() + moved.view(-1, *weight.shape).sum(0)
         if self.bias_directions is not None:
-            shifts = (shift * self.bias_directions).split(self._bias_rows)
+            shifts = torch.split(shift * self.bias_directions, self._bias_rows)
             for (name, layer), moved in zip(self._biases.items(), shifts, strict=True):
                 bias: Any = layer.bias
                 result[name] = bias.detach() + moved

@@ -1,0 +1,33 @@
+import pytest
+
+from selftune.listener import Listener
+from selftune.schedulers import SchedulerError, run_on_ray
+from selftune.schedulers.run import has_snapshot
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Tune's folder as a run leaves it."""
+    place = tmp_path / "ray"
+    place.mkdir()
+    (place / "tuner.pkl").touch()
+    (place / "experiment_state-2026-01-01_00-00-00.json").write_text("{}")
+    return place
+
+
+def test_a_snapshot_is_found(place):
+    assert has_snapshot(place)
+
+
+def test_a_run_killed_before_or_while_it_was_saved_has_no_snapshot(place):
+    (place / "experiment_state-2026-01-01_00-00-09.json").write_text('{"trial_data": [')
+    assert not has_snapshot(place)
+    for state in place.glob("*.json"):
+        state.unlink()
+    assert not has_snapshot(place)
+    assert not has_snapshot(place / "nowhere")
+
+
+def test_a_folder_with_another_run_is_refused(place):
+    with pytest.raises(SchedulerError, match="holds a run already: resume it, or choose another folder"):
+        run_on_ray(None, None, members=1, cpus=1, gpus=0, folder=place.parent, listener=Listener())

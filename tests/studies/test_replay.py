@@ -1,0 +1,59 @@
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from selftune.studies.folder import new_folder
+from selftune.studies.mistakes import UserError
+from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, schedule_of
+from selftune.studies.run import run
+from selftune.studies.study import parse_study
+from selftune.tracking.trajectory import read_trajectory
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, study_text):
+    study = parse_study(study_text)
+    folder = new_folder(study, tmp_path_factory.mktemp("replay") / "out", local=True)
+    run(study, folder, quiet(), local=True, mlflow=False)
+    return folder
+
+
+def quiet():
+    return Console(file=io.StringIO())
+
+
+def test_the_schedule_starts_where_the_study_started(folder):
+    trajectory = read_trajectory(folder)
+    schedule = schedule_of(trajectory)
+    assert [segment.training_step for segment in schedule] == list(range(15, 61, 5))
+    torch.testing.assert_close(schedule[0].values, torch.tensor([0.1, 1e-4, 1e-4]))
+    assert all(segment.values.dtype == torch.float32 for segment in schedule)
+
+
+def test_the_schedule_gives_the_tuned_network_bit_for_bit(folder):
+    results = replay(folder, quiet())
+    assert same_network(folder)
+    summary = json.loads((folder / "summary.json").read_text())
+    assert results[SCHEDULE] == summary["tuned"]
+    assert results[START] == summary["fixed"]
+    assert results[END] not in (results[SCHEDULE], results[START])
+    assert json.loads((folder / "replay.json").read_text()) == {"seeds": 1, "results": results}
+
+
+def test_the_last_values_held(folder):
+    results = replay(folder, quiet(), final=True, seeds=2)
+    assert list(results) == [END]
+    once = replay(folder, quiet(), final=True)
+    assert results[END] != once[END]
+    assert isinstance(torch.load(folder / "network_final.pt", weights_only=False), torch.nn.Module)
+
+
+def test_what_cannot_be_replayed(study_text, tmp_path):
+    with pytest.raises(UserError, match="is not a folder"):
+        replay(tmp_path / "absent", quiet())
+    empty = new_folder(parse_study(study_text), tmp_path / "empty", local=True)
+    with pytest.raises(UserError, match="holds no trajectory"):
+        replay(empty, quiet())

@@ -1,0 +1,156 @@
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from selftune.studies import run as module
+from selftune.studies.folder import COMPARISON, new_folder, open_folder
+from selftune.studies.run import run
+from selftune.studies.runner import StudyFailed
+from selftune.studies.study import parse_study
+from selftune.tracking.network import load_network
+from selftune.tracking.summary import read_summary
+from selftune.tracking.trajectory import read_trajectory
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+def start(text, tmp_path, console, name="out"):
+    study = parse_study(text)
+    folder = new_folder(study, tmp_path / name, local=True)
+    return study, folder, run(study, folder, console, local=True, mlflow=False)
+
+
+def test_a_run_leaves_everything(study_text, tmp_path, console):
+    study, folder, summary = start(study_text, tmp_path, console)
+    assert json.loads((folder / "summary.json").read_text())["status"] == "finished"
+    assert read_summary(folder) | {"versions": 0} == summary | {"status": "finished", "versions": 0}
+    assert summary["training_steps"] == 60
+    trajectory = read_trajectory(folder)
+    assert trajectory.training_step.tolist() == list(range(15, 61, 5))
+    for index, hyperparameter in enumerate(summary["hyperparameters"]):
+        assert hyperparameter["name"] == study.space.names[index]
+        assert hyperparameter["start"] == trajectory.values[0, index]
+        assert hyperparameter["end"] == trajectory.values[-1, index] != hyperparameter["start"]
+    assert set(summary["tuned"]) == set(summary["fixed"]) != set()
+    network = load_network(folder)
+    split = study.objective.splits()["test"]
+    loss = study.objective.validation_loss(network(split["inputs"]), split["labels"]).mean()
+    assert loss.item() == pytest.approx(summary["tuned"]["test_loss"], rel=1e-5)
+    assert (folder / "report.html").stat().st_size > 1000
+
+
+def test_the_comparison_is_the_same_network_with_the_start_values(study_text, tmp_path, console):
+    _, _, summary = start(study_text, tmp_path, console)
+    from selftune.methods import Replay, Segment
+    from selftune.training import run_in_process
+
+    study = parse_study(study_text)
+    segment = Segment(60, study.space.constrain(study.space.start))
+    report = run_in_process(Replay([segment], 60), {0: study.trainer_factory()(0)})[0]
+    assert {name: report.metrics[name] for name in summary["fixed"]} == summary["fixed"]
+
+
+def test_teams_are_averaged(study_text, tmp_path, console):
+    _, _, alone = start(study_text, tmp_path, console, "alone")
+    _, _, team = start(study_text.replace("number: 1", "number: 2"), tmp_path, console, "team")
+    assert team["tuned"] != alone["tuned"]
+    assert team["fixed"] != alone["fixed"]
+
+
+def test_a_run_stopped_in_the_comparison_keeps_what_tuning_gave(study_text, tmp_path, console, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "constant", stop)
+        with pytest.raises(KeyboardInterrupt):
+            start(study_text, tmp_path, console)
+    folder = tmp_path / "out"
+    stopped = read_summary(folder)
+    assert stopped["status"] == "interrupted"
+    assert "tuned" in stopped
+    study, _ = open_folder(folder)
+    summary = run(study, folder, console, local=True, mlflow=False)
+    _, _, whole = start(study_text, tmp_path, console, "whole")
+    assert summary["tuned"] == whole["tuned"]
+    assert summary["fixed"] == whole["fixed"]
+    assert "message" not in summary
+
+
+def test_divergence_is_one_sentence_and_keeps_the_trajectory(study_text, tmp_path, console):
+    text = study_text.replace("  hidden: [16]", "  hidden: [16]\n  learning_rate: 1.0e+9")
+    with pytest.raises(StudyFailed, match=r"trainer 0 stopped: the training loss is (nan|inf) at training step"):
+        start(text, tmp_path, console)
+    summary = read_summary(tmp_path / "out")
+    assert summary["status"] == "failed"
+    assert "training loss" in summary["message"]
+    assert not (tmp_path / "out" / COMPARISON).exists()
+
+
+def test_a_comparison_that_diverges_fails_nothing(study_text, tmp_path, console, monkeypatch):
+    steps = []
+    original = module.Runner.run
+
+    def diverge_the_second_time(self, *arguments):
+        steps.append(arguments)
+        if len(steps) == 2:
+            raise StudyFailed("trainer 0 stopped: the training loss is nan")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(module.Runner, "run", diverge_the_second_time)
+    _, folder, summary = start(study_text, tmp_path, console)
+    assert summary["fixed"] == {}
+    assert read_summary(folder)["status"] == "finished"
+    assert "no comparison: with the start values held, trainer 0" in console.file.getvalue()
+
+
+def test_a_bug_leaves_its_traceback_and_a_folder_that_says_failed(study_text, tmp_path, console, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(module, "network_of", broken)
+    with pytest.raises(ZeroDivisionError):
+        start(study_text, tmp_path, console)
+    assert read_summary(tmp_path / "out") | {"versions": 0} == {
+        "name": "tiny",
+        "status": "failed",
+        "message": "a bug",
+        "versions": 0,
+    }
+
+
+def test_ray_gives_the_same_as_this_process(study_text, tmp_path, console, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    text = study_text.replace("number: 1, cpus: 1", "number: 2, cpus: 0.5")
+    study, here, summary = start(text, tmp_path, console, "here")
+    there = new_folder(study, tmp_path / "there", local=False)
+    again = run(study, there, console, local=False, mlflow=False)
+    assert again["tuned"] == summary["tuned"]
+    assert again["fixed"] == summary["fixed"]
+    one, two = read_trajectory(here), read_trajectory(there)
+    assert one.table.drop_columns(["seconds"]).equals(two.table.drop_columns(["seconds"]))
+    assert "starting Ray" in console.file.getvalue()
+
+
+def test_a_tracking_server_that_is_away_stops_nothing(study_text, tmp_path, console, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    study = parse_study(study_text)
+    folder = new_folder(study, tmp_path / "out", local=True)
+    run(study, folder, console, local=True, mlflow=True)
+    assert read_summary(folder)["status"] == "finished"
+    said = console.file.getvalue().splitlines()[-1]
+    assert said.startswith("MLflow: could not reach http://127.0.0.1:9")
+    assert f"`selftune sync {folder}`" in said
+
+
+def test_another_seed_gives_another_network(study_text, tmp_path, console):
+    _, one, _ = start(study_text, tmp_path, console, "one")
+    _, two, _ = start(study_text.replace("seed: 0", "seed: 1"), tmp_path, console, "two")
+    first, second = load_network(one).state_dict(), load_network(two).state_dict()
+    assert not any(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,209 @@
+import signal
+import subprocess
+import sys
+
+import pyarrow.parquet as pq
+import pytest
+
+from selftune.cli import main
+from selftune.studies.packaged import packaged_studies
+from selftune.tracking.summary import read_summary
+from selftune.tracking.trajectory import read_trajectory
+
+STUDY = """\
+study: tiny
+objective: {task: digits, hidden: [16], train_examples: 200}
+regularizers:
+  dropout: {rate: {start: 0.1}}
+  weight_decay: {parts: layer, strength: {start: 1e-4}}
+method: {name: self_tuning, warmup_steps: 10, checkpoint_every: 2}
+budget: {steps: 60}
+"""
+
+SELFTUNE = [sys.executable, "-m", "selftune.cli"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(STUDY)
+    return tmp_path
+
+
+def local(*arguments):
+    return main(["run", "tiny.yaml", "--local", "--no-mlflow", *arguments])
+
+
+def test_help_names_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for command in ("run", "check", "resume", "replay", "report", "sync"):
+        assert f"\n    {command} " in out
+    assert "selftune run digits" in out
+
+
+def test_version(capsys):
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"selftune {version('selftune')}\n"
+
+
+def test_the_module_runs_as_a_command():
+    done = subprocess.run([*SELFTUNE, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("selftune ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["tun"], ["run"], ["replay", "x", "--seeds", "0"], ["run", "digits", "--x"]]
+)
+def test_wrong_arguments(arguments, capsys):
+    assert main(arguments) == 2
+    assert "usage: selftune" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["check", "absent.yaml"], "absent.yaml: there is no such file"),
+        (["check", "digit"], "digit: is neither a file nor a packaged study; did you mean digits?"),
+        (
+            ["check", "empty.yaml"],
+            "empty.yaml: is empty; a study needs at least objective, regularizers and budget",
+        ),
+        (["check", "."], ".: cannot be read: is a directory"),
+        (["run", "tiny.yaml", "--steps", "0"], "tiny.yaml: budget.steps: must be at least 1, got 0"),
+        (["run", "tiny.yaml", "--seed", "-1"], "tiny.yaml: seed: must be at least 0 and below 2 ** 63, got -1"),
+        (["resume", "absent"], "absent: is not a folder; give the output folder of `selftune run`"),
+        (["replay", "absent"], "absent: is not a folder; give the output folder of `selftune run`"),
+        (["report", "absent"], "absent is not a folder: give the output folder of a study"),
+        (["sync", "absent"], "absent holds no study: give the output folder of a study"),
+    ],
+)
+def test_requests_that_cannot_be_met(arguments, line, place, capsys):
+    (place / "empty.yaml").write_text("")
+    before = sorted(place.iterdir())
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", line + "\n")
+    assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", sorted(packaged_studies()))
+def test_packaged_studies_are_right(name, capsys):
+    assert main(["check", name]) == 0
+    assert capsys.readouterr().out.startswith(f"{name}: right; it tunes ")
+
+
+def test_check_says_what_is_tuned(place, capsys):
+    assert main(["check", "tiny.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "tiny.yaml: right; it tunes 3 hyperparameters:",
+        "  dropout.rate from 0.1, a number in [0, 0.95]",
+        "  weight_decay.strength[hidden1] from 0.0001, a positive number",
+        "  weight_decay.strength[output] from 0.0001, a positive number",
+        "layers that respond to them:",
+        "  layer    type    path          reason",
+        "  hidden1  Linear  gated rank 1",
+        "  output   Linear  gated rank 1",
+    ]
+    assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
+
+
+def test_from_run_to_replay(place, capsys):
+    assert local() == 0
+    out = capsys.readouterr().out
+    assert "tiny: 60/60 training steps" in out
+    assert "weight_decay.strength[output]" in out
+    assert "start values held" in out
+    assert "report  runs/tiny-1/report.html" in out
+
+    assert local("--output", "runs/tiny-1") == 2
+    assert "holds this study, finished" in capsys.readouterr().err
+    assert main(["resume", "runs/tiny-1"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
+
+    assert main(["report", "runs/tiny-1"]) == 0
+    assert capsys.readouterr().out.strip() == "runs/tiny-1/report.html"
+
+    assert main(["replay", "runs/tiny-1"]) == 0
+    out = capsys.readouterr().out
+    assert "end values held" in out
+    assert "bit for bit" in out
+
+
+def test_seed_and_steps_are_kept_with_the_folder(place):
+    assert local("--seed", "3", "--steps", "30", "--output", "out") == 0
+    assert read_summary(place / "out")["training_steps"] == 30
+    kept = (place / "out" / "study.yaml").read_text()
+    assert "seed: 3" in kept
+    assert "steps: 30" in kept
+
+
+def test_a_study_that_fails(place, capsys):
+    (place / "tiny.yaml").write_text(STUDY.replace("hidden: [16]", "hidden: [16], learning_rate: 1e9"))
+    assert local() == 1
+    err = capsys.readouterr().err
+    assert err.startswith("selftune: trainer 0 stopped: the training loss is ")
+    assert err.endswith("what was recorded until then is in runs/tiny-1\n")
+    assert len(err.splitlines()) == 1
+
+
+def columns(folder):
+    table = pq.read_table(folder / "trajectory.parquet")
+    return table.drop_columns(["seconds"])  # of this machine's clock
+
+
+def test_a_full_disk(place, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "network.pt")
+
+    monkeypatch.setattr("selftune.studies.run.network_of", full)
+    assert local() == 1
+    err = capsys.readouterr().err
+    assert "No space left on device: 'network.pt'; mend that and go on with `selftune resume runs/tiny-1`" in err
+    assert read_summary(place / "runs" / "tiny-1")["status"] == "failed"
+    monkeypatch.undo()
+    monkeypatch.chdir(place)
+    assert main(["resume", "runs/tiny-1", "--no-mlflow"]) == 0
+
+
+STOPPED = """
+import os, signal, sys
+from selftune.cli import main
+from selftune.tracking.trajectory import TrajectoryWriter
+told = TrajectoryWriter.hyper_step
+def hyper_step(self, step):
+    told(self, step)
+    if step.number == {number}:
+        os.kill(os.getpid(), signal.{ending})
+TrajectoryWriter.hyper_step = hyper_step
+sys.exit(main(["run", "tiny.yaml", "--local", "--no-mlflow", "--output", "out"]))
+"""
+
+
+def run_until(number, ending):
+    """Runs the study in a process that is stopped right after the given hyper-step."""
+    script = STOPPED.format(number=number, ending=ending)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("number", [0, 6])  # before the first checkpoint, and between two
+def test_a_killed_study_resumes_to_the_same_trajectory(place, number, capsys):
+    assert run_until(number, "SIGKILL").returncode == -signal.SIGKILL
+    assert len(read_trajectory(place / "out")) == number + 1  # what was reported stays readable
+    assert local("--output", "out") == 2
+    assert "continue it with `selftune resume out`" in capsys.readouterr().err
+    assert main(["resume", "out", "--no-mlflow"]) == 0
+    assert local("--output", "whole") == 0
+    assert columns(place / "out").equals(columns(place / "whole"))
+    ended, whole = read_summary(place / "out"), read_summary(place / "whole")
+    assert ended["tuned"] == whole["tuned"]
+    assert ended["fixed"] == whole["fixed"]
+
+
+def test_an_interrupted_study_says_how_to_go_on(place):
+    done = run_until(1, "SIGINT")
+    assert done.returncode == 130
+    assert done.stderr == "selftune: stopped; go on with `selftune resume out`\n"
+    assert read_summary(place / "out")["status"] == "interrupted"
