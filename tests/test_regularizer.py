@@ -48,11 +48,7 @@ def test_parts_by_layer_by_pattern_and_in_all(objective):
     each = Regularizers([make("weight_decay", parts="layer", strength=Tune(1e-3))], objective)
     assert Space(each.hyperparameters).names == tuple(f"weight_decay.strength[{k}]" for k in "024")
     grouped = Regularizers(
-        [
-            make(
-                "weight_decay", parts={"body": ["0", "2"], "head": ["4"]}, strength={"body": 0.1, "head": 0.2}
-            )
-        ],
+        [make("weight_decay", parts={"body": ["0", "2"], "head": ["4"]}, strength={"body": 0.1, "head": 0.2})],
         objective,
     )
     assert grouped.hyperparameters[0].value == (0.1, 0.2)

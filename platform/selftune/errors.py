@@ -18,6 +18,9 @@ class SettingError(ValueError):
         self.key = key
         self.message = message
 
+    def __reduce__(self) -> tuple[type[SettingError], tuple[str, str]]:
+        return type(self), (self.key, self.message)  # raised on a worker, read on the driver
+
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the close names, or all of them.

@@ -55,9 +55,7 @@ class Optimization:
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(
-            parameters, lr=self.learning_rate, betas=(self.momentum, 0.999), weight_decay=0.0, fused=True
-        )
+        return kind(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999), weight_decay=0.0, fused=True)
 
 
 class NetworkObjective(ABC):

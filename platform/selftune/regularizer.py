@@ -158,9 +158,7 @@ class Regularizer:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
             try:
-                self.bound[declared.name] = declared.with_value(
-                    value, labels if movable else (), f"{self.name}."
-                )
+                self.bound[declared.name] = declared.with_value(value, labels if movable else (), f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
 
@@ -233,6 +231,11 @@ class Regularizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         del state
+
+
+def weight_of(layer: str) -> str:
+    """The parameter name of a layer's weight; a network that is one layer has the layer name ``""``."""
+    return f"{layer}.weight" if layer else "weight"
 
 
 def overrides(regularizer: Regularizer, hook: str) -> bool:
@@ -363,7 +366,7 @@ def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[
     for label, layers in regularizer.layers.items():
         values = {name: by_part[label] for name, by_part in by_name.items()}
         for layer in layers:
-            yield f"{layer}.weight", values
+            yield weight_of(layer), values
 
 
 regularizers: Registry[type[Regularizer]] = Registry("regularizer", "selftune.regularizers")

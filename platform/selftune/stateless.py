@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from selftune.hyperparameters import Domain, Hyperparameter
-from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers
+from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers, weight_of
 from selftune.shapes import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,7 +60,7 @@ class _Penalty(Regularizer):
             given = {argument: getattr(step, provided) for argument, provided in self.arguments.items()}
             return self.function(**given, **extra)
         terms = [
-            self.function([step.parameters[f"{layer}.weight"] for layer in layers], **extra)
+            self.function([step.parameters[weight_of(layer)] for layer in layers], **extra)
             for layers in self.layers.values()
         ]
         return terms[0] if self.parts is None else torch.stack(terms)

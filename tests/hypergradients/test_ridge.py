@@ -209,7 +209,7 @@ def test_descent_through_the_learned_response_reaches_the_validation_optimum():
     u, step = 0.5, 0.8
     for _ in range(25):
         learned, _ = learned_hypergradient(ridge, u)
-        u -= step * float(learned.sign())
+        u -= step * learned.sign().item()
         step *= 0.8
     assert u == pytest.approx(optimum(ridge), abs=0.1)
 

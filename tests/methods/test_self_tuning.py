@@ -19,15 +19,11 @@ def test_hyperparameters_reach_the_optimum(space, drive, quadratic_trainer):
 
 
 @pytest.mark.parametrize("curvature", [0.01, 1.0])
-def test_scales_reach_the_square_root_of_entropy_weight_over_curvature(
-    space, drive, quadratic_trainer, curvature
-):
+def test_scales_reach_the_square_root_of_entropy_weight_over_curvature(space, drive, quadratic_trainer, curvature):
     weight = 0.01
     method = SelfTuning(Budget(steps=20_000), settings(optimizer="adam", entropy_weight=weight))
     steps = drive(method, {0: quadratic_trainer([0.0, 0.0], curvature)}, space)
-    torch.testing.assert_close(
-        steps[-1].scale, torch.full((2,), (weight / curvature) ** 0.5), rtol=0.02, atol=0
-    )
+    torch.testing.assert_close(steps[-1].scale, torch.full((2,), (weight / curvature) ** 0.5), rtol=0.02, atol=0)
 
 
 def test_scales_stay_within_their_bounds(space, drive, quadratic_trainer):

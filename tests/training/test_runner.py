@@ -28,9 +28,7 @@ class Recorder(Listener):
 
     def rows(self):
         return {
-            s.number: torch.cat(
-                [s.hyperparameters, s.scale, s.hypergradient, torch.tensor([s.training_loss])]
-            )
+            s.number: torch.cat([s.hyperparameters, s.scale, s.hypergradient, torch.tensor([s.training_loss])])
             for s in self.steps
         }
 

@@ -229,7 +229,9 @@ def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(ob
                 return 0.1 * distance.square().sum()
 
         trainer = Trainer(objective, [Pull(to=Tune(float(shift)))])
-        response = Response(linearize=centered, joint=not centered, centered=centered)
+        response = Response(
+            linearize=centered, joint=not centered, centered=centered, optimizer="sgd", learning_rate=0.05
+        )
         trainer.execute(cycle(trainer, steps=steps, response=response, scale=0.5, hypergradient=False))
         level = trainer.response.response
         h = torch.tensor([0.0 if centered else float(shift)])

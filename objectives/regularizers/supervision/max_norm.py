@@ -12,14 +12,10 @@ from selftune.stateless import proximal
 
 @proximal(
     family="supervision",
-    reference=Reference(
-        "Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"
-    ),
+    reference=Reference("Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"),
     hyperparameters=[Hyperparameter("limit", Positive(sweep=(0.5, 5.0)), 3.0, smooth=False, shared=True)],
 )
-def max_norm(
-    weight: Float[Tensor, "out *rest"], limit: float | Float[Tensor, ""]
-) -> Float[Tensor, "out *rest"]:
+def max_norm(weight: Float[Tensor, "out *rest"], limit: float | Float[Tensor, ""]) -> Float[Tensor, "out *rest"]:
     """Projects each row (output unit) onto the ball of radius ``limit``; rows inside are untouched.
 
     >>> max_norm(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0)

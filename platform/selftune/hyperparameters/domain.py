@@ -207,9 +207,7 @@ class Integer(Domain):
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
-            raise ValueError(
-                f"an integer domain needs low < high, got low = {self.low} and high = {self.high}"
-            )
+            raise ValueError(f"an integer domain needs low < high, got low = {self.low} and high = {self.high}")
 
     def constrain(self, unconstrained: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         continuous = self.low + (self.high + 1 - self.low) * torch.sigmoid(unconstrained)

@@ -96,9 +96,7 @@ class Hyperparameter:
             if not domain.contains(entry):
                 raise ValueError(f"must be {domain.describe()}, got {entry!r}")
             if tuned and not domain.is_interior(entry):
-                raise ValueError(
-                    f"a tuned start must lie inside the bounds of {domain.describe()}, got {entry!r}"
-                )
+                raise ValueError(f"a tuned start must lie inside the bounds of {domain.describe()}, got {entry!r}")
         if parts and domain.movable and not isinstance(value, list | tuple):
             value = [value] * len(parts)
         value = tuple(value) if isinstance(value, list | tuple) else value

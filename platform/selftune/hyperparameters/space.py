@@ -82,8 +82,7 @@ class Space:
         if key not in self._constants:
             self._constants[key] = _Constants(
                 groups=tuple(
-                    (domain, torch.tensor(index, device=like.device))
-                    for domain, index in self._domains.items()
+                    (domain, torch.tensor(index, device=like.device)) for domain, index in self._domains.items()
                 ),
                 shared=self.shared.to(like.device),
                 fixed={
@@ -137,9 +136,7 @@ class Space:
             unpacked[h.name] = columns if h.parts else columns[..., 0]
         return unpacked
 
-    def perturbation(
-        self, scale: Float[Tensor, "n"], noise: Float[Tensor, "batch n"]
-    ) -> Float[Tensor, "batch n"]:
+    def perturbation(self, scale: Float[Tensor, "n"], noise: Float[Tensor, "batch n"]) -> Float[Tensor, "batch n"]:
         """``scale * noise``, where shared columns take the first row's noise in every row."""
         return scale * torch.where(self._on(noise).shared, noise[:1], noise)
 

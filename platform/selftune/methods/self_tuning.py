@@ -142,9 +142,7 @@ class SelfTuning(Method):
     {0: WorkOrder('cycle', number=-1)}
     """
 
-    def __init__(
-        self, budget: Budget, settings: SelfTuningSettings | None = None, team_size: int = 1
-    ) -> None:
+    def __init__(self, budget: Budget, settings: SelfTuningSettings | None = None, team_size: int = 1) -> None:
         self.budget = budget
         self.settings = settings or SelfTuningSettings()
         self.team_size = team_size

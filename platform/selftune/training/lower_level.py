@@ -118,9 +118,8 @@ class LowerLevel:
         was_training = network.training
         network.eval()
         sums: dict[str, Tensor] = {}
-        for inputs, labels in zip(
-            data["inputs"].split(batch_size), data["labels"].split(batch_size), strict=True
-        ):
+        batches = (torch.split(data[key], batch_size) for key in ("inputs", "labels"))
+        for inputs, labels in zip(*batches, strict=True):
             outputs = network(inputs)
             measures = {"loss": self.objective.validation_loss(outputs, labels)}
             measures |= self.objective.metrics(outputs, labels)

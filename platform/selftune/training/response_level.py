@@ -108,7 +108,8 @@ class ResponseLevel:
             converted = {name: lower.parameters[name] for name in self.response.elementary}
             gradients = torch.autograd.grad(losses.mean(), list(converted.values()))
             by_name = dict(zip(converted, gradients, strict=True))
-            payload = {"hypergradient": self.response.contract(by_name)}
+            with torch.no_grad():
+                payload = {"hypergradient": self.response.contract(by_name)}
         else:
             noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
             delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()

@@ -94,9 +94,7 @@ class _Run:
 
     def _explain(self, member: int, report: Report) -> str:
         saved = self.checkpoints / CHECKPOINT if self.checkpoints else None
-        kept = (
-            f"the last good checkpoint is {saved}" if saved and saved.exists() else "no checkpoint was made"
-        )
+        kept = f"the last good checkpoint is {saved}" if saved and saved.exists() else "no checkpoint was made"
         return f"trainer {member} stopped: {report.message}; {kept}"
 
     def save(self) -> None:

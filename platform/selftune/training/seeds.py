@@ -44,9 +44,7 @@ class Streams:
         self.member = member
         self._generators = {stream: torch.Generator(device) for stream in _STREAMS}
         self._global = (
-            torch.cuda.default_generators[device.index or 0]
-            if device.type == "cuda"
-            else torch.default_generator
+            torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
         )
 
     def __call__(self, stream: str, step: int = 0) -> torch.Generator:

@@ -109,8 +109,7 @@ class Trainer:
         payload, measured = level.hypergradient(body["hyper_step"], unconstrained, scale, body["tune_scale"])
         if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
             raise Diverged(
-                f"the hypergradient is not finite after training step {self.training_step}"
-                f" with {_printed(values)}"
+                f"the hypergradient is not finite after training step {self.training_step} with {_printed(values)}"
             )
         return _Outcome(metrics | measured, payload)
 
@@ -144,8 +143,7 @@ class Trainer:
             step = self.training_step + int(bad[0])
             self.training_step = step
             raise Diverged(
-                f"the training loss is {float(stacked[bad[0]])} at training step {step}"
-                f" with {_printed(values)}"
+                f"the training loss is {float(stacked[bad[0]])} at training step {step} with {_printed(values)}"
             )
         self.training_step += len(losses)
         return float(stacked.mean())
@@ -220,7 +218,5 @@ def _printed(values: Mapping[str, Any]) -> str:
 def _present(device: str) -> torch.device:
     wanted = torch.device(device)
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError(
-            "trainers.gpus", "a CUDA device is asked for, but torch finds none here; set gpus to 0"
-        )
+        raise SettingError("trainers.gpus", "a CUDA device is asked for, but torch finds none here; set gpus to 0")
     return wanted

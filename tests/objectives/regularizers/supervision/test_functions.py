@@ -79,9 +79,7 @@ class TestGaussianInputNoise:
     def test_variance_and_identity(self):
         inputs, noise = torch.randn(10_000), torch.randn(10_000)
         assert torch.equal(gaussian_input_noise(inputs, noise, 0.0), inputs)
-        assert (gaussian_input_noise(inputs, noise, 0.3) - inputs).var().item() == pytest.approx(
-            0.09, rel=0.05
-        )
+        assert (gaussian_input_noise(inputs, noise, 0.3) - inputs).var().item() == pytest.approx(0.09, rel=0.05)
 
     def test_is_weight_decay_for_linear_regression(self):
         w = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -156,9 +154,7 @@ class TestEarlyLearning:
         probs = logits.softmax(dim=1)
         value = early_learning(probs, table)
         assert (value < 0).all()
-        assert torch.equal(
-            early_learning(probs, torch.zeros_like(table)), torch.zeros(4, dtype=torch.float64)
-        )
+        assert torch.equal(early_learning(probs, torch.zeros_like(table)), torch.zeros(4, dtype=torch.float64))
         gradient, to_table = torch.autograd.grad(value.sum(), [logits, table], allow_unused=True)
         assert to_table is None
         p, t = probs.detach(), table.detach()
