@@ -11,19 +11,24 @@ def small_network():
     return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
 
 
-def blobs(examples, seed):
+def make_blobs(examples, seed):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(examples) % 3
     return torch.randn(examples, 6, generator=generator) + labels[:, None], labels
 
 
 @pytest.fixture
+def blobs():
+    return make_blobs
+
+
+@pytest.fixture
 def objective():
     return Classification(
         small_network,
-        blobs(96, 0),
-        blobs(48, 1),
-        blobs(48, 2),
+        make_blobs(96, 0),
+        make_blobs(48, 1),
+        make_blobs(48, 2),
         Optimization(batch_size=16, learning_rate=0.05),
     )
 

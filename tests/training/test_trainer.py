@@ -244,3 +244,26 @@ def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(ob
         assert near == pytest.approx(1.0, abs=0.15)
     else:
         assert not abs(far - 1) < 2 * abs(near - 1)  # slower by far, or not stable at this rate at all
+
+
+def test_penalties_on_weights_reach_both_sets_when_they_are_fitted_jointly(objective):
+    trainer = Trainer(objective, [regularizers["weight_decay"](strength=Tune(10.0))])
+    order = cycle(trainer, steps=60, response=STN, hypergradient=False)
+    trainer.execute(order)
+    # under a decay this strong, weights that feel it vanish
+    norm = sum(p.square().sum() for name, p in trainer.lower.parameters.items() if "weight" in name)
+    fresh = Trainer(objective, []).lower.parameters
+    assert norm < 0.1 * sum(p.square().sum() for name, p in fresh.items() if "weight" in name)
+
+
+@pytest.mark.parametrize("response", [DELTA, Response(linearize=False)])
+def test_norm_statistics_are_those_of_plain_training(blobs, response):
+    def build():
+        return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+
+    objective = Classification(build, blobs(96, 0), blobs(48, 1), blobs(48, 2), Optimization(batch_size=16))
+    chosen = [regularizers["label_smoothing"](epsilon=Tune(0.05))]
+    tuned, plain = (Trainer(objective, chosen, seed=2) for _ in range(2))
+    tuned.execute(cycle(tuned, steps=8, response=response))
+    plain.execute(replay(plain))
+    assert same(weights(tuned), weights(plain))

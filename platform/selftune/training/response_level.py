@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from selftune.hypergradients.best_response import convert
+from selftune.hypergradients.best_response import convert, frozen_statistics
 from selftune.methods import Response
 from selftune.shapes import Float, Tensor
 from selftune.training.data import Batches
@@ -60,8 +61,10 @@ class ResponseLevel:
         fed = delta if self.settings.centered else perturbed
         step = lower.begin(number, index, lower.space.values(perturbed), "response")
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
-        weights = _LazyWeights(self, fed[0])
-        loss = lower.loss(step, lambda inputs: forward(fed, inputs), weights)
+        # fitted separately, the elementary step alone updates norm layers' statistics
+        statistics = nullcontext() if self.settings.joint else frozen_statistics(lower.network)
+        with statistics:
+            loss = lower.loss(step, lambda inputs: forward(fed, inputs), _LazyWeights(self, fed[0]))
         surrogate = lower.regularizers.map_surrogate(step)
         objective = loss if surrogate is None else loss + surrogate
         if self.settings.joint:
@@ -106,7 +109,7 @@ class ResponseLevel:
             outputs = lower.network(inputs)
             losses = lower.objective.validation_loss(outputs, labels)
             converted = {name: lower.parameters[name] for name in self.response.elementary}
-            gradients = torch.autograd.grad(losses.mean(), list(converted.values()))
+            gradients = torch.autograd.grad(losses.mean(), list(converted.values()), materialize_grads=True)
             by_name = dict(zip(converted, gradients, strict=True))
             with torch.no_grad():
                 payload = {"hypergradient": self.response.contract(by_name)}
@@ -152,10 +155,14 @@ class _LazyWeights(Mapping[str, Tensor]):
 
     def _weights(self) -> dict[str, Tensor]:
         if self._built is None:
-            plain: dict[str, Tensor] = dict(self._level.lower.parameters)
-            if not self._level.settings.joint:
-                plain = {name: tensor.detach() for name, tensor in plain.items()}
-            self._built = plain | self._level.response.weights(self._fed)
+            plain = self._level.lower.parameters
+            constant = {name: tensor.detach() for name, tensor in plain.items()}
+            moved = self._level.response.weights(self._fed)  # holds the elementary weights constant
+            if self._level.settings.joint:
+                moved = {name: tensor + (plain[name] - constant[name]) for name, tensor in moved.items()}
+                self._built = {**plain, **moved}
+            else:
+                self._built = constant | moved
         return self._built
 
     def __getitem__(self, name: str) -> Tensor:
