@@ -30,12 +30,12 @@ class Digits(Classification):
         split_seed: decides which images go into which split.
 
     >>> len(Digits().splits()["test"]["labels"])
-    997
+    697
     """
 
     hidden: tuple[int, ...] = (128, 128)
     train_examples: int = 400
-    validation_examples: int = 400
+    validation_examples: int = 700
     batch_size: int = 64
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.03

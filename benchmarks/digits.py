@@ -1,0 +1,67 @@
+"""Does tuning online help? The digits study against the same network with its start values, and replays.
+
+For every seed, with equal training steps: the tuned network; the start values held fixed; the values at the
+end of tuning held fixed from the beginning, on a fresh seed, and the whole schedule replayed on that seed.
+
+    python benchmarks/digits.py --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+from selftune.listener import Listener
+from selftune.methods import Replay, Segment
+from selftune.studies.packaged import find_study
+from selftune.studies.study import load_study
+from selftune.training import run_in_process
+
+MEASURES = ("validation_loss", "test_loss", "test_accuracy")
+
+
+class Schedule(Listener):
+    def __init__(self):
+        self.segments = []
+
+    def hyper_step(self, step):
+        self.segments.append(Segment(step.training_step, step.hyperparameters))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--study", default="digits", help="a packaged study or a file")
+    arguments = parser.parse_args()
+    study = load_study(find_study(arguments.study))
+    steps = study.budget.steps
+    rows: dict[str, list[dict[str, float]]] = {}
+
+    def record(name, method, seed):
+        reports = run_in_process(method, {0: study.trainer_factory(seed)(0)})
+        rows.setdefault(name, []).append(dict(reports[0].metrics))
+
+    for seed in range(arguments.seeds):
+        method, schedule = study.build_method(), Schedule()
+        reports = run_in_process(method, {0: study.trainer_factory(seed)(0)}, schedule)
+        rows.setdefault("tuned online", []).append(dict(reports[0].metrics))
+        start = Segment(steps, study.space.constrain(study.space.start))
+        record("start values held", Replay([start], steps), seed)
+        fresh = seed + 1000
+        record("schedule replayed, fresh seed", Replay(schedule.segments, steps), fresh)
+        record("end values held, fresh seed", Replay([Segment(steps, schedule.segments[-1].values)], steps), fresh)
+        record("start values held, fresh seed", Replay([start], steps), fresh)
+
+    print(f"| {steps} training steps, mean of {arguments.seeds} seeds | " + " | ".join(MEASURES) + " |")
+    print("| --- |" + " --- |" * len(MEASURES))
+    for name, metrics in rows.items():
+        means = [statistics.fmean(m[measure] for m in metrics) for measure in MEASURES]
+        print(f"| {name} | " + " | ".join(f"{mean:.4f}" for mean in means) + " |")
+    tuned, start = ([m["test_loss"] for m in rows[name]] for name in ("tuned online", "start values held"))
+    print()
+    for seed, (a, b) in enumerate(zip(tuned, start, strict=True)):
+        print(f"seed {seed}: test loss {a:.4f} tuned, {b:.4f} with the start values held ({a / b - 1:+.1%})")
+
+
+if __name__ == "__main__":
+    main()

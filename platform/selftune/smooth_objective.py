@@ -1,0 +1,164 @@
+"""Smooth objectives: a strongly convex lower level that is solved to a tolerance, and a smooth upper level."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Hyperparameter
+from selftune.shapes import Float, Tensor
+
+Tree = Mapping[str, Tensor]
+"""Named tensors."""
+
+
+class NotStronglyConvex(ArithmeticError):
+    """The lower level curves downwards or not at all, where a method needs it strongly convex.
+
+    ``curvature`` is the smallest curvature that was met: the quotient p'Hp / p'p, or the constant given.
+
+    >>> print(NotStronglyConvex(-0.25))
+    the lower level is not strongly convex: the smallest curvature met is -0.25; add ...
+    """
+
+    def __init__(self, curvature: float) -> None:
+        super().__init__(
+            f"the lower level is not strongly convex: the smallest curvature met is {curvature:g}; add a quadratic"
+            " term to it, such as weight decay, or tune it by a method that needs no strong convexity"
+            " (self_tuning, penalty)"
+        )
+        self.curvature = curvature
+
+    def __reduce__(self) -> tuple[type[NotStronglyConvex], tuple[float]]:
+        return type(self), (self.curvature,)  # raised on a worker, read on the driver
+
+
+@dataclass(frozen=True)
+class Constants:
+    """What a certificate needs to know of both levels, at one value of the hyperparameters.
+
+    Lower level h(x, u), upper level g(x, u); x the parameters as one vector, u the unconstrained hyperparameters.
+
+    Args:
+        strong_convexity: smallest eigenvalue of the Hessian of h in x, or a lower bound of it (mu).
+        smoothness: largest eigenvalue of the same Hessian, or an upper bound (L).
+        hessian_lipschitz: Lipschitz constant in x of that Hessian (L_H).
+        jacobian_lipschitz: Lipschitz constant in x of d(grad_x h)/du (L_J).
+        upper_smoothness: Lipschitz constant in x of grad_x g (L_g).
+        upper_convex: whether g is convex in x.
+        certified: True where all of them, and ``SmoothObjective.jacobian_norm``, are proven bounds; False where
+            one is an estimate. The strong convexity and the upper smoothness are proven in both cases.
+        upper_mixed_smoothness: Lipschitz constant in x of grad_u g; zero where g does not depend on u.
+
+    Raises:
+        NotStronglyConvex: if the strong convexity is not positive.
+
+    >>> Constants(1.0, 4.0, 0.0, 0.0, 2.0, upper_convex=True, certified=True).condition
+    4.0
+    """
+
+    strong_convexity: float
+    smoothness: float
+    hessian_lipschitz: float
+    jacobian_lipschitz: float
+    upper_smoothness: float
+    upper_convex: bool
+    certified: bool
+    upper_mixed_smoothness: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.strong_convexity > 0 and math.isfinite(self.strong_convexity)):
+            raise NotStronglyConvex(self.strong_convexity)
+
+    @property
+    def condition(self) -> float:
+        """Condition number of the lower level, L / mu."""
+        return self.smoothness / self.strong_convexity
+
+
+class SmoothObjective(ABC):
+    """min over u of g(x(u), u), where x(u) minimises h(., u): the second shape of an objective.
+
+    Both levels are functions of named tensors and of the hyperparameters' values, in plain torch operations, so
+    that they can be differentiated in both. They draw no random numbers. Subclasses are picklable.
+
+    A subclass must give ``parameters``, ``lower``, ``upper`` and ``constants``. What autograd derives from these
+    may be replaced by closed forms where they are faster: ``lower_gradient``, ``hessian_product``,
+    ``jacobian_norm``.
+
+    Sources: "An adaptively inexact first-order method for bilevel optimization with application to hyperparameter
+    learning" (arXiv 2308.10098).
+    """
+
+    hyperparameters: tuple[Hyperparameter, ...]
+    """All hyperparameters with their starts; the tuned ones are packed by a ``Space``."""
+
+    @abstractmethod
+    def parameters(self) -> dict[str, Tensor]:
+        """Where the lower-level solvers start, in the objective's type and on its device."""
+
+    @abstractmethod
+    def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
+        """h: the regularized training loss. ``values`` are those of ``Space.values``."""
+
+    @abstractmethod
+    def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
+        """g: the validation loss."""
+
+    @abstractmethod
+    def constants(self, values: Mapping[str, Any], slopes: Mapping[str, Tensor]) -> Constants:
+        """Constants of both levels at these values.
+
+        ``slopes`` holds the derivative of every tuned value in its unconstrained coordinate, in the shape of
+        the value (the value itself where it is tuned as a logarithm); fixed hyperparameters have no entry.
+        """
+
+    def lower_gradient(self, parameters: Tree, values: Mapping[str, Any]) -> Tree | None:
+        """Closed form of the gradient of h in the parameters, differentiable in both; None: by autograd."""
+        return None
+
+    def hessian_product(self, parameters: Tree, values: Mapping[str, Any]) -> Callable[[Tree], Tree] | None:
+        """Closed form of v -> Hv at these parameters; None: by autograd."""
+        return None
+
+    def jacobian_norm(
+        self, parameters: Tree, values: Mapping[str, Any], slopes: Mapping[str, Tensor]
+    ) -> float | None:
+        """An upper bound of the spectral norm of d(grad_x h)/du; None: estimated by power iterations."""
+        return None
+
+    def proximal(self, parameters: Tree, values: Mapping[str, Any], step: float) -> Tree | None:
+        """Proximal map, with this step, of a term of the lower level that is not smooth and not part of ``lower``.
+
+        None where there is no such term.
+        """
+        return None
+
+    def metrics(self, parameters: Tree, values: Mapping[str, Any]) -> dict[str, float]:
+        """Further measures: accuracy, peak signal-to-noise ratio, test loss..."""
+        return {}
+
+    def pictures(self, parameters: Tree, values: Mapping[str, Any]) -> dict[str, Float[Tensor, "pictures h w"]]:
+        """Grey pictures in [0, 1] for the report, by what they show; empty where there is nothing to see."""
+        return {}
+
+
+def check_device(device: str) -> None:
+    """Refuses a device that is not there.
+
+    Raises:
+        SettingError: for a name that torch does not know, or hardware that this machine lacks.
+
+    >>> check_device("cpu")
+    """
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise SettingError("device", f"{device!r} cannot be used ({reason}); use 'cpu'") from error
