@@ -9,6 +9,16 @@ from selftune.objectives.regularizers.supervision.max_norm import max_norm
 from selftune.objectives.regularizers.supervision.mixup import mixup
 from selftune.objectives.regularizers.supervision.weight_decay import weight_decay
 
+from selftune.hypergradients.linear_solvers.deep_conjugate_direction import (
+    deep_conjugate_direction,
+    residual_preconditioner_loss,
+)
+from selftune.hypergradients.linear_solvers.gradient_normalized_newton import (
+    gradient_normalized_acceptance,
+    gradient_normalized_newton,
+)
+from selftune.hypergradients.linear_solvers.greedy_block_coordinate_descent import greedy_block_coordinate_descent
+
 __all__ = [
     "decoupled_weight_decay",
     "dropout",

@@ -76,8 +76,8 @@ def test_wrong_arguments(arguments, capsys):
         (["run", "tiny.yaml", "--seed", "-1"], "tiny.yaml: seed: must be at least 0 and below 2 ** 63, got -1"),
         (["resume", "absent"], "absent: is not a folder; give the output folder of `selftune run`"),
         (["replay", "absent"], "absent: is not a folder; give the output folder of `selftune run`"),
-        (["report", "absent"], "absent is not a folder: give the output folder of a study"),
-        (["sync", "absent"], "absent holds no study: give the output folder of a study"),
+        (["report", "absent"], "absent: is not a folder; give the output folder of a study"),
+        (["sync", "absent"], "absent: holds no study; give the output folder of a study"),
     ],
 )
 def test_requests_that_cannot_be_met(arguments, line, place, capsys):
@@ -87,6 +87,25 @@ def test_requests_that_cannot_be_met(arguments, line, place, capsys):
     out, err = capsys.readouterr()
     assert (out, err) == ("", line + "\n")
     assert sorted(place.iterdir()) == before
+
+
+def test_a_study_that_has_not_begun_has_no_report(place, capsys):
+    (place / "out").mkdir()
+    (place / "out" / "study.yaml").write_text(STUDY)
+    assert main(["report", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "out: nothing has been recorded yet; continue the study with `selftune resume out`\n"
+    )
+
+
+def test_checking_is_fast(place):
+    """Ray, and what torch imports to compile, take seconds: a mistake has to show at once."""
+    code = (
+        "import sys; from selftune.cli import main; main(['check', 'tiny.yaml']);"
+        "print([name for name in ('ray', 'mlflow', 'matplotlib', 'torch._dynamo') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", sorted(packaged_studies()))

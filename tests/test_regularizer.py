@@ -177,6 +177,38 @@ def test_mixup_probability_zero_is_the_identity(objective):
     assert torch.equal(step.inputs, before)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.01, 0.2, 1.0, 8.0])
+@pytest.mark.parametrize("per_sample", [False, True])
+def test_mixup_draws_from_the_symmetric_beta_distribution(objective, monkeypatch, alpha, per_sample):
+    drawn = []
+
+    def recorded(inputs, targets, permutation, lam):
+        drawn.append(lam)
+        return inputs, targets
+
+    monkeypatch.setattr("selftune.objectives.regularizers.supervision.mixup.mixup", recorded)
+    composed = Regularizers([make("mixup", alpha=alpha, per_sample=per_sample)], objective)
+    space = Space(composed.hyperparameters)
+    for seed in range(40 if per_sample else 4000):
+        composed.begin(step_of(objective, space, batch=100, seed=seed))
+    assert all(lam.shape == ((100,) if per_sample else ()) for lam in drawn)
+    lam = torch.stack(drawn).flatten().double()
+    assert 0 <= lam.min() <= lam.max() <= 1
+    assert lam.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert (lam - 0.5).square().mean().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
+
+
+def test_the_table_of_early_learning_follows_to_the_device_of_the_predictions(objective):
+    """A checkpoint is read on the CPU, wherever training goes on."""
+    composed = Regularizers([make("early_learning", beta=0.5)], objective)
+    composed.load_state_dict({"early_learning": {"table": torch.zeros(32, 3)}})
+    step = step_of(objective, Space(composed.hyperparameters))
+    step.index = step.index.to("meta")
+    step.logits = torch.empty(6, 3, device="meta")
+    composed.penalty(step)
+    assert composed.state_dict()["early_learning"]["table"].device.type == "meta"
+
+
 @pytest.mark.parametrize(
     ("chosen", "key", "fragment"),
     [

@@ -173,6 +173,7 @@ def _replay(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("selftune: stopped; nothing was kept of the replay", file=sys.stderr)
         return 130
+    console.print()
     networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
     print_results(console, f"plain networks, the same training steps each{networks}", results)
     if SCHEDULE in results and same_network(options.folder):
@@ -184,9 +185,16 @@ def _report(options: argparse.Namespace) -> int:
     from selftune.studies.mistakes import UserError
     from selftune.tracking.report import write_report
 
+    folder = options.folder
     try:
-        print(write_report(options.folder))
-    except (FileNotFoundError, ValueError) as error:
+        print(write_report(folder))
+    except FileNotFoundError as error:
+        if (folder / "study.yaml").is_file():
+            raise UserError(
+                f"{folder}: nothing has been recorded yet; continue the study with `selftune resume {folder}`"
+            ) from error
+        raise UserError(str(error)) from error
+    except ValueError as error:
         raise UserError(str(error)) from error
     return 0
 
@@ -216,9 +224,11 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
     path = find_study(options.study)
     study = load_study(path, options.seed, options.steps)
-    if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs
+    if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
         try:
             study.check_device()
+            if not local:
+                study.check_room()
         except Mistakes as error:
             raise error.in_file(str(path)) from error
     return study

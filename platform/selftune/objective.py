@@ -165,7 +165,8 @@ class Classification(NetworkObjective):
         return self._splits
 
     def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
-        return F.one_hot(labels, self.classes).to(torch.get_default_dtype())
+        targets = torch.zeros(*labels.shape, self.classes, device=labels.device)
+        return targets.scatter_(-1, labels.unsqueeze(-1), 1.0)
 
     def loss(
         self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]

@@ -61,7 +61,7 @@ class Step:
             (batch,) or (batch, parts) when perturbed per example. They carry no gradient.
         generator: the step's own random numbers; nothing else may be drawn from.
         momentum: of SGD; 0 where the optimizer has none that adds up.
-        perturbed: True in a response step. State (tables, averages) must not change there.
+        perturbed: True in a step that fits the response alone. State (tables, averages) must not change there.
     """
 
     number: int

@@ -88,6 +88,39 @@ def test_a_diverged_member_leaves_and_the_rest_go_on(space, drive, quadratic_tra
     assert steps[-1].hypergradient[1] > 0  # only the first member's target is left
 
 
+def test_the_rest_of_a_team_moves_on_when_the_member_it_waits_for_is_lost(space, quadratic_trainer):
+    team = {0: quadratic_trainer([1.0, 0.0]), 1: quadratic_trainer([3.0, 2.0])}
+    method = SelfTuning(Budget(steps=13), settings(warmup_steps=5), team_size=2)
+    for member in team:
+        method.join(member, space)
+    for member, order in method.ask().items():  # the warm-up
+        method.tell(member, team[member].execute(order))
+    before = method.ask()
+    assert method.tell(0, team[0].execute(before[0])) is None
+    step = method.leave(1)
+    assert step is not None
+    assert step.training_step == 10
+    torch.testing.assert_close(step.hypergradient, torch.tensor([-1.0, 0.0]))  # that of the member that reported
+    after = method.ask()
+    assert set(after) == {0}
+    assert not torch.equal(after[0].body["unconstrained"], before[0].body["unconstrained"])
+    assert after[0].body["steps"] == 3  # what the budget leaves
+    assert method.leave(0) is None
+    assert method.done
+
+
+def test_a_state_stays_what_it_was_while_the_method_goes_on(space, drive, quadratic_trainer):
+    method = SelfTuning(Budget(steps=100), settings(optimizer="adam", warmup_steps=0))
+    method.join(0, space)
+    trainer = quadratic_trainer([1.0, -1.0])
+    method.tell(0, trainer.execute(method.ask()[0]))
+    state = method.state_dict()
+    kept = copy.deepcopy(state)
+    drive(method, {0: trainer}, space)
+    moments = [s["updates"]["state"][0]["exp_avg"] for s in (state, kept)]
+    assert torch.equal(*moments)
+
+
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_state_round_trip_gives_the_same_trajectory(space, quadratic_trainer, optimizer):
     def run(interrupt_after):

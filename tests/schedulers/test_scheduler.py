@@ -166,6 +166,16 @@ def test_a_trial_stopped_by_the_user_counts_as_lost():
     assert recorder.of("lost") == [("lost", 0, "its trial was stopped before the method was done")]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_losing_a_trainer_repeats_nothing(seed):
+    trials = [FakeTrial("t0"), FakeTrial("t1", max_failures=0)]
+    tune, recorder = make(2, trials, toys=Toys(fails=(1, 11)), seed=seed)
+    tune.run()
+    steps = recorder.of("hyper_step")
+    assert [step[1] for step in steps] == list(range(18))
+    assert [step[2] for step in steps] == list(range(6, 42, 2))  # no cycle at the same values again, none too many
+
+
 def test_two_teams_have_trajectories_of_their_own(undisturbed):
     recorders = {}
     listen = lambda team: recorders.setdefault(team, Recorder())  # noqa: E731

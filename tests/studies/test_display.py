@@ -36,8 +36,8 @@ def play(display, clock, hyper_steps, parts, seconds=1.0):
         )
 
 
-def console(terminal):
-    return Console(file=io.StringIO(), force_terminal=terminal, width=90, height=60, no_color=True)
+def console(terminal, width=90):
+    return Console(file=io.StringIO(), force_terminal=terminal, width=width, height=60, no_color=True)
 
 
 def test_plain_lines_when_it_is_no_terminal():
@@ -76,6 +76,23 @@ def test_the_picture():
     assert row.split()[1:4] == ["0.1", "0.49", "↑"]
 
 
+@pytest.mark.parametrize("width", [50, 60, 70, 80, 100, 120])
+def test_the_head_takes_one_line(width):
+    clock = Clock()
+    display = Display(console(terminal=True, width=width), "digits, start values held", Budget(steps=400), clock)
+    play(display, clock, 40, ())
+    display.ended()
+    plain = Console(file=io.StringIO(), width=width, no_color=True)
+    plain.print(display.picture())
+    head, losses, *_ = plain.file.getvalue().splitlines()
+    assert head.startswith("digits, start values held ")
+    assert "200/400 training steps" in head
+    assert losses.startswith("training loss")
+    assert ("0:40 left" in head) == (width >= 60)
+    assert ("hyper-step 40" in head) == (width >= 80)
+    assert ("━━━━" in head) == (width in (70, 100, 120))
+
+
 def test_many_hyperparameters_are_summarised():
     clock = Clock()
     display = Display(console(terminal=True), "wide", Budget(steps=400), clock)
@@ -94,6 +111,14 @@ def test_budget_in_seconds():
     display.ended()
     assert "200 training steps in 40 of 80 s, hyper-step 40" in out.file.getvalue()
     assert "0:40 left" in out.file.getvalue()
+
+
+def test_short_budgets_have_tenths_of_seconds():
+    clock, out = Clock(), console(terminal=False)
+    display = Display(out, "digits", Budget(seconds=1.5), clock)
+    play(display, clock, 2, (), seconds=0.8)
+    display.ended()
+    assert "10 training steps in 1.6 of 1.5 s" in out.file.getvalue()
 
 
 def test_nothing_is_drawn_between_pictures(monkeypatch):

@@ -51,9 +51,16 @@ def test_the_last_values_held(folder):
     assert isinstance(torch.load(folder / "network_final.pt", weights_only=False), torch.nn.Module)
 
 
+def test_rows_of_an_earlier_replay_stay(folder):
+    both = replay(folder, quiet())
+    again = replay(folder, quiet(), final=True)
+    assert json.loads((folder / "replay.json").read_text())["results"] == both | again
+    assert set(both) > {SCHEDULE, END}
+
+
 def test_what_cannot_be_replayed(study_text, tmp_path):
     with pytest.raises(UserError, match="is not a folder"):
         replay(tmp_path / "absent", quiet())
     empty = new_folder(parse_study(study_text), tmp_path / "empty", local=True)
-    with pytest.raises(UserError, match="holds no trajectory"):
+    with pytest.raises(UserError, match="nothing has been tuned yet; continue it with `selftune resume"):
         replay(empty, quiet())

@@ -15,6 +15,17 @@ MISTAKES = [
     ("  hidden: [16]", "  hiden: [16]", [("objective.hiden", "did you mean hidden?")]),
     ("task: digits", "task: digit", [("objective.task", "unknown name 'digit'; did you mean digits?")]),
     ("  task: digits\n", "", [("objective.task", "is missing; name one of digits")]),
+    (
+        "task: digits\n  hidden: [16]\n  train_examples: 200",
+        "task: ridge",
+        [("objective.task", "known are digits")],
+    ),
+    (
+        "parts: layer",
+        "parts: [hidden1]",
+        [("regularizers.weight_decay.parts", "must be 'layer' or a mapping from label to layer patterns")],
+    ),
+    ("[16]", "[1000000000000]", [("objective", "the network cannot be built here: ")]),
     ("weight_decay:", "wieght_decay:", [("regularizers.wieght_decay", "did you mean weight_decay")]),
     ("    rate:", "    rat:", [("regularizers.dropout.rat", "unknown key; did you mean rate?")]),
     ("name: self_tuning", "name: selftuning", [("method.name", "did you mean self_tuning?")]),
@@ -172,7 +183,24 @@ def test_gpus_without_cuda(study_file, capsys, monkeypatch):
     study_file.write_text(study_file.read_text().replace("gpus: 0", "gpus: 1"))
     for command in (["check", "tiny.yaml"], ["run", "tiny.yaml"], ["run", "tiny.yaml", "--local"]):
         assert main(command) == 2
-        assert "tiny.yaml: trainers.gpus: asks for 1 GPUs" in capsys.readouterr().err
+        assert "tiny.yaml: trainers.gpus: asks for 1 GPU per trainer, but" in capsys.readouterr().err
+
+
+def test_more_trainers_than_this_machine_has_room_for(study_file, capsys, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    text = study_file.read_text()
+    study_file.write_text(text.replace("{number: 1, cpus: 1,", "{number: 2, cpus: 2,"))
+    for command in (["check", "tiny.yaml"], ["run", "tiny.yaml"]):
+        assert main(command) == 2
+        assert capsys.readouterr().err == (
+            "tiny.yaml: trainers: 2 trainers with 2 cpus each do not fit on this machine's 3 cpus;"
+            " lower number or cpus (0.5 shares one), use --local, or set RAY_ADDRESS to a larger cluster\n"
+        )
+    assert [path.name for path in study_file.parent.iterdir()] == ["tiny.yaml"]
+    for fitting in ("{number: 3, cpus: 1,", "{number: 6, cpus: 0.5,"):
+        study_file.write_text(text.replace("{number: 1, cpus: 1,", fitting))
+        load_study(study_file).check_room()
 
 
 def test_a_study_is_built(study_file):

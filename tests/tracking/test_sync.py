@@ -282,6 +282,12 @@ def test_a_folder_without_a_study_is_refused_and_left_alone(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_address_that_mlflow_does_not_know(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://server")
+    with pytest.raises(SyncError, match=r"^could not send to nonsense://server: [^\n]*; send later with"):
+        sync(study)
+
+
 def test_the_command_is_silent(study: Path, tracking: str) -> None:
     command = [sys.executable, "-m", "selftune.tracking.sync", str(study), "--follow"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -44,4 +44,5 @@ def regularization():
         regularizers["mixup"](alpha=Tune(0.3)),
         regularizers["max_norm"](limit=Tune(2.0)),
         regularizers["early_learning"](strength=Tune(0.5)),
+        regularizers["decoupled_weight_decay"](strength=Tune(0.1)),
     ]

@@ -4,6 +4,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Interval, Tune
@@ -63,12 +64,25 @@ def test_a_schedule_split_differently_gives_the_same_network(objective, regulari
     assert same(weights(whole), weights(pieces))
 
 
+def test_a_constant_schedule_is_training_with_fixed_values_bit_for_bit(objective):
+    values = {"dropout": ("rate", 0.2), "weight_decay": ("strength", 1e-2), "mixup": ("alpha", 0.3)}
+    tuned, fixed = (
+        Trainer(objective, [regularizers[name](**{key: kind(value)}) for name, (key, value) in values.items()])
+        for kind in (Tune, float)
+    )
+    constant = torch.tensor([dict(values.values())[name.split(".")[1]] for name in tuned.space.names])
+    tuned.execute(replay(tuned, (3, constant), (5, constant)))
+    fixed.execute(replay(fixed, (8, torch.empty(0))))
+    assert same(weights(tuned), weights(fixed))
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_steps_change_only_what_they_should(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=2, response=VARIANTS[variant]))
     level = trainer.response
     unconstrained, scale = trainer.space.start, torch.full((len(trainer.space),), 0.3)
+    given = unconstrained.clone(), scale.clone()
 
     def snapshot():
         return weights(trainer), copy.deepcopy(level.response.state_dict())
@@ -85,6 +99,8 @@ def test_steps_change_only_what_they_should(objective, regularization, variant):
     fitted = snapshot()
     assert same(elementary[0], fitted[0]) is (variant != "stn")
     assert not same(elementary[1], fitted[1])
+    assert torch.equal(unconstrained, given[0])
+    assert torch.equal(scale, given[1])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -180,6 +196,75 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_values(objective):
     assert "label_smoothing.epsilon = 0.1" in report.message
 
 
+def test_modules_and_regularizers_draw_different_random_numbers(objective):
+    """``nn.Dropout`` draws from the global generator, regularizers from the step's own."""
+    seen = []
+
+    class Draws(nn.Module):
+        def forward(self, inputs):
+            seen.append(torch.rand(4))
+            return inputs
+
+    def build():
+        return nn.Sequential(Draws(), nn.Linear(6, 3))
+
+    data = [tuple(split.values()) for split in objective.splits().values()]
+    trainer = Trainer(Classification(build, *data, Optimization(batch_size=16)), [])
+    for stream in ("elementary", "response"):
+        step = trainer.lower.begin(0, torch.arange(16), {}, stream)
+        trainer.lower.network(step.inputs)
+        assert not torch.equal(seen[-1], step.rand(4))
+
+
+def test_a_batch_of_one_example(objective):
+    data = [tuple(split.values()) for split in objective.splits().values()]
+    single = Classification(objective.network, *data, Optimization(batch_size=1))
+    trainer = Trainer(single, [regularizers["label_smoothing"](epsilon=Tune(0.1))])
+    assert trainer.execute(cycle(trainer, steps=2)).kind == "cycle"
+
+
+def test_validation_batches_follow_the_hyper_step_also_after_a_resume(objective, regularization):
+    data = [tuple(split.values()) for split in objective.splits().values()]
+    batched = Classification(objective.network, *data, objective.optimization, validation_batch_size=20)
+
+    def at(hyper_step, order):
+        return WorkOrder("cycle", {**order.body, "hyper_step": hyper_step, "steps": 1})
+
+    first = Trainer(batched, regularization)
+    order = cycle(first)
+    for hyper_step in range(3):  # two batches of 20 in the 48 examples: the third is of a new epoch
+        saved = copy.deepcopy(first.state_dict())
+        report = first.execute(at(hyper_step, order))
+        second = Trainer(batched, regularization)
+        second.load_state_dict(saved)
+        again = second.execute(at(hyper_step, order))
+        assert same(report.payload, again.payload)
+        assert report.metrics["validation_loss"] == again.metrics["validation_loss"]
+    drawn = [first.response.validation.index(number) for number in range(3)]
+    assert len(torch.cat(drawn[:2]).unique()) == 40  # without replacement within an epoch
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+class NoLooks(TorchDispatchMode):
+    """Refuses what would make the host wait for a device."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in {"_local_scalar_dense", "item", "nonzero", "masked_select", "is_nonzero"}, name
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_training_steps_never_wait_for_the_device(objective, regularization, variant):
+    trainer = Trainer(objective, regularization)
+    trainer.execute(cycle(trainer, steps=1, response=VARIANTS[variant]))
+    unconstrained, scale = trainer.space.start, torch.full((len(trainer.space),), 0.3)
+    values = trainer.space.values(unconstrained)
+    with NoLooks():
+        trainer.lower.train(1, values)
+        trainer.response.train(1, unconstrained, scale)
+
+
 def test_an_absent_device_is_refused(objective):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
@@ -244,6 +329,26 @@ def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(ob
         assert near == pytest.approx(1.0, abs=0.15)
     else:
         assert not abs(far - 1) < 2 * abs(near - 1)  # slower by far, or not stable at this rate at all
+
+
+JOINT = Response(joint=True, linearize=False)
+
+
+def test_a_joint_step_applies_parameter_maps_once(objective):
+    """At zero gates and a vanishing perturbation a joint step is a plain one, but for the response set."""
+    chosen = [regularizers["decoupled_weight_decay"](strength=Tune(3.0)), regularizers["max_norm"](limit=0.5)]
+    joint, plain = (Trainer(objective, chosen) for _ in range(2))
+    joint.execute(cycle(joint, steps=1, response=JOINT, scale=1e-6))
+    plain.execute(replay(plain, (1, plain.space.constrain(plain.space.start))))
+    for name, tensor in weights(plain).items():
+        torch.testing.assert_close(weights(joint)[name], tensor, rtol=1e-4, atol=1e-6)
+
+
+def test_state_of_regularizers_moves_in_joint_steps(objective):
+    trainer = Trainer(objective, [regularizers["early_learning"](strength=Tune(0.5))])
+    trainer.execute(cycle(trainer, steps=1, response=STN))
+    table = trainer.lower.regularizers.state_dict()["early_learning"]["table"]
+    assert int((table.sum(dim=1) > 0).sum()) == objective.optimization.batch_size
 
 
 def test_penalties_on_weights_reach_both_sets_when_they_are_fitted_jointly(objective):

@@ -54,6 +54,7 @@ class EarlyLearning(Regularizer):
         probs = step.probs
         if self._table is None:
             self._table = torch.zeros(step.examples, step.classes, dtype=probs.dtype, device=probs.device)
+        self._table = self._table.to(probs.device)  # a checkpoint is read on the CPU
         if not step.perturbed:
             clamped = probs.detach().clamp(EPS, 1 - EPS)
             normalized = clamped / clamped.sum(dim=-1, keepdim=True)

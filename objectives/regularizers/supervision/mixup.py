@@ -53,12 +53,20 @@ class Mixup(Regularizer):
 
     def batch(self, step: Step) -> None:
         batch = len(step.inputs)
-        alpha = self.value(step, "alpha")
-        draws = alpha.expand(2, batch if self.value(step, "per_sample") else 1).contiguous()
-        first, second = torch._standard_gamma(draws, generator=step.generator).clamp_min(1e-30)
-        lam = first / (first + second)
+        lam = self._beta(step, batch if self.value(step, "per_sample") else 1)
         permutation = torch.randperm(batch, generator=step.generator, device=step.inputs.device)
         mixes = step.rand(1) < self.value(step, "probability")
         lam = torch.where(mixes, lam, torch.ones_like(lam))
-        lam = lam if len(lam) == batch else lam[0]
+        lam = lam if self.value(step, "per_sample") else lam[0]
         step.inputs, step.targets = mixup(step.inputs, step.targets, permutation, lam)
+
+    def _beta(self, step: Step, draws: int) -> Float[Tensor, "draws"]:
+        """Beta(alpha, alpha) as G1 / (G1 + G2) of gamma variables, in logarithms.
+
+        For small alpha both would underflow. A gamma variable of shape alpha is one of shape alpha + 1 times
+        U ** (1 / alpha).
+        """
+        alpha = self.value(step, "alpha").clamp_min(1e-6).expand(2, draws)
+        larger = torch._standard_gamma(alpha + 1, generator=step.generator)
+        first, second = torch.log(larger) + torch.log1p(-step.rand(2, draws)) / alpha
+        return torch.sigmoid(first - second)

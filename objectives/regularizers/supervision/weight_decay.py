@@ -25,5 +25,5 @@ def weight_decay(parameters: list[Tensor]) -> Float[Tensor, ""]:
     >>> weight_decay([torch.tensor([3.0, 4.0])])
     tensor(12.5000)
     """
-    flat = [p.reshape(-1) for p in parameters]
-    return 0.5 * torch.stack([p @ p for p in flat]).sum()
+    squares = [flat @ flat for flat in (p.reshape(-1) for p in parameters)]
+    return 0.5 * (squares[0] if len(squares) == 1 else torch.stack(squares).sum())

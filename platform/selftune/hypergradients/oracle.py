@@ -68,7 +68,7 @@ class Oracle:
 
     def __init__(self, objective: SmoothObjective, space: Space | None = None, seed: int = 0) -> None:
         self.objective = objective
-        self.space = space or Space(objective.hyperparameters)
+        self.space = Space(objective.hyperparameters) if space is None else space  # an empty one is false
         self.counts = Counts()
         start = objective.parameters()
         self._shapes = {name: tensor.shape for name, tensor in start.items()}
@@ -120,9 +120,10 @@ class Oracle:
     def _at(self, u: Tensor) -> _At:
         # a solver asks hundreds of times for one u: remembered until another tensor comes, or this one changes
         if self._seen is None or self._seen[0] is not u or self._seen[1] != u._version:
-            leaf = u.detach().requires_grad_()
-            constrained = self.space.constrain(leaf)
-            slopes = torch.autograd.grad(constrained.sum(), leaf)[0] if len(leaf) else torch.zeros_like(u)
+            with torch.enable_grad():
+                leaf = u.detach().requires_grad_()
+                constrained = self.space.constrain(leaf)
+                slopes = torch.autograd.grad(constrained.sum(), leaf)[0] if len(leaf) else torch.zeros_like(u)
             named = self.space.unpack(slopes)
             at = _At(self.space.unpack(constrained.detach()), {h.name: named[h.name] for h in self.space.tuned})
             self._seen = (u, u._version, at)
@@ -146,7 +147,7 @@ class Oracle:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = self.objective.lower(self.unravel(leaf), values)
-            return float(value), torch.autograd.grad(value, leaf)[0]
+            return float(value.detach()), torch.autograd.grad(value, leaf)[0]
 
     def _gradient(self, x: Tensor, values: Mapping[str, Any], kept: bool) -> Tensor:
         """Gradient of h in x; ``kept`` with its graph, for a second derivative."""
@@ -164,6 +165,7 @@ class Oracle:
         ``forward`` differentiates forwards instead of keeping the graph: four times the time, no memory.
         """
         values = self.values(u)
+        x = x.detach()
         linear = self._forward_product(x, values) if forward else self._product(x, values)
 
         def product(v: Tensor) -> Tensor:
@@ -231,7 +233,7 @@ class Oracle:
 
     def prox(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"], step: float) -> Float[Tensor, "n"] | None:
         """Proximal map of the lower level's term that is not smooth; None where there is none."""
-        tree = self.objective.proximal(self.unravel(x), self.values(u), step)
+        tree = self.objective.proximal(self.unravel(x.detach()), self.values(u), step)
         return None if tree is None else self.ravel(tree)
 
     # Upper level ------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ class Oracle:
     def upper(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> float:
         """g."""
         self.counts.up += 1
-        return float(self.objective.upper(self.unravel(x), self.values(u)))
+        return float(self.objective.upper(self.unravel(x.detach()), self.values(u)))
 
     def upper_value_and_grad(
         self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]
@@ -249,7 +251,7 @@ class Oracle:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_()
             value = self.objective.upper(self.unravel(leaf), self.values(u))
-            return float(value), torch.autograd.grad(value, leaf)[0]
+            return float(value.detach()), torch.autograd.grad(value, leaf)[0]
 
     def upper_grad_x(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> Float[Tensor, "n"]:
         """Gradient of g in x."""
@@ -285,7 +287,7 @@ class Oracle:
         products) at first and 2 afterwards, from the singular vector of the last call.
         """
         at = self._at(u)
-        bound = self.objective.jacobian_norm(self.unravel(x), at.values, at.slopes)
+        bound = self.objective.jacobian_norm(self.unravel(x.detach()), at.values, at.slopes)
         if bound is not None:
             return bound
         iterations = 8 if self._singular is None else 2

@@ -1,5 +1,6 @@
 """Bilevel methods as ask/tell state machines."""
 
+from selftune.methods.inexact_line_search import InexactLineSearch, InexactLineSearchSettings
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.methods.replay import Replay, Segment
 from selftune.methods.self_tuning import Budget, Response, SelfTuning, SelfTuningSettings
@@ -7,6 +8,8 @@ from selftune.methods.self_tuning import Budget, Response, SelfTuning, SelfTunin
 __all__ = [
     "Budget",
     "HyperStep",
+    "InexactLineSearch",
+    "InexactLineSearchSettings",
     "Method",
     "Replay",
     "Report",

@@ -22,13 +22,15 @@ class WorkOrder:
 
     ``body`` holds numbers, strings, tuples and CPU tensors only, so that it travels between processes.
     ``number`` counts the orders of one member from 0; the runner stamps it. A trainer that saw ``checkpoint``
-    has its state saved right after the order.
+    has its state saved right after the order. ``warm_from`` names the member and the key under which it keeps
+    the state to start from; whoever carries the order carries that state along.
     """
 
     kind: str
     body: Mapping[str, Any] = field(default_factory=dict)
     checkpoint: bool = False
     number: int = -1
+    warm_from: tuple[int, str] | None = None
 
     def __repr__(self) -> str:  # short: Ray formats every result it sees
         return f"WorkOrder({self.kind!r}, number={self.number})"
@@ -59,6 +61,7 @@ class HyperStep:
     ``hyperparameters`` are constrained values, ``scale`` the standard deviations of the perturbation in the
     unconstrained space, ``hypergradient`` the team's average with respect to the unconstrained vector; the
     columns are those of ``Space.names``. ``seconds`` counts the trainers' time since the start of the study.
+    ``certificate`` is what the method can prove or measure about the step, by name.
     """
 
     number: int
@@ -69,6 +72,7 @@ class HyperStep:
     hyperparameters: Float[Tensor, "hyperparameters"]
     scale: Float[Tensor, "hyperparameters"]
     hypergradient: Float[Tensor, "hyperparameters"]
+    certificate: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(ABC):
@@ -83,8 +87,12 @@ class Method(ABC):
         """A trainer is there and idle. Every member of a team brings the same space."""
 
     @abstractmethod
-    def leave(self, member: int) -> None:
-        """A trainer is lost for good: nothing more is asked of it, and nobody waits for it."""
+    def leave(self, member: int) -> HyperStep | None:
+        """A trainer is lost for good: nothing more is asked of it, and nobody waits for it.
+
+        Returns:
+            The hyper-step that its loss completed, where it was the last one that the others waited for.
+        """
 
     @abstractmethod
     def ask(self) -> dict[int, WorkOrder]:

@@ -55,9 +55,10 @@ class Replay(Method):
         self._state.setdefault(member, "idle")
         self._done_steps.setdefault(member, 0)
 
-    def leave(self, member: int) -> None:
+    def leave(self, member: int) -> HyperStep | None:
         self._state.pop(member, None)
         self.team_size = max(1, self.team_size - 1)
+        return None
 
     @property
     def done(self) -> bool:
@@ -94,8 +95,8 @@ class Replay(Method):
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
         if report.kind == "diverged":
-            self.leave(member)
-        elif report.kind == "finish":
+            return self.leave(member)
+        if report.kind == "finish":
             self._state[member] = "finished"
         else:
             self._done_steps[member] = int(report.metrics["training_step"])

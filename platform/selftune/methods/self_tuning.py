@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections.abc import Iterable, Mapping
@@ -166,10 +167,11 @@ class SelfTuning(Method):
             raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
         self._members.setdefault(member, "idle")
 
-    def leave(self, member: int) -> None:
+    def leave(self, member: int) -> HyperStep | None:
         self._members.pop(member, None)
         self._reports.pop(member, None)
         self.team_size = max(1, self.team_size - 1)
+        return self._complete()
 
     @property
     def done(self) -> bool:
@@ -246,13 +248,16 @@ class SelfTuning(Method):
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
         if report.kind == "diverged":
-            self.leave(member)
-        elif report.kind == "finish":
+            return self.leave(member)
+        if report.kind == "finish":
             self._members[member] = "finished"
             return None
-        else:
-            self._reports[member] = report
-            self._members[member] = "idle"
+        self._reports[member] = report
+        self._members[member] = "idle"
+        return self._complete()
+
+    def _complete(self) -> HyperStep | None:
+        """Ends the cycle once nobody is at work on it."""
         if not self._reports or any(state == "busy" for state in self._members.values()):
             return None
         reports = [self._reports[m] for m in sorted(self._reports)]
@@ -294,7 +299,6 @@ class SelfTuning(Method):
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, at a moment when no report is half told."""
         return {
             "team_size": self.team_size,
             "members": dict(self._members),
@@ -306,7 +310,7 @@ class SelfTuning(Method):
             "space": self.space,
             "unconstrained": self._unconstrained.clone(),
             "scale_parameter": self._scale_parameter.clone(),
-            "updates": self._updates.state_dict() if self._updates else None,
+            "updates": copy.deepcopy(self._updates.state_dict()) if self._updates else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -315,7 +319,7 @@ class SelfTuning(Method):
             self._unconstrained.copy_(state["unconstrained"])
             self._scale_parameter.copy_(state["scale_parameter"])
             assert self._updates is not None
-            self._updates.load_state_dict(state["updates"])
+            self._updates.load_state_dict(copy.deepcopy(state["updates"]))
         self.team_size = state["team_size"]
         self._members = dict(state["members"])
         self._assembled = state["assembled"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from selftune.hyperparameters import Space
 from selftune.listener import Listener
-from selftune.methods import Method, Report, WorkOrder
+from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.schedulers.errors import SchedulerError
 
 
@@ -117,8 +117,9 @@ class Team:
             return
         entry.lost = reason
         self._silent = False
-        self.method.leave(member)
+        step = self.method.leave(member)
         self.listener.lost(member, reason)
+        self._record(step)
         self._announce()
 
     def take(self, member: int, report: Report) -> bool:
@@ -143,10 +144,13 @@ class Team:
             self.listener.lost(member, report.message)
         elif report.kind == "finish":
             entry.final = report
+        self._record(step)
+        return entry.over
+
+    def _record(self, step: HyperStep | None) -> None:
         if step is not None:
             self.hyper_step = step.number
             self.listener.hyper_step(step)
-        return entry.over
 
     def saved(self, member: int, done: int) -> None:
         """There is a checkpoint of the trainer after order ``done``; forgets what no kept one needs."""

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from selftune.listener import Listener
@@ -26,6 +27,8 @@ QUIET_SECONDS = 60.0  # between two plain lines, at most
 MAXIMUM_ROWS = 20
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 16
+_BAR = 24
+_NUMBER = 9  # characters of a number such as 1.234e-05, so that what stands beside it does not jump
 
 
 class History:
@@ -164,13 +167,7 @@ class Display(Listener):
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""
-        head = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=1.0, completed=self._share(), width=24)
-        left = self._left()
-        step = f"hyper-step {self._step.number + 1}" if self._step else "warming up"
-        words = " · ".join(word for word in (self._progress(), step, left) if word)
-        head.add_row(Text(self._title, style="bold"), bar, words)
-        losses = Table.grid(padding=(0, 1))
+        losses = Table.grid(Column(), Column(min_width=_NUMBER), Column(), padding=(0, 1))
         if self._step is not None:
             for name, value, history in (
                 ("training loss", self._step.training_loss, self._training),
@@ -179,7 +176,24 @@ class Display(Listener):
                 losses.add_row(name, f"{value:.4g}", Text(sparkline(_numbers(history)), style="cyan"))
         else:
             losses.add_row("training loss", f"{self._training_loss:.4g}")
-        return Group(head, losses, self._table())
+        return Group(self._head(), losses, self._table())
+
+    def _head(self) -> Table:
+        """Title, bar and words, in one line: where the terminal is narrow, less of them."""
+        room = self._console.width - cell_len(self._title) - 1
+        words = [f"hyper-step {self._step.number + 1}" if self._step else "warming up"]
+        if left := self._left():
+            words.append(left)
+        while words and len(" · ".join([self._progress(), *words])) > room:
+            del words[0]
+        sentence = " · ".join([self._progress(), *words])
+        cells: list[RenderableType] = [Text(self._title, style="bold")]
+        width = min(_BAR, room - len(sentence) - 1)
+        if width >= _BAR // 3:
+            cells.append(ProgressBar(total=1.0, completed=self._share(), width=width))
+        head = Table.grid(padding=(0, 1))
+        head.add_row(*cells, Text(sentence))
+        return head
 
     def _table(self) -> Table | Text:
         histories = self._hyperparameters.values()
@@ -189,7 +203,7 @@ class Display(Listener):
         table = Table(box=None, padding=(0, 1), header_style="bold")
         table.add_column("hyperparameter", no_wrap=True)
         table.add_column("start", justify="right")
-        table.add_column("now", justify="right")
+        table.add_column("now", justify="right", min_width=_NUMBER)
         table.add_column("trend")
         rows = grouped(self._names)
         for label, index in list(rows.items())[:MAXIMUM_ROWS]:
@@ -211,7 +225,10 @@ class Display(Listener):
     def _progress(self) -> str:
         if self._budget.steps is not None:
             return f"{self._training_step}/{self._budget.steps} training steps"
-        return f"{self._training_step} training steps in {self._seconds:.0f} of {self._budget.seconds:g} s"
+        assert self._budget.seconds is not None
+        digits = 1 if self._budget.seconds < 60 else 0
+        seconds = f"{self._seconds:.{digits}f}"
+        return f"{self._training_step} training steps in {seconds} of {self._budget.seconds:g} s"
 
     def _losses(self) -> Iterator[str]:
         if self._step is not None:

@@ -75,7 +75,7 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
             with replacing(folder / FILES[label]) as temporary:
                 torch.save(network_of(study.objective, reports[0]), temporary)
     with replacing(folder / "replay.json") as temporary:
-        text = json.dumps({"seeds": seeds, "results": results}, indent=2)
+        text = json.dumps({"seeds": seeds, "results": _kept(folder, seeds) | results}, indent=2)
         temporary.write_text(text + "\n", encoding="utf-8")
     return results
 
@@ -91,12 +91,19 @@ def same_network(folder: Path) -> bool:
     return all(torch.equal(tuned[name], replayed[name]) for name in tuned)
 
 
+def _kept(folder: Path, seeds: int) -> dict[str, dict[str, float]]:
+    """Rows of an earlier replay with the same networks."""
+    file = folder / "replay.json"
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return dict(earlier["results"]) if earlier.get("seeds") == seeds else {}
+
+
 def _recorded(folder: Path) -> Trajectory:
     try:
         trajectory = read_trajectory(folder)
-    except FileNotFoundError as error:
-        raise UserError(f"{folder}: holds no trajectory; give the output folder of `selftune run`") from error
-    if not len(trajectory):
+    except FileNotFoundError:
+        trajectory = None
+    if not trajectory:
         raise UserError(f"{folder}: nothing has been tuned yet; continue it with `selftune resume {folder}`")
     return trajectory
 

@@ -20,7 +20,7 @@ _MEASURES = ("validation_loss", "test_loss", "validation_accuracy", "test_accura
 def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool) -> None:
     """Tuned values, the comparison, and where everything is."""
     hyperparameters = summary["hyperparameters"]
-    table = Table(title="tuned values", title_justify="left", box=None, padding=(0, 1))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("hyperparameter")
     table.add_column("start", justify="right")
     table.add_column("end", justify="right")
@@ -32,6 +32,7 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
     if len(rows) > MAXIMUM_ROWS:
         table.add_row(f"and {len(rows) - MAXIMUM_ROWS} more")
     console.print()
+    say(console, "tuned values", style="italic")
     console.print(table)
     console.print()
     results = {"tuned": summary["tuned"], "start values held": summary["fixed"]}
@@ -52,7 +53,8 @@ def print_results(console: Console, title: str, results: Mapping[str, Mapping[st
     """One row per network, one column per measure; the best of each column is bold."""
     names = [name for name in _MEASURES if any(name in measures for measures in results.values())]
     names += sorted({name for measures in results.values() for name in measures} - set(_MEASURES))
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1))
+    say(console, title, style="italic")  # not the table's title, which would wrap at the table's width
+    table = Table(box=None, padding=(0, 1))
     table.add_column("network")
     for name in names:
         table.add_column(name.replace("_", "\n"), justify="right")

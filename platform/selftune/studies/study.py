@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from pydantic import (
 )
 
 from selftune.errors import SettingError, suggestion
-from selftune.hypergradients.best_response import ConversionReport
+from selftune.hypergradients.best_response import ConversionReport, convert
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
@@ -34,9 +35,6 @@ from selftune.studies.mistakes import Mistakes, join, mistake, shown
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
-from selftune.training.lower_level import LowerLevel
-from selftune.training.response_level import ResponseLevel
-from selftune.training.seeds import Streams
 
 
 class MethodEntry(NamedTuple):
@@ -73,8 +71,14 @@ class Trainers:
 def _objective(given: Any) -> Any:
     if isinstance(given, NetworkObjective):
         return given
-    name, settings = _named(given, "task", tasks.names())
+    networks = [name for name in tasks.names() if _has_network(tasks[name])]
+    name, settings = _named(given, "task", tasks.names(), networks)
     return build_settings(tasks[name], settings)  # type: ignore[arg-type]
+
+
+def _has_network(task: Callable[..., Any]) -> bool:
+    """False for tasks whose lower level is a function of a vector: methods for networks cannot run them."""
+    return not isinstance(task, type) or issubclass(task, NetworkObjective)
 
 
 def _regularizers(given: Any) -> Any:
@@ -119,24 +123,29 @@ def _parts(given: Any) -> Any:
             if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
                 wanted = "a list of layer patterns such as [hidden*]"
                 raise SettingError(f"parts.{label}", f"must be {wanted}, got {shown(patterns)}")
+    elif given is not None and not isinstance(given, str):
+        wanted = "'layer' or a mapping from label to layer patterns such as {hidden: [hidden*]}"
+        raise SettingError("parts", f"must be {wanted}, got {shown(given)}")
     return given
 
 
 def _method(given: Any) -> Any:
     if any(isinstance(given, entry.settings) for entry in METHODS.values()):
         return given
-    name, settings = _named(given, "name", METHODS)
+    name, settings = _named(given, "name", METHODS, METHODS)
     return build_settings(METHODS[name].settings, settings)
 
 
-def _named(given: Any, key: str, known: Any) -> tuple[str, dict[str, Any]]:
+def _named(given: Any, key: str, known: Iterable[str], usable: Iterable[str]) -> tuple[str, dict[str, Any]]:
     check_mapping(given)
     settings = dict(given)
     if key not in settings:
-        raise SettingError(key, f"is missing; name one of {', '.join(sorted(known))}")
+        raise SettingError(key, f"is missing; name one of {', '.join(sorted(usable))}")
     name = settings.pop(key)
     if name not in known:
-        raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), known)}")
+        raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), usable)}")
+    if name not in usable:
+        raise SettingError(key, f"{name} trains no network, which a study needs; known are {', '.join(usable)}")
     return name, settings
 
 
@@ -218,10 +227,19 @@ class Study(BaseModel):
         Raises:
             ValueError: if none can.
         """
-        cpu = torch.device("cpu")
+        # As a trainer does it, without the optimizers: they make torch import its compiler.
         with torch.random.fork_rng(devices=[]):
-            lower = LowerLevel(self.objective, self.regularizers, Streams(self.seed, 0, cpu), cpu)
-            return ResponseLevel(lower, self.method.response).response.report
+            network = self.objective.network()
+            Regularizers(copy.deepcopy(list(self.regularizers)), self.objective).attach(network)
+            inputs = self.objective.splits()["train"]["inputs"]
+            return convert(
+                network,
+                hyperparameters=len(self.space),
+                example=inputs[: self.objective.optimization.batch_size],
+                rank=self.method.response.rank,
+                generator=torch.Generator(),  # of the directions, which the report does not depend on
+                output_layer=self.method.response.output_layer,
+            ).report
 
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.
@@ -229,11 +247,27 @@ class Study(BaseModel):
         Raises:
             Mistakes: with the key ``trainers.gpus``.
         """
-        if self.trainers.gpus and not torch.cuda.is_available():
+        gpus = self.trainers.gpus
+        if gpus and not torch.cuda.is_available():
             raise mistake(
                 "trainers.gpus",
-                f"asks for {self.trainers.gpus:g} GPUs, but torch finds no CUDA device here;"
+                f"asks for {gpus:g} GPU{'s' if gpus > 1 else ''} per trainer, but torch finds no CUDA device here;"
                 " set gpus to 0, or run the study on a Ray cluster that has some",
+            )
+
+    def check_room(self) -> None:
+        """Refuses a team that a Ray cluster of this machine alone could not hold.
+
+        Raises:
+            Mistakes: with the key ``trainers``.
+        """
+        number, cpus, there = self.trainers.number, self.trainers.cpus, os.cpu_count()
+        if there is not None and there / cpus < number:
+            raise mistake(
+                "trainers",
+                f"{number} trainer{'s' if number > 1 else ''} with {cpus:g} cpu{'' if cpus == 1 else 's'} each"
+                f" do not fit on this machine's {there} cpus; lower number or cpus (0.5 shares one), use --local,"
+                " or set RAY_ADDRESS to a larger cluster",
             )
 
     @model_validator(mode="after")
@@ -263,13 +297,16 @@ class Study(BaseModel):
                 "regularizers", "nothing is tuned; give at least one hyperparameter a start, or write 'tune'"
             )
             return
-        yield from self._conversion_mistakes()
+        mistakes = list(self._conversion_mistakes())
+        yield from mistakes
         steps, warmup = self.budget.steps, self.method.warmup_steps
         if steps is not None and steps <= warmup:
             yield SettingError(
                 "method.warmup_steps",
                 f"must be below the budget of {steps} training steps, or nothing is ever tuned; got {warmup}",
             )
+        if mistakes:
+            return
         known = self._metrics()
         if self.metric not in known:
             yield SettingError("metric", f"unknown metric {self.metric!r}; {suggestion(self.metric, known)}")
@@ -286,6 +323,8 @@ class Study(BaseModel):
             _ = self.conversion
         except ValueError as error:
             yield SettingError("objective", str(error))
+        except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
+            yield SettingError("objective", f"the network cannot be built here: {_first_line(error)}")
 
     def _metrics(self) -> list[str]:
         """What a validation report can hold, found by asking the objective about one example."""
@@ -295,6 +334,10 @@ class Study(BaseModel):
             outputs = self.objective.network().eval()(inputs)
             names = ["loss", *self.objective.metrics(outputs, labels)]
         return [f"validation_{name}" for name in names]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _with_start(regularizer: Regularizer, key: str) -> str:

@@ -120,7 +120,7 @@ class Journal:
         if there[: len(here)] != here or (len(there) > len(here) and not may_have_more):
             different = sorted(set(there) ^ set(here)) or there
             raise ValueError(
-                f"{self.folder} holds the {self.name} of another study (they differ in {different[0]!r}): "
+                f"{self.folder}: holds the {self.name} of another study (they differ in {different[0]!r}); "
                 "choose a new folder"
             )
 
@@ -146,9 +146,9 @@ def read_table(folder: Path, name: str) -> pa.Table:
     if stream:
         parts.append(_widen(_read_stream(stream)))
     if not parts:
-        raise FileNotFoundError(f"{folder} holds no study: it has neither {name}.parquet nor {name}.arrows")
+        raise FileNotFoundError(f"{folder}: holds no study; it has neither {name}.parquet nor {name}.arrows")
     if any(_KEY not in (part.schema.metadata or {}) for part in parts):
-        raise ValueError(f"{parquet} was not written by selftune: give the output folder of a study")
+        raise ValueError(f"{parquet}: was not written by selftune; give the output folder of a study")
     table = pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else parts[0]
     return _sorted_by_key(table.replace_schema_metadata(parts[-1].schema.metadata))
 

@@ -48,14 +48,17 @@ class Server:
 
     @cached_property
     def client(self) -> MlflowClient:
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        self._prepare()
         from mlflow import MlflowClient
 
         logging.getLogger("alembic").setLevel(logging.WARNING)
         logging.getLogger("mlflow").setLevel(os.environ["MLFLOW_LOGGING_LEVEL"])
 
         return MlflowClient(self.uri)
+
+    def _prepare(self) -> None:
+        for name, value in _ENVIRONMENT.items():  # read when MLflow is imported
+            os.environ.setdefault(name, value)
 
     def experiment_id(self, name: str) -> str:
         """The id of an experiment, made if it does not exist."""
@@ -117,13 +120,14 @@ class Server:
     def sentences(self) -> Iterator[None]:
         """Turns what MLflow, its database and its network raise into ``Unreachable`` and ``Refused``."""
         uri = without_password(self.uri)
+        self._prepare()
         try:
-            assert self.client
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import OperationalError, SQLAlchemyError
         except ImportError as error:
             raise Refused(f"could not send to {uri}: {error}") from error
         try:
+            assert self.client  # connects: a database may be locked, an address unknown
             yield
         except OperationalError as error:
             raise Unreachable(f"could not reach {uri} ({error.orig})") from error
@@ -136,4 +140,4 @@ class Server:
 
 
 def _first_line(error: Exception) -> str:
-    return without_password((str(error).splitlines() or [type(error).__name__])[0])[:300]
+    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])[:300]

@@ -48,7 +48,7 @@ def sync(folder: Path, *, follow: bool = False) -> None:
     """
     folder = Path(folder)
     if not any((folder / name).exists() for name in _STUDY_FILES):
-        raise FileNotFoundError(f"{folder} holds no study: give the output folder of a study")
+        raise FileNotFoundError(f"{folder}: holds no study; give the output folder of a study")
     parent = os.getppid()
     uri = tracking_uri(folder)
     with _alone(folder):

@@ -160,7 +160,7 @@ def read_reports(folder: Path) -> pa.Table:
 
 def _read(folder: Path, name: str) -> pa.Table:
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"{folder} is not a folder: give the output folder of a study")
+        raise FileNotFoundError(f"{folder}: is not a folder; give the output folder of a study")
     return read_table(folder, name)
 
 

@@ -58,10 +58,17 @@ class LowerLevel:
     def learning_rate(self) -> float:
         return float(self.optimizer.param_groups[0]["lr"])
 
-    def begin(self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any], stream: str) -> Step:
+    def begin(
+        self,
+        number: int,
+        index: Int[Tensor, "batch"],
+        values: Mapping[str, Any],
+        stream: str,
+        perturbed: bool = False,
+    ) -> Step:
         """A training step with its batch drawn and augmented; random draws come from ``stream``."""
         batch = self.batches.batch(index)
-        self.streams.seed_global(stream, number)
+        self.streams.seed_global(f"{stream}_modules", number)
         step = Step(
             number=number,
             inputs=batch["inputs"],
@@ -74,7 +81,7 @@ class LowerLevel:
             momentum=self.objective.optimization.momentum_of_sgd,
             classes=getattr(self.objective, "classes", 0),
             examples=self.batches.examples,
-            perturbed=stream == "response",
+            perturbed=perturbed,
         )
         self.regularizers.begin(step)
         return step

@@ -31,7 +31,7 @@ class ResponseLevel:
         self.response = convert(
             lower.network,
             hyperparameters=len(lower.space),
-            example=lower.splits["train"]["inputs"][: objective.optimization.batch_size],
+            example=lower.splits["train"]["inputs"][: max(2, objective.optimization.batch_size)],
             rank=settings.rank,
             generator=lower.streams("conversion"),
             output_layer=settings.output_layer,
@@ -59,15 +59,19 @@ class ResponseLevel:
         delta = self._perturbation(len(index), number, scale)
         perturbed = unconstrained + delta
         fed = delta if self.settings.centered else perturbed
-        step = lower.begin(number, index, lower.space.values(perturbed), "response")
+        joint = self.settings.joint
+        step = lower.begin(number, index, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
-        # fitted separately, the elementary step alone updates norm layers' statistics
-        statistics = nullcontext() if self.settings.joint else frozen_statistics(lower.network)
+        # fitted separately, the elementary step alone updates norm layers' statistics; linearized sees to it
+        freezes = not joint and not self.settings.linearize
+        statistics = frozen_statistics(lower.network) if freezes else nullcontext()
         with statistics:
-            loss = lower.loss(step, lambda inputs: forward(fed, inputs), _LazyWeights(self, fed[0]))
+            loss = lower.loss(step, lambda inputs: forward(fed, inputs), _LazyWeights(self, fed[0], joint))
+        if joint:  # the maps themselves act on the elementary weights, in update
+            step.parameters = _LazyWeights(self, fed[0], joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
         objective = loss if surrogate is None else loss + surrogate
-        if self.settings.joint:
+        if joint:
             lower.optimizer.zero_grad()
             self.optimizer.zero_grad()
             objective.backward()  # type: ignore[no-untyped-call]
@@ -126,8 +130,8 @@ class ResponseLevel:
         lower.network.train()
         with torch.no_grad():
             measures = {"loss": losses, **lower.objective.metrics(outputs.detach(), labels)}
-            metrics = {f"validation_{name}": float(v.detach().mean()) for name, v in measures.items()}
-        return payload, metrics
+            means = torch.stack([values.mean() for values in measures.values()]).tolist()
+        return payload, {f"validation_{name}": mean for name, mean in zip(measures, means, strict=True)}
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""
@@ -145,12 +149,14 @@ class ResponseLevel:
 class _LazyWeights(Mapping[str, Tensor]):
     """The perturbed weights of a batch's first draw, built only when a regularizer reads them.
 
-    Penalties on weights take one draw per batch: an unbiased sample of the average over examples.
+    Penalties on weights take one draw per batch: an unbiased sample of the average over examples. Elementary
+    weights are constants in them, unless ``joint``.
     """
 
-    def __init__(self, level: ResponseLevel, fed: Float[Tensor, "n"]) -> None:
+    def __init__(self, level: ResponseLevel, fed: Float[Tensor, "n"], joint: bool) -> None:
         self._level = level
         self._fed = fed
+        self._joint = joint
         self._built: dict[str, Tensor] | None = None
 
     def _weights(self) -> dict[str, Tensor]:
@@ -158,7 +164,7 @@ class _LazyWeights(Mapping[str, Tensor]):
             plain = self._level.lower.parameters
             constant = {name: tensor.detach() for name, tensor in plain.items()}
             moved = self._level.response.weights(self._fed)  # holds the elementary weights constant
-            if self._level.settings.joint:
+            if self._joint:
                 moved = {name: tensor + (plain[name] - constant[name]) for name, tensor in moved.items()}
                 self._built = {**plain, **moved}
             else:

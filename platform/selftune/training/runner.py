@@ -6,15 +6,31 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from selftune.hyperparameters import Space
 from selftune.listener import Listener
 from selftune.methods import Method, Report, WorkOrder
-from selftune.training.trainer import Trainer
 
 CHECKPOINT = "checkpoint.pt"
+
+
+class Executes(Protocol):
+    """What a runner needs of a trainer."""
+
+    space: Space
+
+    def execute(self, order: WorkOrder, warm: Any = None) -> Report:
+        """Executes one order, from a state that another trainer exported, if one came along."""
+
+    def export_state(self, key: str) -> Any:
+        """The state kept under a key, for another trainer to start from; None if there is none."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class NoTrainerLeft(RuntimeError):
@@ -27,7 +43,7 @@ class Stalled(RuntimeError):
 
 def run_in_process(
     method: Method,
-    trainers: Mapping[int, Trainer],
+    trainers: Mapping[int, Executes],
     listener: Listener | None = None,
     checkpoints: Path | None = None,
 ) -> dict[int, Report]:
@@ -58,7 +74,7 @@ def run_in_process(
 
 class _Run:
     def __init__(
-        self, method: Method, trainers: dict[int, Trainer], listener: Listener, checkpoints: Path | None
+        self, method: Method, trainers: dict[int, Executes], listener: Listener, checkpoints: Path | None
     ) -> None:
         self.method = method
         self.trainers = trainers
@@ -81,7 +97,7 @@ class _Run:
 
     def _execute(self, member: int, order: WorkOrder) -> None:
         self.numbers[member] += 1
-        report = self.trainers[member].execute(order)
+        report = self._report(self.trainers[member], order)
         self.last[member] = report
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
@@ -91,6 +107,13 @@ class _Run:
             del self.trainers[member]
         if step is not None:
             self.listener.hyper_step(step)
+
+    def _report(self, trainer: Executes, order: WorkOrder) -> Report:
+        if order.warm_from is None:
+            return trainer.execute(order)
+        source, key = order.warm_from
+        warm = self.trainers[source].export_state(key) if source in self.trainers else None
+        return trainer.execute(order, warm)
 
     def _explain(self, member: int, report: Report) -> str:
         saved = self.checkpoints / CHECKPOINT if self.checkpoints else None

@@ -17,6 +17,8 @@ _STREAMS = (
     "validation",
     "validation_noise",
     "conversion",
+    "elementary_modules",
+    "response_modules",
 )
 _MASK = (1 << 64) - 1
 
@@ -43,9 +45,11 @@ class Streams:
         self.seed = seed
         self.member = member
         self._generators = {stream: torch.Generator(device) for stream in _STREAMS}
-        self._global = (
-            torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
-        )
+        self._global = torch.default_generator
+        if device.type == "cuda":
+            torch.cuda.init()  # before, there are no default generators
+            index = torch.cuda.current_device() if device.index is None else device.index
+            self._global = torch.cuda.default_generators[index]
 
     def __call__(self, stream: str, step: int = 0) -> torch.Generator:
         """The stream's generator, at the start of the given step."""

@@ -72,8 +72,11 @@ class Trainer:
             "finish": self._finish,
         }
 
-    def execute(self, order: WorkOrder) -> Report:
-        """Executes one order; a loss that is not finite makes a report of kind ``diverged``."""
+    def execute(self, order: WorkOrder, warm: None = None) -> Report:
+        """Executes one order; a loss that is not finite makes a report of kind ``diverged``.
+
+        A network goes on from its own weights: it takes no warm start from another trainer, and exports none.
+        """
         started = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
         try:
@@ -87,15 +90,18 @@ class Trainer:
             **outcome.metrics,
             "seconds": time.perf_counter() - started,
         }
-        payload = {name: tensor.detach().cpu() for name, tensor in outcome.payload.items()}
-        return Report(order.kind, order.number, metrics, payload)
+        return Report(order.kind, order.number, metrics, outcome.payload)
+
+    def export_state(self, key: str) -> None:
+        """Nothing: see ``execute``."""
 
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
         level = self._response_level(Response(**body["response"]))
+        # constrained where the method does it, so that a replay of its trajectory sees the same bits
+        values = self.space.unpack(self.space.constrain(body["unconstrained"]).to(self.device))
         unconstrained = body["unconstrained"].to(self.device)
         scale = body["scale"].to(self.device)
-        values = self.space.values(unconstrained)
         losses = []
         for number in range(self.training_step, self.training_step + body["steps"]):
             if not level.settings.joint:
@@ -106,7 +112,8 @@ class Trainer:
         metrics = {"training_loss": self._finish_steps(losses, values)}
         if not body["hypergradient"]:
             return _Outcome(metrics)
-        payload, measured = level.hypergradient(body["hyper_step"], unconstrained, scale, body["tune_scale"])
+        gradients, measured = level.hypergradient(body["hyper_step"], unconstrained, scale, body["tune_scale"])
+        payload = {name: gradient.cpu() for name, gradient in gradients.items()}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
             raise Diverged(
                 f"the hypergradient is not finite after training step {self.training_step} with {_printed(values)}"
@@ -131,7 +138,7 @@ class Trainer:
             for split in ("validation", "test")
             for name, value in self.lower.evaluate(network, split).items()
         }
-        return _Outcome(metrics, {f"network.{k}": v for k, v in network.state_dict().items()})
+        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in network.state_dict().items()})
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss; one look at the device for the whole order."""

@@ -46,8 +46,8 @@ class ConjugateGradient:
         return refine(system, start, lambda r, target: descend(system, r, target))
 
 
-def descend(system: LinearSystem, r: Float[Tensor, "n"], target: float) -> Float[Tensor, "n"]:
-    """Conjugate gradients from zero on H x = r, to a residual of ``target`` by its own account.
+def descend(system: LinearSystem, r: Float[Tensor, "n"], target: float, shift: float = 0.0) -> Float[Tensor, "n"]:
+    """Conjugate gradients from zero on (H + shift I) x = r, to a residual of ``target`` by their own account.
 
     Raises:
         NegativeCurvature: if p'Hp <= 0 for a direction p.
@@ -56,7 +56,10 @@ def descend(system: LinearSystem, r: Float[Tensor, "n"], target: float) -> Float
     best, smallest = x, math.inf
     while smallest > target and not system.exhausted:
         product = system.product(p)
-        alpha = square / system.curvature(p, product)
+        curvature = system.curvature(p, product)
+        if shift:
+            product, curvature = product + shift * p, curvature + shift * dot(p, p)
+        alpha = square / curvature
         x = x + alpha * p
         r = r - alpha * product
         new_square = dot(r, r)

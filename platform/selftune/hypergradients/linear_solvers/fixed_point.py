@@ -48,7 +48,9 @@ class FixedPoint:
             x = x + residual
             residual = system.residual(x)
             idle += 1  # in this norm the residual of a contraction may grow for a while
-            if norm(residual) < smallest:
+            if norm(residual) > 1e6 * smallest:
+                idle = PATIENCE
+            elif norm(residual) < smallest:
                 best, best_residual, smallest, idle = x, residual, norm(residual), 0
         if smallest <= tolerance:
             return system.solution(best, best_residual, "tolerance")

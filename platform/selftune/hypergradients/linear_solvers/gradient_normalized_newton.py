@@ -10,14 +10,13 @@ from typing import final
 import torch
 
 from selftune.errors import SettingError
-from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
+from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient, descend
 from selftune.hypergradients.linear_solvers.linear_solver import (
     MAX_PRODUCTS,
     LinearSolution,
     LinearSystem,
     NegativeCurvature,
     Product,
-    dot,
     norm,
     refine,
 )
@@ -122,7 +121,7 @@ def minimize(
     history: list[NewtonStep] = []
     while len(history) < steps and norm(gradient) >= grad_tol:
         hessian = product(x)
-        for halvings in range(MAX_HALVINGS + 1):
+        for halvings in range(MAX_HALVINGS + 1):  # noqa: B007
             used = radius
             step = _step(hessian, gradient, radius, solve_tolerance)
             if step is None:
@@ -160,9 +159,9 @@ def _step(hessian: Product, gradient: Tensor, radius: float, tolerance: float) -
 class GradientNormalizedNewton:
     """Linear systems by gradient-normalised Newton steps on x'Hx/2 - b'x, for positive definite H.
 
-    ``minimize`` is the method proper; on a quadratic every step is accepted and the radius doubles. Each inner system
-    H + lambda I is better conditioned than H, which helps where H is nearly singular; conjugate gradients alone need
-    fewer products elsewhere.
+    ``minimize`` is the method proper; on a quadratic it accepts every step and doubles the radius. Each inner
+    system H + lambda I is better conditioned than H, which helps where H is nearly singular; elsewhere conjugate
+    gradients alone need fewer products.
 
     Args:
         radius: the first, relative to the right-hand side, whose norm counts as 1.
@@ -187,3 +186,18 @@ class GradientNormalizedNewton:
         """See ``LinearSolver.solve``."""
         system = LinearSystem(product, b, tolerance, self.max_products)
         return refine(system, start, lambda r, target: self._correct(system, r, target))
+
+    def _correct(self, system: LinearSystem, r: Tensor, target: float) -> Tensor:
+        x, radius, size = torch.zeros_like(r), self.radius, norm(r)
+        while size > target and not system.exhausted:
+            step = descend(system, r / size, max(1e-6, 0.1 * target / size), shift=size / (radius + 1e-8)) * size
+            if system.exhausted:
+                return x + step
+            product = system.product(step)
+            system.curvature(step, product)  # raises where the shift hid negative curvature from the step's solve
+            new_r = r - product
+            if norm(new_r) >= size:  # the floor of the arithmetic
+                return x
+            x, r, size = x + step, new_r, norm(new_r)
+            radius *= 2
+        return x

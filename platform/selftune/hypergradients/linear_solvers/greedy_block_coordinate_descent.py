@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, final, get_args
 
 import torch
 
@@ -72,12 +72,13 @@ class _BlockModel:
     def scores(self, gradient: Tensor, rule: Rule) -> Tensor:
         g = gradient[self.blocks]
         if rule == "norm":
-            return torch.linalg.vector_norm(g, dim=-1)
+            return g.square().sum(-1).sqrt()
         if rule == "lipschitz":
-            return g.square().sum(-1) / self.eigenvalues[:, -1]
+            return g.square().sum(-1).div(self.eigenvalues[:, -1])
         if rule == "diagonal":
-            return (g.square() / self.diagonal).sum(-1) / g.shape[-1]
-        return (g * torch.cholesky_solve(g[..., None], self.factors)[..., 0]).sum(-1)
+            return (g.square() / self.diagonal).mean(-1)
+        newton: Tensor = torch.cholesky_solve(g[..., None], self.factors)[..., 0]
+        return (g * newton).sum(-1)
 
     def step(self, gradient: Tensor, best: int, update: UpdateRule) -> tuple[Tensor, Tensor]:
         """The indices of block ``best`` and what to add to them."""
@@ -120,8 +121,8 @@ class GreedyBlockCoordinateDescent:
             if getattr(self, name) < 1:
                 raise SettingError(name, f"must be at least 1, got {getattr(self, name)}")
         for name, known in (("rule", Rule), ("update", UpdateRule)):
-            if getattr(self, name) not in known.__args__:
-                raise SettingError(name, f"must be one of {', '.join(known.__args__)}, got {getattr(self, name)}")
+            if getattr(self, name) not in get_args(known):
+                raise SettingError(name, f"must be one of {', '.join(get_args(known))}, got {getattr(self, name)}")
 
     def solve(
         self, product: Product, b: Float[Tensor, "n"], *, tolerance: float, start: Float[Tensor, "n"] | None = None
@@ -133,7 +134,7 @@ class GreedyBlockCoordinateDescent:
         """
         n = len(b)
         if self.max_products < n + 2:
-            raise SettingError("max_products", f"must be at least {n + 2} to read {n} columns, got {self.max_products}")
+            raise SettingError("max_products", f"is {self.max_products}, but reading {n} columns takes {n + 2}")
         system = LinearSystem(product, b, tolerance, self.max_products)
         known: list[tuple[Tensor, _BlockModel]] = []
 

@@ -1,4 +1,4 @@
-"""What every linear solver takes and returns: H q = b by products with H alone, to a residual that was measured."""
+"""What every linear solver takes and returns: H q = b by products with H, to a residual that was measured."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class LinearSolution:
     """``tolerance``: the residual meets it. ``cap``: products ran out. ``stagnation``: rounding or the matrix
     allows no further progress."""
     smallest_curvature: float = math.inf
-    """The smallest v'Hv / v'v met: an upper bound of H's smallest eigenvalue; inf if no solver step measured one."""
+    """The smallest v'Hv / v'v met: at least H's smallest eigenvalue; inf if no step measured one."""
 
 
 class LinearSolver(Protocol):
@@ -75,7 +75,7 @@ class LinearSolver(Protocol):
 
         Raises:
             SettingError: if the tolerance is not a positive number.
-            NegativeCurvature: if the solver needs a positive definite H and meets a direction that proves it is not.
+            NegativeCurvature: if the solver needs a positive definite H and met proof that it is not.
             FloatingPointError: if b or a product is not finite.
         """
         ...
@@ -171,11 +171,12 @@ def refine(
     """
     x, residual = system.begin(start)
     size = norm(residual)
-    margin = 1.0
+    margin, eps = 1.0, torch.finfo(residual.dtype).eps
     while size > system.tolerance:
-        if system.exhausted:
+        if system.products >= system.max_products:
             return system.solution(x, residual, "cap")
-        new_x = x + size * correct(residual / size, margin * system.tolerance / size)
+        target = max(margin * system.tolerance / size, eps)  # one pass gains no more digits than the type has
+        new_x = x + size * correct(residual / size, target)
         new_residual = system.residual(new_x)
         new_size = norm(new_residual)
         progress = new_size <= max(size / 2, system.tolerance)
@@ -191,8 +192,8 @@ def refine(
 def norm(v: Tensor) -> float:
     """‖v‖, with neither overflow nor underflow where ‖v‖ itself has none.
 
-    >>> norm(torch.tensor([3e-30, 4e-30]))
-    5e-30
+    >>> norm(torch.tensor([3e30, 4e30])) / 5e30
+    1.0000000...
     """
     largest = float(v.abs().max()) if v.numel() else 0.0
     return largest * float(torch.linalg.vector_norm(v / largest)) if 0 < largest < math.inf else largest

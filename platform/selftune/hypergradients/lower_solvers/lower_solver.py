@@ -16,9 +16,11 @@ from selftune.shapes import Float, Tensor
 Reason = Literal["tolerance", "cap", "floor", "rejected"]
 
 Reject = Callable[[Tensor, float], bool]
-"""(x, e) -> whether a point at distance at most e of the minimiser shows that the solve can no longer be of use."""
+"""(x, e) -> whether a point at distance at most e of the minimiser shows that the solve has become useless."""
 
 MAX_ITERATIONS = 20_000
+
+_ROUNDING = 450
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class LowerSolver(Protocol):
         """A point with its achieved error, met tolerance or not.
 
         The result depends on the arguments only. ``max_iterations`` caps gradients and Hessian products
-        together. ``reject`` is asked at the start and whenever the error has fallen by a third.
+        together; a step under way is finished, at the cost of up to two more. ``reject`` is asked at the start
+        and whenever the error has fallen by a third.
 
         Raises:
             SettingError: if the tolerance is not a positive number, there is no iteration to spend, or the lower
@@ -99,6 +102,7 @@ class Certificate:
         self._oracle, self._before = oracle, oracle.counts.copy()
         self._best: tuple[float, Tensor, Tensor] | None = None
         self._asked = math.inf
+        self._stalled = (math.inf, 0)  # error when it last halved, measurements since then
 
     @property
     def iterations(self) -> int:
@@ -118,7 +122,7 @@ class Certificate:
             self._best = (error, x, gradient)
         if error <= self.tolerance:
             return self.solution("tolerance")
-        if size <= self._floor(x):
+        if self._at_floor(x, size):
             return self.solution("floor")
         if self._reject is not None and error < 2 / 3 * self._asked:
             self._asked = error
@@ -127,9 +131,18 @@ class Certificate:
                 return self.solution("rejected")
         return self.solution("cap") if self.left <= 0 else None
 
-    def _floor(self, x: Tensor) -> float:
-        # rounding errors of a gradient are about machine epsilon times L |x|; 1e-13 of it in float64
-        return 450 * torch.finfo(x.dtype).eps * self.L * float(torch.linalg.vector_norm(x))
+    def floor(self, x: Float[Tensor, "n"]) -> float:
+        """Size of a gradient at x near which rounding may hide all progress: 1e-13 L |x| in float64."""
+        return _ROUNDING * torch.finfo(x.dtype).eps * self.L * float(torch.linalg.vector_norm(x))
+
+    def _at_floor(self, x: Tensor, size: float) -> bool:
+        # near the floor a solver goes on while it makes progress at its usual pace
+        floor = self.floor(x)
+        error, since = self._stalled
+        halved = size / self.mu <= error / 2
+        self._stalled = (size / self.mu, 0) if halved else (error, since + 1)
+        stalled = self._stalled[1] > 10 + 2 * math.sqrt(self.L / self.mu)
+        return size <= floor / _ROUNDING or (stalled and size <= floor)
 
     def solution(self, reason: Reason) -> LowerSolution:
         """The best point so far."""

@@ -47,7 +47,7 @@ class ProximalGradient:
         max_iterations: int = MAX_ITERATIONS,
         reject: Reject | None = None,
     ) -> LowerSolution:
-        """See ``LowerSolver.solve``; the last iteration may take one gradient more than the cap."""
+        """See ``LowerSolver.solve``."""
         certificate = Certificate(oracle, u, start, tolerance, max_iterations, reject, proximal=True)
         step = 1 / certificate.L
         root = math.sqrt(certificate.mu * step)
@@ -65,9 +65,10 @@ class ProximalGradient:
                 mapping = certificate.L * (y - new)
                 solution = None
                 size = norm(mapping)
-                # a subgradient costs a gradient: measured where it can decide, at the tolerance, for an
-                # early rejection, or at the end
-                promising = size <= certificate.tolerance * certificate.mu or certificate.left <= 1
+                # a subgradient costs a gradient: measured where it can decide, at the tolerance, at the floor,
+                # for an early rejection, or at the end
+                enough = max(certificate.tolerance * certificate.mu, certificate.floor(new))
+                promising = size <= enough or certificate.left <= 1
                 if promising or (reject is not None and size < looked / 2):
                     looked = size
                     solution = certificate.reached(new, mapping + oracle.grad_x(new, u) - gradient)

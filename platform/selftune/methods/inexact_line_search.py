@@ -1,0 +1,430 @@
+"""MAID as a state machine: inexact hypergradients, a test for descent, a line search with certified decrease."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Positive, Space
+from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.shapes import Float, Tensor
+
+
+@dataclass(frozen=True)
+class InexactLineSearchSettings:
+    """Settings of ``InexactLineSearch``; symbols are those of MAID (arXiv 2308.10098).
+
+    Args:
+        error: first accuracy asked of the lower level, a distance to its minimiser (epsilon).
+        residual: first accuracy asked of the linear system (delta), never looser than a tenth of its right side.
+        step: first step size (beta); None takes the one that moves the hyperparameters by about 1.
+        step_shrink, step_growth: factors after a rejected and an accepted step (rho, rho bar).
+        accuracy_shrink, accuracy_growth: factors of both accuracies after a failed test or search, and after an
+            accepted step (nu, nu bar).
+        descent: the hypergradient is accurate enough when its error is at most ``1 - descent`` of its norm (eta).
+        decrease: share of ``step * norm^2`` by which an accepted step provably lowers the upper level (lambda).
+        backtracks: candidates of the first search at a point; one more after each failed search.
+        descent_test: whether the error bound is tested at all; without it only the decrease is certified.
+        barzilai_borwein: whether a search starts at the step that the last two hypergradients suggest.
+        early_rejection: whether a solve ends as soon as its candidate can no longer be accepted.
+        bound: largest unconstrained value in size; on a logarithmic scale the upper level flattens beyond it.
+        tolerance: stops when the hypergradient's norm plus its error is at most this.
+        smallest_error: stops when an accuracy below this would be needed: rounding forbids it.
+        speculate: whether idle trainers of a team try the next candidates of a search at the same time.
+    """
+
+    error: float = 0.1
+    residual: float = 0.1
+    step: float | None = None
+    step_shrink: float = 0.5
+    step_growth: float = 1.5
+    accuracy_shrink: float = 0.5
+    accuracy_growth: float = 1.05
+    descent: float = 0.1
+    decrease: float = 1e-4
+    backtracks: int = 10
+    descent_test: bool = True
+    barzilai_borwein: bool = True
+    early_rejection: bool = True
+    bound: float = 30.0
+    tolerance: float = 1e-6
+    smallest_error: float = 1e-13
+    speculate: bool = True
+
+    def __post_init__(self) -> None:
+        for key in ("error", "residual", "bound", "tolerance", "smallest_error"):
+            value = getattr(self, key)
+            if not (value > 0 and math.isfinite(value)):
+                raise SettingError(key, f"must be a positive number, got {value}")
+        if self.step is not None and not (self.step > 0 and math.isfinite(self.step)):
+            raise SettingError("step", f"must be a positive number, got {self.step}")
+        for key in ("step_shrink", "accuracy_shrink"):
+            if not 0 < getattr(self, key) < 1:
+                raise SettingError(key, f"must lie between 0 and 1, got {getattr(self, key)}")
+        for key in ("step_growth", "accuracy_growth"):
+            if not getattr(self, key) >= 1:
+                raise SettingError(key, f"must be at least 1, got {getattr(self, key)}")
+        if not 0 < self.decrease < self.descent < 1:
+            raise SettingError(
+                "descent", f"needs 0 < decrease < descent < 1, got {self.decrease} and {self.descent}"
+            )
+        if self.backtracks < 1:
+            raise SettingError("backtracks", f"must be at least 1, got {self.backtracks}")
+
+
+@dataclass
+class _Search:
+    """One backtracking search: candidates from one point along one hypergradient."""
+
+    hypergradient: Tensor
+    lower_bound: float
+    step: float
+    candidates: int
+    accepted: int | None = None
+    rejected: int = 0  # candidates 0 .. rejected - 1 are known to fail
+    outcomes: dict[int, bool] = field(default_factory=dict)
+    winner: tuple[int, Report] | None = None
+
+
+_MAX_FAILED_SEARCHES = 20
+
+
+class InexactLineSearch(Method):
+    """MAID (arXiv 2308.10098, algorithms 3.1 and 3.2) with extensions that keep its certificate.
+
+    Every accepted step lowers the true upper level by at least ``decrease * step * norm^2``, although neither
+    level is ever known exactly, if the objective's constants are proven. Trials are solved from one warm
+    start; a team solves several at once and accepts the step that the sequential search accepts.
+
+    Args:
+        work: budget, in lower-level gradients and products of the whole team; None for no limit.
+        steps: budget in accepted steps; None for no limit.
+        settings: see ``InexactLineSearchSettings``.
+        team_size: number of trainers.
+
+    ``stopped`` says why the method is done: ``stationary`` (certified), ``flat`` (the norm is small, nothing is
+    certified), ``floor``, ``searches``, ``budget``, ``lost``.
+
+    >>> method = InexactLineSearch(steps=5)
+    >>> method.done
+    False
+    """
+
+    def __init__(
+        self,
+        work: int | None = None,
+        steps: int | None = None,
+        settings: InexactLineSearchSettings | None = None,
+        team_size: int = 1,
+    ) -> None:
+        self.work_budget = work
+        self.step_budget = steps
+        self.settings = settings or InexactLineSearchSettings()
+        self.team_size = team_size
+        self.space: Space | None = None
+        self.stopped: str | None = None
+        self._members: dict[int, str] = {}  # member -> idle | busy | finished
+        self._issued: dict[int, dict[str, Any]] = {}  # member -> what its outstanding order is about
+        self._assembled = False
+        self._leader: int | None = None
+        self._warm: str | None = None
+        self._hyper_step = 0
+        self._attempt = 0
+        self._u = torch.empty(0)
+        self._error = self.settings.error
+        self._residual = self.settings.residual
+        self._step = self.settings.step
+        self._backtracks = self.settings.backtracks
+        self._failed_searches = 0
+        self._last: tuple[Tensor, Tensor] | None = None  # u and hypergradient of the last accepted step
+        self._search: _Search | None = None
+        self._report: dict[str, float] = {}
+        self._tried = 0
+        self._work = 0
+        self._seconds = 0.0
+
+    # Team --------------------------------------------------------------------------------------------
+
+    def join(self, member: int, space: Space) -> None:
+        if self.space is None:
+            if not len(space):
+                raise SettingError("objective", "no hyperparameter is tuned; mark at least one with a start")
+            self._set_space(space)
+            self._u = space.start.double()
+        elif self.space != space:
+            raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
+        self._members.setdefault(member, "idle")
+
+    def _set_space(self, space: Space) -> None:
+        self.space = space
+        self._logarithmic = torch.tensor(
+            [isinstance(h.domain, Positive) for h in space.tuned for _ in range(h.size)]
+        )
+
+    def leave(self, member: int) -> None:
+        self._members.pop(member, None)
+        self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else
+        self.team_size = max(1, self.team_size - 1)
+        if self._leader == member:  # its warm start is gone: the next solve starts cold, elsewhere
+            self._leader = self._warm = None
+        if self._assembled and not self._members:
+            self.stopped = self.stopped or "lost"
+
+    @property
+    def done(self) -> bool:
+        if self.stopped is None:
+            return False
+        return all(state == "finished" for state in self._members.values())
+
+    @property
+    def hyperparameters(self) -> Float[Tensor, "n"]:
+        """The current constrained values of the tuned hyperparameters."""
+        assert self.space is not None
+        return self.space.constrain(self._u.clone())
+
+    # Ask ---------------------------------------------------------------------------------------------
+
+    def ask(self) -> dict[int, WorkOrder]:
+        if not self._assembled:
+            if len(self._members) < self.team_size:
+                return {}
+            self._assembled = True
+        idle = sorted(m for m, state in self._members.items() if state == "idle")
+        if self.stopped is not None:
+            return {member: self._send(member, self._finish()) for member in idle}
+        if self._search is None:
+            return self._ask_hypergradient(idle)
+        orders = {}
+        ahead = self.team_size if self.settings.speculate else 1
+        search = self._search
+        for member in self._leader_first(idle):
+            candidate = self._next_candidate(search)
+            if candidate is None or candidate >= search.rejected + ahead:
+                break
+            orders[member] = self._send(member, self._trial(search, candidate), candidate)
+        return orders
+
+    def _ask_hypergradient(self, idle: list[int]) -> dict[int, WorkOrder]:
+        if any("hypergradient" in issued for issued in self._issued.values()):
+            return {}
+        member = self._leader if self._leader is not None else (idle[0] if idle else None)
+        if member is None or member not in idle:
+            return {}
+        self._leader = member
+        body = {
+            "unconstrained": self._u.clone(),
+            "error": self._error,
+            "residual": self._residual,
+            "warm": self._warm,
+            "key": self._key("hypergradient"),
+            "bounds": self.settings.descent_test,
+        }
+        return {member: self._send(member, WorkOrder("hypergradient", body))}
+
+    def _next_candidate(self, search: _Search) -> int | None:
+        """The smallest candidate nobody solves or has solved, if its outcome can still matter."""
+        busy = {issued["candidate"] for issued in self._issued.values() if issued.get("candidate") is not None}
+        limit = search.candidates if search.accepted is None else search.accepted
+        for candidate in range(search.rejected, limit):
+            if candidate not in search.outcomes and candidate not in busy:
+                return candidate
+        return None
+
+    def _trial(self, search: _Search, candidate: int) -> WorkOrder:
+        u, moved, step = self._candidate(search, candidate)
+        body = {
+            "unconstrained": u,
+            "error": self._error,
+            "warm": self._warm,
+            "key": self._key(f"trial{candidate}"),
+            "threshold": search.lower_bound - self.settings.decrease * moved / step,
+            "early_rejection": self.settings.early_rejection,
+        }
+        return WorkOrder("trial", body, warm_from=self._source())
+
+    def _source(self) -> tuple[int, str] | None:
+        return None if self._leader is None or self._warm is None else (self._leader, self._warm)
+
+    def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
+        """(u of the candidate, squared length of its move, its step size)."""
+        step = search.step * self.settings.step_shrink**candidate
+        u = self._project(self._u - step * search.hypergradient)
+        return u, float((self._u - u).square().sum()), step
+
+    def _project(self, u: Tensor) -> Tensor:
+        return u.clamp(-self.settings.bound, self.settings.bound)
+
+    def _finish(self) -> WorkOrder:
+        body = {"unconstrained": self._u.clone(), "error": self._error, "warm": self._warm}
+        return WorkOrder("finish", body, checkpoint=True, warm_from=self._source())
+
+    def _key(self, what: str) -> str:
+        return f"{self._hyper_step}.{self._attempt}.{what}"
+
+    def _send(self, member: int, order: WorkOrder, candidate: int | None = None) -> WorkOrder:
+        self._members[member] = "busy"
+        about: dict[str, Any] = {"key": order.body.get("key"), "attempt": (self._hyper_step, self._attempt)}
+        if order.kind == "hypergradient":
+            about["hypergradient"] = True
+        if candidate is not None:
+            about["candidate"] = candidate
+        self._issued[member] = about
+        return order
+
+    def _leader_first(self, idle: list[int]) -> list[int]:
+        """The leader holds the warm start: it takes the candidate that is most likely to win."""
+        return sorted(idle, key=lambda member: (member != self._leader, member))
+
+    # Tell --------------------------------------------------------------------------------------------
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        if report.kind == "diverged":
+            self.leave(member)
+            return None
+        about = self._issued.pop(member)
+        self._members[member] = "finished" if report.kind == "finish" else "idle"
+        self._work += int(report.metrics.get("work", 0))
+        self._seconds += report.metrics.get("seconds", 0.0)
+        if report.kind == "hypergradient":
+            self._tell_hypergradient(report, about)
+            return None
+        if report.kind == "trial" and about["attempt"] == (self._hyper_step, self._attempt):
+            return self._tell_trial(member, report, about["candidate"])
+        return None  # a candidate that lost after its search was decided
+
+    def _tell_hypergradient(self, report: Report, about: Mapping[str, Any]) -> None:
+        metrics, z = report.metrics, report.payload["hypergradient"]
+        self._warm = about["key"]
+        self._report = dict(metrics)
+        if self._step is None:
+            self._step = math.sqrt(len(z)) / max(float(z.norm()), 1e-300)
+        step = self._first_step(z)
+        length = float((self._u - self._project(self._u - step * z)).norm()) / step
+        bound = metrics["bound"]
+        if self._spent():
+            self.stopped = "budget"
+        elif self.settings.descent_test and length + bound <= self.settings.tolerance:
+            self.stopped = "stationary"
+        elif not self.settings.descent_test and length <= self.settings.tolerance:
+            self.stopped = "flat"
+        elif self.settings.descent_test and not bound <= (1 - self.settings.descent) * length:
+            self._sharpen(metrics["error"])
+        else:
+            self._search = _Search(z, metrics["lower_bound"], step, self._backtracks)
+
+    def _first_step(self, z: Tensor) -> float:
+        assert self._step is not None
+        step = self._step
+        if self.settings.barzilai_borwein and self._last is not None:
+            moved, turned = self._u - self._last[0], z - self._last[1]
+            curvature = float(moved @ turned)
+            if curvature > 0:
+                step = min(max(float(moved @ moved) / curvature, 1e-3 * step), 1e3 * step)
+        steepest = float(torch.where(self._logarithmic, z.abs(), torch.zeros_like(z)).max())
+        return min(step, 2 / steepest) if steepest > 0 else step
+
+    def _sharpen(self, achieved: float) -> None:
+        """Asks for more accuracy at the same point."""
+        if achieved > self._error or self._error < self.settings.smallest_error:
+            self.stopped = "floor"
+        self._error *= self.settings.accuracy_shrink
+        self._residual *= self.settings.accuracy_shrink
+        self._attempt += 1
+
+    def _tell_trial(self, member: int, report: Report, candidate: int) -> HyperStep | None:
+        search = self._search
+        assert search is not None
+        self._tried += 1
+        search.outcomes[candidate] = bool(report.metrics["accepted"])
+        if search.outcomes[candidate] and (search.accepted is None or candidate < search.accepted):
+            search.accepted = candidate
+            search.winner = (member, report)
+        while search.outcomes.get(search.rejected) is False:
+            search.rejected += 1
+        if search.accepted is not None and search.rejected == search.accepted:
+            return self._accept(search)
+        if search.rejected == search.candidates:
+            self._fail()
+        return None
+
+    def _fail(self) -> None:
+        """No candidate passed: smaller steps would not help, more accuracy does."""
+        self._search = None
+        self._failed_searches += 1
+        self._backtracks += 1
+        if self._failed_searches > _MAX_FAILED_SEARCHES:
+            self.stopped = "searches"
+        self._sharpen(self._report["error"])
+
+    def _accept(self, search: _Search) -> HyperStep:
+        assert self.space is not None
+        assert search.accepted is not None
+        assert search.winner is not None
+        member, report = search.winner
+        u, moved, step = self._candidate(search, search.accepted)
+        record = HyperStep(
+            number=self._hyper_step,
+            training_step=self._work,
+            seconds=self._seconds,
+            training_loss=report.metrics["training_loss"],
+            validation_loss=report.metrics["validation_loss"],
+            hyperparameters=self.space.constrain(self._u.clone()),
+            scale=torch.full_like(self._u, step),
+            hypergradient=search.hypergradient,
+            certificate={
+                "error_asked": self._error,
+                "error_reached": self._report["error"],
+                "residual": self._report["residual"],
+                "hypergradient_norm": float(search.hypergradient.norm()),
+                "hypergradient_bound": self._report["bound"],
+                "upper_bound": report.metrics["upper_bound"],
+                "decrease": self.settings.decrease * moved / step,
+                "step": step,
+                "candidates": float(self._tried),
+                "failed_searches": float(self._failed_searches),
+                "work": float(self._work),
+                "certified": self._report["certified"],
+            },
+        )
+        self._last = (self._u, search.hypergradient)
+        self._u = u
+        self._leader, self._warm = member, self._key(f"trial{search.accepted}")
+        self._step = self.settings.step_growth * step
+        self._error *= self.settings.accuracy_growth
+        self._residual *= self.settings.accuracy_growth
+        self._backtracks = self.settings.backtracks
+        self._failed_searches = self._tried = 0
+        self._hyper_step += 1
+        self._attempt = 0
+        self._search = None
+        if self.step_budget is not None and self._hyper_step >= self.step_budget:
+            self.stopped = "budget"
+        return record
+
+    def _spent(self) -> bool:
+        return self.work_budget is not None and self._work >= self.work_budget
+
+    # State -------------------------------------------------------------------------------------------
+
+    _SAVED = (
+        "space", "team_size", "stopped", "_members", "_issued", "_assembled", "_leader", "_warm", "_hyper_step",
+        "_attempt",
+        "_u", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_last", "_report", "_tried",
+        "_work", "_seconds", "_search",
+    )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, at a moment when no report is half told."""
+        return copy.deepcopy({name: getattr(self, name) for name in self._SAVED})
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, value in copy.deepcopy(dict(state)).items():
+            setattr(self, name, value)
+        if self.space is not None:
+            self._set_space(self.space)

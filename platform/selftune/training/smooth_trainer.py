@@ -1,0 +1,163 @@
+"""A trainer of smooth objectives: solves the lower level to a tolerance, with certificates."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from selftune.hypergradients.error_bounds import error_bound, lower_bound, upper_bound
+from selftune.hypergradients.implicit import implicit_hypergradient
+from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
+from selftune.hypergradients.lower_solvers import lower_solvers
+from selftune.hypergradients.oracle import Oracle
+from selftune.methods import Report, WorkOrder
+from selftune.shapes import Float, Tensor
+from selftune.smooth_objective import SmoothObjective
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Where a solve starts: parameters, and the solution of the last linear system."""
+
+    x: Float[Tensor, "n"]
+    q: Float[Tensor, "n"] | None
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    metrics: Mapping[str, float]
+    payload: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+_KEPT = 64  # states of earlier orders; a search refers to the current and the previous point only
+
+
+class SmoothTrainer:
+    """Executes orders on a smooth objective: a report is a function of the order and its warm start.
+
+    Kinds of orders: ``hypergradient`` (solve, implicit hypergradient, error bound), ``trial`` (solve at a
+    candidate and bound the upper level there), ``finish`` (metrics).
+
+    Args:
+        objective: the two levels.
+        member: position in the team; members are alike.
+        solver: name of a lower-level solver.
+        cpus: threads that torch may use, at least 1.
+    """
+
+    def __init__(
+        self,
+        objective: SmoothObjective,
+        *,
+        member: int = 0,
+        solver: str = "newton",
+        cpus: float = 1,
+    ) -> None:
+        torch.set_num_threads(max(1, int(cpus)))
+        self.member = member
+        self.objective = objective
+        self.oracle = Oracle(objective)
+        self.space = self.oracle.space
+        self.solver = lower_solvers[solver]()
+        self._states: dict[str, WarmStart] = {}
+        self._handlers: dict[str, Callable[[Mapping[str, Any], WarmStart], _Outcome]] = {
+            "hypergradient": self._hypergradient,
+            "trial": self._trial,
+            "finish": self._finish,
+        }
+
+    def execute(self, order: WorkOrder, warm: WarmStart | None = None) -> Report:
+        """Executes one order from ``warm``, from the state it names, or cold."""
+        started = time.perf_counter()
+        before = self.oracle.counts.copy()
+        key = order.body.get("warm")
+        start = warm or (self._states.get(key) if key is not None else None)
+        outcome = self._handlers[order.kind](order.body, start or WarmStart(self.oracle.start_x(), None))
+        spent = self.oracle.counts - before
+        metrics = {
+            **outcome.metrics,
+            "gradients": float(spent.grad),
+            "products": float(spent.hvp + spent.jac),
+            "work": float(spent.work),
+            "seconds": time.perf_counter() - started,
+        }
+        payload = {name: tensor.detach().cpu() for name, tensor in outcome.payload.items()}
+        return Report(order.kind, order.number, metrics, payload)
+
+    def export_state(self, key: str) -> WarmStart | None:
+        """The state kept under a key, for another trainer to start from; None if it is no longer kept."""
+        return self._states.get(key)
+
+    def _keep(self, key: str, state: WarmStart) -> None:
+        self._states[key] = state
+        while len(self._states) > _KEPT:
+            del self._states[next(iter(self._states))]
+
+    def _hypergradient(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+        u = body["unconstrained"].to(self.oracle.start_x())
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
+        hypergradient = implicit_hypergradient(
+            self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
+        )
+        self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
+        level, slope, constants = hypergradient.upper, float(hypergradient.b.norm()), self.oracle.constants(u)
+        bound = float("nan")
+        if body["bounds"]:
+            bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
+        metrics = {
+            "error": solution.error,
+            "residual": hypergradient.residual,
+            "bound": bound,
+            "lower_bound": lower_bound(level, slope, solution.error, constants),
+            "validation_loss": level,
+            "certified": float(constants.certified),
+        }
+        return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
+
+    def _trial(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+        u = body["unconstrained"].to(self.oracle.start_x())
+        threshold = body["threshold"]
+        constants = self.oracle.constants(u)
+
+        def hopeless(x: Tensor, error: float) -> bool:
+            level, gradient = self.oracle.upper_value_and_grad(x, u)
+            return bool(lower_bound(level, float(gradient.norm()), error, constants) > threshold)
+
+        reject = hopeless if body["early_rejection"] else None
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=reject)
+        level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
+        bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
+        accepted = solution.reason != "rejected" and bound <= threshold
+        if accepted:
+            self._keep(body["key"], WarmStart(solution.x, warm.q))
+        tree = self.oracle.unravel(solution.x)
+        metrics = {
+            "accepted": float(accepted),
+            "upper_bound": bound,
+            "error": solution.error,
+            "validation_loss": level,
+            "training_loss": float(self.objective.lower(tree, self.oracle.values(u))),
+        }
+        return _Outcome(metrics)
+
+    def _finish(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+        u = body["unconstrained"].to(self.oracle.start_x())
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
+        tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
+        metrics = {
+            "training_loss": float(self.objective.lower(tree, values)),
+            "validation_loss": float(self.objective.upper(tree, values)),
+            **self.objective.metrics(tree, values),
+        }
+        return _Outcome(metrics, {f"parameters.{name}": tensor for name, tensor in tree.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The warm starts: everything later reports depend on beside their orders."""
+        return {"states": dict(self._states)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._states = dict(state["states"])

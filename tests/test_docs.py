@@ -1,0 +1,76 @@
+"""What README and docs show works: studies load, commands parse, Python compiles, links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from selftune.cli import _parser
+from selftune.studies.study import parse_study
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(language):
+    """Every block of a language, with the page and the line where it starts."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text.count("\n", 0, found.start()) + 2
+            yield pytest.param(found[1], id=f"{page.name}:{line}")
+
+
+def commands():
+    for block in blocks("console"):
+        for line in block.values[0].splitlines():
+            if line.startswith("$ selftune "):
+                yield pytest.param(line.removeprefix("$ selftune "), id=f"{block.id}: {line[2:40]}")
+
+
+def anchors(page):
+    """The fragments that GitHub gives to a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("text", [b for b in blocks("yaml") if b.values[0].startswith("study:")])
+def test_studies_load(text):
+    assert len(parse_study(text).space)
+
+
+@pytest.mark.parametrize("line", commands())
+def test_commands_parse(line):
+    _parser().parse_args(shlex.split(line, comments=True))
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_compiles(text):
+    compile(text, "a page", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if "://" in target:
+            continue
+        path, _, fragment = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        assert not fragment or fragment in anchors(file), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    for name in re.findall(
+        r"`(?:[\w./]*python )?((?:benchmarks|docs|search_spaces|tests)/[\w./-]+)", page.read_text()
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_there_is_something_to_check():
+    assert len(list(blocks("yaml"))) >= 3
+    assert len(list(commands())) >= 8
+    assert len(list(blocks("python"))) >= 3
