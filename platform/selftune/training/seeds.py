@@ -44,12 +44,12 @@ class Streams:
     def __init__(self, seed: int, member: int, device: torch.device) -> None:
         self.seed = seed
         self.member = member
-        self._generators = {stream: torch.Generator(device) for stream in _STREAMS}
         self._global = torch.default_generator
         if device.type == "cuda":
-            torch.cuda.init()  # before, there are no default generators
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # before, there are no default generators
             index = torch.cuda.current_device() if device.index is None else device.index
             self._global = torch.cuda.default_generators[index]
+        self._generators = {stream: torch.Generator(device) for stream in _STREAMS}
 
     def __call__(self, stream: str, step: int = 0) -> torch.Generator:
         """The stream's generator, at the start of the given step."""
