@@ -77,8 +77,8 @@ class Registry(Generic[Entry]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
         for entry_point in entry_points(group=self.group):
             package = importlib.import_module(entry_point.value)
             for module in pkgutil.walk_packages(getattr(package, "__path__", ()), package.__name__ + "."):
                 importlib.import_module(module.name)
+        self._loaded = True

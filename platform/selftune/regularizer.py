@@ -223,8 +223,11 @@ class Regularizer:
         """
         raise NotImplementedError
 
-    def export(self, network: nn.Module) -> None:
-        """At the end: merge or remove what ``attach`` added."""
+    def export(self, state: dict[str, Tensor]) -> None:
+        """At the end: turn the trained tensors, by name, into those of the plain network.
+
+        A regularizer whose ``attach`` added tensors merges them into the plain ones and takes them out.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -344,6 +347,10 @@ class Regularizers:
                 term = (direction * parameter).sum()
                 total = term if total is None else total + term
         return total
+
+    def export(self, state: dict[str, Tensor]) -> None:
+        for regularizer in self.members:
+            regularizer.export(state)
 
     def state_dict(self) -> dict[str, Any]:
         return {r.name: r.state_dict() for r in self.members}

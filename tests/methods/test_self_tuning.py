@@ -161,3 +161,18 @@ def test_settings_that_make_no_sense_are_refused(make, key):
     with pytest.raises(SettingError) as error:
         make()
     assert error.value.key == key
+
+
+def test_hyper_steps_without_training_keep_the_loss_of_the_last_training(space, drive, quadratic_trainer):
+    method = SelfTuning(Budget(steps=20), settings(validation_steps=2, warmup_steps=0))
+    steps = drive(method, {0: quadratic_trainer([1.0, 1.0])}, space)
+    assert [step.training_step for step in steps] == [5, 5, 10, 10, 15, 15, 20]
+    assert all(step.training_loss == 1.0 for step in steps)
+
+
+def test_a_long_warm_up_is_checkpointed(space, drive, quadratic_trainer):
+    orders = []
+    method = SelfTuning(Budget(steps=1100), settings(warmup_steps=1000, checkpoint_every=50))
+    drive(method, {0: quadratic_trainer([1.0, 1.0])}, space, orders)
+    warmup = [o for _, o in orders if o.kind == "cycle" and not o.body["hypergradient"]]
+    assert sum(o.checkpoint for o in warmup) == 4  # every 50 cycles' worth of training steps

@@ -372,3 +372,23 @@ def test_norm_statistics_are_those_of_plain_training(blobs, response):
     tuned.execute(cycle(tuned, steps=8, response=response))
     plain.execute(replay(plain))
     assert same(weights(tuned), weights(plain))
+
+
+def test_what_a_regularizer_attached_is_merged_into_the_plain_network(objective):
+    from selftune.regularizer import Reference, Regularizer
+
+    class Shift(Regularizer):  # adds a trainable bias in front of the first layer
+        name, family, kind, reference = "shift", "test", "reparam", Reference("test")
+
+        def attach(self, network):
+            shift = nn.Parameter(torch.ones(16))
+            network[0].register_parameter("shift", shift)
+            network[0].register_forward_hook(lambda module, _, output: output + module.shift)
+
+        def export(self, state):
+            state["0.bias"] = state["0.bias"] + state.pop("0.shift")
+
+    trainer = Trainer(objective, [Shift()])
+    inputs = objective.splits()["test"]["inputs"]
+    trained = trainer.lower.network.eval()(inputs)
+    torch.testing.assert_close(trainer.plain_network()(inputs), trained)

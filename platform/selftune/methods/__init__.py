@@ -1,9 +1,11 @@
 """Bilevel methods as ask/tell state machines."""
 
+from selftune.methods.budget import Budget
 from selftune.methods.inexact_line_search import InexactLineSearch, InexactLineSearchSettings
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.methods.replay import Replay, Segment
-from selftune.methods.self_tuning import Budget, Response, SelfTuning, SelfTuningSettings
+from selftune.methods.self_tuning import SelfTuning
+from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 
 __all__ = [
     "Budget",

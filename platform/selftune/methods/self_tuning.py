@@ -6,121 +6,17 @@ import copy
 import math
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, scale_of
+from selftune.methods.budget import Budget
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.self_tuning_settings import SCALE_BOUNDS, SelfTuningSettings
 from selftune.shapes import Float, Tensor
-
-
-@dataclass(frozen=True)
-class Response:
-    """How the best-response network is made and fitted.
-
-    Args:
-        centered: layers see the perturbation alone, so that the network itself is the plain one (Delta-STN).
-        joint: elementary and response weights are fitted together to the perturbed objective (STN).
-        linearize: the response is fitted to its first-order effect (Delta-STN).
-        rank: directions along which each unit's weights may move; ``"auto"`` gives every layer enough
-            for as many independent responses as there are hyperparameters.
-        optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
-            differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
-        output_layer: whether the output layer responds, too.
-
-    STN is ``Response(centered=False, joint=True, linearize=False)``.
-    """
-
-    centered: bool = True
-    joint: bool = False
-    linearize: bool = True
-    rank: int | Literal["auto"] = "auto"
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: float = 1e-3
-    output_layer: bool = True
-
-    def __post_init__(self) -> None:
-        if self.rank != "auto" and self.rank < 1:
-            raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
-        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
-            raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
-        if self.linearize and (self.joint or not self.centered):
-            raise SettingError(
-                "linearize",
-                "needs a centred response fitted separately: set centered to true and joint to false,"
-                " or linearize to false",
-            )
-
-
-@dataclass(frozen=True)
-class SelfTuningSettings:
-    """Settings of ``SelfTuning``; the defaults are those of Delta-STN (arXiv 2010.13514).
-
-    Args:
-        warmup_steps: training steps before the hyperparameters move.
-        train_steps, validation_steps: training steps and hyper-steps of one cycle.
-        optimizer, learning_rate: what moves the unconstrained hyperparameters.
-        scale: initial standard deviation of the perturbation in unconstrained units, 0.01 to 3.
-        tune_scale: whether the scales are tuned, too, against ``entropy_weight`` times the entropy.
-        scale_learning_rate: None uses ``learning_rate``.
-        checkpoint_every: hyper-steps between two checkpoints of every trainer.
-    """
-
-    warmup_steps: int = 200
-    train_steps: int = 5
-    validation_steps: int = 1
-    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
-    learning_rate: float = 0.01
-    scale: float = 0.5
-    tune_scale: bool = True
-    scale_learning_rate: float | None = None
-    entropy_weight: float = 1e-3
-    checkpoint_every: int = 50
-    response: Response = field(default_factory=Response)
-
-    def __post_init__(self) -> None:
-        for key, low in (
-            ("warmup_steps", 0),
-            ("train_steps", 1),
-            ("validation_steps", 1),
-            ("checkpoint_every", 1),
-        ):
-            if getattr(self, key) < low:
-                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
-        for key in ("learning_rate", "scale_learning_rate", "entropy_weight"):
-            value = getattr(self, key)
-            if value is not None and not (value >= 0 and math.isfinite(value)):
-                raise SettingError(key, f"must be a number of at least 0, got {value}")
-        lowest, highest = SCALE_BOUNDS
-        if not lowest <= self.scale <= highest:
-            raise SettingError("scale", f"must be between {lowest:g} and {highest:g}, got {self.scale:g}")
-
-
-SCALE_BOUNDS = (0.01, 3.0)
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How long a study trains: training steps of every trainer, or seconds of trainers' time.
-
-    >>> Budget(steps=100)
-    Budget(steps=100, seconds=None)
-    """
-
-    steps: int | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise SettingError("", "give either steps or seconds")
-        if self.steps is not None and self.steps < 1:
-            raise SettingError("steps", f"must be at least 1, got {self.steps}")
-        if self.seconds is not None and not (self.seconds > 0 and math.isfinite(self.seconds)):
-            raise SettingError("seconds", f"must be a positive number, got {self.seconds}")
-
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
 
@@ -154,6 +50,7 @@ class SelfTuning(Method):
         self._training_step = 0
         self._hyper_step = 0
         self._seconds = 0.0
+        self._training_loss = math.nan
         self._unconstrained = torch.empty(0)
         self._scale_parameter = torch.empty(0)
         self._updates: torch.optim.Optimizer | None = None
@@ -223,7 +120,10 @@ class SelfTuning(Method):
         steps = self._steps_due()
         body |= {"steps": steps, "hypergradient": not self._warming_up()}
         every = self.settings.checkpoint_every
-        checkpoint = not self._warming_up() and (self._hyper_step + 1) % every == 0
+        if self._warming_up():  # as often as later, counted in training steps
+            checkpoint = (self._training_step + steps) % (every * self.settings.train_steps) < steps
+        else:
+            checkpoint = (self._hyper_step + 1) % every == 0
         return WorkOrder("cycle", body, checkpoint=checkpoint)
 
     def _warming_up(self) -> bool:
@@ -262,7 +162,10 @@ class SelfTuning(Method):
             return None
         reports = [self._reports[m] for m in sorted(self._reports)]
         self._reports = {}
-        self._training_step = int(reports[0].metrics["training_step"])
+        training_step = int(reports[0].metrics["training_step"])
+        if training_step > self._training_step:  # a hyper-step without training keeps the last training's loss
+            self._training_loss = _average(r.metrics["training_loss"] for r in reports)
+        self._training_step = training_step
         self._seconds += max(r.metrics["seconds"] for r in reports)
         if "hypergradient" not in reports[0].payload:
             return None
@@ -276,7 +179,7 @@ class SelfTuning(Method):
             number=self._hyper_step,
             training_step=self._training_step,
             seconds=self._seconds,
-            training_loss=_average(r.metrics["training_loss"] for r in reports),
+            training_loss=self._training_loss,
             validation_loss=_average(r.metrics["validation_loss"] for r in reports),
             hyperparameters=self.space.constrain(self._unconstrained.clone()),
             scale=scale_of(self._scale_parameter),
@@ -307,6 +210,7 @@ class SelfTuning(Method):
             "training_step": self._training_step,
             "hyper_step": self._hyper_step,
             "seconds": self._seconds,
+            "training_loss": self._training_loss,
             "space": self.space,
             "unconstrained": self._unconstrained.clone(),
             "scale_parameter": self._scale_parameter.clone(),
@@ -327,6 +231,7 @@ class SelfTuning(Method):
         self._training_step = state["training_step"]
         self._hyper_step = state["hyper_step"]
         self._seconds = state["seconds"]
+        self._training_loss = state["training_loss"]
 
     @property
     def hyperparameters(self) -> Float[Tensor, "n"]:

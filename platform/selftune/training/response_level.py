@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from selftune.hypergradients.best_response import convert, frozen_statistics
 from selftune.methods import Response
+from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.training.data import Batches
 from selftune.training.lower_level import LowerLevel
@@ -37,9 +37,8 @@ class ResponseLevel:
             output_layer=settings.output_layer,
         )
         self.parameters = list(self.response.parameters())
-        self.optimizer = replace(
-            objective.optimization, optimizer=settings.optimizer, learning_rate=settings.learning_rate
-        ).build(self.parameters)
+        rule = Optimization(optimizer=settings.optimizer, learning_rate=settings.learning_rate)
+        self.optimizer = rule.build(self.parameters)
         self.validation = Batches(
             lower.splits["validation"], objective.validation_batch_size, lower.streams, "validation"
         )

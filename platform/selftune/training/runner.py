@@ -63,7 +63,7 @@ def run_in_process(
     run.restore()
     for member, trainer in run.trainers.items():
         method.join(member, trainer.space)
-    listener.started(next(iter(trainers.values())).space, len(trainers))
+    listener.started(next(iter(trainers.values())).space, len(run.trainers))
     try:
         while not method.done:
             run.round()
@@ -91,7 +91,7 @@ class _Run:
         for member, order in orders.items():
             self._execute(member, replace(order, number=self.numbers[member]))
         if not self.trainers:
-            raise NoTrainerLeft(self.reason)
+            raise NoTrainerLeft(self.ended)
         if any(order.checkpoint for order in orders.values()):
             self.save()
 
@@ -102,8 +102,9 @@ class _Run:
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
         if report.kind == "diverged":
-            self.reason = self._explain(member, report)
-            self.listener.lost(member, self.reason)
+            reason = self._reason(report)
+            self.listener.lost(member, reason)
+            self.ended = f"trainer {member} stopped: {reason}"
             del self.trainers[member]
         if step is not None:
             self.listener.hyper_step(step)
@@ -115,10 +116,10 @@ class _Run:
         warm = self.trainers[source].export_state(key) if source in self.trainers else None
         return trainer.execute(order, warm)
 
-    def _explain(self, member: int, report: Report) -> str:
+    def _reason(self, report: Report) -> str:
         saved = self.checkpoints / CHECKPOINT if self.checkpoints else None
         kept = f"the last good checkpoint is {saved}" if saved and saved.exists() else "no checkpoint was made"
-        return f"trainer {member} stopped: {report.message}; {kept}"
+        return f"{report.message}; {kept}"
 
     def save(self) -> None:
         if self.checkpoints is None:

@@ -171,6 +171,7 @@ class Trainer:
         if self.response is not None and not self.response.settings.centered:
             assert unconstrained is not None
             state |= self.response.weights(unconstrained.to(self.device))
+        self.lower.regularizers.export(state)
         network.load_state_dict(state)
         return network.eval()
 
@@ -218,8 +219,11 @@ class TrainerFactory:
 
 
 def _printed(values: Mapping[str, Any]) -> str:
-    numbers = {name: v.tolist() for name, v in values.items() if isinstance(v, Tensor)}
-    return ", ".join(f"{name} = {value}" for name, value in numbers.items())
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    return ", ".join(
+        f"{name} = {' '.join(f'{entry:.4g}' for entry in value.reshape(-1).tolist())}"
+        for name, value in tensors.items()
+    )
 
 
 def _present(device: str) -> torch.device:

@@ -1,0 +1,329 @@
+"""Upper-level loss against lower-level work, and against seconds, of bilevel methods on smooth problems.
+
+    python benchmarks/bilevel_work.py [--quick] [--problem NAME ...] [--method NAME ...] [--output FOLDER]
+
+Work counts gradients, Hessian and mixed products of the lower level. The loss is the true upper level at the current
+hyperparameters (of black-box searches: at their best sample so far), re-solved tightly outside the counted work.
+
+Target of a problem: the smallest loss that any method reaches within the budget, plus 1 % of the way down from the
+start (``target``). The table gives each method's work and seconds to its first iterate at most there; ``up`` counts the
+iterates that raised the true loss by more than 1e-9 of it. Runs in one process, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from selftune.objectives.tasks.field_of_experts_denoising import FieldOfExpertsDenoising
+from selftune.objectives.tasks.logistic_regression import LogisticRegression
+from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
+from selftune.objectives.tasks.ridge import Ridge
+from selftune.objectives.tasks.total_variation_denoising import TotalVariationDenoising
+
+from selftune.hypergradients.lower_solvers import AcceleratedGradient, LowerSolver, Newton
+from selftune.hypergradients.oracle import Oracle
+from selftune.hyperparameters import Positive
+from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Method
+from selftune.methods.implicit import Implicit, ImplicitSettings
+from selftune.smooth_objective import SmoothObjective
+from selftune.training import SmoothTrainer
+
+Make = Callable[[int], Method]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An objective, the solver that every method uses for it, and a budget of work."""
+
+    make: Callable[[], SmoothObjective]
+    solver: str
+    work: int
+
+
+def problems(quick: bool) -> dict[str, Problem]:
+    few = 4 if quick else 1
+    pictures = {"train_crops": 2, "validation_crops": 1, "test_crops": 1, "crop": 32}
+    return {
+        "quadratic_bilevel": Problem(QuadraticBilevel, "newton", 6000 // few),
+        "ridge": Problem(Ridge, "newton", 12000 // few),
+        "logistic_one": Problem(LogisticRegression, "newton", 6000 // few),
+        "logistic_per_class": Problem(lambda: LogisticRegression(groups="per_class"), "newton", 12000 // few),
+        "logistic_per_feature": Problem(lambda: LogisticRegression(groups="per_feature"), "newton", 20000 // few),
+        "total_variation": Problem(
+            lambda: TotalVariationDenoising(**pictures), "accelerated_gradient", 8000 // few
+        ),
+        "field_of_experts": Problem(
+            lambda: FieldOfExpertsDenoising(**pictures, experts=4), "accelerated_gradient", 12000 // few
+        ),
+    }
+
+
+def gradient_methods() -> dict[str, Make]:
+    makes: dict[str, Make] = {
+        "inexact_line_search": lambda work: InexactLineSearch(work, settings=InexactLineSearchSettings())
+    }
+    for sequence in ("exponential", "quadratic", "cubic", "exact"):
+        settings = ImplicitSettings(sequence=sequence)
+        makes[f"hoag_{sequence}"] = lambda work, settings=settings: Implicit(work, settings=settings)
+    for error in (1e-2, 1e-4):
+        settings = ImplicitSettings(sequence="fixed", error=error, update="adam", learning_rate=0.1)
+        makes[f"adam_{error:.0e}"] = lambda work, settings=settings: Implicit(work, settings=settings)
+    return makes
+
+
+SEARCHES = ("tpe", "random", "grid")
+_SAMPLE_ERROR = 1e-3
+_LARGEST_GRID = 3  # dimensions
+
+
+@dataclass
+class Curve:
+    """True loss after so much work and so many seconds."""
+
+    work: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    ended: str = ""
+
+    def ups(self) -> int:
+        rises = (
+            after - before > 1e-9 * abs(before) for before, after in zip(self.loss, self.loss[1:], strict=False)
+        )
+        return sum(rises)
+
+    def first(self, target: float) -> tuple[float, float]:
+        """(work, seconds) of the first loss at most ``target``."""
+        for work, seconds, loss in zip(self.work, self.seconds, self.loss, strict=True):
+            if loss <= target:
+                return work, seconds
+        return math.inf, math.inf
+
+
+class TrueLoss:
+    """The upper level at tight solutions of the lower one, each from the last one."""
+
+    def __init__(self, objective: SmoothObjective, solver: str) -> None:
+        self.oracle = Oracle(objective)
+        self.solver: LowerSolver = Newton() if solver == "newton" else AcceleratedGradient()
+        self.x = self.oracle.start_x()
+
+    def __call__(self, u: torch.Tensor) -> float:
+        try:
+            solution = self.solver.solve(self.oracle, u, self.x, 1e-8)
+        except (ArithmeticError, ValueError):  # hyperparameters that overflowed
+            return math.inf
+        self.x = solution.x
+        return self.oracle.upper(solution.x, u)
+
+
+def run_method(problem: Problem, make: Make, work: int, longest: float) -> Curve:
+    objective = problem.make()
+    trainer = SmoothTrainer(objective, solver=problem.solver)
+    method = make(work)
+    method.join(0, trainer.space)
+    points = [(0, 0.0, method._u.clone())]
+    seconds, ended = 0.0, ""
+    while method.stopped is None and seconds < longest:
+        for member, order in method.ask().items():
+            started = time.perf_counter()
+            try:
+                report = trainer.execute(order)
+            except ArithmeticError as error:
+                ended = f"diverged: {error}"
+                break
+            method.tell(member, report)
+            seconds += time.perf_counter() - started
+            if not torch.equal(method._u, points[-1][2]):
+                points.append((method._work, seconds, method._u.clone()))
+        if ended:
+            break
+    true = TrueLoss(objective, problem.solver)
+    curve = Curve(ended=ended or method.stopped or "time")
+    for spent, at, u in points:
+        curve.work.append(spent)
+        curve.seconds.append(at)
+        curve.loss.append(true(u))
+    return curve
+
+
+def run_search(problem: Problem, name: str, work: int, longest: float) -> Curve:
+    """A black-box search of the unconstrained box; every sample is solved from the objective's own start."""
+    objective = problem.make()
+    oracle = Oracle(objective)
+    solver: LowerSolver = Newton() if problem.solver == "newton" else AcceleratedGradient()
+    start = oracle.start_u()
+    low, high = _box(oracle, start)
+    true = TrueLoss(objective, problem.solver)
+    curve = Curve([0], [0.0], [true(start)], "budget")
+    best, seconds = math.inf, 0.0
+    for u, tell in _samples(name, low, high, work):
+        started = time.perf_counter()
+        loss = oracle.upper(solver.solve(oracle, u, oracle.start_x(), _SAMPLE_ERROR).x, u)
+        tell(loss)
+        seconds += time.perf_counter() - started
+        if loss < best:
+            best = loss
+            curve.work.append(oracle.counts.work)
+            curve.seconds.append(seconds)
+            curve.loss.append(min(curve.loss[-1], true(u)))
+        if oracle.counts.work >= work or seconds > longest:
+            break
+    return curve
+
+
+def _box(oracle: Oracle, start: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    low, high = [], []
+    for h in oracle.space.tuned:
+        sweep = h.domain.sweep
+        ends = [math.log(end) for end in sweep] if isinstance(h.domain, Positive) else list(sweep or (-3.0, 3.0))
+        low += [ends[0]] * h.size
+        high += [ends[1]] * h.size
+    return torch.tensor(low).to(start), torch.tensor(high).to(start)
+
+
+def _samples(
+    name: str, low: torch.Tensor, high: torch.Tensor, work: int
+) -> Iterator[tuple[torch.Tensor, Callable[[float], Any]]]:
+    if name == "grid":
+        side = {1: 33, 2: 9, 3: 6}[len(low)]
+        axes = [torch.linspace(float(a), float(b), side) for a, b in zip(low, high, strict=True)]
+        points = torch.cartesian_prod(*axes).reshape(-1, len(low)).to(low)
+        order = torch.randperm(len(points), generator=torch.Generator().manual_seed(0))
+        for index in order:
+            yield points[index], lambda loss: None
+        return
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    kind = optuna.samplers.TPESampler if name == "tpe" else optuna.samplers.RandomSampler
+    study = optuna.create_study(sampler=kind(seed=0))
+    ends = list(zip(low.tolist(), high.tolist(), strict=True))
+    while True:
+        trial = study.ask()
+        u = [trial.suggest_float(str(index), *end) for index, end in enumerate(ends)]
+        yield torch.tensor(u).to(low), lambda loss, trial=trial: study.tell(trial, loss)
+
+
+def target_of(curves: dict[str, Curve], gap: float) -> float:
+    best = min(min(curve.loss) for curve in curves.values())
+    start = next(iter(curves.values())).loss[0]
+    return best + gap * (start - best)
+
+
+def table(results: dict[str, dict[str, Curve]], gap: float) -> str:
+    lines = [
+        f"Target: the best loss of any method plus {gap:.1%} of the way down from the start.",
+        "",
+        "| problem | method | work to target | seconds | best loss | up | ended |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    ratios = {}
+    for problem, curves in results.items():
+        target = target_of(curves, gap)
+        for method, curve in curves.items():
+            work, seconds = curve.first(target)
+            lines.append(
+                f"| {problem} | {method} | {_number(work, '.0f')} | {_number(seconds, '.2f')} |"
+                f" {min(curve.loss):.6g} | {curve.ups()} | {curve.ended} |"
+            )
+        ours, theirs = _best(curves, "inexact", target), _best(curves, "hoag", target)
+        ratios[problem] = (ours, theirs, _best(curves, "adam", target))
+    lines += [
+        "",
+        "| problem | inexact_line_search | best HOAG | best Adam | ratio to HOAG |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    finite = []
+    for problem, (ours, theirs, adams) in ratios.items():
+        ratio = ours / theirs if math.isfinite(theirs) else 0.0 if math.isfinite(ours) else math.nan
+        if ratio > 0:
+            finite.append(ratio)
+        lines.append(
+            f"| {problem} | {_number(ours, '.0f')} | {_number(theirs, '.0f')} | {_number(adams, '.0f')} |"
+            f" {ratio:.2f} |"
+        )
+    if finite:
+        mean = math.exp(sum(map(math.log, finite)) / len(finite))
+        lines += ["", f"Geometric mean of the ratios {mean:.2f}, largest {max(finite):.2f}."]
+    return "\n".join(lines)
+
+
+def _number(value: float, form: str) -> str:
+    return format(value, form) if math.isfinite(value) else "never"
+
+
+def _best(curves: dict[str, Curve], prefix: str, target: float) -> float:
+    return min((c.first(target)[0] for name, c in curves.items() if name.startswith(prefix)), default=math.inf)
+
+
+def picture(problem: str, curves: dict[str, Curve], target: float, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    best = min(min(curve.loss) for curve in curves.values())
+    figure, axes = plt.subplots(1, 2, figsize=(12, 4.5), sharey=True, layout="constrained")
+    for name, curve in curves.items():
+        gaps = [max(loss - best, 1e-12) for loss in curve.loss]
+        style = {"linewidth": 2.5, "color": "black"} if name.startswith("inexact") else {"linewidth": 1.2}
+        for axis, along in zip(axes, (curve.work, curve.seconds), strict=True):
+            axis.step(along, gaps, where="post", label=name, **style)
+    for axis, label in zip(axes, ("lower-level gradients and products", "seconds"), strict=True):
+        axis.axhline(max(target - best, 1e-12), color="grey", linestyle=":")
+        axis.set(xlabel=label, yscale="log")
+    axes[0].set_ylabel("true loss above the best")
+    axes[1].legend(fontsize=7)
+    figure.suptitle(problem)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a quarter of the work, no black-box searches")
+    parser.add_argument("--problem", nargs="+", help="only these")
+    parser.add_argument("--method", nargs="+", help="only methods whose name starts with one of these")
+    parser.add_argument("--gap", type=float, default=0.01, help="of the target, as a share of the way down")
+    parser.add_argument("--longest", type=float, default=60.0, help="seconds per run")
+    parser.add_argument("--output", type=Path, help="folder for table.md, curves.json and a picture per problem")
+    arguments = parser.parse_args()
+    results: dict[str, dict[str, Curve]] = {}
+    for name, problem in problems(arguments.quick).items():
+        if arguments.problem and name not in arguments.problem:
+            continue
+        curves: dict[str, Curve] = {}
+        for method, make in gradient_methods().items():
+            if _wanted(method, arguments.method):
+                curves[method] = run_method(problem, make, problem.work, arguments.longest)
+        dimension = len(Oracle(problem.make()).space)
+        for search in () if arguments.quick else SEARCHES:
+            if _wanted(search, arguments.method) and (search != "grid" or dimension <= _LARGEST_GRID):
+                curves[search] = run_search(problem, search, problem.work, arguments.longest)
+        results[name] = curves
+    text = table(results, arguments.gap)
+    print(text)
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        (arguments.output / "table.md").write_text(text + "\n")
+        saved = {name: {m: asdict(c) for m, c in curves.items()} for name, curves in results.items()}
+        (arguments.output / "curves.json").write_text(json.dumps(saved))
+        for name, curves in results.items():
+            picture(name, curves, target_of(curves, arguments.gap), arguments.output / f"{name}.png")
+
+
+def _wanted(name: str, prefixes: list[str] | None) -> bool:
+    return prefixes is None or any(name.startswith(prefix) for prefix in prefixes)
+
+
+if __name__ == "__main__":
+    main()

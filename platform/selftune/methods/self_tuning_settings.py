@@ -1,0 +1,94 @@
+"""Settings of Self-Tuning Networks: how hyperparameters move, and how the response is made and fitted."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from selftune.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Response:
+    """How the best-response network is made and fitted.
+
+    Args:
+        centered: layers see the perturbation alone, so that the network itself is the plain one (Delta-STN).
+        joint: elementary and response weights are fitted together to the perturbed objective (STN).
+        linearize: the response is fitted to its first-order effect (Delta-STN).
+        rank: directions along which each unit's weights may move; ``"auto"`` gives every layer enough
+            for as many independent responses as there are hyperparameters.
+        optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
+            differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
+        output_layer: whether the output layer responds, too.
+
+    STN is ``Response(centered=False, joint=True, linearize=False)``.
+    """
+
+    centered: bool = True
+    joint: bool = False
+    linearize: bool = True
+    rank: int | Literal["auto"] = "auto"
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: float = 1e-3
+    output_layer: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rank != "auto" and self.rank < 1:
+            raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
+        if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
+            raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
+        if self.linearize and (self.joint or not self.centered):
+            raise SettingError(
+                "linearize",
+                "needs a centred response fitted separately: set centered to true and joint to false,"
+                " or linearize to false",
+            )
+
+
+@dataclass(frozen=True)
+class SelfTuningSettings:
+    """Settings of ``SelfTuning``; the defaults are those of Delta-STN (arXiv 2010.13514).
+
+    Args:
+        warmup_steps: training steps before the hyperparameters move.
+        train_steps, validation_steps: training steps and hyper-steps of one cycle.
+        optimizer, learning_rate: what moves the unconstrained hyperparameters.
+        scale: initial standard deviation of the perturbation in unconstrained units, 0.01 to 3.
+        tune_scale: whether the scales are tuned, too, against ``entropy_weight`` times the entropy.
+        scale_learning_rate: None uses ``learning_rate``.
+        checkpoint_every: hyper-steps between two checkpoints of every trainer.
+    """
+
+    warmup_steps: int = 200
+    train_steps: int = 5
+    validation_steps: int = 1
+    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
+    learning_rate: float = 0.01
+    scale: float = 0.5
+    tune_scale: bool = True
+    scale_learning_rate: float | None = None
+    entropy_weight: float = 1e-3
+    checkpoint_every: int = 50
+    response: Response = field(default_factory=Response)
+
+    def __post_init__(self) -> None:
+        for key, low in (
+            ("warmup_steps", 0),
+            ("train_steps", 1),
+            ("validation_steps", 1),
+            ("checkpoint_every", 1),
+        ):
+            if getattr(self, key) < low:
+                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
+        for key in ("learning_rate", "scale_learning_rate", "entropy_weight"):
+            value = getattr(self, key)
+            if value is not None and not (value >= 0 and math.isfinite(value)):
+                raise SettingError(key, f"must be a number of at least 0, got {value}")
+        lowest, highest = SCALE_BOUNDS
+        if not lowest <= self.scale <= highest:
+            raise SettingError("scale", f"must be between {lowest:g} and {highest:g}, got {self.scale:g}")
+
+
+SCALE_BOUNDS = (0.01, 3.0)
