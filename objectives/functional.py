@@ -21,11 +21,16 @@ from selftune.hypergradients.linear_solvers.greedy_block_coordinate_descent impo
 
 __all__ = [
     "decoupled_weight_decay",
+    "deep_conjugate_direction",
     "dropout",
     "early_learning",
     "gaussian_input_noise",
+    "gradient_normalized_acceptance",
+    "gradient_normalized_newton",
+    "greedy_block_coordinate_descent",
     "label_smoothing",
     "max_norm",
     "mixup",
+    "residual_preconditioner_loss",
     "weight_decay",
 ]

@@ -137,14 +137,28 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from selftune.smooth_objective import SmoothObjective
+    from selftune.studies.display import MAXIMUM_ROWS
+    from selftune.studies.smooth import described
+
     study = _load(options, local=False)
     tuned = len(study.space)
     print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
     for hyperparameter in study.space.tuned:
+        if hyperparameter.size > MAXIMUM_ROWS:
+            low, high = hyperparameter.tensor.min().item(), hyperparameter.tensor.max().item()
+            starts = f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+            domain = hyperparameter.domain.describe()
+            print(f"  {hyperparameter.name} ({hyperparameter.size} parts) from {starts}, each {domain}")
+            continue
         for name, start in zip(hyperparameter.names, hyperparameter.tensor.reshape(-1).tolist(), strict=True):
             print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
-    print("layers that respond to them:")
-    for line in str(study.conversion).splitlines():
+    if isinstance(study.objective, SmoothObjective):
+        title, lines = "lower level, solved to a tolerance:", described(study.objective)
+    else:
+        title, lines = "layers that respond to them:", str(study.conversion).splitlines()
+    print(title)
+    for line in lines:
         print(f"  {line}")
     return 0
 

@@ -99,6 +99,13 @@ def test_the_direction_of_every_accepted_step_descends(name):
         assert (z - gradient).norm() <= step.certificate["hypergradient_bound"] + 1e-12
 
 
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_without_deferral_every_accepted_direction_is_certified(name):
+    _, accepted, _ = run(PROBLEMS[name](), deferred_test=False)
+    assert len(accepted) > 3
+    assert all(step.certificate["direction_certified"] for step in accepted)
+
+
 def test_the_optimum_is_reached_and_certified():
     problem = quadratic()
     method, _, _ = run(problem, steps=300, tolerance=1e-5)
@@ -232,6 +239,8 @@ def test_state_round_trip_gives_the_same_steps(after):
         ({"accuracy_growth": 0.5}, "accuracy_growth"),
         ({"descent": 1e-5}, "descent"),
         ({"backtracks": 0}, "backtracks"),
+        ({"share": 0.5}, "share"),
+        ({"memory": -1}, "memory"),
         ({"tolerance": 0.0}, "tolerance"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_state_stays_what_it_was_while_the_method_goes_on(space, drive, quadra
     assert torch.equal(*moments)
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop", "sgd", "optimistic_mirror_descent"])
 def test_state_round_trip_gives_the_same_trajectory(space, quadratic_trainer, optimizer):
     def run(interrupt_after):
         method = SelfTuning(Budget(steps=100), settings(optimizer=optimizer))

@@ -6,15 +6,17 @@ import ray
 from ray import cloudpickle
 from ray.tune.execution import class_cache
 
-from selftune.schedulers import slots
+from selftune.schedulers import crews, slots
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import ray_fakes
+import smooth_fakes
 
 from selftune.training import run_in_process
 
-cloudpickle.register_pickle_by_value(ray_fakes)  # workers do not see this folder
+for module in (ray_fakes, smooth_fakes):
+    cloudpickle.register_pickle_by_value(module)  # workers do not see this folder
 
 
 @pytest.fixture
@@ -41,6 +43,15 @@ def node(monkeypatch):
 
     node(CPU=2)
     return node
+
+
+@pytest.fixture
+def local_trainables(monkeypatch, tmp_path):
+    """Trainables that neither ask Ray for its address nor write outside of the test's folder."""
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.setenv("RAY_RESULTS_DIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(crews, "_LOOK_EVERY", 0.0)
 
 
 @pytest.fixture(scope="session")

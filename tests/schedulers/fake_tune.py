@@ -16,14 +16,49 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 
+class Reference:
+    """What a call to an actor will return: nothing yet, a value, or the actor's death."""
+
+    def __init__(self):
+        self.state = "pending"
+        self.value = None
+
+    def become(self, value):
+        self.state, self.value = "there", pickle.loads(cloudpickle.dumps(value))
+
+
 class Actor:
-    """A worker: tasks are done in the order of submission."""
+    """A worker: tasks are done in the order of submission, each when what it needs has come."""
 
     def __init__(self, worker, config):
         self.trainable = worker(config=dict(config))
         self.tasks = deque()
         self.alive = True
-        self.receive = types.SimpleNamespace(remote=lambda order: self.tasks.append(("receive", order)))
+        self.receive = types.SimpleNamespace(remote=self._receive)
+        self.export_state = types.SimpleNamespace(remote=self._export_state)
+
+    def _receive(self, order, state=None):
+        self.tasks.append(("receive", (order, state)))
+
+    def _export_state(self, key):
+        reference = Reference()
+        self.tasks.append(("export", (key, reference)))
+        return reference
+
+    @property
+    def able(self):
+        if not self.tasks:
+            return False
+        name, argument = self.tasks[0]
+        return name != "receive" or argument[1] is None or argument[1].state != "pending"
+
+    def die(self):
+        """Its process is gone, and with it what it was to export."""
+        self.alive = False
+        for name, argument in self.tasks:
+            if name == "export":
+                argument[1].state = "lost"
+        self.tasks = deque(task for task in self.tasks if task[0] != "export")
 
 
 class FakeTrial:
@@ -157,11 +192,11 @@ class FakeTune:
     def _kill_one(self):
         living = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.alive]
         if living:
-            self.random.choice(living).temporary_state.ray_actor.alive = False
+            self.random.choice(living).temporary_state.ray_actor.die()
             self.kills += 1
 
     def _event(self):
-        busy = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.tasks]
+        busy = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.able]
         choices = [(self._start_actor, trial) for trial in self.starting] + [(self._task, t) for t in busy]
         if choices:
             handler, trial = self.random.choice(choices)
@@ -178,10 +213,19 @@ class FakeTune:
     def _task(self, trial):
         actor = trial.temporary_state.ray_actor
         name, argument = actor.tasks.popleft()
-        if not actor.alive:
+        if name == "export":
+            key, reference = argument
+            if actor.alive:
+                reference.become(actor.trainable.export_state(key))
+            else:
+                reference.state = "lost"
+        elif name == "receive" and argument[1] is not None and argument[1].state == "lost":
+            pass  # the call never happens
+        elif not actor.alive:
             self.fail(trial)
         elif name == "receive":
-            actor.trainable.receive(argument)
+            order, reference = argument
+            actor.trainable.receive(*([order] if reference is None else [order, reference.value]))
         elif name == "restore":
             assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
             actor.trainable.restore(argument)
@@ -199,6 +243,7 @@ class FakeTune:
         trial.error_file = Path(tempfile.mkdtemp()) / "error.txt"
         trial.error_file.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
         trial.failures += 1
+        trial.temporary_state.ray_actor.die()
         trial.temporary_state.ray_actor = None
         trial.is_saving = False
         trial.status = Trial.ERROR
@@ -230,5 +275,6 @@ class FakeTune:
 
     def stop_trial(self, trial):
         self.scheduler.on_trial_complete(self, trial, {})
+        trial.temporary_state.ray_actor.die()
         trial.temporary_state.ray_actor = None
         trial.status = Trial.TERMINATED

@@ -9,9 +9,18 @@ import pytest
 from ray import tune
 from ray.tune.experiment import Trial
 from ray_fakes import Recorder, ToyMethod, Toys
+from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
 from selftune.errors import SettingError
-from selftune.schedulers import BilevelScheduler, SchedulerError, SelfTuningScheduler, run_on_ray, trainable
+from selftune.schedulers import (
+    BilevelScheduler,
+    InexactLineSearchScheduler,
+    SchedulerError,
+    SelfTuningScheduler,
+    run_on_ray,
+    trainable,
+)
+from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -152,3 +161,45 @@ def test_missing_resources_are_named_before_anything_starts(tmp_path):
     with pytest.raises(SchedulerError, match="asked for 1 cpu and 2 gpus, the cluster has 2 cpus and 0 gpus"):
         run(tmp_path, ToyMethod(1), gpus=2)
     assert not list(tmp_path.iterdir())
+
+
+def search(folder, factory, transport="direct"):
+    """A search by two trainers: what is heard of it, and their last reports."""
+    recorder = Recorder()
+    reports = run_on_ray(
+        method(2), factory, members=2, cpus=1, gpus=0, folder=folder, listener=recorder, transport=transport
+    )
+    return recorder, reports
+
+
+@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+def test_two_trainers_take_the_steps_of_one_although_a_candidate_is_killed(transport, tmp_path):
+    marker = tmp_path / "killed"
+    recorder, reports = search(tmp_path / "run", Mortals(1, "trial", 3, marker), transport)
+    expected, end = alone()
+    assert marker.exists()
+    assert iterates(recorder) == expected
+    assert [u_of(report) for report in reports.values()] == [u_of(end)] * 2
+
+
+@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+def test_a_killed_leader_starts_cold_and_its_team_goes_on(transport, tmp_path):
+    marker = tmp_path / "killed"
+    recorder, reports = search(tmp_path / "run", Mortals(0, "trial", 3, marker), transport)
+    assert marker.exists()
+    assert close(iterates(recorder), alone()[0])
+    assert len(reports) == 2
+
+
+def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
+    scheduler = InexactLineSearchScheduler(steps=STEPS, team_size=2, **SETTINGS)
+    results = tune.Tuner(
+        trainable(SmoothTrainerFactory(PROBLEM)),
+        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2, metric="validation_loss", mode="min"),
+        run_config=scheduler.run_config(storage_path=str(tmp_path), name="quadratic", verbose=0),
+    ).fit()
+    assert not results.errors
+    for result in results:
+        assert result.metrics["hyper_step"] == STEPS - 1
+        assert result.metrics["validation_loss"] == alone()[1].metrics["validation_loss"]
+        assert result.metrics["work"] > 0

@@ -1,24 +1,14 @@
 """The real scheduler, callback and trainables under a fake controller: no Ray is started."""
 
 import pytest
-import ray
 from fake_tune import FakeTrial, FakeTune
 from ray.tune.experiment import Trial
 from ray_fakes import Recorder, Silent, ToyMethod, Toys
 
 from selftune.errors import SettingError
-from selftune.schedulers import BilevelScheduler, SchedulerError, crews, trainable
+from selftune.schedulers import BilevelScheduler, SchedulerError, trainable
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
-
-
-@pytest.fixture
-def local_trainables(monkeypatch, tmp_path):
-    """Trainables that neither ask Ray for its address nor write outside of the test's folder."""
-    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
-    monkeypatch.setenv("RAY_RESULTS_DIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(crews, "_LOOK_EVERY", 0.0)
 
 
 def make(team_size=1, trials=None, method=None, toys=None, listener=None, **settings):

@@ -18,7 +18,7 @@ MISTAKES = [
     (
         "task: digits\n  hidden: [16]\n  train_examples: 200",
         "task: ridge",
-        [("objective.task", "known are digits")],
+        [("method.name", "self_tuning does not fit a task with a smooth lower level instead of a network; use")],
     ),
     (
         "parts: layer",

@@ -1,4 +1,4 @@
-"""How long a study trains."""
+"""How long a study goes on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,30 @@ from selftune.errors import SettingError
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a study trains: training steps of every trainer, or seconds of trainers' time.
+    """How long a study goes on: one of its three fields.
+
+    Args:
+        steps: training steps of every trainer; accepted upper steps where the lower level is solved.
+        seconds: trainers' time; of methods that train networks.
+        work: lower-level gradients and products of the team; of methods that solve the lower level.
+
+    Raises:
+        SettingError: if none or several are given, or one is out of range.
 
     >>> Budget(steps=100)
-    Budget(steps=100, seconds=None)
+    Budget(steps=100, seconds=None, work=None)
     """
 
     steps: int | None = None
     seconds: float | None = None
+    work: int | None = None
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise SettingError("", "give either steps or seconds")
+        if sum(value is not None for value in (self.steps, self.seconds, self.work)) != 1:
+            raise SettingError("", "give either steps or seconds, or work with a method that counts it")
         if self.steps is not None and self.steps < 1:
             raise SettingError("steps", f"must be at least 1, got {self.steps}")
+        if self.work is not None and self.work < 1:
+            raise SettingError("work", f"must be at least 1, got {self.work}")
         if self.seconds is not None and not (self.seconds > 0 and math.isfinite(self.seconds)):
             raise SettingError("seconds", f"must be a positive number, got {self.seconds}")

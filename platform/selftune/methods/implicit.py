@@ -206,7 +206,7 @@ class Implicit(Method):
             "residual": self._error,
             "warm": self._warm,
             "key": f"{self._iteration}.hypergradient",
-            "bounds": self.settings.error_bounds,
+            "bounds": "always" if self.settings.error_bounds else "never",
         }
         return {self._leader: self._send(self._leader, WorkOrder("hypergradient", body))}
 
@@ -215,7 +215,12 @@ class Implicit(Method):
         return max(self._sharpened * self.settings.accuracy(self._iteration + 1), self.settings.smallest_error)
 
     def _finish(self) -> WorkOrder:
-        body = {"unconstrained": self._u.clone(), "error": self._error, "warm": self._warm}
+        body = {
+            "unconstrained": self._u.clone(),
+            "error": self._error,
+            "warm": self._warm,
+            "stopped": self.message or self.stopped,
+        }
         source = None if self._leader is None or self._warm is None else (self._leader, self._warm)
         return WorkOrder("finish", body, checkpoint=True, warm_from=source)
 
@@ -263,6 +268,8 @@ class Implicit(Method):
             self.message = f"the upper level rose from {start:g} to {point.level:g}"
         else:
             return False
+        if self._last is not None:
+            self._u = self._last.u.clone()
         self.message += "; take smaller steps, or inexact_line_search, which certifies every step"
         self.stopped = "diverged"
         return True

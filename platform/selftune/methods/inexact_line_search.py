@@ -31,7 +31,13 @@ class InexactLineSearchSettings:
         decrease: share of ``step * norm^2`` by which an accepted step provably lowers the upper level (lambda).
         backtracks: candidates of the first search at a point; one more after each failed search.
         descent_test: whether the error bound is tested at all; without it only the decrease is certified.
+        memory: changes of the hypergradient behind a quasi-Newton direction; 0 goes along the hypergradient.
         barzilai_borwein: whether a search starts at the step that the last two hypergradients suggest.
+        deferred_test: whether the direction test, which asks for far more accuracy than a step, waits until the
+            norm is small: until a stop as stationary is to be certified. Every accepted step proves its decrease
+            either way.
+        share: part of the decrease expected of a step that may be hidden by the lower level's error.
+        early_acceptance: whether a solve ends as soon as its candidate is proven to lower the upper level enough.
         early_rejection: whether a solve ends as soon as its candidate can no longer be accepted.
         bound: largest unconstrained value in size; on a logarithmic scale the upper level flattens beyond it.
         tolerance: stops when the hypergradient's norm plus its error is at most this.
@@ -48,9 +54,13 @@ class InexactLineSearchSettings:
     accuracy_growth: float = 1.05
     descent: float = 0.1
     decrease: float = 1e-4
-    backtracks: int = 10
+    backtracks: int = 4
     descent_test: bool = True
     barzilai_borwein: bool = True
+    memory: int = 10
+    deferred_test: bool = True
+    share: float = 0.1
+    early_acceptance: bool = True
     early_rejection: bool = True
     bound: float = 30.0
     tolerance: float = 1e-6
@@ -74,6 +84,10 @@ class InexactLineSearchSettings:
             raise SettingError(
                 "descent", f"needs 0 < decrease < descent < 1, got {self.decrease} and {self.descent}"
             )
+        if not 0 < self.share < 0.5:
+            raise SettingError("share", f"must lie between 0 and 0.5, got {self.share}")
+        if self.memory < 0:
+            raise SettingError("memory", f"must be at least 0, got {self.memory}")
         if self.backtracks < 1:
             raise SettingError("backtracks", f"must be at least 1, got {self.backtracks}")
 
@@ -83,16 +97,26 @@ class _Search:
     """One backtracking search: candidates from one point along one hypergradient."""
 
     hypergradient: Tensor
+    direction: Tensor
+    length: float  # norm of the projected hypergradient
     lower_bound: float
     step: float
     candidates: int
+    slope: float  # of the upper level's uncertainty in the lower level's error
     accepted: int | None = None
+    hopeless: int = 0  # candidates that are proven too high, which no accuracy changes
     rejected: int = 0  # candidates 0 .. rejected - 1 are known to fail
     outcomes: dict[int, bool] = field(default_factory=dict)
     winner: tuple[int, Report] | None = None
 
 
 _MAX_FAILED_SEARCHES = 20
+_DESCENDS = 1e-3  # smallest cosine between hypergradient and quasi-Newton direction
+_CURVED = 1e-8  # smallest cosine between a step and the change of the hypergradient that is remembered
+_ALONG_HOLLOW = 2.0  # growth of the step while the upper level curves downwards along it
+_RESIDUAL = 0.03  # of the linear system, relative to its right side, while steps go well
+_DOUBT = 0.25  # of the linear system's residual after a failed search or candidate
+_VISIBLE = 2  # decrease expected of a candidate that is worth a solve, in units of what is uncertain at its start
 
 
 class InexactLineSearch(Method):
@@ -115,6 +139,8 @@ class InexactLineSearch(Method):
     >>> method.done
     False
     """
+
+    stateful = False
 
     def __init__(
         self,
@@ -145,6 +171,12 @@ class InexactLineSearch(Method):
         self._last: tuple[Tensor, Tensor] | None = None  # u and hypergradient of the last accepted step
         self._search: _Search | None = None
         self._report: dict[str, float] = {}
+        self._relative = _RESIDUAL
+        self._largest = 0.0
+        self._retry: float | None = None
+        self._changes: list[tuple[Tensor, Tensor]] = []  # steps, and how they turned the hypergradient
+        self._remembered = False  # whether the last of them belongs to the last step
+        self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._tried = 0
         self._work = 0
         self._seconds = 0.0
@@ -223,7 +255,7 @@ class InexactLineSearch(Method):
             "residual": self._residual,
             "warm": self._warm,
             "key": self._key("hypergradient"),
-            "bounds": self.settings.descent_test,
+            "bounds": "always" if self._bounds else "free",
         }
         return {member: self._send(member, WorkOrder("hypergradient", body))}
 
@@ -237,13 +269,14 @@ class InexactLineSearch(Method):
         return None
 
     def _trial(self, search: _Search, candidate: int) -> WorkOrder:
-        u, moved, step = self._candidate(search, candidate)
+        u, expected, _ = self._candidate(search, candidate)
         body = {
             "unconstrained": u,
-            "error": self._error,
+            "error": max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
             "warm": self._warm,
             "key": self._key(f"trial{candidate}"),
-            "threshold": search.lower_bound - self.settings.decrease * moved / step,
+            "threshold": search.lower_bound - self.settings.decrease * expected,
+            "early_acceptance": self.settings.early_acceptance,
             "early_rejection": self.settings.early_rejection,
         }
         return WorkOrder("trial", body, warm_from=self._source())
@@ -252,16 +285,21 @@ class InexactLineSearch(Method):
         return None if self._leader is None or self._warm is None else (self._leader, self._warm)
 
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
-        """(u of the candidate, squared length of its move, its step size)."""
+        """(u of the candidate, decrease that the hypergradient expects of it, its step)."""
         step = search.step * self.settings.step_shrink**candidate
-        u = self._project(self._u - step * search.hypergradient)
-        return u, float((self._u - u).square().sum()), step
+        u = self._project(self._u - step * search.direction)
+        return u, float((self._u - u) @ search.hypergradient), step
 
     def _project(self, u: Tensor) -> Tensor:
         return u.clamp(-self.settings.bound, self.settings.bound)
 
     def _finish(self) -> WorkOrder:
-        body = {"unconstrained": self._u.clone(), "error": self._error, "warm": self._warm}
+        body = {
+            "unconstrained": self._u.clone(),
+            "error": self._error,
+            "warm": self._warm,
+            "stopped": self.stopped,
+        }
         return WorkOrder("finish", body, checkpoint=True, warm_from=self._source())
 
     def _key(self, what: str) -> str:
@@ -303,38 +341,117 @@ class InexactLineSearch(Method):
         self._warm = about["key"]
         self._report = dict(metrics)
         if self._step is None:
-            self._step = math.sqrt(len(z)) / max(float(z.norm()), 1e-300)
+            reach = 1.0 if bool(self._logarithmic.all()) else 0.1
+            self._step = reach * math.sqrt(len(z)) / max(float(z.norm()), 1e-300)
+        self._remember(z)
         step = self._first_step(z)
         length = float((self._u - self._project(self._u - step * z)).norm()) / step
-        bound = metrics["bound"]
+        tested, bound = self.settings.descent_test, metrics["bound"]
+        small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
+        direction, step = self._direction(z, step)
+        offset = self._u - self._project(self._u - step * direction)
+        sure = self._descends(bound, offset, float(z @ offset))
         if self._spent():
             self.stopped = "budget"
-        elif self.settings.descent_test and length + bound <= self.settings.tolerance:
+        elif tested and length + bound <= self.settings.tolerance:
             self.stopped = "stationary"
-        elif not self.settings.descent_test and length <= self.settings.tolerance:
+        elif small and not tested:
             self.stopped = "flat"
-        elif self.settings.descent_test and not bound <= (1 - self.settings.descent) * length:
-            self._sharpen(metrics["error"])
+        elif small and math.isnan(bound):
+            self._bounds = True
+            self._attempt += 1
+        elif small or (tested and self._bounds and not sure):
+            aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * length
+            self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
-            self._search = _Search(z, metrics["lower_bound"], step, self._backtracks)
+            search = _Search(
+                z, direction, length, metrics["lower_bound"], step, self._backtracks, metrics["slope"]
+            )
+            self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
+
+    def _remember(self, z: Tensor) -> None:
+        """The change of the hypergradient along the last step; a sharper one replaces a looser one."""
+        if self._last is None:
+            return
+        if self._remembered:
+            self._changes.pop()
+        moved, turned = self._u - self._last[0], z - self._last[1]
+        again = self._remembered
+        self._remembered = float(moved @ turned) > _CURVED * float(moved.norm() * turned.norm())
+        if not (self._remembered or again) and self._step is not None:
+            self._step *= _ALONG_HOLLOW
+        if self._remembered:
+            self._changes = [*self._changes, (moved, turned)][-max(self.settings.memory, 1) :]
+
+    def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
+        """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
+        return bound * float(offset.norm()) <= (1 - self.settings.descent) * expected
+
+    def _factors(self, metrics: Mapping[str, float], aim: float) -> list[float]:
+        """By how much either accuracy must shrink for the hypergradient's error bound to fall to ``aim``."""
+        bound, by_residual = metrics["bound"], metrics["bound_by_residual"]
+        parts = (bound, bound) if math.isnan(by_residual) else (bound - by_residual, by_residual)
+        shrink, share = self.settings.accuracy_shrink, 0.4 * aim
+        return [min(max(share / part, 1e-3), shrink) if part > share else 1.0 for part in parts]
+
+    def _start_search(self, search: _Search, slack: float) -> None:
+        """A search among the steps whose decrease can stand out from what is uncertain of the upper level here."""
+        expected = self._candidate(search, 0)[1]
+        viable = search.candidates
+        if slack > 0:
+            widths = math.log(max(expected / slack, 1e-300) / _VISIBLE) / -math.log(self.settings.step_shrink)
+            viable = min(viable, math.floor(widths) + 1)
+        if viable >= 1:
+            search.candidates = viable
+            self._search = search
+            return
+        self._failed_searches += 1
+        if self._failed_searches > _MAX_FAILED_SEARCHES:
+            self.stopped = "searches"
+        factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
+        self._sharpen(self._report["error"], factor)
 
     def _first_step(self, z: Tensor) -> float:
+        """Where a search along the hypergradient itself starts."""
         assert self._step is not None
         step = self._step
-        if self.settings.barzilai_borwein and self._last is not None:
-            moved, turned = self._u - self._last[0], z - self._last[1]
-            curvature = float(moved @ turned)
-            if curvature > 0:
-                step = min(max(float(moved @ moved) / curvature, 1e-3 * step), 1e3 * step)
-        steepest = float(torch.where(self._logarithmic, z.abs(), torch.zeros_like(z)).max())
+        if self._retry is not None:
+            step = self._retry
+        elif self.settings.barzilai_borwein and self._changes:
+            moved, turned = self._changes[-1]
+            step = min(max(float(moved @ moved) / float(moved @ turned), 1e-3 * step), 1e3 * step)
+        return self._capped(z, step)
+
+    def _capped(self, direction: Tensor, step: float) -> float:
+        steepest = float(torch.where(self._logarithmic, direction.abs(), torch.zeros_like(direction)).max())
         return min(step, 2 / steepest) if steepest > 0 else step
 
-    def _sharpen(self, achieved: float) -> None:
+    def _direction(self, z: Tensor, step: float) -> tuple[Tensor, float]:
+        """The quasi-Newton direction and its first step, or the hypergradient and ``step``."""
+        if not self.settings.memory or not self._changes or self._retry is not None:
+            return z, step
+        p, weights = z, []
+        for moved, turned in reversed(self._changes):
+            weights.append(float(moved @ p) / float(moved @ turned))
+            p = p - weights[-1] * turned
+        moved, turned = self._changes[-1]
+        p = p * (float(moved @ turned) / float(turned @ turned))
+        for (moved, turned), weight in zip(self._changes, reversed(weights), strict=True):
+            p = p + moved * (weight - float(turned @ p) / float(moved @ turned))
+        first = self._capped(p, 1.0)
+        offset = self._u - self._project(self._u - first * p)
+        descends = float(z @ offset) > _DESCENDS * float(z.norm() * offset.norm())
+        return (p, first) if descends else (z, step)
+
+    def _sharpen(self, achieved: float, error_factor: float, residual_factor: float = 1.0) -> None:
         """Asks for more accuracy at the same point."""
-        if achieved > self._error or self._error < self.settings.smallest_error:
-            self.stopped = "floor"
-        self._error *= self.settings.accuracy_shrink
-        self._residual *= self.settings.accuracy_shrink
+        smallest = self.settings.smallest_error
+        if error_factor < 1:
+            if achieved > self._error or self._error < smallest:
+                self.stopped = "floor"
+            self._error = min(self._error, achieved) * error_factor
+        if residual_factor < 1:
+            self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
         self._attempt += 1
 
     def _tell_trial(self, member: int, report: Report, candidate: int) -> HyperStep | None:
@@ -342,6 +459,7 @@ class InexactLineSearch(Method):
         assert search is not None
         self._tried += 1
         search.outcomes[candidate] = bool(report.metrics["accepted"])
+        search.hopeless += bool(report.metrics["hopeless"])
         if search.outcomes[candidate] and (search.accepted is None or candidate < search.accepted):
             search.accepted = candidate
             search.winner = (member, report)
@@ -355,19 +473,26 @@ class InexactLineSearch(Method):
 
     def _fail(self) -> None:
         """No candidate passed: smaller steps would not help, more accuracy does."""
-        self._search = None
+        search, self._search = self._search, None
+        assert search is not None
         self._failed_searches += 1
-        self._backtracks += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
             self.stopped = "searches"
-        self._sharpen(self._report["error"])
+        self._changes, self._last, self._remembered = [], None, False
+        length = float(search.direction.norm() / search.hypergradient.norm())
+        self._retry = length * search.step * self.settings.step_shrink**search.hopeless
+        self._relative *= _DOUBT
+        proven = search.hopeless == search.candidates >= self._backtracks  # then no accuracy of x helps
+        self._sharpen(self._report["error"], 1.0 if proven else self.settings.accuracy_shrink, _DOUBT)
+        self._backtracks += 1
 
     def _accept(self, search: _Search) -> HyperStep:
         assert self.space is not None
         assert search.accepted is not None
         assert search.winner is not None
         member, report = search.winner
-        u, moved, step = self._candidate(search, search.accepted)
+        u, expected, step = self._candidate(search, search.accepted)
+        step *= float(search.direction.norm() / search.hypergradient.norm())
         record = HyperStep(
             number=self._hyper_step,
             training_step=self._work,
@@ -384,7 +509,8 @@ class InexactLineSearch(Method):
                 "hypergradient_norm": float(search.hypergradient.norm()),
                 "hypergradient_bound": self._report["bound"],
                 "upper_bound": report.metrics["upper_bound"],
-                "decrease": self.settings.decrease * moved / step,
+                "decrease": self.settings.decrease * expected,
+                "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
                 "step": step,
                 "candidates": float(self._tried),
                 "failed_searches": float(self._failed_searches),
@@ -393,11 +519,17 @@ class InexactLineSearch(Method):
             },
         )
         self._last = (self._u, search.hypergradient)
+        self._remembered = False
         self._u = u
         self._leader, self._warm = member, self._key(f"trial{search.accepted}")
         self._step = self.settings.step_growth * step
-        self._error *= self.settings.accuracy_growth
-        self._residual *= self.settings.accuracy_growth
+        self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)
+        clean = search.accepted == 0
+        self._relative = min(self._relative * (1.5 if clean else _DOUBT), _RESIDUAL)
+        self._largest = max(self._largest, search.length)
+        self._residual = self._relative * search.slope * search.length / self._largest
+        self._retry = None
+        self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._backtracks = self.settings.backtracks
         self._failed_searches = self._tried = 0
         self._hyper_step += 1
@@ -414,7 +546,7 @@ class InexactLineSearch(Method):
 
     _SAVED = (
         "space", "team_size", "stopped", "_members", "_issued", "_assembled", "_leader", "_warm", "_hyper_step",
-        "_attempt",
+        "_attempt", "_bounds", "_relative", "_largest", "_retry", "_changes", "_remembered",
         "_u", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_last", "_report", "_tried",
         "_work", "_seconds", "_search",
     )  # fmt: skip

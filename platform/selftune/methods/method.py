@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
@@ -80,7 +80,13 @@ class Method(ABC):
 
     The whole state is one dictionary of numbers, strings, lists and tensors (``state_dict``), so that a method
     can be stopped anywhere and go on elsewhere. No method reads a clock or draws from a global generator.
+
+    ``stateful`` says whether a report depends on the orders that its trainer did before. If so, a trainer that
+    restarts is made to do again what it lost. If not, all that a report depends on is its order and the warm start
+    that the order names; a restarted trainer gets its one order again, cold where the warm start is gone.
     """
+
+    stateful: ClassVar[bool] = True
 
     @abstractmethod
     def join(self, member: int, space: Space) -> None:

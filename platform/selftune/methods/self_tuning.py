@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, 
 from selftune.methods.budget import Budget
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.methods.self_tuning_settings import SCALE_BOUNDS, SelfTuningSettings
+from selftune.methods.update_rules import UpdateRule, UpdateSettings
 from selftune.shapes import Float, Tensor
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
@@ -53,7 +53,7 @@ class SelfTuning(Method):
         self._training_loss = math.nan
         self._unconstrained = torch.empty(0)
         self._scale_parameter = torch.empty(0)
-        self._updates: torch.optim.Optimizer | None = None
+        self._updates: UpdateRule | None = None
 
     # Team --------------------------------------------------------------------------------------------
 
@@ -80,15 +80,9 @@ class SelfTuning(Method):
         self.space = space
         self._unconstrained = space.start.clone()
         self._scale_parameter = inverse_softplus(torch.full_like(self._unconstrained, self.settings.scale))
-        kind = torch.optim.Adam if self.settings.optimizer == "adam" else torch.optim.RMSprop
-        rate = self.settings.learning_rate
-        scale_rate = self.settings.scale_learning_rate
-        self._updates = kind(
-            [
-                {"params": [self._unconstrained], "lr": rate},
-                {"params": [self._scale_parameter], "lr": rate if scale_rate is None else scale_rate},
-            ]
-        )
+        rule = UpdateSettings(rule=self.settings.optimizer, learning_rate=self.settings.learning_rate)
+        rates = [None, self.settings.scale_learning_rate]
+        self._updates = UpdateRule(rule, [self._unconstrained, self._scale_parameter], rates)
 
     # Ask and tell ------------------------------------------------------------------------------------
 
@@ -185,15 +179,13 @@ class SelfTuning(Method):
             scale=scale_of(self._scale_parameter),
             hypergradient=hypergradient,
         )
-        self._unconstrained.grad = hypergradient
+        scale_gradient = None
         if self.settings.tune_scale:
-            gradient = _mean([r.payload["scale_gradient"] for r in reports])
-            weight = self.settings.entropy_weight
+            s = self._scale_parameter
             # the trainer differentiates with respect to sigma; s enters through sigma = softplus(s)
-            self._scale_parameter.grad = gradient * torch.sigmoid(
-                self._scale_parameter
-            ) - weight * entropy_gradient(self._scale_parameter)
-        self._updates.step()
+            scale_gradient = _mean([r.payload["scale_gradient"] for r in reports]) * torch.sigmoid(s)
+            scale_gradient -= self.settings.entropy_weight * entropy_gradient(s)
+        self._updates.step([hypergradient, scale_gradient])
         low, high = (inverse_softplus(torch.tensor(bound)) for bound in SCALE_BOUNDS)
         self._scale_parameter.clamp_(low, high)
         self._hyper_step += 1
@@ -214,7 +206,7 @@ class SelfTuning(Method):
             "space": self.space,
             "unconstrained": self._unconstrained.clone(),
             "scale_parameter": self._scale_parameter.clone(),
-            "updates": copy.deepcopy(self._updates.state_dict()) if self._updates else None,
+            "updates": self._updates.state_dict() if self._updates else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -223,7 +215,7 @@ class SelfTuning(Method):
             self._unconstrained.copy_(state["unconstrained"])
             self._scale_parameter.copy_(state["scale_parameter"])
             assert self._updates is not None
-            self._updates.load_state_dict(copy.deepcopy(state["updates"]))
+            self._updates.load_state_dict(state["updates"])
         self.team_size = state["team_size"]
         self._members = dict(state["members"])
         self._assembled = state["assembled"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from selftune.errors import SettingError
+from selftune.methods.update_rules import UpdateName
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class SelfTuningSettings:
     Args:
         warmup_steps: training steps before the hyperparameters move.
         train_steps, validation_steps: training steps and hyper-steps of one cycle.
-        optimizer, learning_rate: what moves the unconstrained hyperparameters.
+        optimizer, learning_rate: what moves the unconstrained hyperparameters; see ``UpdateSettings``.
         scale: initial standard deviation of the perturbation in unconstrained units, 0.01 to 3.
         tune_scale: whether the scales are tuned, too, against ``entropy_weight`` times the entropy.
         scale_learning_rate: None uses ``learning_rate``.
@@ -64,7 +65,7 @@ class SelfTuningSettings:
     warmup_steps: int = 200
     train_steps: int = 5
     validation_steps: int = 1
-    optimizer: Literal["adam", "rmsprop"] = "rmsprop"
+    optimizer: UpdateName = "rmsprop"
     learning_rate: float = 0.01
     scale: float = 0.5
     tune_scale: bool = True

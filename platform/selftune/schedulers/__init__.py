@@ -2,6 +2,7 @@
 
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler
 from selftune.schedulers.run import run_on_ray
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.self_tuning import SelfTuningScheduler
@@ -9,6 +10,7 @@ from selftune.schedulers.trainable import OrderTrainable, trainable
 
 __all__ = [
     "BilevelScheduler",
+    "InexactLineSearchScheduler",
     "OrderTrainable",
     "SchedulerError",
     "SelfTuningScheduler",

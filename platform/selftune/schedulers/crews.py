@@ -13,6 +13,7 @@ from selftune.errors import SettingError
 from selftune.schedulers import slots
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.team import Team
+from selftune.schedulers.warm_starts import WarmStarts
 
 _MOST_WAITING = 10_000  # trials; a searcher with endless samples would otherwise fill the memory
 _LOOK_EVERY = 1.0  # seconds between two looks at a full cluster
@@ -24,6 +25,7 @@ class Crew:
 
     team: Team
     trials: dict[int, Any] = field(default_factory=dict)
+    warm_starts: WarmStarts = field(default_factory=WarmStarts)
     admitted: float | None = None
 
     @property
@@ -68,10 +70,12 @@ class Crews:
         self.entries.append(Crew(self._make_team(len(self.entries))))
         return self.entries[-1]
 
+    def crew_of(self, trial: Any) -> Crew:
+        return self.entries[self.places[trial.trial_id][0]]
+
     def team_of(self, trial: Any) -> tuple[Team, int]:
         """The team of a trial, and which of its members the trial is."""
-        number, member = self.places[trial.trial_id]
-        return self.entries[number].team, member
+        return self.crew_of(trial).team, self.places[trial.trial_id][1]
 
     def add(self, trial: Any) -> bool:
         """Gives a trial its place; False if it has come back to one that it had in this process already.

@@ -16,15 +16,16 @@ from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.trainable import Executor, trainable
+from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
+from selftune.training.runner import Executes
 
 FOLDER = "ray"
 
 
 def run_on_ray(
     method_factory: Callable[[], Method],
-    trainer_factory: Callable[[int], Executor],
+    trainer_factory: Callable[[int], Executes],
     *,
     members: int,
     cpus: float,

@@ -130,7 +130,7 @@ class BilevelScheduler(TrialScheduler):
         if not self._crews.add(trial):
             return  # a failed trial is queued again
         team, member = self._crews.team_of(trial)
-        settings = {"member": member, **self._transport.config()}
+        settings = {"member": member, "stateful": team.method.stateful, **self._transport.config()}
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics
@@ -152,7 +152,8 @@ class BilevelScheduler(TrialScheduler):
         over = False
         match result["event"]:
             case "ready":
-                self._transport.arrived(trial, result["incarnation"])
+                if not self._transport.arrived(trial, result["incarnation"]):
+                    self._cool(trial)
                 try:
                     over = team.arrive(member, result["order"], result["space"].content)
                 except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
@@ -163,7 +164,15 @@ class BilevelScheduler(TrialScheduler):
                 self._failure = SettingError(result["key"], result["message"])
         return TrialScheduler.STOP if over else self._transport.decision
 
+    def _cool(self, trial: Any) -> None:
+        """The trial never got its order, because the state to start from was lost: it does without."""
+        crew = self._crews.crew_of(trial)
+        lost = crew.team.cool(self._crews.team_of(trial)[1])
+        if lost is not None:
+            crew.warm_starts.forget(lost, self._transport)
+
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._transport.departed(trial)
         team, member = self._crews.team_of(trial)
         if trial.should_recover():
             team.depart(member)
@@ -171,6 +180,7 @@ class BilevelScheduler(TrialScheduler):
             team.lose(member, last_failure(trial.error_file))
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._transport.departed(trial)
         team, member = self._crews.team_of(trial)
         team.lose(member, "its trial was stopped before the method was done")
 
@@ -201,10 +211,13 @@ class BilevelScheduler(TrialScheduler):
     def _pump(self, controller: Any, crew: Crew) -> None:
         team = crew.team
         team.ask()
-        for member in list(team.waiting()):
-            trial = crew.trials[member]
-            if not trial.is_saving:  # Tune mixes up decisions that meet a checkpoint
-                self._transport.send(controller, trial, team.dispatch(member))
+        waiting = list(team.waiting())
+        # Tune mixes up decisions that meet a checkpoint
+        orders = {member: team.dispatch(member) for member in waiting if not crew.trials[member].is_saving}
+        crew.warm_starts.request(orders.values(), team, crew.trials, self._transport)
+        for member, order in orders.items():
+            state = crew.warm_starts.of(order, member)
+            self._transport.send(controller, crew.trials[member], order, state)
         if team.stalled:
             raise SchedulerError(
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
-from selftune.errors import SettingError, suggestion
 from selftune.listener import Listener
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
 from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.settings import settings_of
 from selftune.schedulers.transport import TransportName
 
 
@@ -51,9 +50,5 @@ class SelfTuningScheduler(BilevelScheduler):
         patience: float = 0.0,
         **settings: Any,
     ) -> None:
-        known = [field.name for field in fields(SelfTuningSettings)]
-        for key in settings:
-            if key not in known:
-                raise SettingError(key, f"there is no such setting; {suggestion(key, known)}")
-        method = partial(SelfTuning, Budget(steps, seconds), SelfTuningSettings(**settings), team_size)
+        method = partial(SelfTuning, Budget(steps, seconds), settings_of(SelfTuningSettings, settings), team_size)
         super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)

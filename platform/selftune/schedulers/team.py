@@ -44,7 +44,8 @@ class Team:
 
     A trainer that restarts comes back with the number of the order that it did last. What the log holds
     beyond is sent again, in order; reports that the method was told already are dropped. So the method
-    never notices, and its trajectory is that of an undisturbed run.
+    never notices, and its trajectory is that of an undisturbed run. Where reports do not depend on what their
+    trainer did before (``Method.stateful``), only the order that was cut off is sent again.
 
     Args:
         method: a fresh one.
@@ -84,9 +85,10 @@ class Team:
             self._space = space
         elif self._space != space:
             raise SchedulerError(f"trainer {member} tunes other hyperparameters than the rest of its team")
-        if entry.lost is not None or (entry.final is not None and done >= entry.final.number):
+        # a stateful trainer that is behind catches up; one that is ahead of the team repeats its report
+        known = min(done, entry.told) if self.method.stateful else entry.told
+        if entry.lost is not None or (entry.final is not None and known >= entry.final.number):
             return True
-        known = min(done, entry.told)  # a trainer that is ahead of the team repeats its report
         missing = [order for order in entry.log if order.number > known]
         if known < entry.issued and (not missing or missing[0].number != known + 1):
             raise SchedulerError(
@@ -135,6 +137,8 @@ class Team:
         if report.number <= entry.told:
             return entry.final is not None and report.number == entry.final.number
         entry.told = report.number
+        if not self.method.stateful:
+            entry.log = [order for order in entry.log if order.number > entry.told]
         self._silent = False
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
@@ -202,6 +206,23 @@ class Team:
         order = self._queues[member].popleft()
         self._working[member] = order.number
         return order
+
+    def present(self, member: int) -> bool:
+        """Whether a member's trainer is there, at work or not."""
+        return member in self._present
+
+    def cool(self, member: int) -> tuple[int, str] | None:
+        """The warm start of the member's order was lost on its way: the order is to be done without.
+
+        Returns:
+            What the order was to start from.
+        """
+        entry, number = self.members[member], self._working.get(member)
+        order = next((order for order in entry.log if order.number == number), None)
+        if order is None:
+            return None
+        entry.log[entry.log.index(order)] = replace(order, warm_from=None)
+        return order.warm_from
 
     @property
     def over(self) -> bool:

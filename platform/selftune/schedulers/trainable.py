@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from selftune.errors import SettingError
-from selftune.hyperparameters import Space
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.envelope import Envelope
 from selftune.schedulers.mailbox import Reader
+from selftune.training.runner import Executes
 
 KEPT_CHECKPOINTS = 3
 """How many checkpoints of a trainer are kept, and how far back orders and reports are remembered.
@@ -28,19 +28,7 @@ scheduler's state beside it. The checkpoint that it names still exists, and both
 scheduler sends what the trainer has not done yet, the trainer repeats what it has reported already.
 """
 
-_COLUMNS = ("training_step", "training_loss", "validation_loss", "test_loss", "seconds")
-
-
-class Executor(Protocol):
-    """What a trainable needs of a trainer (``selftune.training.Trainer``)."""
-
-    space: Space
-
-    def execute(self, order: WorkOrder) -> Report: ...
-
-    def state_dict(self) -> Mapping[str, Any]: ...
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+_COLUMNS = ("training_step", "training_loss", "validation_loss", "test_loss", "seconds", "work")
 
 
 class OrderTrainable(tune.Trainable):
@@ -50,8 +38,11 @@ class OrderTrainable(tune.Trainable):
     restore, and this is how the scheduler learns that a trainer is there, and which order it did last.
     """
 
-    def setup(self, config: dict[str, Any], factory: Callable[[int], Executor]) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], factory: Callable[[int], Executes]) -> None:  # type: ignore[override]
+        self._member: int = config.get("member", 0)
+        self._stateful: bool = config.get("stateful", True)
         self._order: WorkOrder | None = None
+        self._warm: Any = None
         self._number = -1
         self._memory: dict[int, Report] = {}
         self._saved: deque[int] = deque(maxlen=KEPT_CHECKPOINTS)
@@ -61,34 +52,59 @@ class OrderTrainable(tune.Trainable):
         self._sent: Envelope | None = None
         self._refusal: SettingError | None = None
         mailbox = config.get("mailbox")
-        self._reader = Reader(mailbox, self.trial_id, self._incarnation) if mailbox else None
+        self._reader = Reader(mailbox, self.trial_id, self._incarnation, self.export_state) if mailbox else None
         try:
-            self._trainer = factory(config.get("member", 0))
+            self._trainer = factory(self._member)
         except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
             self._refusal = error
 
-    def receive(self, order: WorkOrder) -> None:
-        """Keeps the order for the next step."""
-        self._order = order
+    def receive(self, order: WorkOrder, warm: Any = None) -> None:
+        """Keeps the order for the next step, with the state of another trainer that it starts from."""
+        self._order, self._warm = order, warm
+
+    def export_state(self, key: str) -> Any:
+        """The state that the trainer keeps under a key, for another one to start from; None if there is none."""
+        return self._trainer.export_state(key)
 
     def step(self) -> dict[str, Any]:
         if self._refusal is not None:
             return self._result("refused", key=self._refusal.key, message=self._refusal.message)
-        order, self._order = self._order, None
-        if order is None and self._greeted and self._reader is not None:
-            order = self._reader.next()
-            if order is None:
+        if self._order is None and self._greeted and self._reader is not None:
+            delivery = self._reader.next()
+            if delivery is None:
                 return self._result("waiting")
-        if order is None:
+            self.receive(delivery.order, delivery.warm)
+        if self._order is None:
             return self._ready()
-        return self._report(order)
+        order, warm = self._order, self._warm
+        self._order = self._warm = None
+        return self._report(order, warm)
 
     def _ready(self) -> dict[str, Any]:
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
         return self._result("ready", incarnation=self._incarnation, space=Envelope(self._trainer.space)) | nothing
 
-    def _report(self, order: WorkOrder) -> dict[str, Any]:
+    def _report(self, order: WorkOrder, warm: Any) -> dict[str, Any]:
+        report, repeated = self._again(order, warm) if self._stateful else (self._execute(order, warm), False)
+        self._columns.update(report.metrics)
+        self._sent = Envelope(report)
+        result = self._result("report", report=self._sent)
+        if order.checkpoint and not repeated:
+            result[SHOULD_CHECKPOINT] = True
+        return result
+
+    def _execute(self, order: WorkOrder, warm: Any) -> Report:
+        if order.warm_from is None:
+            report = self._trainer.execute(order)
+        else:
+            source, key = order.warm_from
+            report = self._trainer.execute(order, self.export_state(key) if source == self._member else warm)
+        self._number = order.number
+        return replace(report, number=order.number)
+
+    def _again(self, order: WorkOrder, warm: Any) -> tuple[Report, bool]:
+        """The report of the order that is due, or of one that was done before; and whether it was."""
         repeated = order.number <= self._number
         if repeated and order.number not in self._memory:
             raise RuntimeError(
@@ -98,16 +114,8 @@ class OrderTrainable(tune.Trainable):
         if not repeated:
             if order.number != self._number + 1:
                 raise RuntimeError(f"order {order.number} came when order {self._number + 1} was due")
-            report = self._trainer.execute(order)
-            self._memory[order.number] = replace(report, number=order.number)
-            self._number = order.number
-        report = self._memory[order.number]
-        self._columns.update(report.metrics)
-        self._sent = Envelope(report)
-        result = self._result("report", report=self._sent)
-        if order.checkpoint and not repeated:
-            result[SHOULD_CHECKPOINT] = True
-        return result
+            self._memory[order.number] = self._execute(order, warm)
+        return self._memory[order.number], repeated
 
     def _result(self, event: str, **entries: Any) -> dict[str, Any]:
         return {**self._columns, "event": event, "order": self._number, **entries}
@@ -139,7 +147,7 @@ class OrderTrainable(tune.Trainable):
         self._columns.update(state["columns"])
 
 
-def trainable(factory: Callable[[int], Executor]) -> type[OrderTrainable]:
+def trainable(factory: Callable[[int], Executes]) -> type[OrderTrainable]:
     """A Tune trainable whose trials train what ``factory(member)`` builds.
 
     The factory is pickled once and travels through Ray's object store, so it may hold data.

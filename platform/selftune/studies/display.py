@@ -61,6 +61,9 @@ class History:
         is_kept = bool(self._kept) and self._kept[-1] is self._latest
         return list(self._kept) if is_kept or not self._seen else [*self._kept, self._latest]
 
+    def numbers(self) -> list[float]:
+        return [float(value) for value in self.values()]  # type: ignore[arg-type]
+
 
 class Display(Listener):
     """Shows a running study.
@@ -167,21 +170,24 @@ class Display(Listener):
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""
+        return Group(self._head(), self._numbers(), self._table())
+
+    def _numbers(self) -> Table:
         losses = Table.grid(Column(), Column(min_width=_NUMBER), Column(), padding=(0, 1))
         if self._step is not None:
             for name, value, history in (
                 ("training loss", self._step.training_loss, self._training),
                 ("validation loss", self._step.validation_loss, self._validation),
             ):
-                losses.add_row(name, f"{value:.4g}", Text(sparkline(_numbers(history)), style="cyan"))
+                losses.add_row(name, f"{value:.4g}", Text(sparkline(history.numbers()), style="cyan"))
         else:
             losses.add_row("training loss", f"{self._training_loss:.4g}")
-        return Group(self._head(), losses, self._table())
+        return losses
 
     def _head(self) -> Table:
         """Title, bar and words, in one line: where the terminal is narrow, less of them."""
         room = self._console.width - cell_len(self._title) - 1
-        words = [f"hyper-step {self._step.number + 1}" if self._step else "warming up"]
+        words = [phase] if (phase := self._phase()) else []
         if left := self._left():
             words.append(left)
         while words and len(" · ".join([self._progress(), *words])) > room:
@@ -230,6 +236,9 @@ class Display(Listener):
         seconds = f"{self._seconds:.{digits}f}"
         return f"{self._training_step} training steps in {seconds} of {self._budget.seconds:g} s"
 
+    def _phase(self) -> str:
+        return f"hyper-step {self._step.number + 1}" if self._step else "warming up"
+
     def _losses(self) -> Iterator[str]:
         if self._step is not None:
             yield f"hyper-step {self._step.number + 1}"
@@ -267,10 +276,6 @@ def grouped(names: Sequence[str]) -> dict[str, list[int]]:
     for index, name in enumerate(names):
         groups.setdefault(name.partition("[")[0], []).append(index)
     return {name if len(index) == 1 else f"{name} (mean of {len(index)})": index for name, index in groups.items()}
-
-
-def _numbers(history: History) -> list[float]:
-    return [float(value) for value in history.values()]  # type: ignore[arg-type]
 
 
 def sparkline(series: Sequence[float], width: int = _WIDTH) -> str:

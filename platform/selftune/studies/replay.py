@@ -10,10 +10,12 @@ import torch
 from rich.console import Console
 
 from selftune.methods import Budget, Replay, Report, Segment
+from selftune.objective import NetworkObjective
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.runner import StudyFailed
+from selftune.studies.smooth import refuse_replay
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
 from selftune.tracking.files import replacing
@@ -48,10 +50,12 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
         Validation and test measures by row, averaged over the seeds.
 
     Raises:
-        UserError: if the folder holds no study that has tuned anything yet.
+        UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
         StudyFailed: if a network diverges.
     """
     study, summary = open_folder(folder)
+    refuse_replay(study, folder)
+    assert isinstance(study.objective, NetworkObjective)
     trajectory = _recorded(folder)
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")

@@ -36,26 +36,36 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
     console.print(table)
     console.print()
     results = {"tuned": summary["tuned"], "start values held": summary["fixed"]}
-    print_results(console, f"after {summary['training_steps']} training steps each", results)
+    if "work" in summary:
+        spent = f"after {summary['steps']} upper steps, {summary['work']} lower-level gradients and products"
+        print_results(console, spent, results, "solution")
+        doing = "solving"
+    else:
+        print_results(console, f"after {summary['training_steps']} training steps each", results)
+        doing = "training"
     console.print()
     lines = [
-        f"time    {duration(summary['seconds'])} of training while tuning",
+        f"time    {duration(summary['seconds'])} of {doing} while tuning",
         f"folder  {folder}",
         f"report  {folder / 'report.html'} (open it in a browser)",
     ]
+    if summary.get("stopped"):
+        lines.insert(0, f"ended   because {summary['stopped']}")
     if mlflow:
         lines.append(f"MLflow  {mlflow_command(folder)}")
     for line in lines:
         say(console, line)
 
 
-def print_results(console: Console, title: str, results: Mapping[str, Mapping[str, Any]]) -> None:
-    """One row per network, one column per measure; the best of each column is bold."""
+def print_results(
+    console: Console, title: str, results: Mapping[str, Mapping[str, Any]], row: str = "network"
+) -> None:
+    """One row per network (or other kind of ``row``), one column per measure; the best of each column is bold."""
     names = [name for name in _MEASURES if any(name in measures for measures in results.values())]
     names += sorted({name for measures in results.values() for name in measures} - set(_MEASURES))
     say(console, title, style="italic")  # not the table's title, which would wrap at the table's width
     table = Table(box=None, padding=(0, 1))
-    table.add_column("network")
+    table.add_column(row)
     for name in names:
         table.add_column(name.replace("_", "\n"), justify="right")
     for label, measures in results.items():

@@ -11,10 +11,14 @@ from rich.console import Console
 
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
+from selftune.objective import NetworkObjective
+from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
+from selftune.studies.smooth import solved_at_start, summarised
+from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
 from selftune.tracking.files import replacing
@@ -43,8 +47,9 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
     with held(folder):
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
-        with replacing(folder / "conversion.txt") as temporary:
-            temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
+        if isinstance(study.objective, NetworkObjective):
+            with replacing(folder / "conversion.txt") as temporary:
+                temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
         write_summary(folder, summary)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"
@@ -69,19 +74,14 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
         say(console, "starting Ray (`--local` does without)")
     with runner.ready():
         if "tuned" not in summary:
-            listener = Listeners([TrajectoryWriter(folder), Display(console, study.study, study.budget)])
+            show = SmoothDisplay if isinstance(study.objective, SmoothObjective) else Display
+            listener = Listeners([TrajectoryWriter(folder), show(console, study.study, study.budget)])
             reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
             summary = _tuned(study, folder, reports, summary)
         if "fixed" not in summary:
-            steps = summary["training_steps"]
-            display = Display(console, f"{study.study}, start values held", Budget(steps=steps))
-            start = study.space.constrain(study.space.start)
             try:
-                reports = runner.run(
-                    constant(study, start, steps), study.trainer_factory(), folder / COMPARISON, display
-                )
-                fixed = mean_metrics(reports)
-            except StudyFailed as error:  # the tuned network is there all the same
+                fixed = _compared(study, folder, console, runner, summary)
+            except (StudyFailed, NotStronglyConvex) as error:  # what tuning gave is there all the same
                 say(console, f"no comparison: with the start values held, {error}")
                 fixed = {}
             summary = {**summary, "fixed": fixed}
@@ -89,8 +89,23 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
     return summary
 
 
+def _compared(study: Study, folder: Path, console: Console, runner: Runner, summary: Summary) -> dict[str, float]:
+    """The same measures with the start values held."""
+    if isinstance(study.objective, SmoothObjective):
+        return solved_at_start(study, read_trajectory(folder))
+    steps = summary["training_steps"]
+    display = Display(console, f"{study.study}, start values held", Budget(steps=steps))
+    start = study.space.constrain(study.space.start)
+    reports = runner.run(constant(study, start, steps), study.trainer_factory(), folder / COMPARISON, display)
+    return mean_metrics(reports)
+
+
 def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summary) -> Summary:
     """Keeps what tuning gave, before anything else can go wrong."""
+    if isinstance(study.objective, SmoothObjective):
+        summary = {**summary, **summarised(study, folder, reports, read_trajectory(folder))}
+        write_summary(folder, summary)
+        return summary
     first = reports[min(reports)]
     with replacing(folder / "network.pt") as temporary:
         torch.save(network_of(study.objective, first), temporary)

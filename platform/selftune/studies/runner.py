@@ -11,9 +11,12 @@ import torch
 
 from selftune.listener import Listener
 from selftune.methods import Method, Report
+from selftune.smooth_objective import NotStronglyConvex
 from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+from selftune.training.runner import Executes
+from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 
 class StudyFailed(RuntimeError):
@@ -47,7 +50,11 @@ class Runner:
             raise StudyFailed(f"no Ray cluster: {error}; unset RAY_ADDRESS, or use --local") from error
 
     def run(
-        self, method: Callable[[], Method], trainers: TrainerFactory, folder: Path, listener: Listener
+        self,
+        method: Callable[[], Method],
+        trainers: TrainerFactory | SmoothTrainerFactory,
+        folder: Path,
+        listener: Listener,
     ) -> dict[int, Report]:
         """Runs a method from its start, or from where the last call with this folder was stopped.
 
@@ -59,10 +66,10 @@ class Runner:
         """
         number = self.study.trainers.number
         if self.local:
-            team = {member: trainers(member) for member in range(number)}
+            team: dict[int, Executes] = {member: trainers(member) for member in range(number)}
             try:
                 reports = run_in_process(method(), team, listener, folder / CHECKPOINTS)
-            except NoTrainerLeft as error:
+            except (NoTrainerLeft, NotStronglyConvex) as error:
                 raise StudyFailed(str(error)) from error
             except torch.OutOfMemoryError as error:
                 raise StudyFailed("the GPU's memory is full; lower objective.batch_size") from error

@@ -30,21 +30,38 @@ from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
 from selftune.registry import UnknownName
 from selftune.regularizer import Regularizer, Regularizers, regularizers
+from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.mistakes import Mistakes, join, mistake, shown
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
+from selftune.studies.smooth import smooth_mistakes
+from selftune.studies.smooth_methods import (
+    ImplicitSection,
+    InexactLineSearchSection,
+    build_implicit,
+    build_inexact_line_search,
+)
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
+from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 
 class MethodEntry(NamedTuple):
-    """A method as study files know it: the dataclass of its settings, and how it is made from them."""
+    """A method as study files know it: its objectives, its settings, its budgets, and how it is made from them."""
 
+    objective: type[NetworkObjective | SmoothObjective]
     settings: type[Any]
+    budgets: tuple[str, ...]
     build: Callable[[Budget, Any, int], Method]
 
 
-METHODS = {"self_tuning": MethodEntry(SelfTuningSettings, SelfTuning)}
+METHODS = {
+    "self_tuning": MethodEntry(NetworkObjective, SelfTuningSettings, ("steps", "seconds"), SelfTuning),
+    "inexact_line_search": MethodEntry(
+        SmoothObjective, InexactLineSearchSection, ("steps", "work"), build_inexact_line_search
+    ),
+    "implicit": MethodEntry(SmoothObjective, ImplicitSection, ("steps", "work"), build_implicit),
+}
 
 
 @dataclass(frozen=True)
@@ -69,16 +86,13 @@ class Trainers:
 
 
 def _objective(given: Any) -> Any:
-    if isinstance(given, NetworkObjective):
+    if isinstance(given, NetworkObjective | SmoothObjective):
         return given
-    networks = [name for name in tasks.names() if _has_network(tasks[name])]
-    name, settings = _named(given, "task", tasks.names(), networks)
-    return build_settings(tasks[name], settings)  # type: ignore[arg-type]
-
-
-def _has_network(task: Callable[..., Any]) -> bool:
-    """False for tasks whose lower level is a function of a vector: methods for networks cannot run them."""
-    return not isinstance(task, type) or issubclass(task, NetworkObjective)
+    name, settings = _named(given, "task", tasks.names())
+    try:
+        return build_settings(tasks[name], settings)  # type: ignore[arg-type]
+    except NotStronglyConvex as error:
+        raise SettingError("", str(error)) from error
 
 
 def _regularizers(given: Any) -> Any:
@@ -132,20 +146,18 @@ def _parts(given: Any) -> Any:
 def _method(given: Any) -> Any:
     if any(isinstance(given, entry.settings) for entry in METHODS.values()):
         return given
-    name, settings = _named(given, "name", METHODS, METHODS)
+    name, settings = _named(given, "name", METHODS)
     return build_settings(METHODS[name].settings, settings)
 
 
-def _named(given: Any, key: str, known: Iterable[str], usable: Iterable[str]) -> tuple[str, dict[str, Any]]:
+def _named(given: Any, key: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
     check_mapping(given)
     settings = dict(given)
     if key not in settings:
-        raise SettingError(key, f"is missing; name one of {', '.join(sorted(usable))}")
+        raise SettingError(key, f"is missing; name one of {', '.join(sorted(known))}")
     name = settings.pop(key)
     if name not in known:
-        raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), usable)}")
-    if name not in usable:
-        raise SettingError(key, f"{name} trains no network, which a study needs; known are {', '.join(usable)}")
+        raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), known)}")
     return name, settings
 
 
@@ -185,8 +197,8 @@ class Study(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, arbitrary_types_allowed=True)
 
     study: Annotated[str, AfterValidator(_name)]
-    objective: Annotated[NetworkObjective, BeforeValidator(_objective)]
-    regularizers: Annotated[tuple[Regularizer, ...], BeforeValidator(_regularizers)]
+    objective: Annotated[NetworkObjective | SmoothObjective, BeforeValidator(_objective)]
+    regularizers: Annotated[tuple[Regularizer, ...], BeforeValidator(_regularizers)] = ()
     method: Annotated[Any, BeforeValidator(_method)] = SelfTuningSettings()
     trainers: Annotated[Trainers, _dataclass(Trainers)] = Trainers()
     budget: Annotated[Budget, _dataclass(Budget)]
@@ -197,7 +209,9 @@ class Study(BaseModel):
 
     @cached_property
     def space(self) -> Space:
-        """The hyperparameters, tuned and fixed."""
+        """The hyperparameters, tuned and fixed: those of the regularizers, or of a smooth objective itself."""
+        if isinstance(self.objective, SmoothObjective):
+            return Space(self.objective.hyperparameters)
         bound = Regularizers(copy.deepcopy(list(self.regularizers)), self.objective)
         return Space(bound.hyperparameters)
 
@@ -206,12 +220,17 @@ class Study(BaseModel):
         """Whether a smaller or a larger ``metric`` is better."""
         return "min" if self.metric.endswith("loss") else "max"
 
-    def build_method(self) -> Method:
-        entry = next(entry for entry in METHODS.values() if isinstance(self.method, entry.settings))
-        return entry.build(self.budget, self.method, self.trainers.number)
+    @property
+    def method_name(self) -> str:
+        return next(name for name, entry in METHODS.items() if isinstance(self.method, entry.settings))
 
-    def trainer_factory(self, seed: int | None = None) -> TrainerFactory:
-        """What makes the trainers; ``seed`` replaces the study's own."""
+    def build_method(self) -> Method:
+        return METHODS[self.method_name].build(self.budget, self.method, self.trainers.number)
+
+    def trainer_factory(self, seed: int | None = None) -> TrainerFactory | SmoothTrainerFactory:
+        """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""
+        if isinstance(self.objective, SmoothObjective):
+            return SmoothTrainerFactory(self.objective, self.method.solver, self.trainers.cpus)
         return TrainerFactory(
             self.objective,
             self.regularizers,
@@ -227,6 +246,7 @@ class Study(BaseModel):
         Raises:
             ValueError: if none can.
         """
+        assert isinstance(self.objective, NetworkObjective)
         # As a trainer does it, without the optimizers: they make torch import its compiler.
         with torch.random.fork_rng(devices=[]):
             network = self.objective.network()
@@ -278,10 +298,31 @@ class Study(BaseModel):
         return self
 
     def _mistakes(self) -> Iterator[SettingError]:
+        entry = METHODS[self.method_name]
+        if not isinstance(self.objective, entry.objective):
+            is_network = isinstance(self.objective, NetworkObjective)
+            has = "a network" if is_network else "a smooth lower level instead of a network"
+            fitting = [name for name, one in METHODS.items() if isinstance(self.objective, one.objective)]
+            known = ", ".join(sorted(fitting))
+            yield SettingError("method.name", f"{self.method_name} does not fit a task with {has}; use {known}")
+            return
+        for key in ("steps", "seconds", "work"):
+            if getattr(self.budget, key) is not None and key not in entry.budgets:
+                give = " or ".join(entry.budgets)
+                yield SettingError(f"budget.{key}", f"is no budget of {self.method_name}; give {give}")
+        if isinstance(self.objective, SmoothObjective):
+            yield from smooth_mistakes(self)
+            return
+        yield from self._network_mistakes(self.objective)
+
+    def _network_mistakes(self, objective: NetworkObjective) -> Iterator[SettingError]:
+        if "regularizers" not in self.model_fields_set:
+            yield SettingError("regularizers", "is missing; add it")
+            return
         fitting = []
         for regularizer in self.regularizers:
             try:
-                Regularizers([copy.deepcopy(regularizer)], self.objective)
+                Regularizers([copy.deepcopy(regularizer)], objective)
                 fitting.append(regularizer)
             except SettingError as error:
                 yield SettingError(join("regularizers", _with_start(regularizer, error.key)), error.message)
@@ -307,7 +348,7 @@ class Study(BaseModel):
             )
         if mistakes:
             return
-        known = self._metrics()
+        known = _metrics(objective)
         if self.metric not in known:
             yield SettingError("metric", f"unknown metric {self.metric!r}; {suggestion(self.metric, known)}")
 
@@ -326,14 +367,15 @@ class Study(BaseModel):
         except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
             yield SettingError("objective", f"the network cannot be built here: {_first_line(error)}")
 
-    def _metrics(self) -> list[str]:
-        """What a validation report can hold, found by asking the objective about one example."""
-        split = self.objective.splits()["validation"]
-        inputs, labels = split["inputs"][:1], split["labels"][:1]
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            outputs = self.objective.network().eval()(inputs)
-            names = ["loss", *self.objective.metrics(outputs, labels)]
-        return [f"validation_{name}" for name in names]
+
+def _metrics(objective: NetworkObjective) -> list[str]:
+    """What a validation report can hold, found by asking the objective about one example."""
+    split = objective.splits()["validation"]
+    inputs, labels = split["inputs"][:1], split["labels"][:1]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        outputs = objective.network().eval()(inputs)
+        names = ["loss", *objective.metrics(outputs, labels)]
+    return [f"validation_{name}" for name in names]
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from selftune.shapes import Float
+from selftune.shapes import Float, Int
 from selftune.tracking.points import groups_of
 from selftune.tracking.trajectory import Trajectory
 
@@ -30,6 +30,7 @@ COLOURS = (
 )  # told apart by colour-blind eyes
 MAXIMUM_PANELS = 24  # of one kind; with more hyperparameters, panels show groups
 MAXIMUM_LINES = len(COLOURS)  # in one panel; more members become a band
+TRAINING_STEP, UPPER_STEP = "training step", "upper step"
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
 _SMALL, _WIDE = (3.7, 2.25), (10.0, 3.0)  # inches
@@ -95,7 +96,7 @@ def grouped(names: Sequence[str]) -> dict[str, list[int]]:
 def losses(trajectory: Trajectory) -> Plot:
     """Training and validation loss, with the lowest validation loss marked."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_WIDE, "Training and validation loss", "")
+        figure, axes = _figure(_WIDE, "Training and validation loss", "", TRAINING_STEP)
         steps, validation = trajectory.training_step, _finite(trajectory.validation_loss)
         _line(axes, steps, _finite(trajectory.training_loss), COLOURS[0], "training (regularized)")
         _line(axes, steps, validation, COLOURS[1], "validation")
@@ -131,12 +132,65 @@ def hypergradients(trajectory: Trajectory) -> list[Plot]:
 def hypergradient_norm(trajectory: Trajectory) -> Plot:
     """The Euclidean norm of the hypergradient, which falls as the hyperparameters settle."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_WIDE, "Norm of the hypergradient", "")
+        figure, axes = _figure(_WIDE, "Norm of the hypergradient", "", TRAINING_STEP)
         norm = _finite(np.linalg.norm(trajectory.hypergradients, axis=1))
         _line(axes, trajectory.training_step, norm, COLOURS[3], "")
         _scale(axes, norm)
         axes.set_ylabel("Euclidean norm")
         return _plot("hypergradient-norm", "norm of the hypergradient", figure, wide=True)
+
+
+def certificate(trajectory: Trajectory) -> list[Plot]:
+    """What a method that solves its lower level to a tolerance knows of its steps, one panel per idea."""
+    # all of them are sizes, drawn on logarithmic scales: a zero has no place there
+    known = {name: np.where(column > 0, column, np.nan) for name, column in trajectory.certificate.items()}
+    asked, reached = known["error_asked"], known["error_reached"]
+    norm, bound = known["hypergradient_norm"], known["hypergradient_bound"]
+    work = np.diff(trajectory.certificate["work"], prepend=0.0)
+    return [
+        _curves(
+            trajectory,
+            "hypergradient-bound",
+            "Norm of the hypergradient and bound of its error",
+            {"norm": norm, "error bound": bound},
+        ),
+        _curves(
+            trajectory,
+            "accuracy",
+            "Accuracy of the lower level (distance to its solution)",
+            {"asked": asked, "reached": reached},
+        ),
+        _curves(trajectory, "step-size", "Step size", {"": known["step"]}, _SMALL),
+        _curves(trajectory, "work", "Gradients and products per step", {"": work}, _SMALL),
+    ]
+
+
+def upper_level(trajectory: Trajectory) -> Plot:
+    """The upper-level loss after each step, and the largest value that it can truly have."""
+    lines = {"upper-level loss": trajectory.validation_loss}
+    if "upper_bound" in trajectory.certificate:
+        lines["upper bound of its true value"] = trajectory.certificate["upper_bound"]
+    return _curves(trajectory, "upper-level-loss", "Upper-level loss", lines)
+
+
+def _curves(
+    trajectory: Trajectory,
+    name: str,
+    title: str,
+    lines: dict[str, Float[np.ndarray, "steps"]],
+    size: tuple[float, float] = _WIDE,
+) -> Plot:
+    with mpl.rc_context(_STYLE):
+        steps, unit = _axis(trajectory)
+        figure, axes = _figure(size, title, "", unit)
+        columns = {label: _finite(values) for label, values in lines.items()}
+        shown = {label: values for label, values in columns.items() if np.isfinite(values).any()}
+        for (label, values), colour in zip(shown.items(), COLOURS, strict=False):
+            _line(axes, steps, values, colour, label)
+        if len(lines) > 1:
+            _legend(axes)
+        _scale(axes, np.concatenate([*shown.values(), np.empty(0)]))
+        return _plot(name, title.lower(), figure, wide=size == _WIDE)
 
 
 def _panels(
@@ -146,13 +200,13 @@ def _panels(
     groups: dict[str, list[int]],
     zero: bool = False,
 ) -> list[Plot]:
-    steps = trajectory.training_step
+    steps, unit = _axis(trajectory)
     plots = []
     for number, (name, index) in enumerate(groups.items()):
         columns = _finite(matrix[:, index])
         labels = [_part(trajectory.names[i]) for i in index]
         with mpl.rc_context(_STYLE):
-            figure, axes = _figure(_SMALL, _heading(name, len(index)), _note(columns))
+            figure, axes = _figure(_SMALL, _heading(name, len(index)), _note(columns), unit)
             if zero:
                 axes.axhline(0.0, color=MUTED, linewidth=0.8)
             if len(index) <= MAXIMUM_LINES:
@@ -167,7 +221,14 @@ def _panels(
     return plots
 
 
-def _figure(size: tuple[float, float], title: str, note: str) -> tuple[Figure, Axes]:
+def _axis(trajectory: Trajectory) -> tuple[Int[np.ndarray, "steps"], str]:
+    """What figures have on their horizontal axis, and its label."""
+    if trajectory.certificate:
+        return trajectory.hyper_step + 1, UPPER_STEP
+    return trajectory.training_step, TRAINING_STEP
+
+
+def _figure(size: tuple[float, float], title: str, note: str, unit: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size)
     FigureCanvasSVG(figure)
     width, height = size
@@ -185,7 +246,7 @@ def _figure(size: tuple[float, float], title: str, note: str) -> tuple[Figure, A
     )
     if note:
         figure.text(at, 1 - 0.27 / height, note, va="top", color=MUTED, size=8, parse_math=False)
-    axes.set_xlabel("training step")
+    axes.set_xlabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 2.5, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.set_axisbelow(True)

@@ -75,7 +75,8 @@ def trajectory_rows(trajectory: Trajectory, after: int) -> Iterator[Row]:
     """The hyper-steps that follow hyper-step number ``after``.
 
     Of at most 50 hyperparameters every value, scale and hypergradient becomes a metric; of more, the minimum,
-    mean and maximum of each group of names does. The hypergradient's norm always does.
+    mean and maximum of each group of names does. The hypergradient's norm and the certificate always do. Where
+    there is a certificate, it holds the step size that takes the place of the scales.
     """
     new = np.flatnonzero(trajectory.hyper_step > after)
     names, columns = _columns(trajectory, new)
@@ -127,8 +128,12 @@ def _columns(
     groups = groups_of(trajectory.names)
     if len(groups) > MAXIMUM_NAMES:
         groups = {"all": list(range(len(trajectory.names)))}
+    names += [f"certificate/{name}" for name in trajectory.certificate]
+    columns += [column[rows] for column in trajectory.certificate.values()]
     matrices = (trajectory.values, trajectory.scales, trajectory.hypergradients)
     for quantity, matrix in zip(_QUANTITIES, matrices, strict=True):
+        if quantity == "scale" and trajectory.certificate:
+            continue
         if few:
             names += [f"{quantity}/{name}" for name in trajectory.names]
             columns += list(matrix[rows].T)

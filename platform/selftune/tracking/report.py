@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from selftune.tracking import plots
 from selftune.tracking.files import replacing
+from selftune.tracking.pictures import read_pictures
 from selftune.tracking.plots import Plot
 from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
@@ -23,6 +24,7 @@ from selftune.tracking.trajectory import Trajectory, read_reports, read_trajecto
 _COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
     colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
 }
+_JUDGED = ("loss", "accuracy", "psnr", "explained_variance")  # of the others, nobody says what is better
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -57,6 +59,8 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         results=_results(summary),
         hyperparameters=_hyperparameters(trajectory, summary),
         sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
+        pictures=read_pictures(folder),
+        unit="gradients and products" if _is_smooth(trajectory, summary) else "training steps",
         trainers=_trainers(folder),
         study=study,
         colours=plots.COLOURS,
@@ -72,6 +76,8 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
 def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
     if not len(trajectory):
         return []
+    if trajectory.certificate:
+        return _certified_sections(trajectory)
     sections = [
         {
             "title": "Losses",
@@ -106,14 +112,53 @@ def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
     return sections
 
 
+def _certified_sections(trajectory: Trajectory) -> list[dict[str, Any]]:
+    return [
+        {
+            "title": "Upper level",
+            "text": "The upper-level loss at each step, for a solution of the lower level of the accuracy below.",
+            "plots": [plots.upper_level(trajectory)],
+        },
+        {
+            "title": "Certificate",
+            "text": "What the method asked of the lower level, and what it got. Where the error bound lies below "
+            "the norm, the hypergradient surely points uphill. Gradients and products are those of the team.",
+            "plots": plots.certificate(trajectory),
+        },
+        {
+            "title": "Hyperparameters",
+            "text": "The values that each step started from.",
+            "plots": plots.schedules(trajectory),
+        },
+        {
+            "title": "Hypergradients",
+            "text": "Derivative of the upper-level loss with respect to the unconstrained hyperparameters. Above "
+            "zero, the method lowers the hyperparameter; below, it raises it.",
+            "plots": plots.hypergradients(trajectory),
+        },
+    ]
+
+
+def _is_smooth(trajectory: Trajectory, summary: Summary) -> bool:
+    """Whether the study solves its lower level instead of training a network."""
+    return bool(trajectory.certificate) or "work" in summary
+
+
 def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     steps, count = len(trajectory), len(trajectory.names)
-    training_steps = summary.get("training_steps") or (int(trajectory.training_step[-1]) if steps else 0)
     seconds = summary.get("seconds") or (float(trajectory.seconds[-1]) if steps else 0.0)
-    sentences = [
-        f"{_counted(count, 'hyperparameter')} tuned in {_counted(steps, 'hyper-step')} over "
-        f"{_counted(training_steps, 'training step')} ({_duration(seconds)})."
-    ]
+    last = int(trajectory.training_step[-1]) if steps else 0
+    if _is_smooth(trajectory, summary):
+        taken = _counted(summary.get("steps", steps), "upper step")
+        spent = f"with {summary.get('work', last):,} gradients and products of the lower level"
+    else:
+        taken = _counted(steps, "hyper-step")
+        spent = f"over {_counted(summary.get('training_steps') or last, 'training step')}"
+    sentences = [f"{_counted(count, 'hyperparameter')} tuned in {taken} {spent} ({_duration(seconds)})."]
+    if summary.get("stopped"):
+        sentences.append(f"The method ended because {summary['stopped']}.")
+    if steps and trajectory.certificate:
+        sentences.append(_worth(trajectory))
     status = summary.get("status", "running")
     if status == "running":
         sentences.insert(0, "This study has not ended, or it was killed: the page shows it up to its last record.")
@@ -125,12 +170,25 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     fixed = summary.get("fixed", {}).get("test_loss")
     if tuned is not None and fixed is not None and fixed > 0:
         change = (tuned - fixed) / fixed
+        model = "model" if _is_smooth(trajectory, summary) else "network"
         comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
         sentences.append(
-            f"The tuned network's test loss is {tuned:.4g}, {comparison} that of the same network with the "
+            f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
             f"start values held fixed ({fixed:.4g})."
         )
     return sentences
+
+
+def _worth(trajectory: Trajectory) -> str:
+    """What the numbers in the certificate prove."""
+    if "upper_bound" not in trajectory.certificate:
+        return "This method measures its accuracy, but does not certify that its steps lower the upper level."
+    if (trajectory.certificate["certified"] == 1).all():
+        return "Every step is certified: it lowered the true upper level, because the constants used are proven."
+    return (
+        "The steps are not certified: at least one constant behind the error bounds is an estimate, so the bounds"
+        " are heuristic."
+    )
 
 
 def _counted(number: int, noun: str) -> str:
@@ -156,7 +214,7 @@ def _results(summary: Summary) -> list[dict[str, str]]:
 
 
 def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
-    if tuned is None or fixed is None or tuned == fixed or not metric.endswith(("loss", "accuracy")):
+    if tuned is None or fixed is None or tuned == fixed or not metric.endswith(_JUDGED):
         return ""
     return "better" if (tuned < fixed) == metric.endswith("loss") else "worse"
 
@@ -179,6 +237,12 @@ def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str,
     ]
 
 
+def _steps(reports: list[dict[str, Any]]) -> int:
+    if any(report.get("work") is not None for report in reports):
+        return int(sum(report["work"] or 0 for report in reports))
+    return max((report["training_step"] or 0) for report in reports)
+
+
 def _trainers(folder: Path) -> list[dict[str, str]]:
     trainers: dict[int, list[dict[str, Any]]] = {}
     for report in read_reports(folder).to_pylist():
@@ -187,7 +251,7 @@ def _trainers(folder: Path) -> list[dict[str, str]]:
         {
             "trainer": str(trainer),
             "orders": f"{len(reports):,}",
-            "step": f"{max((r['training_step'] or 0) for r in reports):,}",
+            "step": f"{_steps(reports):,}",
             "seconds": _duration(sum(r.get("seconds") or 0.0 for r in reports)),
             "end": reports[-1]["message"] if reports[-1]["kind"] in ("diverged", "lost") else "",
         }

@@ -25,7 +25,7 @@ from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_
 
 STUDY = "study"  # the parent run in the record; the others are "trainer 0", "trainer 1", ...
 POINTS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow takes no more
-FILES = ("study.yaml", "summary.json", "report.html", "conversion.txt")
+FILES = ("study.yaml", "summary.json", "report.html", "conversion.txt", "parameters.pt", "pictures.npz")
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -146,7 +146,7 @@ class Sender:
             self.server.client.log_batch(run.run_id, metrics=metrics)
 
     def _send_results(self, parent: Run, summary: Summary) -> None:
-        at = summary.get("seconds", 0.0), summary.get("training_steps", 0)
+        at = summary.get("seconds", 0.0), summary.get("training_steps", summary.get("work", 0))
         results = {"tuned": summary.get("tuned", {}), "fixed": summary.get("fixed", {})}
         flat = {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}
         digest = hashlib.sha256(json.dumps([flat, at]).encode()).hexdigest()

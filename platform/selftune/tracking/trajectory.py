@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from selftune.methods import HyperStep, Report
 
 TRAJECTORY, TRAINERS = "trajectory", "trainers"
+CERTIFICATE = "certificate/"  # prefix of the columns with what a method proves or measures about its steps
 
 
 class TrajectoryWriter(Listener):
@@ -75,6 +77,7 @@ class TrajectoryWriter(Listener):
                 "value": step.hyperparameters.detach().cpu().double().numpy(),
                 "scale": step.scale.detach().cpu().double().numpy(),
                 "hypergradient": step.hypergradient.detach().cpu().double().numpy(),
+                "certificate": {f"{CERTIFICATE}{name}": value for name, value in step.certificate.items()},
             }
         )
 
@@ -102,7 +105,8 @@ class Trajectory:
     """A trajectory as arrays; ``hyperparameters`` index the columns in the order of ``names``.
 
     ``values`` are constrained, ``scales`` and ``hypergradients`` live in the unconstrained space; row by row
-    they are what ``HyperStep`` says. ``table`` is the same as an Arrow table, one column per entry.
+    they are what ``HyperStep`` says. ``certificate`` is empty where the method gives none, NaN where a step lacks
+    an entry. ``table`` is the same as an Arrow table, one column per entry.
     """
 
     names: tuple[str, ...]
@@ -114,6 +118,7 @@ class Trajectory:
     values: Float[np.ndarray, "steps hyperparameters"]
     scales: Float[np.ndarray, "steps hyperparameters"]
     hypergradients: Float[np.ndarray, "steps hyperparameters"]
+    certificate: Mapping[str, Float[np.ndarray, "steps"]]
     table: pa.Table
 
     def __len__(self) -> int:
@@ -143,6 +148,11 @@ def read_trajectory(folder: Path) -> Trajectory:
         values=matrix("value"),
         scales=matrix("scale"),
         hypergradients=matrix("hypergradient"),
+        certificate={
+            name.removeprefix(CERTIFICATE): table[name].to_numpy()
+            for name in table.column_names
+            if name.startswith(CERTIFICATE)
+        },
         table=table,
     )
 
@@ -174,6 +184,7 @@ def _trajectory_columns(names: tuple[str, ...]) -> list[pa.Field]:
         vector("value", names),
         vector("scale", names),
         vector("hypergradient", names),
+        metrics("certificate"),
     ]
 
 

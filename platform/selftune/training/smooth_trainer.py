@@ -31,6 +31,7 @@ class WarmStart:
 class _Outcome:
     metrics: Mapping[str, float]
     payload: Mapping[str, Tensor] = field(default_factory=dict)
+    message: str = ""
 
 
 _KEPT = 64  # states of earlier orders; a search refers to the current and the previous point only
@@ -40,7 +41,8 @@ class SmoothTrainer:
     """Executes orders on a smooth objective: a report is a function of the order and its warm start.
 
     Kinds of orders: ``hypergradient`` (solve, implicit hypergradient, error bound), ``trial`` (solve at a
-    candidate and bound the upper level there), ``finish`` (metrics).
+    candidate and bound the upper level there), ``finish`` (metrics, parameters, the hyperparameters; its
+    message repeats why the method stopped).
 
     Args:
         objective: the two levels.
@@ -86,7 +88,7 @@ class SmoothTrainer:
             "seconds": time.perf_counter() - started,
         }
         payload = {name: tensor.detach().cpu() for name, tensor in outcome.payload.items()}
-        return Report(order.kind, order.number, metrics, payload)
+        return Report(order.kind, order.number, metrics, payload, outcome.message)
 
     def export_state(self, key: str) -> WarmStart | None:
         """The state kept under a key, for another trainer to start from; None if it is no longer kept."""
@@ -106,12 +108,18 @@ class SmoothTrainer:
         self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
         level, slope, constants = hypergradient.upper, float(hypergradient.b.norm()), self.oracle.constants(u)
         bound = float("nan")
-        if body["bounds"]:
+        if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
             bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
+        by_residual = float("nan")
+        if constants.certified:
+            norm_J = self.oracle.norm_J(solution.x, u)
+            by_residual = norm_J / constants.strong_convexity * hypergradient.residual
         metrics = {
             "error": solution.error,
             "residual": hypergradient.residual,
             "bound": bound,
+            "bound_by_residual": by_residual,
+            "slope": slope,
             "lower_bound": lower_bound(level, slope, solution.error, constants),
             "validation_loss": level,
             "certified": float(constants.certified),
@@ -123,20 +131,23 @@ class SmoothTrainer:
         threshold = body["threshold"]
         constants = self.oracle.constants(u)
 
-        def hopeless(x: Tensor, error: float) -> bool:
+        def decided(x: Tensor, error: float) -> bool:
             level, gradient = self.oracle.upper_value_and_grad(x, u)
-            return bool(lower_bound(level, float(gradient.norm()), error, constants) > threshold)
+            slope = float(gradient.norm())
+            if body["early_rejection"] and lower_bound(level, slope, error, constants) > threshold:
+                return True
+            return bool(body["early_acceptance"] and upper_bound(level, slope, error, constants) <= threshold)
 
-        reject = hopeless if body["early_rejection"] else None
-        solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=reject)
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
-        accepted = solution.reason != "rejected" and bound <= threshold
+        accepted = bound <= threshold
         if accepted:
             self._keep(body["key"], WarmStart(solution.x, warm.q))
         tree = self.oracle.unravel(solution.x)
         metrics = {
             "accepted": float(accepted),
+            "hopeless": float(lower_bound(level, float(gradient.norm()), solution.error, constants) > threshold),
             "upper_bound": bound,
             "error": solution.error,
             "validation_loss": level,
@@ -153,7 +164,8 @@ class SmoothTrainer:
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
-        return _Outcome(metrics, {f"parameters.{name}": tensor for name, tensor in tree.items()})
+        payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
+        return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
 
     def state_dict(self) -> dict[str, Any]:
         """The warm starts: everything later reports depend on beside their orders."""
@@ -161,3 +173,15 @@ class SmoothTrainer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._states = dict(state["states"])
+
+
+@dataclass(frozen=True)
+class SmoothTrainerFactory:
+    """Makes the trainers of a team, in this process or in others; called with the member's number."""
+
+    objective: SmoothObjective
+    solver: str = "newton"
+    cpus: float = 1
+
+    def __call__(self, member: int) -> SmoothTrainer:
+        return SmoothTrainer(self.objective, member=member, solver=self.solver, cpus=self.cpus)

@@ -1,0 +1,63 @@
+"""The inexact line search (MAID) as a Ray Tune scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from selftune.listener import Listener
+from selftune.methods import InexactLineSearch, InexactLineSearchSettings
+from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.settings import settings_of
+from selftune.schedulers.transport import TransportName
+
+
+class InexactLineSearchScheduler(BilevelScheduler):
+    """Tunes hyperparameters of smooth, strongly convex problems by certified steps (MAID, arXiv 2308.10098).
+
+    A team tries several step sizes of one search at the same time, from one warm start that travels between its
+    trials, and accepts the step that a single trial would accept: hyperparameters are the same to the last bit,
+    whatever the size of the team.
+
+        scheduler = InexactLineSearchScheduler(steps=50, team_size=4)
+        tune.Tuner(
+            trainable(SmoothTrainerFactory(LogisticRegression(groups="per_feature"))),
+            tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=4),
+            run_config=scheduler.run_config(name="logistic"),
+        ).fit()
+
+    Nothing interrupts a candidate's solve: one that can no longer win goes on to its end, which early rejection
+    brings soon if it is a bad one. Its report is ignored, nobody waits for it, and its trial gets the next order
+    then. A trial that restarts does its last order again; where a warm start died with a trial or with the driver,
+    the solve starts cold: the step is certified all the same, but its last digits may be others.
+
+    Args:
+        work: budget in lower-level gradients and products of the team; speculation counts. None for no limit.
+        steps: budget in accepted steps; None for no limit.
+        team_size: trials that search together.
+        transport, listener, patience: see ``BilevelScheduler``.
+        settings: those of ``selftune.methods.InexactLineSearchSettings``.
+
+    Raises:
+        SettingError: if a setting is unknown or out of its range.
+
+    >>> InexactLineSearchScheduler(steps=50, team_size=4, backtracks=8).debug_string()
+    '0 teams of 4'
+    """
+
+    def __init__(
+        self,
+        *,
+        work: int | None = None,
+        steps: int | None = None,
+        team_size: int = 1,
+        transport: TransportName = "auto",
+        listener: Callable[[int], Listener] | None = None,
+        patience: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        method = partial(
+            InexactLineSearch, work, steps, settings_of(InexactLineSearchSettings, settings), team_size
+        )
+        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
