@@ -361,7 +361,8 @@ class InexactLineSearch(Method):
             self._bounds = True
             self._attempt += 1
         elif small or (tested and self._bounds and not sure):
-            aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * length
+            along = float(z @ offset) / max(float(offset.norm()), 1e-300)  # length times the direction's cosine
+            aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * along
             self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
             search = _Search(
@@ -376,9 +377,8 @@ class InexactLineSearch(Method):
         if self._remembered:
             self._changes.pop()
         moved, turned = self._u - self._last[0], z - self._last[1]
-        again = self._remembered
         self._remembered = float(moved @ turned) > _CURVED * float(moved.norm() * turned.norm())
-        if not (self._remembered or again) and self._step is not None:
+        if not self._remembered and self._attempt == 0 and self._step is not None:
             self._step *= _ALONG_HOLLOW
         if self._remembered:
             self._changes = [*self._changes, (moved, turned)][-max(self.settings.memory, 1) :]
@@ -451,6 +451,8 @@ class InexactLineSearch(Method):
                 self.stopped = "floor"
             self._error = min(self._error, achieved) * error_factor
         if residual_factor < 1:
+            if self._residual <= smallest:
+                self.stopped = "floor"
             self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
         self._attempt += 1
 
