@@ -3,7 +3,7 @@
 | part | used for |
 | --- | --- |
 | ``TuneController._schedule_trial_train(trial)`` | the next ``train()`` of a trial that ``NOOP`` left idle |
-| ``Trial.temporary_state.ray_actor`` | handing the order to the trial's actor before that ``train()``; warm starts |
+| ``Trial.temporary_state.ray_actor`` | handing order and warm start to the actor before that ``train()`` |
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
 | ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
