@@ -3,9 +3,9 @@
     python benchmarks/speculative_search.py [--steps N] [--without-ray]
 
 The same accepted steps, to the last bit, by one trainer and by teams. First on Ray: seconds by the wall clock, one
-trainer against two that speculate, from the first accepted step to the last. Then in the simulator: trainers with
-a virtual clock that counts lower-level gradients and products (``work``), until the last accepted step; ``spent``
-is what all trainers did until then.
+trainer against two that speculate, from the first accepted step to the last; trainers that slow each other down
+show in their milliseconds per lower-level gradient or product (``work``). Then in the simulator: trainers with a
+virtual clock that counts work, until the last accepted step; ``spent`` is what all trainers did until then.
 
 Two searches: ``defaults`` proposes quasi-Newton steps, of which the first is usually accepted, so that there is
 little to speculate on. ``backtracking`` goes along hypergradients as in the paper (arXiv 2308.10098), with a first
@@ -68,8 +68,8 @@ def iterates(steps: list[HyperStep]) -> list[list[float]]:
 def on_ray(objective: SmoothObjective, settings: InexactLineSearchSettings, steps: int) -> None:
     first: list[list[float]] = []
     before = 0.0
-    print("| trainers | seconds | speed-up | candidates per step | same steps |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| trainers | seconds | speed-up | trainers' ms per work | candidates per step | same steps |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for team in (1, 2):
         clock = Clock()
         with tempfile.TemporaryDirectory() as folder:
@@ -85,9 +85,9 @@ def on_ray(objective: SmoothObjective, settings: InexactLineSearchSettings, step
         first, before = first or iterates(clock.steps), before or clock.seconds
         same = "yes" if iterates(clock.steps) == first else "no"
         tried = sum(step.certificate["candidates"] for step in clock.steps) / len(clock.steps)
-        print(
-            f"| {team} | {clock.seconds:.2f} | {before / clock.seconds:.2f} | {tried:.1f} | {same} |", flush=True
-        )
+        pace = 1e3 * clock.steps[-1].seconds / clock.steps[-1].training_step
+        row = f"{team} | {clock.seconds:.2f} | {before / clock.seconds:.2f} | {pace:.3f} | {tried:.1f} | {same}"
+        print(f"| {row} |", flush=True)
 
 
 def in_simulator(objective: SmoothObjective, settings: InexactLineSearchSettings, steps: int) -> None:

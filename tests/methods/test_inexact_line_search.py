@@ -248,3 +248,32 @@ def test_settings_that_make_no_sense_are_refused(settings, key):
     with pytest.raises(SettingError) as error:
         InexactLineSearchSettings(**settings)
     assert error.value.key == key
+
+
+def test_a_winner_that_is_lost_before_the_search_is_decided_stalls_nothing():
+    problem = quadratic()
+    trainers = {member: SmoothTrainer(problem, member=member) for member in range(3)}
+    settings = InexactLineSearchSettings(step=100.0, barzilai_borwein=False, memory=0, step_growth=8.0)
+    method = InexactLineSearch(steps=6, settings=settings, team_size=3)
+    for member, trainer in trainers.items():
+        method.join(member, trainer.space)
+    lost, accepted = None, 0
+    while not method.done:
+        asked = method.ask()
+        assert asked, "nobody is left to ask"
+        reports = {}
+        for member, order in asked.items():
+            warm = None
+            if order.warm_from is not None and order.warm_from[0] in trainers:
+                warm = trainers[order.warm_from[0]].export_state(order.warm_from[1])
+            reports[member] = trainers[member].execute(order, warm)
+        for member in sorted(reports, reverse=True):
+            accepted += method.tell(member, reports[member]) is not None
+            others = [report for other, report in reports.items() if other < member]
+            only = bool(others) and not any(report.metrics.get("accepted") for report in others)
+            if lost is None and only and reports[member].metrics.get("accepted"):
+                lost = member
+                method.leave(lost)
+                del trainers[lost]
+    assert lost is not None
+    assert accepted == 6

@@ -523,7 +523,8 @@ class InexactLineSearch(Method):
         self._last = (self._u, search.hypergradient)
         self._remembered = False
         self._u = u
-        self._leader, self._warm = member, self._key(f"trial{search.accepted}")
+        key = self._key(f"trial{search.accepted}")  # gone with its trainer, if that was lost since
+        self._leader, self._warm = (member, key) if member in self._members else (None, None)
         self._step = self.settings.step_growth * step
         self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)
         clean = search.accepted == 0
