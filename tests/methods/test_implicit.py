@@ -11,8 +11,7 @@ from selftune.objectives.tasks.ridge import Ridge
 from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import Newton
 from selftune.hypergradients.oracle import Oracle
-from selftune.methods import Report
-from selftune.methods.implicit import Implicit, ImplicitSettings
+from selftune.methods import Implicit, ImplicitSettings, Report
 from selftune.training import SmoothTrainer
 from selftune.training.runner import run_in_process
 

@@ -7,8 +7,7 @@ import torch
 from rich.console import Console
 
 from selftune.cli import main
-from selftune.methods import InexactLineSearch
-from selftune.methods.implicit import Implicit
+from selftune.methods import Implicit, InexactLineSearch
 from selftune.studies import run as module
 from selftune.studies.folder import new_folder, open_folder
 from selftune.studies.mistakes import Mistakes

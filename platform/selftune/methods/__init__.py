@@ -1,7 +1,9 @@
 """Bilevel methods as ask/tell state machines."""
 
 from selftune.methods.budget import Budget
-from selftune.methods.inexact_line_search import InexactLineSearch, InexactLineSearchSettings
+from selftune.methods.implicit import Implicit, ImplicitSettings
+from selftune.methods.inexact_line_search import InexactLineSearch
+from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.methods.replay import Replay, Segment
 from selftune.methods.self_tuning import SelfTuning
@@ -10,6 +12,8 @@ from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 __all__ = [
     "Budget",
     "HyperStep",
+    "Implicit",
+    "ImplicitSettings",
     "InexactLineSearch",
     "InexactLineSearchSettings",
     "Method",

@@ -5,8 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from selftune.methods import Budget, InexactLineSearch, InexactLineSearchSettings, Method
-from selftune.methods.implicit import Implicit, ImplicitSettings
+from selftune.methods import (
+    Budget,
+    Implicit,
+    ImplicitSettings,
+    InexactLineSearch,
+    InexactLineSearchSettings,
+    Method,
+)
 
 Solver = Literal["newton", "accelerated_gradient", "lbfgs", "proximal_gradient"]
 
