@@ -25,7 +25,8 @@ def cycle(trainer, steps=4, response=DELTA, shift=0.0, scale=0.3, tune_scale=Tru
         {
             "unconstrained": trainer.space.start + shift,
             "scale": torch.full((n,), scale),
-            "response": asdict(response),
+            "level": "response",
+            "settings": asdict(response),
             "tune_scale": tune_scale,
             "hyper_step": 0,
             "steps": steps,
@@ -80,22 +81,24 @@ def test_a_constant_schedule_is_training_with_fixed_values_bit_for_bit(objective
 def test_steps_change_only_what_they_should(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=2, response=VARIANTS[variant]))
-    level = trainer.response
-    unconstrained, scale = trainer.space.start, torch.full((len(trainer.space),), 0.3)
+    level = trainer.level
+    order = cycle(trainer).body
+    unconstrained, scale = order["unconstrained"], order["scale"]
     given = unconstrained.clone(), scale.clone()
 
     def snapshot():
         return weights(trainer), copy.deepcopy(level.response.state_dict())
 
     before = snapshot()
-    level.hypergradient(0, unconstrained, scale, tune_scale=True)
+    level.begin(order)
+    level.hypergradient(2)
     assert same(before[0], snapshot()[0])
     assert same(before[1], snapshot()[1])
     trainer.lower.train(2, trainer.space.values(unconstrained))
     elementary = snapshot()
     assert not same(before[0], elementary[0])
     assert same(before[1], elementary[1])
-    level.train(2, unconstrained, scale)
+    level.fit(2)
     fitted = snapshot()
     assert same(elementary[0], fitted[0]) is (variant != "stn")
     assert not same(elementary[1], fitted[1])
@@ -141,10 +144,11 @@ def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
 ):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=40, hypergradient=False))
-    level, u = trainer.response, trainer.space.start
+    level, u = trainer.level, trainer.space.start
     # a vanishing scale makes the tuned form the same derivative at zero
     scale = torch.full_like(u, 1e-6)
-    payload, _ = level.hypergradient(0, u, scale, tune_scale)
+    level.begin({"unconstrained": u, "scale": scale, "tune_scale": tune_scale, "hyper_step": 0})
+    payload, _ = level.hypergradient(40)
     data = objective.splits()["validation"]
     network = trainer.lower.network.eval()
 
@@ -240,7 +244,7 @@ def test_validation_batches_follow_the_hyper_step_also_after_a_resume(objective,
         again = second.execute(at(hyper_step, order))
         assert same(report.payload, again.payload)
         assert report.metrics["validation_loss"] == again.metrics["validation_loss"]
-    drawn = [first.response.validation.index(number) for number in range(3)]
+    drawn = [first.lower.validation.index(number) for number in range(3)]
     assert len(torch.cat(drawn[:2]).unique()) == 40  # without replacement within an epoch
     assert not torch.equal(drawn[0], drawn[2])
 
@@ -258,11 +262,9 @@ class NoLooks(TorchDispatchMode):
 def test_training_steps_never_wait_for_the_device(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=1, response=VARIANTS[variant]))
-    unconstrained, scale = trainer.space.start, torch.full((len(trainer.space),), 0.3)
-    values = trainer.space.values(unconstrained)
+    trainer.level.begin(cycle(trainer).body)
     with NoLooks():
-        trainer.lower.train(1, values)
-        trainer.response.train(1, unconstrained, scale)
+        trainer.level.train(1)
 
 
 def test_an_absent_device_is_refused(objective):
@@ -291,7 +293,7 @@ def test_an_uncentred_network_is_exported_at_the_hyperparameters(objective, regu
     trainer.execute(order)
     u = order.body["unconstrained"]
     inputs = objective.splits()["test"]["inputs"]
-    gated = trainer.response.response.perturbed(u.expand(len(inputs), -1), inputs)
+    gated = trainer.level.response.perturbed(u.expand(len(inputs), -1), inputs)
     trainer.lower.network.train()
     torch.testing.assert_close(trainer.plain_network(u)(inputs), gated, rtol=1e-4, atol=1e-5)
 
@@ -318,7 +320,7 @@ def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(ob
             linearize=centered, joint=not centered, centered=centered, optimizer="sgd", learning_rate=0.05
         )
         trainer.execute(cycle(trainer, steps=steps, response=response, scale=0.5, hypergradient=False))
-        level = trainer.response.response
+        level = trainer.level.response
         h = torch.tensor([0.0 if centered else float(shift)])
         moved = level.weights(h + 1.0)["2.weight"] - level.weights(h)["2.weight"]
         return moved.mean().item()

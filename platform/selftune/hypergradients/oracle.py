@@ -97,11 +97,7 @@ class Oracle:
 
     def start_u(self) -> Float[Tensor, "d"]:
         """The hyperparameters' start values, unconstrained, in the parameters' type."""
-        columns = [
-            h.domain.unconstrain(torch.as_tensor(h.value, dtype=self._start.dtype).reshape(-1))
-            for h in self.space.tuned
-        ]
-        return torch.cat(columns).to(self._start) if columns else self._start.new_empty(0)
+        return self.space.start_as(self._start.dtype).to(self._start.device)
 
     def ravel(self, tree: Tree) -> Float[Tensor, "n"]:
         """Named tensors as one vector, in the order of the objective's parameters."""

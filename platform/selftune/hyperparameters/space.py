@@ -64,9 +64,13 @@ class Space:
 
     @property
     def start(self) -> Float[Tensor, "n"]:
-        """The unconstrained vector of the tuned hyperparameters' start values."""
-        parts = [h.domain.unconstrain(h.tensor.reshape(-1)) for h in self.tuned]
-        return torch.cat(parts) if parts else torch.empty(0)
+        """The unconstrained vector of the tuned hyperparameters' start values, in single precision."""
+        return self.start_as(torch.float32)
+
+    def start_as(self, dtype: torch.dtype) -> Float[Tensor, "n"]:
+        """``start`` in another precision, computed in it."""
+        parts = [h.domain.unconstrain(torch.as_tensor(h.value, dtype=dtype).reshape(-1)) for h in self.tuned]
+        return torch.cat(parts) if parts else torch.empty(0, dtype=dtype)
 
     @cached_property
     def _domains(self) -> dict[Domain, list[int]]:

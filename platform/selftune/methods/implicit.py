@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
-from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.leader import LeaderMethod
+from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
-from selftune.shapes import Float, Tensor
+from selftune.shapes import Tensor
 
 Sequence = Literal["exponential", "quadratic", "cubic", "exact", "fixed"]
 
@@ -100,7 +100,7 @@ _DIVERGED = 1e6
 _RETRIES = 10
 
 
-class Implicit(Method):
+class Implicit(LeaderMethod):
     """HOAG, "Hyperparameter optimization with approximate gradient" (arXiv 1602.02355): no line search.
 
     One member solves and differentiates, from its last solution; the others wait for the end. Unlike the authors'
@@ -126,120 +126,51 @@ class Implicit(Method):
         settings: ImplicitSettings | None = None,
         team_size: int = 1,
     ) -> None:
-        self.work_budget = work
-        self.step_budget = steps
         self.settings = settings or ImplicitSettings()
-        self.team_size = team_size
-        self.space: Space | None = None
-        self.stopped: str | None = None
-        self.message = ""
-        self._members: dict[int, str] = {}  # member -> idle | busy | finished
-        self._assembled = False
-        self._leader: int | None = None
-        self._warm: str | None = None
+        super().__init__(work, steps, team_size, self.settings.bound)
         self._iteration = 0
-        self._hyper_step = 0
-        self._u = torch.empty(0)
         self._rule: UpdateRule | None = None
         self._sharpened = 1.0
         self._smoothness: float | None = None if self.settings.step is None else 1 / self.settings.step
         self._last: _Point | None = None
         self._start_level: float | None = None
         self._rejected = 0
-        self._work = 0
-        self._seconds = 0.0
 
     # Team --------------------------------------------------------------------------------------------
 
-    def join(self, member: int, space: Space) -> None:
-        if self.space is None:
-            if not len(space):
-                raise SettingError("objective", "no hyperparameter is tuned; mark at least one with a start")
-            self.space = space
-            self._u = space.start.double()
-            self._make_rule()
-        elif self.space != space:
-            raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
-        self._members.setdefault(member, "idle")
+    def _begin(self, space: Space) -> None:
+        super()._begin(space)
+        self._make_rule()
 
     def _make_rule(self) -> None:
         if self.settings.update != "hoag":
             settings = UpdateSettings(self.settings.update, self.settings.learning_rate, bound=self.settings.bound)
             self._rule = UpdateRule(settings, [self._u])
 
-    def leave(self, member: int) -> HyperStep | None:
-        self._members.pop(member, None)
-        self.team_size = max(1, self.team_size - 1)
-        if self._leader == member:  # its warm starts are gone: the same point is solved cold, elsewhere
-            self._leader = self._warm = None
-        if self._assembled and not self._members:
-            self.stopped = self.stopped or "lost"
-        return None
-
-    @property
-    def done(self) -> bool:
-        return self.stopped is not None and all(state == "finished" for state in self._members.values())
-
-    @property
-    def hyperparameters(self) -> Float[Tensor, "n"]:
-        """The current constrained values of the tuned hyperparameters."""
-        assert self.space is not None
-        return self.space.constrain(self._u.clone())
-
     # Ask ---------------------------------------------------------------------------------------------
 
-    def ask(self) -> dict[int, WorkOrder]:
-        if not self._assembled:
-            if len(self._members) < self.team_size:
-                return {}
-            self._assembled = True
-        idle = sorted(member for member, state in self._members.items() if state == "idle")
-        if self.stopped is not None:
-            return {member: self._send(member, self._finish()) for member in idle}
-        if self._leader is None and idle:
-            self._leader = idle[0]
-        if self._leader not in idle:
+    def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
+        leader = self._lead(idle)
+        if leader is None:
             return {}
         body = {
             "unconstrained": self._u.clone(),
-            "error": self._error,
-            "residual": self._error,
+            "error": self._accuracy,
+            "residual": self._accuracy,
             "warm": self._warm,
             "key": f"{self._iteration}.hypergradient",
             "bounds": "always" if self.settings.error_bounds else "never",
         }
-        return {self._leader: self._send(self._leader, WorkOrder("hypergradient", body))}
+        return {leader: WorkOrder("hypergradient", body)}
 
     @property
-    def _error(self) -> float:
+    def _accuracy(self) -> float:
         return max(self._sharpened * self.settings.accuracy(self._iteration + 1), self.settings.smallest_error)
-
-    def _finish(self) -> WorkOrder:
-        body = {
-            "unconstrained": self._u.clone(),
-            "error": self._error,
-            "warm": self._warm,
-            "stopped": self.message or self.stopped,
-        }
-        source = None if self._leader is None or self._warm is None else (self._leader, self._warm)
-        return WorkOrder("finish", body, checkpoint=True, warm_from=source)
-
-    def _send(self, member: int, order: WorkOrder) -> WorkOrder:
-        self._members[member] = "busy"
-        return order
 
     # Tell --------------------------------------------------------------------------------------------
 
-    def tell(self, member: int, report: Report) -> HyperStep | None:
-        if report.kind == "diverged":
-            return self.leave(member)
-        self._members[member] = "finished" if report.kind == "finish" else "idle"
-        self._work += int(report.metrics.get("work", 0))
-        self._seconds += report.metrics.get("seconds", 0.0)
-        return self._tell_hypergradient(report) if report.kind == "hypergradient" else None
-
-    def _tell_hypergradient(self, report: Report) -> HyperStep | None:
-        asked, level, z = self._error, report.metrics["validation_loss"], report.payload["hypergradient"]
+    def _told(self, member: int, report: Report) -> HyperStep | None:
+        asked, level, z = self._accuracy, report.metrics["validation_loss"], report.payload["hypergradient"]
         point = _Point(self._u.clone(), z, f"{self._iteration}.hypergradient", level, asked)
         self._warm = point.warm if self._leader is not None else None
         self._iteration += 1
@@ -248,7 +179,7 @@ class Implicit(Method):
         if self._smoothness is None:
             norm = float(z.norm())
             self._smoothness = norm / math.sqrt(len(z)) if norm > 1e-3 else 1.0
-        spent = self.work_budget is not None and self._work >= self.work_budget
+        spent = self._spent()
         if self.settings.update == "hoag" and self._judge(point):
             self.stopped = "budget" if spent else None
             return None
@@ -330,9 +261,7 @@ class Implicit(Method):
             },
         )
         self._rejected = 0
-        self._hyper_step += 1
-        if self.step_budget is not None and self._hyper_step >= self.step_budget:
-            self.stopped = "budget"
+        self._end_of_step()
         return record
 
     def _move(self, point: _Point) -> None:
@@ -343,28 +272,17 @@ class Implicit(Method):
         assert self._smoothness is not None
         self._u = self._project(point.u - point.hypergradient / self._smoothness)
 
-    def _project(self, u: Tensor) -> Tensor:
-        return u.clamp(-self.settings.bound, self.settings.bound)
-
     # State -------------------------------------------------------------------------------------------
 
-    _SAVED = (
-        "space", "team_size", "stopped", "message", "_members", "_assembled", "_leader", "_warm", "_iteration",
-        "_hyper_step", "_u", "_sharpened", "_smoothness", "_last", "_start_level", "_rejected", "_work",
-        "_seconds",
+    SAVED = (
+        *LeaderMethod.SAVED, "_iteration", "_sharpened", "_smoothness", "_last", "_start_level", "_rejected",
     )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything, at a moment when no report is half told."""
-        state = copy.deepcopy({name: getattr(self, name) for name in self._SAVED})
-        return state | {"rule": None if self._rule is None else self._rule.state_dict()}
+        return super().state_dict() | {"rule": None if self._rule is None else self._rule.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        saved = copy.deepcopy(dict(state))
-        rule = saved.pop("rule")
-        for name, value in saved.items():
-            setattr(self, name, value)
-        if rule is not None:
+        super().load_state_dict(state)
+        if self._rule is not None:
             self._make_rule()
-            assert self._rule is not None
-            self._rule.load_state_dict(rule)
+            self._rule.load_state_dict(state["rule"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,11 +9,11 @@ from typing import Any
 
 import torch
 
-from selftune.errors import SettingError
 from selftune.hyperparameters import Positive, Space
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
-from selftune.methods.method import HyperStep, Method, Report, WorkOrder
-from selftune.shapes import Float, Tensor
+from selftune.methods.leader import LeaderMethod
+from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.shapes import Tensor
 
 
 @dataclass
@@ -44,7 +43,7 @@ _DOUBT = 0.25  # of the linear system's residual after a failed search or candid
 _VISIBLE = 2  # decrease expected of a candidate that is worth a solve, in units of what is uncertain at its start
 
 
-class InexactLineSearch(Method):
+class InexactLineSearch(LeaderMethod):
     """MAID (arXiv 2308.10098, algorithms 3.1 and 3.2) with extensions that keep its certificate.
 
     Every accepted step lowers the true upper level by at least ``decrease * step * norm^2``, although neither
@@ -74,20 +73,10 @@ class InexactLineSearch(Method):
         settings: InexactLineSearchSettings | None = None,
         team_size: int = 1,
     ) -> None:
-        self.work_budget = work
-        self.step_budget = steps
         self.settings = settings or InexactLineSearchSettings()
-        self.team_size = team_size
-        self.space: Space | None = None
-        self.stopped: str | None = None
-        self._members: dict[int, str] = {}  # member -> idle | busy | finished
+        super().__init__(work, steps, team_size, self.settings.bound)
         self._issued: dict[int, dict[str, Any]] = {}  # member -> what its outstanding order is about
-        self._assembled = False
-        self._leader: int | None = None
-        self._warm: str | None = None
-        self._hyper_step = 0
         self._attempt = 0
-        self._u = torch.empty(0)
         self._error = self.settings.error
         self._residual = self.settings.residual
         self._step = self.settings.step
@@ -103,58 +92,22 @@ class InexactLineSearch(Method):
         self._remembered = False  # whether the last of them belongs to the last step
         self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._tried = 0
-        self._work = 0
-        self._seconds = 0.0
 
     # Team --------------------------------------------------------------------------------------------
 
-    def join(self, member: int, space: Space) -> None:
-        if self.space is None:
-            if not len(space):
-                raise SettingError("objective", "no hyperparameter is tuned; mark at least one with a start")
-            self._set_space(space)
-            self._u = space.start.double()
-        elif self.space != space:
-            raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
-        self._members.setdefault(member, "idle")
-
-    def _set_space(self, space: Space) -> None:
-        self.space = space
+    def _begin(self, space: Space) -> None:
+        super()._begin(space)
         self._logarithmic = torch.tensor(
             [isinstance(h.domain, Positive) for h in space.tuned for _ in range(h.size)]
         )
 
-    def leave(self, member: int) -> None:
-        self._members.pop(member, None)
+    def _left(self, member: int) -> HyperStep | None:
         self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else
-        self.team_size = max(1, self.team_size - 1)
-        if self._leader == member:  # its warm start is gone: the next solve starts cold, elsewhere
-            self._leader = self._warm = None
-        if self._assembled and not self._members:
-            self.stopped = self.stopped or "lost"
-
-    @property
-    def done(self) -> bool:
-        if self.stopped is None:
-            return False
-        return all(state == "finished" for state in self._members.values())
-
-    @property
-    def hyperparameters(self) -> Float[Tensor, "n"]:
-        """The current constrained values of the tuned hyperparameters."""
-        assert self.space is not None
-        return self.space.constrain(self._u.clone())
+        return super()._left(member)
 
     # Ask ---------------------------------------------------------------------------------------------
 
-    def ask(self) -> dict[int, WorkOrder]:
-        if not self._assembled:
-            if len(self._members) < self.team_size:
-                return {}
-            self._assembled = True
-        idle = sorted(m for m, state in self._members.items() if state == "idle")
-        if self.stopped is not None:
-            return {member: self._send(member, self._finish()) for member in idle}
+    def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
         if self._search is None:
             return self._ask_hypergradient(idle)
         orders = {}
@@ -168,12 +121,9 @@ class InexactLineSearch(Method):
         return orders
 
     def _ask_hypergradient(self, idle: list[int]) -> dict[int, WorkOrder]:
-        if any("hypergradient" in issued for issued in self._issued.values()):
+        leader = self._lead(idle)
+        if leader is None or any("hypergradient" in issued for issued in self._issued.values()):
             return {}
-        member = self._leader if self._leader is not None else (idle[0] if idle else None)
-        if member is None or member not in idle:
-            return {}
-        self._leader = member
         body = {
             "unconstrained": self._u.clone(),
             "error": self._error,
@@ -182,7 +132,11 @@ class InexactLineSearch(Method):
             "key": self._key("hypergradient"),
             "bounds": "always" if self._bounds else "free",
         }
-        return {member: self._send(member, WorkOrder("hypergradient", body))}
+        return {leader: self._send(leader, WorkOrder("hypergradient", body))}
+
+    @property
+    def _accuracy(self) -> float:
+        return self._error
 
     def _next_candidate(self, search: _Search) -> int | None:
         """The smallest candidate nobody solves or has solved, if its outcome can still matter."""
@@ -206,32 +160,16 @@ class InexactLineSearch(Method):
         }
         return WorkOrder("trial", body, warm_from=self._source())
 
-    def _source(self) -> tuple[int, str] | None:
-        return None if self._leader is None or self._warm is None else (self._leader, self._warm)
-
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
         """(u of the candidate, decrease that the hypergradient expects of it, its step)."""
         step = search.step * self.settings.step_shrink**candidate
         u = self._project(self._u - step * search.direction)
         return u, float((self._u - u) @ search.hypergradient), step
 
-    def _project(self, u: Tensor) -> Tensor:
-        return u.clamp(-self.settings.bound, self.settings.bound)
-
-    def _finish(self) -> WorkOrder:
-        body = {
-            "unconstrained": self._u.clone(),
-            "error": self._error,
-            "warm": self._warm,
-            "stopped": self.stopped,
-        }
-        return WorkOrder("finish", body, checkpoint=True, warm_from=self._source())
-
     def _key(self, what: str) -> str:
         return f"{self._hyper_step}.{self._attempt}.{what}"
 
     def _send(self, member: int, order: WorkOrder, candidate: int | None = None) -> WorkOrder:
-        self._members[member] = "busy"
         about: dict[str, Any] = {"key": order.body.get("key"), "attempt": (self._hyper_step, self._attempt)}
         if order.kind == "hypergradient":
             about["hypergradient"] = True
@@ -246,14 +184,8 @@ class InexactLineSearch(Method):
 
     # Tell --------------------------------------------------------------------------------------------
 
-    def tell(self, member: int, report: Report) -> HyperStep | None:
-        if report.kind == "diverged":
-            self.leave(member)
-            return None
+    def _told(self, member: int, report: Report) -> HyperStep | None:
         about = self._issued.pop(member)
-        self._members[member] = "finished" if report.kind == "finish" else "idle"
-        self._work += int(report.metrics.get("work", 0))
-        self._seconds += report.metrics.get("seconds", 0.0)
         if report.kind == "hypergradient":
             self._tell_hypergradient(report, about)
             return None
@@ -460,31 +392,15 @@ class InexactLineSearch(Method):
         self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._backtracks = self.settings.backtracks
         self._failed_searches = self._tried = 0
-        self._hyper_step += 1
         self._attempt = 0
         self._search = None
-        if self.step_budget is not None and self._hyper_step >= self.step_budget:
-            self.stopped = "budget"
+        self._end_of_step()
         return record
-
-    def _spent(self) -> bool:
-        return self.work_budget is not None and self._work >= self.work_budget
 
     # State -------------------------------------------------------------------------------------------
 
-    _SAVED = (
-        "space", "team_size", "stopped", "_members", "_issued", "_assembled", "_leader", "_warm", "_hyper_step",
-        "_attempt", "_bounds", "_relative", "_largest", "_retry", "_changes", "_remembered",
-        "_u", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_last", "_report", "_tried",
-        "_work", "_seconds", "_search",
+    SAVED = (
+        *LeaderMethod.SAVED, "_issued", "_attempt", "_bounds", "_relative", "_largest", "_retry", "_changes",
+        "_remembered", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_last", "_report",
+        "_tried", "_search",
     )  # fmt: skip
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything, at a moment when no report is half told."""
-        return copy.deepcopy({name: getattr(self, name) for name in self._SAVED})
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for name, value in copy.deepcopy(dict(state)).items():
-            setattr(self, name, value)
-        if self.space is not None:
-            self._set_space(self.space)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from selftune.errors import SettingError
-from selftune.methods.update_rules import UpdateName
+from selftune.methods.cycles import CycleSettings
 
 
 @dataclass(frozen=True)
@@ -49,41 +49,26 @@ class Response:
 
 
 @dataclass(frozen=True)
-class SelfTuningSettings:
+class SelfTuningSettings(CycleSettings):
     """Settings of ``SelfTuning``; the defaults are those of Delta-STN (arXiv 2010.13514).
 
     Args:
-        warmup_steps: training steps before the hyperparameters move.
-        train_steps, validation_steps: training steps and hyper-steps of one cycle.
-        optimizer, learning_rate: what moves the unconstrained hyperparameters; see ``UpdateSettings``.
         scale: initial standard deviation of the perturbation in unconstrained units, 0.01 to 3.
         tune_scale: whether the scales are tuned, too, against ``entropy_weight`` times the entropy.
         scale_learning_rate: None uses ``learning_rate``.
-        checkpoint_every: hyper-steps between two checkpoints of every trainer.
+
+    The others are those of ``CycleSettings``.
     """
 
-    warmup_steps: int = 200
-    train_steps: int = 5
-    validation_steps: int = 1
-    optimizer: UpdateName = "rmsprop"
-    learning_rate: float = 0.01
     scale: float = 0.5
     tune_scale: bool = True
     scale_learning_rate: float | None = None
     entropy_weight: float = 1e-3
-    checkpoint_every: int = 50
     response: Response = field(default_factory=Response)
 
     def __post_init__(self) -> None:
-        for key, low in (
-            ("warmup_steps", 0),
-            ("train_steps", 1),
-            ("validation_steps", 1),
-            ("checkpoint_every", 1),
-        ):
-            if getattr(self, key) < low:
-                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
-        for key in ("learning_rate", "scale_learning_rate", "entropy_weight"):
+        super().__post_init__()
+        for key in ("scale_learning_rate", "entropy_weight"):
             value = getattr(self, key)
             if value is not None and not (value >= 0 and math.isfinite(value)):
                 raise SettingError(key, f"must be a number of at least 0, got {value}")

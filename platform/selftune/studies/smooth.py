@@ -89,7 +89,7 @@ def solved_at_start(study: Study, trajectory: Trajectory) -> dict[str, float]:
     """
     asked = trajectory.certificate.get("error_asked")
     error = study.method.error if asked is None else min(study.method.error, float(asked[-1]))
-    body = {"unconstrained": study.space.start, "error": error, "warm": None}
+    body = {"unconstrained": study.space.start_as(torch.float64), "error": error, "warm": None}
     report = study.trainer_factory()(0).execute(WorkOrder("finish", body))
     return _shown(report.metrics)
 
@@ -110,7 +110,7 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     )
     if pictures:
         save_pictures(folder, {what: batch.detach().cpu().numpy() for what, batch in pictures.items()})
-    start, end = (study.space.constrain(v.double()).tolist() for v in (study.space.start, u))
+    start, end = (study.space.constrain(v.double()).tolist() for v in (study.space.start_as(torch.float64), u))
     return {
         "steps": len(trajectory),
         "work": _work(folder),

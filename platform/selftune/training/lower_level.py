@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Regularizers, Step
@@ -51,6 +52,9 @@ class LowerLevel:
             for name, split in objective.splits().items()
         }
         self.batches = Batches(self.splits["train"], objective.optimization.batch_size, streams, "epoch")
+        self.validation = Batches(
+            self.splits["validation"], objective.validation_batch_size, streams, "validation"
+        )
         self.parameters = dict(self.network.named_parameters())
         self.optimizer = objective.optimization.build(list(self.parameters.values()))
 
@@ -97,6 +101,25 @@ class LowerLevel:
         loss = self.objective.loss(step.logits, step.targets).mean()
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
+
+    def smooth_loss(self, number: int, unconstrained: Float[Tensor, "n"], stream: str) -> Float[Tensor, ""]:
+        """The regularized loss of the batch of a training step, with its graph, as a function of the weights and
+        of the unconstrained hyperparameters; it changes neither running statistics nor regularizers' state.
+        """
+        index = self.batches.index(number)
+        assert index is not None
+        step = self.begin(number, index, self.space.values(unconstrained), stream, perturbed=True)
+        with frozen_statistics(self.network):
+            return self.loss(step, self.network, self.parameters)
+
+    def validation_losses(self, number: int) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
+        """Plain losses of the validation batch of a hyper-step, with their graph, and further measures of it."""
+        batch = self.validation.batch(self.validation.index(number))
+        self.network.eval()
+        outputs = self.network(batch["inputs"])
+        self.network.train()
+        losses = self.objective.validation_loss(outputs, batch["labels"])
+        return losses, self.objective.metrics(outputs.detach(), batch["labels"])
 
     def update(self, step: Step) -> None:
         """The optimizer's step on gradients that are there, with what regularizers do around it."""
@@ -146,3 +169,10 @@ class LowerLevel:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.regularizers.load_state_dict(state["regularizers"])
+
+
+def validation_measures(losses: Float[Tensor, "batch"], metrics: Mapping[str, Tensor]) -> dict[str, float]:
+    """Means over a validation batch, as reports name them; one look at the device."""
+    measures = {"loss": losses.detach(), **metrics}
+    means = torch.stack([values.mean() for values in measures.values()]).tolist()
+    return {f"validation_{name}": mean for name, mean in zip(measures, means, strict=True)}

@@ -12,46 +12,59 @@ from selftune.hypergradients.best_response import convert, frozen_statistics
 from selftune.methods import Response
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
-from selftune.training.data import Batches
-from selftune.training.lower_level import LowerLevel
+from selftune.training.level import Level
+from selftune.training.lower_level import LowerLevel, validation_measures
 
 
-class ResponseLevel:
+class ResponseLevel(Level):
     """The response set of one network and the two steps that use it (Delta-STN, arXiv 2010.13514).
 
     Args:
         lower: the network to convert; it stays the plain network wherever the perturbation is zero.
-        settings: see ``Response``.
+        settings: those of ``Response``.
     """
 
-    def __init__(self, lower: LowerLevel, settings: Response) -> None:
+    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
-        self.settings = settings
+        self.settings = Response(**settings)
         objective = lower.objective
         self.response = convert(
             lower.network,
             hyperparameters=len(lower.space),
             example=lower.splits["train"]["inputs"][: max(2, objective.optimization.batch_size)],
-            rank=settings.rank,
+            rank=self.settings.rank,
             generator=lower.streams("conversion"),
-            output_layer=settings.output_layer,
+            output_layer=self.settings.output_layer,
         )
         self.parameters = list(self.response.parameters())
-        rule = Optimization(optimizer=settings.optimizer, learning_rate=settings.learning_rate)
+        rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self.optimizer = rule.build(self.parameters)
-        self.validation = Batches(
-            lower.splits["validation"], objective.validation_batch_size, lower.streams, "validation"
-        )
 
     # Training ----------------------------------------------------------------------------------------
 
-    def train(
-        self, number: int, unconstrained: Float[Tensor, "n"], scale: Float[Tensor, "n"]
-    ) -> Float[Tensor, ""]:
+    def begin(self, order: Mapping[str, Any]) -> None:
+        device = self.lower.device
+        # constrained where the method does it, so that a replay of its trajectory sees the same bits
+        self._values = self.lower.space.unpack(self.lower.space.constrain(order["unconstrained"]).to(device))
+        self._unconstrained = order["unconstrained"].to(device)
+        self._scale = order["scale"].to(device)
+        self._tune_scale: bool = order["tune_scale"]
+        self._hyper_step: int = order["hyper_step"]
+
+    def train(self, number: int) -> Float[Tensor, ""]:
+        """An elementary and a response step, or one of both at once (STN)."""
+        if self.settings.joint:
+            return self.fit(number)
+        loss = self.lower.train(number, self._values)
+        self.fit(number)
+        return loss
+
+    def fit(self, number: int) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
 
         Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
         """
+        unconstrained, scale = self._unconstrained, self._scale
         lower = self.lower
         index = lower.batches.index(number)
         assert index is not None
@@ -92,50 +105,47 @@ class ResponseLevel:
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(
-        self,
-        hyper_step: int,
-        unconstrained: Float[Tensor, "n"],
-        scale: Float[Tensor, "n"],
-        tune_scale: bool,
-    ) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
 
         With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
         the perturbed network is evaluated, and the gradient flows through the gates.
         """
+        hyper_step, unconstrained, scale = self._hyper_step, self._unconstrained, self._scale
+        tune_scale = self._tune_scale
         lower = self.lower
-        batch = self.validation.batch(self.validation.index(hyper_step))
-        inputs, labels = batch["inputs"], batch["labels"]
-        lower.network.eval()
         if self.settings.centered and not tune_scale:
-            outputs = lower.network(inputs)
-            losses = lower.objective.validation_loss(outputs, labels)
+            losses, metrics = lower.validation_losses(hyper_step)
             converted = {name: lower.parameters[name] for name in self.response.elementary}
             gradients = torch.autograd.grad(losses.mean(), list(converted.values()), materialize_grads=True)
             by_name = dict(zip(converted, gradients, strict=True))
             with torch.no_grad():
                 payload = {"hypergradient": self.response.contract(by_name)}
-        else:
-            noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
-            delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
-            fed = delta if self.settings.centered else delta + unconstrained
-            outputs = self.response.perturbed(fed, inputs)
-            losses = lower.objective.validation_loss(outputs, labels)
-            (gradient,) = torch.autograd.grad(losses.mean(), [delta])
-            payload = {"hypergradient": gradient.sum(dim=0)}
-            if tune_scale:
-                payload["scale_gradient"] = (gradient * noise).sum(dim=0)
+            return payload, validation_measures(losses, metrics)
+        batch = lower.validation.batch(lower.validation.index(hyper_step))
+        inputs, labels = batch["inputs"], batch["labels"]
+        noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
+        delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
+        fed = delta if self.settings.centered else delta + unconstrained
+        lower.network.eval()
+        outputs = self.response.perturbed(fed, inputs)
         lower.network.train()
-        with torch.no_grad():
-            measures = {"loss": losses, **lower.objective.metrics(outputs.detach(), labels)}
-            means = torch.stack([values.mean() for values in measures.values()]).tolist()
-        return payload, {f"validation_{name}": mean for name, mean in zip(measures, means, strict=True)}
+        losses = lower.objective.validation_loss(outputs, labels)
+        (gradient,) = torch.autograd.grad(losses.mean(), [delta])
+        payload = {"hypergradient": gradient.sum(dim=0)}
+        if tune_scale:
+            payload["scale_gradient"] = (gradient * noise).sum(dim=0)
+        return payload, validation_measures(losses, lower.objective.metrics(outputs.detach(), labels))
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""
         fed = torch.zeros_like(unconstrained) if self.settings.centered else unconstrained
         return {name: tensor.detach() for name, tensor in self.response.weights(fed).items()}
+
+    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
+        if not self.settings.centered:
+            assert unconstrained is not None
+            state |= self.weights(unconstrained.to(self.lower.device))
 
     def state_dict(self) -> dict[str, Any]:
         return {"response": self.response.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -19,6 +19,8 @@ _STREAMS = (
     "conversion",
     "elementary_modules",
     "response_modules",
+    "hypergradient",
+    "hypergradient_modules",
 )
 _MASK = (1 << 64) - 1
 

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.methods import Report, Response, WorkOrder
+from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
+from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams
+
+LEVELS: dict[str, type[Level]] = {"response": ResponseLevel}
+"""Levels by the name that orders give."""
 
 
 class Diverged(ArithmeticError):
@@ -33,7 +37,9 @@ class Trainer:
     Args:
         objective: what is trained.
         regularizers: unbound or bound; the trainer works on copies.
-        member: position in the team; members differ in their random numbers only.
+        member: position in the team.
+        draws: the member whose random numbers it uses, None for its own; trainers with the same
+            draws see the same batches and masks.
         seed: the study's seed.
         device: a torch device, such as ``"cpu"`` or ``"cuda"``.
         cpus: threads that torch may use, at least 1.
@@ -55,6 +61,7 @@ class Trainer:
         regularizers: Sequence[Regularizer],
         *,
         member: int = 0,
+        draws: int | None = None,
         seed: int = 0,
         device: str = "cpu",
         cpus: float = 1,
@@ -62,9 +69,12 @@ class Trainer:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        self.lower = LowerLevel(objective, regularizers, Streams(seed, member, self.device), self.device)
+        self.lower = LowerLevel(
+            objective, regularizers, Streams(seed, member if draws is None else draws, self.device), self.device
+        )
         self.space = self.lower.space
-        self.response: ResponseLevel | None = None
+        self.level: Level | None = None
+        self._level_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
@@ -97,22 +107,15 @@ class Trainer:
 
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
-        level = self._response_level(Response(**body["response"]))
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        values = self.space.unpack(self.space.constrain(body["unconstrained"]).to(self.device))
-        unconstrained = body["unconstrained"].to(self.device)
-        scale = body["scale"].to(self.device)
-        losses = []
-        for number in range(self.training_step, self.training_step + body["steps"]):
-            if not level.settings.joint:
-                losses.append(self.lower.train(number, values))
-                level.train(number, unconstrained, scale)
-            else:
-                losses.append(level.train(number, unconstrained, scale))
+        level = self._level(body["level"], body["settings"])
+        level.begin(body)
+        first = self.training_step
+        losses = [level.train(number) for number in range(first, first + body["steps"])]
+        values = self.space.values(body["unconstrained"])
         metrics = {"training_loss": self._finish_steps(losses, values)}
         if not body["hypergradient"]:
             return _Outcome(metrics)
-        gradients, measured = level.hypergradient(body["hyper_step"], unconstrained, scale, body["tune_scale"])
+        gradients, measured = level.hypergradient(self.training_step)
         payload = {name: gradient.cpu() for name, gradient in gradients.items()}
         if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
             raise Diverged(
@@ -155,10 +158,11 @@ class Trainer:
         self.training_step += len(losses)
         return float(stacked.mean())
 
-    def _response_level(self, settings: Response) -> ResponseLevel:
-        if self.response is None:
-            self.response = ResponseLevel(self.lower, settings)
-        return self.response
+    def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
+        if self.level is None:
+            self.level = LEVELS[name](self.lower, settings)
+            self._level_is = (name, dict(settings))
+        return self.level
 
     def plain_network(self, unconstrained: Tensor | None = None) -> nn.Module:
         """The trained network as an ordinary module, free of gates and hooks, on the trainer's device.
@@ -168,9 +172,8 @@ class Trainer:
         """
         network = self.lower.objective.network().to(self.device)
         state = dict(self.lower.network.state_dict())
-        if self.response is not None and not self.response.settings.centered:
-            assert unconstrained is not None
-            state |= self.response.weights(unconstrained.to(self.device))
+        if self.level is not None:
+            self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
         network.load_state_dict(state)
         return network.eval()
@@ -180,15 +183,15 @@ class Trainer:
         return {
             "training_step": self.training_step,
             "lower": self.lower.state_dict(),
-            "response_settings": asdict(self.response.settings) if self.response else None,
-            "response": self.response.state_dict() if self.response else None,
+            "level_is": self._level_is,
+            "level": self.level.state_dict() if self.level else None,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
         self.lower.load_state_dict(state["lower"])
-        if state["response_settings"] is not None:
-            self._response_level(Response(**state["response_settings"])).load_state_dict(state["response"])
+        if state["level_is"] is not None:
+            self._level(*state["level_is"]).load_state_dict(state["level"])
 
 
 @dataclass(frozen=True)
@@ -199,19 +202,24 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class TrainerFactory:
-    """Makes the trainers of a team, in this process or in others; called with the member's number."""
+    """Makes the trainers of a team, in this process or in others; called with the member's number.
+
+    So many neighbours in the team as ``twins`` says share their random numbers.
+    """
 
     objective: NetworkObjective
     regularizers: Sequence[Regularizer]
     seed: int = 0
     device: str = "cpu"
     cpus: float = 1
+    twins: int = 1
 
     def __call__(self, member: int) -> Trainer:
         return Trainer(
             self.objective,
             self.regularizers,
             member=member,
+            draws=member // self.twins,
             seed=self.seed,
             device=self.device,
             cpus=self.cpus,

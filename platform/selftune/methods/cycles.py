@@ -1,0 +1,153 @@
+"""Online methods: every trainer trains a cycle, then one hyper-step moves what all share."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from selftune.errors import SettingError
+from selftune.methods.budget import Budget
+from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.team import TeamMethod
+from selftune.methods.update_rules import UpdateName
+
+_WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
+
+
+@dataclass(frozen=True)
+class CycleSettings:
+    """What all online methods have in common.
+
+    Args:
+        warmup_steps: training steps before the hyperparameters move.
+        train_steps, validation_steps: training steps and hyper-steps of one cycle.
+        optimizer, learning_rate: what moves the unconstrained hyperparameters; see ``UpdateSettings``.
+        checkpoint_every: hyper-steps between two checkpoints of every trainer.
+    """
+
+    warmup_steps: int = 200
+    train_steps: int = 5
+    validation_steps: int = 1
+    optimizer: UpdateName = "rmsprop"
+    learning_rate: float = 0.01
+    checkpoint_every: int = 50
+
+    def __post_init__(self) -> None:
+        for key, low in (
+            ("warmup_steps", 0),
+            ("train_steps", 1),
+            ("validation_steps", 1),
+            ("checkpoint_every", 1),
+        ):
+            if getattr(self, key) < low:
+                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
+        if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
+            raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
+
+
+class CycleMethod(TeamMethod):
+    """Trains cycles in lock step and counts the budget; subclasses say what is ordered and how to move.
+
+    Members are asked together and waited for together; one that is lost is not waited for.
+
+    Args:
+        budget: when to stop.
+        settings: see ``CycleSettings``.
+        team_size: number of trainers.
+    """
+
+    SAVED: ClassVar[tuple[str, ...]] = ("_reports", "_training_step", "_training_loss")
+
+    def __init__(self, budget: Budget, settings: CycleSettings, team_size: int) -> None:
+        super().__init__(team_size)
+        self.budget = budget
+        self._cycles = settings
+        self._reports: dict[int, Report] = {}
+        self._training_step = 0
+        self._training_loss = math.nan
+
+    @abstractmethod
+    def _body(self) -> dict[str, Any]:
+        """What every order of the current cycle says beside its steps: the trainers' level and its settings."""
+
+    @abstractmethod
+    def _move(self, reports: dict[int, Report]) -> HyperStep | None:
+        """Takes one hyper-step from the reports of the members."""
+
+    # Ask ---------------------------------------------------------------------------------------------
+
+    def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
+        if len(idle) < len(self._members):
+            return {}
+        if self._spent():
+            self.stopped = "budget"
+            return dict.fromkeys(idle, self._finish())
+        body = self._common() | {"steps": self._steps_due(), "hypergradient": not self._warming_up()}
+        return {member: self._order(member, body) for member in idle}
+
+    def _order(self, member: int, body: dict[str, Any]) -> WorkOrder:
+        return WorkOrder("cycle", body, checkpoint=self._checkpoint(body["steps"]))
+
+    def _common(self) -> dict[str, Any]:
+        return {"unconstrained": self._u.clone(), "hyper_step": self._hyper_step, **self._body()}
+
+    def _finish(self) -> WorkOrder:
+        return WorkOrder("finish", self._common(), checkpoint=True)
+
+    def _checkpoint(self, steps: int) -> bool:
+        every = self._cycles.checkpoint_every
+        if self._warming_up():  # as often as later, counted in training steps
+            return (self._training_step + steps) % (every * self._cycles.train_steps) < steps
+        return (self._hyper_step + 1) % every == 0
+
+    def _warming_up(self) -> bool:
+        return self._training_step < self._cycles.warmup_steps
+
+    def _steps_due(self) -> int:
+        if self._warming_up():
+            due = min(_WARMUP_CHUNK, self._cycles.warmup_steps - self._training_step)
+        elif self._hyper_step % self._cycles.validation_steps == 0:
+            due = self._cycles.train_steps
+        else:
+            due = 0
+        if self.budget.steps is not None:
+            due = min(due, self.budget.steps - self._training_step)
+        return due
+
+    def _spent(self) -> bool:
+        if self.budget.steps is not None:
+            return self._training_step >= self.budget.steps
+        assert self.budget.seconds is not None
+        return self._seconds >= self.budget.seconds
+
+    # Tell --------------------------------------------------------------------------------------------
+
+    def _left(self, member: int) -> HyperStep | None:
+        self._reports.pop(member, None)
+        return self._complete()
+
+    def _told(self, member: int, report: Report) -> HyperStep | None:
+        self._reports[member] = report
+        return self._complete()
+
+    def _complete(self) -> HyperStep | None:
+        """Ends the cycle once nobody is at work on it."""
+        if not self._reports or any(state == "busy" for state in self._members.values()):
+            return None
+        reports = {member: self._reports[member] for member in sorted(self._reports)}
+        self._reports = {}
+        first = next(iter(reports.values()))
+        training_step = int(first.metrics["training_step"])
+        if training_step > self._training_step:  # a hyper-step without training keeps the last training's loss
+            self._training_loss = average(r.metrics["training_loss"] for r in reports.values())
+        self._training_step = training_step
+        self._seconds += max(r.metrics["seconds"] for r in reports.values())
+        return self._move(reports) if "hypergradient" in first.payload else None
+
+
+def average(values: Iterable[float]) -> float:
+    return statistics.fmean(values)

@@ -1,0 +1,80 @@
+"""Methods whose lower level is solved to a tolerance: one trainer, the leader, holds the warm start."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import torch
+
+from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.team import TeamMethod
+from selftune.shapes import Float, Tensor
+
+
+class LeaderMethod(TeamMethod):
+    """Keeps the budget in work and steps, the leader, and the name of its warm start.
+
+    Args:
+        work: budget, in lower-level gradients and products of the whole team; None for no limit.
+        steps: budget in steps; None for no limit.
+        team_size: number of trainers.
+        bound: largest unconstrained value in size.
+    """
+
+    PRECISION = torch.float64
+    SAVED: ClassVar[tuple[str, ...]] = ("_leader", "_warm", "_work")
+
+    def __init__(self, work: int | None, steps: int | None, team_size: int, bound: float) -> None:
+        super().__init__(team_size)
+        self.work_budget = work
+        self.step_budget = steps
+        self._bound = bound
+        self._leader: int | None = None
+        self._warm: str | None = None
+        self._work = 0
+
+    def _left(self, member: int) -> HyperStep | None:
+        if self._leader == member:  # its warm starts are gone: the next solve starts cold, elsewhere
+            self._leader = self._warm = None
+        return None
+
+    @property
+    @abstractmethod
+    def _accuracy(self) -> float:
+        """The error that the lower level is solved to now."""
+
+    def _finish(self) -> WorkOrder:
+        body: dict[str, Any] = {
+            "unconstrained": self._u.clone(),
+            "error": self._accuracy,
+            "warm": self._warm,
+            "stopped": self.message or self.stopped,
+        }
+        return WorkOrder("finish", body, checkpoint=True, warm_from=self._source())
+
+    def _source(self) -> tuple[int, str] | None:
+        return None if self._leader is None or self._warm is None else (self._leader, self._warm)
+
+    def _lead(self, idle: list[int]) -> int | None:
+        """The leader, if it is idle; where nobody leads, the first idle member does from now on."""
+        if self._leader is None and idle:
+            self._leader = idle[0]
+        return self._leader if self._leader in idle else None
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        self._work += int(report.metrics.get("work", 0))
+        self._seconds += report.metrics.get("seconds", 0.0)
+        return super().tell(member, report)
+
+    def _spent(self) -> bool:
+        return self.work_budget is not None and self._work >= self.work_budget
+
+    def _end_of_step(self) -> None:
+        """Counts a step, the last one if the budget says so."""
+        self._hyper_step += 1
+        if self.step_budget is not None and self._hyper_step >= self.step_budget:
+            self.stopped = "budget"
+
+    def _project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return u.clamp(-self._bound, self._bound)

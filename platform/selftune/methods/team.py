@@ -1,0 +1,128 @@
+"""What all methods keep about their team: who is there, who is busy, and why the method stopped."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.shapes import Float, Tensor
+
+
+class TeamMethod(Method):
+    """A method whose trainers share one hyperparameter vector.
+
+    Nothing is asked before ``team_size`` trainers have joined. Once ``stopped`` says why, every trainer gets the
+    order that ends it.
+
+    Subclasses list in ``SAVED`` the attributes that are their state, and in ``PRECISION`` the type of the vector.
+    """
+
+    PRECISION: ClassVar[torch.dtype] = torch.float32
+    SAVED: ClassVar[tuple[str, ...]] = ()
+    _TEAM: ClassVar[tuple[str, ...]] = (
+        "team_size", "stopped", "message", "_members", "_assembled", "_u", "_hyper_step", "_seconds",
+    )  # fmt: skip
+
+    def __init__(self, team_size: int = 1) -> None:
+        self.team_size = team_size
+        self.space: Space | None = None
+        self.stopped: str | None = None
+        self.message = ""
+        self._members: dict[int, str] = {}  # member -> idle | busy | finished
+        self._assembled = False
+        self._u = torch.empty(0)
+        self._hyper_step = 0
+        self._seconds = 0.0
+
+    @property
+    def hyperparameters(self) -> Float[Tensor, "n"]:
+        """The current constrained values of the tuned hyperparameters."""
+        assert self.space is not None
+        return self.space.constrain(self._u.clone())
+
+    @property
+    def done(self) -> bool:
+        return self.stopped is not None and all(state == "finished" for state in self._members.values())
+
+    # Team --------------------------------------------------------------------------------------------
+
+    def join(self, member: int, space: Space) -> None:
+        if self.space is None:
+            if not len(space):
+                raise SettingError("", "no hyperparameter is tuned; mark at least one with a start")
+            self._begin(space)
+        elif self.space != space:
+            raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
+        self._members.setdefault(member, "idle")
+
+    def _begin(self, space: Space) -> None:
+        """The space is known: the hyperparameters are at their start."""
+        self.space = space
+        self._u = space.start_as(self.PRECISION)
+
+    def leave(self, member: int) -> HyperStep | None:
+        self._members.pop(member, None)
+        self.team_size = max(1, self.team_size - 1)
+        step = self._left(member)
+        if self._assembled and not self._members:
+            self.stopped = self.stopped or "lost"
+        return step
+
+    def _left(self, member: int) -> HyperStep | None:
+        """What the loss of a member changes beside the team itself."""
+        return None
+
+    # Ask and tell ------------------------------------------------------------------------------------
+
+    def ask(self) -> dict[int, WorkOrder]:
+        if not self._assembled:
+            if len(self._members) < self.team_size:
+                return {}
+            self._assembled = True
+        idle = sorted(member for member, state in self._members.items() if state == "idle")
+        orders = self._orders(idle) if self.stopped is None else dict.fromkeys(idle, self._finish())
+        for member in orders:
+            self._members[member] = "busy"
+        return orders
+
+    @abstractmethod
+    def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
+        """Orders for some of the idle members."""
+
+    @abstractmethod
+    def _finish(self) -> WorkOrder:
+        """The order that ends a trainer."""
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        if report.kind == "diverged":
+            return self.leave(member)
+        if report.kind == "finish":
+            self._members[member] = "finished"
+            return None
+        self._members[member] = "idle"
+        return self._told(member, report)
+
+    @abstractmethod
+    def _told(self, member: int, report: Report) -> HyperStep | None:
+        """Takes the report of an order that does not end its trainer."""
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, at a moment when no report is half told."""
+        state = {name: getattr(self, name) for name in (*self._TEAM, *self.SAVED)}
+        return copy.deepcopy(state) | {"space": self.space}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved = copy.deepcopy({name: value for name, value in state.items() if name != "space"})
+        if state["space"] is not None:
+            self._begin(state["space"])
+        for name in (*self._TEAM, *self.SAVED):
+            setattr(self, name, saved[name])

@@ -1,0 +1,47 @@
+"""What differs between online methods in a trainer: how it trains, and what it measures for a hyper-step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from selftune.shapes import Float, Tensor
+from selftune.training.lower_level import LowerLevel
+
+
+class Level(ABC):
+    """One method's way to train a network and to see how its validation loss answers the hyperparameters.
+
+    Args:
+        lower: the network, its regularizers and its optimizer.
+        settings: the level's own, as its orders carry them.
+    """
+
+    @abstractmethod
+    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None: ...
+
+    @abstractmethod
+    def begin(self, order: Mapping[str, Any]) -> None:
+        """A cycle begins: ``order`` holds the unconstrained hyperparameters and whatever else the method says."""
+
+    @abstractmethod
+    def train(self, number: int) -> Float[Tensor, ""]:
+        """One training step; returns its loss, detached."""
+
+    @abstractmethod
+    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """What the method moves by, with ``hypergradient`` among it, and measures such as ``validation_loss``.
+
+        ``number`` is that of the next training step, ``order["hyper_step"]`` that of the hyper-step.
+        """
+
+    @abstractmethod
+    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
+        """At the end: turns the trained tensors, by name, into those of the plain network, in place."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
