@@ -1,6 +1,10 @@
 """Upper-level loss against lower-level work, and against seconds, of bilevel methods on smooth problems.
 
-    python benchmarks/bilevel_work.py [--quick] [--problem NAME ...] [--method NAME ...] [--output FOLDER]
+    python benchmarks/bilevel_work.py [--quick] [--problem NAME ...] [--method NAME ...] [--shift X ...]
+        [--seeds N] [--gap SHARE] [--longest SECONDS] [--output FOLDER]
+
+A shift moves every start value by so much in the unconstrained space: -3 starts strengths 20 times weaker. Seeds
+0 ... N-1 decide the data of a problem: its matrices, splits, crops or noise.
 
 Work counts gradients, Hessian and mixed products of the lower level. The loss is the true upper level at the
 current hyperparameters (of black-box searches: at their best sample so far), re-solved outside the counted work.
@@ -42,29 +46,55 @@ Make = Callable[[int], Method]
 
 @dataclass(frozen=True)
 class Problem:
-    """An objective, the solver that every method uses for it, and a budget of work."""
+    """An objective by its seed, the solver that every method uses for it, and a budget of work."""
 
-    make: Callable[[], SmoothObjective]
+    make: Callable[[int], SmoothObjective]
     solver: str
     work: int
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem with a seed and a shifted start."""
+
+    problem: Problem
+    seed: int = 0
+    shift: float = 0.0
+
+    def objective(self) -> SmoothObjective:
+        return self.problem.make(self.seed)
 
 
 def problems(quick: bool) -> dict[str, Problem]:
     few = 4 if quick else 1
     pictures = {"train_crops": 2, "validation_crops": 1, "test_crops": 1, "crop": 32}
+
+    def logistic(groups: str) -> Callable[[int], SmoothObjective]:
+        return lambda seed: LogisticRegression(groups=groups, split_seed=seed)
+
+    def denoising(task: type, **settings: Any) -> Callable[[int], SmoothObjective]:
+        return lambda seed: task(**pictures, **settings, seed=seed)
+
     return {
-        "quadratic_bilevel": Problem(QuadraticBilevel, "newton", 6000 // few),
-        "ridge": Problem(Ridge, "newton", 12000 // few),
-        "logistic_one": Problem(LogisticRegression, "newton", 6000 // few),
-        "logistic_per_class": Problem(lambda: LogisticRegression(groups="per_class"), "newton", 12000 // few),
-        "logistic_per_feature": Problem(lambda: LogisticRegression(groups="per_feature"), "newton", 20000 // few),
-        "total_variation": Problem(
-            lambda: TotalVariationDenoising(**pictures), "accelerated_gradient", 8000 // few
-        ),
+        "quadratic_bilevel": Problem(lambda seed: QuadraticBilevel(seed=seed), "newton", 6000 // few),
+        "ridge": Problem(lambda seed: Ridge(split_seed=seed), "newton", 12000 // few),
+        "logistic_one": Problem(logistic("one"), "newton", 6000 // few),
+        "logistic_per_class": Problem(logistic("per_class"), "newton", 12000 // few),
+        "logistic_per_feature": Problem(logistic("per_feature"), "newton", 20000 // few),
+        "total_variation": Problem(denoising(TotalVariationDenoising), "accelerated_gradient", 8000 // few),
         "field_of_experts": Problem(
-            lambda: FieldOfExpertsDenoising(**pictures, experts=4), "accelerated_gradient", 12000 // few
+            denoising(FieldOfExpertsDenoising, experts=4), "accelerated_gradient", 12000 // few
         ),
     }
+
+
+def cases(named: dict[str, Problem], shifts: list[float], seeds: int) -> dict[str, Case]:
+    found = {}
+    for name, problem in named.items():
+        for seed, shift in itertools.product(range(seeds), shifts):
+            label = name + (f" {shift:+g}" if shift else "") + (f" seed {seed}" if seeds > 1 else "")
+            found[label] = Case(problem, seed, shift)
+    return found
 
 
 def gradient_methods() -> dict[str, Make]:
@@ -126,11 +156,12 @@ class TrueLoss:
         return level, float(gradient.norm()) * solution.error
 
 
-def run_method(problem: Problem, make: Make, work: int, longest: float) -> Curve:
-    objective = problem.make()
-    trainer = SmoothTrainer(objective, solver=problem.solver)
-    method = make(work)
+def run_method(case: Case, make: Make, longest: float) -> Curve:
+    objective, solver = case.objective(), case.problem.solver
+    trainer = SmoothTrainer(objective, solver=solver)
+    method = make(case.problem.work)
     method.join(0, trainer.space)
+    method._u += case.shift  # in place: an update rule holds it too
     points = [(0, 0.0, method._u.clone())]
     seconds, ended = 0.0, ""
     while method.stopped is None and seconds < longest:
@@ -147,7 +178,7 @@ def run_method(problem: Problem, make: Make, work: int, longest: float) -> Curve
                 points.append((method._work, seconds, method._u.clone()))
         if ended:
             break
-    true = TrueLoss(objective, problem.solver)
+    true = TrueLoss(objective, solver)
     curve = Curve(ended=ended or method.stopped or "time")
     for spent, at, u in points:
         curve.work.append(spent)
@@ -158,14 +189,14 @@ def run_method(problem: Problem, make: Make, work: int, longest: float) -> Curve
     return curve
 
 
-def run_search(problem: Problem, name: str, work: int, longest: float) -> Curve:
+def run_search(case: Case, name: str, longest: float) -> Curve:
     """A black-box search of the unconstrained box; every sample is solved from the objective's own start."""
-    objective = problem.make()
+    objective, work = case.objective(), case.problem.work
     oracle = Oracle(objective)
-    solver: LowerSolver = Newton() if problem.solver == "newton" else AcceleratedGradient()
-    start = oracle.start_u()
+    solver: LowerSolver = Newton() if case.problem.solver == "newton" else AcceleratedGradient()
+    start = oracle.start_u() + case.shift
     low, high = _box(oracle, start)
-    true = TrueLoss(objective, problem.solver)
+    true = TrueLoss(objective, case.problem.solver)
     curve = Curve([0], [0.0], [true(start)[0]], [0.0], "budget")
     best, seconds = math.inf, 0.0
     for u, tell in _samples(name, low, high, work):
@@ -252,15 +283,16 @@ def table(results: dict[str, dict[str, Curve]], gap: float) -> str:
 
 
 def _ratios(other: str, ratios: dict[str, tuple[float, float]]) -> list[str]:
-    if not ratios:
+    if not any(theirs > 0 for _, theirs in ratios.values()):
         return []
     lines = [
         "",
         f"| work to {other}'s target | inexact_line_search | best {other} | ratio |",
         "| --- | --- | --- | --- |",
     ]
-    quotients = [ours / theirs for ours, theirs in ratios.values()]
-    for (problem, (ours, theirs)), quotient in zip(ratios.items(), quotients, strict=True):
+    moved = {problem: pair for problem, pair in ratios.items() if pair[1] > 0}  # others never left the start
+    quotients = [ours / theirs for ours, theirs in moved.values()]
+    for (problem, (ours, theirs)), quotient in zip(moved.items(), quotients, strict=True):
         lines.append(f"| {problem} | {_number(ours, '.0f')} | {_number(theirs, '.0f')} | {quotient:.2f} |")
     mean = math.exp(sum(map(math.log, quotients)) / len(quotients))
     return [*lines, "", f"Geometric mean {mean:.2f}, largest {max(quotients):.2f}."]
@@ -299,22 +331,23 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a quarter of the work, no black-box searches")
     parser.add_argument("--problem", nargs="+", help="only these")
     parser.add_argument("--method", nargs="+", help="only methods whose name starts with one of these")
+    parser.add_argument("--shift", type=float, nargs="+", default=[0.0], help="of the start values")
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds of each problem")
     parser.add_argument("--gap", type=float, default=0.01, help="of the target, as a share of the way down")
     parser.add_argument("--longest", type=float, default=60.0, help="seconds per run")
     parser.add_argument("--output", type=Path, help="folder for table.md, curves.json and a picture per problem")
     arguments = parser.parse_args()
     results: dict[str, dict[str, Curve]] = {}
-    for name, problem in problems(arguments.quick).items():
-        if arguments.problem and name not in arguments.problem:
-            continue
+    chosen = {n: p for n, p in problems(arguments.quick).items() if not arguments.problem or n in arguments.problem}
+    for name, case in cases(chosen, arguments.shift, arguments.seeds).items():
         curves: dict[str, Curve] = {}
         for method, make in gradient_methods().items():
             if _wanted(method, arguments.method):
-                curves[method] = run_method(problem, make, problem.work, arguments.longest)
-        dimension = len(Oracle(problem.make()).space)
+                curves[method] = run_method(case, make, arguments.longest)
+        dimension = len(Oracle(case.objective()).space)
         for search in () if arguments.quick else SEARCHES:
             if _wanted(search, arguments.method) and (search != "grid" or dimension <= _LARGEST_GRID):
-                curves[search] = run_search(problem, search, problem.work, arguments.longest)
+                curves[search] = run_search(case, search, arguments.longest)
         results[name] = curves
     text = table(results, arguments.gap)
     print(text)
@@ -324,7 +357,7 @@ def main() -> None:
         saved = {name: {m: asdict(c) for m, c in curves.items()} for name, curves in results.items()}
         (arguments.output / "curves.json").write_text(json.dumps(saved))
         for name, curves in results.items():
-            picture(name, curves, target_of(curves, arguments.gap), arguments.output / f"{name}.png")
+            picture(name, curves, target_of(curves, arguments.gap), arguments.output / f"{name.replace(' ', '_')}.png")
 
 
 def _wanted(name: str, prefixes: list[str] | None) -> bool:

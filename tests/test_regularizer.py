@@ -95,7 +95,7 @@ def test_dropout_acts_on_the_named_layers_only_while_training(objective):
     seen = []
     network[4].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     plain = network(inputs)
-    composed.begin(step_of(objective, Space(composed.hyperparameters)))
+    composed.act(step_of(objective, Space(composed.hyperparameters)))
     network(inputs)
     composed.end()
     assert torch.equal(network(inputs), plain)
@@ -116,7 +116,7 @@ def test_dropout_rates_per_example(objective):
     seen = []
     network[2].register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     plain = F.relu(network[0](step.inputs))
-    composed.begin(step)
+    composed.act(step)
     network(step.inputs)
     composed.end()
     kept = seen[0] != 0

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import nn
 from selftune.errors import SettingError
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
+from selftune.step import Step
 
 Split = Mapping[str, Tensor]
 """One split of the data: tensors by name (``inputs``, ``labels``), examples along the first axis."""
@@ -58,6 +59,19 @@ class Optimization:
         return kind(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999), weight_decay=0.0, fused=True)
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A part of training that sees some of the examples only.
+
+    Args:
+        index: positions of its examples in the training split.
+        steps: training steps.
+    """
+
+    index: Int[Tensor, "examples"]
+    steps: int
+
+
 class NetworkObjective(ABC):
     """A network trained on mini-batches, judged by a plain loss on validation data.
 
@@ -95,6 +109,25 @@ class NetworkObjective(ABC):
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Float[Tensor, "batch"]]:
         """Further measures of every example, such as accuracy."""
         return {}
+
+    def prepare(self, step: Step) -> None:  # noqa: B027
+        """Before regularizers see a batch: draws views, or whatever else the task makes of its examples."""
+
+    def outputs(self, network: Callable[[Tensor], Tensor], batch: Split) -> Tensor:
+        """What the validation loss judges: the network's outputs on the inputs of a batch."""
+        return network(batch["inputs"])
+
+    def quantity(self, name: str, step: Step) -> Any:
+        """A quantity that this objective ``provides`` beside what the engine computes and what its splits hold.
+
+        Raises:
+            NotImplementedError: where a name is declared that nobody computes.
+        """
+        raise NotImplementedError(f"{type(self).__name__} provides {name}, but does not compute it")
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Stages of a continual task, one after the other; empty where there is one."""
+        return ()
 
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that regularizers can act on: modules with a weight of two or more axes."""

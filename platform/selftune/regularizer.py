@@ -2,16 +2,17 @@
 
 **Order of action.** Within one training step, hooks run in this order, whatever the order in the study:
 ``batch`` (mixing before noise), forward pass with what ``attach`` placed on layers, ``targets`` (corrections
-before smoothing), ``penalty``, backward pass, ``gradients`` (clipping before projections), parameter maps marked
-``before`` the optimizer, the optimizer's step, parameter maps ``after`` it. Regularizers of one stage act in
-the order of their names.
+before smoothing), ``losses``, ``penalty``, backward pass (by parts of the batch for an ``aggregate``),
+``gradients`` (projections before clipping), parameter maps marked ``before`` the optimizer, the optimizer's step,
+parameter maps ``after`` it, ``parameters``. Regularizers of one stage act in the order of their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,25 +21,27 @@ from torch import nn
 from selftune.errors import SettingError, suggestion
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
+from selftune.provided import PROVIDED, closure
 from selftune.registry import Registry
 from selftune.shapes import Float, Tensor
+from selftune.step import Step, per_example
 
-PROVIDED = {
-    "inputs": "(batch, ...) the examples",
-    "labels": "(batch,) integer classes",
-    "targets": "(batch, classes) what the loss compares outputs with",
-    "index": "(batch,) position of every example in the training split, stable across epochs",
-    "logits": "(batch, classes) the network's outputs",
-    "probs": "(batch, classes) softmax of the logits",
-    "parameters": "the network's tensors by name, differentiable in functional calls",
-    "learning_rate": "current learning rate of the weights",
-    "examples": "number of training examples",
-    "classes": "number of classes",
-}
-"""The vocabulary of what an objective can provide and a regularizer can need."""
+__all__ = [
+    "PROVIDED",
+    "Reference",
+    "Regularizer",
+    "Regularizers",
+    "Stage",
+    "Step",
+    "overrides",
+    "per_example",
+    "register",
+    "regularizers",
+    "weight_of",
+]
 
-Stage = Literal["mixing", "noise", "correction", "smoothing", "clipping", "projection", "any"]
-_STAGES = ("mixing", "noise", "correction", "smoothing", "clipping", "projection", "any")
+Stage = Literal["replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average"]
+_STAGES = ("replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average")
 
 
 @dataclass(frozen=True)
@@ -50,57 +53,6 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.title} (arXiv {self.arxiv})" if self.arxiv else self.title
-
-
-@dataclass
-class Step:
-    """One training step as regularizers see it; hooks change ``inputs`` and ``targets`` by assignment.
-
-    Attributes:
-        values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,
-            (batch,) or (batch, parts) when perturbed per example. They carry no gradient.
-        generator: the step's own random numbers; nothing else may be drawn from.
-        momentum: of SGD; 0 where the optimizer has none that adds up.
-        perturbed: True in a step that fits the response alone. State (tables, averages) must not change there.
-    """
-
-    number: int
-    inputs: Tensor
-    labels: Tensor
-    targets: Tensor
-    index: Tensor
-    values: Mapping[str, Any]
-    generator: torch.Generator
-    learning_rate: float
-    momentum: float
-    classes: int
-    examples: int
-    perturbed: bool = False
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    parameters: Mapping[str, Tensor] = field(default_factory=dict)
-
-    @property
-    def probs(self) -> Float[Tensor, "batch classes"]:
-        return torch.softmax(self.logits, dim=-1)
-
-    def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
-        """U[0, 1) draws."""
-        return torch.rand(shape, generator=self.generator, device=self.inputs.device)
-
-    def randn(self, *shape: int) -> Float[Tensor, "*shape"]:
-        """N(0, 1) draws."""
-        return torch.randn(shape, generator=self.generator, device=self.inputs.device)
-
-
-def per_example(value: Any, like: Tensor) -> Any:
-    """A hyperparameter of shape (batch,) with trailing axes so that it multiplies ``like``; others unchanged.
-
-    >>> per_example(torch.ones(2), torch.ones(2, 3, 3)).shape
-    torch.Size([2, 1, 1])
-    """
-    if isinstance(value, Tensor) and value.ndim == 1:
-        return value.view(-1, *([1] * (like.ndim - 1)))
-    return value
 
 
 class Regularizer:
@@ -121,6 +73,8 @@ class Regularizer:
     reference: ClassVar[Reference]
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
+    provides: ClassVar[frozenset[str]] = frozenset()
+    incompatible: ClassVar[Mapping[str, str]] = {}
     per_layer: ClassVar[bool] = False
     stage: ClassVar[Stage] = "any"
     when: ClassVar[Literal["before", "after"]] = "after"
@@ -138,19 +92,19 @@ class Regularizer:
         self.layers: dict[str, tuple[str, ...]] = {}
         self.step: Step | None = None
 
-    def bind(self, objective: NetworkObjective) -> None:
-        """Checks needs against what the objective provides and fixes hyperparameters and parts.
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        """Checks needs against what is provided and fixes hyperparameters and parts.
+
+        Args:
+            provided: what the objective and other regularizers provide; None for what the objective does.
 
         Raises:
             SettingError: if a need is not provided, a layer pattern matches nothing, or a value does not fit.
         """
-        missing = sorted(self.needs - objective.provides)
+        provided = closure(objective.provides) if provided is None else provided
+        missing = sorted(self.needs - provided)
         if missing:
-            raise SettingError(
-                "",
-                f"{self.name} needs {', '.join(missing)}, which {type(objective).__name__} does not provide"
-                f" (it provides {', '.join(sorted(objective.provides))})",
-            )
+            raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
         if self.per_layer:
             self.layers = self._resolve_parts(objective.layers())
         labels = tuple(self.layers) if self.parts is not None else ()
@@ -215,6 +169,27 @@ class Regularizer:
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         """After the backward pass: change the gradients in place."""
 
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        """After the targets: the training loss of every example, weighted or replaced."""
+        return losses
+
+    def replace(self, step: Step) -> Float[Tensor, ""] | None:
+        """Instead of a whole training step: trains, and returns the loss; None leaves the step as it is."""
+
+    def aggregate(self, step: Step, gradients: Float[Tensor, "shards size"]) -> Float[Tensor, "size"]:
+        """Instead of one backward pass: one gradient from those of the parts of the batch, ``workers`` of them."""
+        raise NotImplementedError
+
+    def parameters(self, step: Step) -> None:
+        """After the optimizer's step and the parameter maps: averages, tables, masks, restored weights."""
+
+    def boundary(self, step: Step) -> None:
+        """Before the first step of the next stage of a continual task: remember what this stage taught."""
+
+    def quantity(self, name: str, step: Step) -> Any:
+        """A quantity that this regularizer ``provides``, when another one needs it."""
+        raise NotImplementedError
+
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         """Around the optimizer's step (``when``): the parameter after a proximal map or projection.
 
@@ -252,28 +227,58 @@ class Regularizers:
     Args:
         regularizers: bound or not; at most one of each name.
         objective: what they are bound to.
+        known: what is provided beside what the objective does.
 
     Raises:
         SettingError: if two have one name, or one does not fit the objective; keys start with the name.
     """
 
-    def __init__(self, regularizers: Iterable[Regularizer], objective: NetworkObjective) -> None:
+    def __init__(
+        self, regularizers: Iterable[Regularizer], objective: NetworkObjective, known: Iterable[str] = ()
+    ) -> None:
         self.members = sorted(regularizers, key=lambda r: (_STAGES.index(r.stage), r.name))
         names = [r.name for r in self.members]
         for name in names:
             if names.count(name) > 1:
                 raise SettingError(name, "is listed twice; name each regularizer once")
+        self._check_pairs()
+        self.provided = closure(objective.provides.union(known, *(r.provides for r in self.members)))
         for regularizer in self.members:
             try:
-                regularizer.bind(objective)
+                regularizer.bind(objective, self.provided)
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        self.needs = frozenset[str]().union(*(r.needs for r in self.members))
         self._batch = self._with("batch")
         self._targets = self._with("targets")
         self._penalty = self._with("penalty")
         self._gradients = self._with("gradients")
+        self._losses = self._with("losses")
         self._maps = self._with("map_parameter")
+        self._parameters = self._with("parameters")
+        self._replace = self._with("replace")
+        self._boundary = self._with("boundary")
+        self.aggregator = next(iter(self._with("aggregate")), None)
+
+    def _check_pairs(self) -> None:
+        names = {r.name: r for r in self.members}
+        for regularizer in self.members:
+            for other, reason in regularizer.incompatible.items():
+                if other in names:
+                    raise SettingError(regularizer.name, f"cannot be combined with {other}: {reason}")
+        for hook, why in _ALONE.items():
+            both = self._with(hook)
+            if len(both) > 1:
+                first, second, *_ = (r.name for r in both)
+                raise SettingError(second, f"cannot be combined with {first}: {why}")
+        owners: dict[str, str] = {}
+        for regularizer in self.members:
+            for name in regularizer.provides:
+                if owners.setdefault(name, regularizer.name) != regularizer.name:
+                    raise SettingError(
+                        regularizer.name, f"cannot be combined with {owners[name]}: both provide {name}"
+                    )
 
     def _with(self, hook: str) -> list[Regularizer]:
         return [r for r in self.members if overrides(r, hook)]
@@ -284,6 +289,11 @@ class Regularizers:
         return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
 
     @property
+    def quantities(self) -> dict[str, Callable[[Step], Any]]:
+        """What some regularizers provide for others: functions of the step by name."""
+        return {name: partial(r.quantity, name) for r in self.members for name in r.provides}
+
+    @property
     def changes_gradients(self) -> bool:
         return bool(self._gradients)
 
@@ -292,11 +302,14 @@ class Regularizers:
             regularizer.attach(network)
 
     def begin(self, step: Step) -> None:
-        """Starts a training step: layers' hooks act until ``end``, and inputs are augmented."""
-        for regularizer in self.members:
-            regularizer.step = step
+        """Starts a training step: inputs are augmented."""
         for regularizer in self._batch:
             regularizer.batch(step)
+
+    def act(self, step: Step) -> None:
+        """Before a forward pass: what is attached to layers acts as the step says."""
+        for regularizer in self.members:
+            regularizer.step = step
 
     def end(self) -> None:
         """Ends the forward pass: what is attached to layers is the identity again."""
@@ -315,9 +328,27 @@ class Regularizers:
             total = weighted if total is None else total + weighted
         return total
 
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        for regularizer in self._losses:
+            losses = regularizer.losses(step, losses)
+        return losses
+
+    def replace(self, step: Step) -> Float[Tensor, ""] | None:
+        """Lets the one regularizer that trains by itself do so."""
+        return self._replace[0].replace(step) if self._replace else None
+
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         for regularizer in self._gradients:
             regularizer.gradients(step, gradients)
+
+    @torch.no_grad()
+    def parameters(self, step: Step) -> None:
+        for regularizer in self._parameters:
+            regularizer.parameters(step)
+
+    def boundary(self, step: Step) -> None:
+        for regularizer in self._boundary:
+            regularizer.boundary(step)
 
     @torch.no_grad()
     def map_parameters(self, step: Step, when: Literal["before", "after"]) -> None:
@@ -361,10 +392,31 @@ class Regularizers:
 
 
 def _weighted(regularizer: Regularizer, value: Tensor, strength: Tensor) -> Float[Tensor, ""]:
+    if value.ndim == 1 and strength.ndim == 1 and len(value) < len(strength):  # appended examples have no term
+        strength = strength[: len(value)]
     product = strength * value
     if regularizer.parts is not None:
         product = product.sum(dim=-1)
     return product.mean() if product.ndim else product
+
+
+_ALONE = {
+    "replace": "each of them replaces the whole training step",
+    "aggregate": "each of them makes the one gradient of the step",
+}
+"""Hooks that one regularizer of a study can have, and why."""
+
+
+def _wanted(missing: list[str], objective: NetworkObjective) -> str:
+    """The names, and who could provide them."""
+    providers = {
+        name: [other for other in regularizers.names() if name in regularizers[other].provides] for name in missing
+    }
+    helpers = sorted({other for others in providers.values() for other in others})
+    hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
+    known = ", ".join(sorted(objective.provides))
+    task = type(objective).__name__
+    return f"{', '.join(missing)}, which {task} does not provide (it provides {known}){hint}"
 
 
 def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[str, Any]]]:

@@ -5,11 +5,17 @@ from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.online_implicit import OnlineImplicit, OnlineImplicitSettings
+from selftune.methods.penalty import Penalty
+from selftune.methods.penalty_settings import PenaltySettings
+from selftune.methods.projections import Ball, Box, Projection, Simplex
 from selftune.methods.replay import Replay, Segment
 from selftune.methods.self_tuning import SelfTuning
 from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 
 __all__ = [
+    "Ball",
+    "Box",
     "Budget",
     "HyperStep",
     "Implicit",
@@ -17,11 +23,17 @@ __all__ = [
     "InexactLineSearch",
     "InexactLineSearchSettings",
     "Method",
+    "OnlineImplicit",
+    "OnlineImplicitSettings",
+    "Penalty",
+    "PenaltySettings",
+    "Projection",
     "Replay",
     "Report",
     "Response",
     "Segment",
     "SelfTuning",
     "SelfTuningSettings",
+    "Simplex",
     "WorkOrder",
 ]

@@ -21,10 +21,9 @@ class _Search:
     """One backtracking search: candidates from one point along one hypergradient."""
 
     hypergradient: Tensor
-    direction: Tensor
+    move: Tensor  # the first candidate, from where the search starts
     length: float  # norm of the projected hypergradient
     lower_bound: float
-    step: float
     candidates: int
     slope: float  # of the upper level's uncertainty in the lower level's error
     accepted: int | None = None
@@ -35,6 +34,7 @@ class _Search:
 
 
 _MAX_FAILED_SEARCHES = 20
+_FAR = 2.0  # largest change of a hyperparameter in one step, where its scale is logarithmic
 _DESCENDS = 1e-3  # smallest cosine between hypergradient and quasi-Newton direction
 _CURVED = 1e-8  # smallest cosine between a step and the change of the hypergradient that is remembered
 _ALONG_HOLLOW = 2.0  # growth of the step while the upper level curves downwards along it
@@ -162,9 +162,9 @@ class InexactLineSearch(LeaderMethod):
 
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
         """(u of the candidate, decrease that the hypergradient expects of it, its step)."""
-        step = search.step * self.settings.step_shrink**candidate
-        u = self._project(self._u - step * search.direction)
-        return u, float((self._u - u) @ search.hypergradient), step
+        move = search.move * self.settings.step_shrink**candidate
+        expected = -float(move @ search.hypergradient)
+        return self._u + move, expected, float(move.norm()) / search.length
 
     def _key(self, what: str) -> str:
         return f"{self._hyper_step}.{self._attempt}.{what}"
@@ -205,9 +205,9 @@ class InexactLineSearch(LeaderMethod):
         length = float((self._u - self._project(self._u - step * z)).norm()) / step
         tested, bound = self.settings.descent_test, metrics["bound"]
         small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
-        direction, step = self._direction(z, step)
-        offset = self._u - self._project(self._u - step * direction)
-        sure = self._descends(bound, offset, float(z @ offset))
+        move = self._move(z, step)
+        expected = -float(z @ move)
+        sure = self._descends(bound, move, expected)
         if self._spent():
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
@@ -218,13 +218,11 @@ class InexactLineSearch(LeaderMethod):
             self._bounds = True
             self._attempt += 1
         elif small or (tested and self._bounds and not sure):
-            along = float(z @ offset) / max(float(offset.norm()), 1e-300)  # length times the direction's cosine
+            along = expected / max(float(move.norm()), 1e-300)  # length times the direction's cosine
             aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * along
             self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
-            search = _Search(
-                z, direction, length, metrics["lower_bound"], step, self._backtracks, metrics["slope"]
-            )
+            search = _Search(z, move, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
             self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
 
     def _remember(self, z: Tensor) -> None:
@@ -277,16 +275,18 @@ class InexactLineSearch(LeaderMethod):
         elif self.settings.barzilai_borwein and self._changes:
             moved, turned = self._changes[-1]
             step = min(max(float(moved @ moved) / float(moved @ turned), 1e-3 * step), 1e3 * step)
-        return self._capped(z, step)
+        return step
 
-    def _capped(self, direction: Tensor, step: float) -> float:
-        steepest = float(torch.where(self._logarithmic, direction.abs(), torch.zeros_like(direction)).max())
-        return min(step, 2 / steepest) if steepest > 0 else step
+    def _moved(self, direction: Tensor) -> Tensor:
+        """A step within the box and, on a logarithmic scale, not far in any coordinate."""
+        near = torch.where(self._logarithmic, direction.clamp(-_FAR, _FAR), direction)
+        return self._project(self._u - near) - self._u
 
-    def _direction(self, z: Tensor, step: float) -> tuple[Tensor, float]:
-        """The quasi-Newton direction and its first step, or the hypergradient and ``step``."""
+    def _move(self, z: Tensor, step: float) -> Tensor:
+        """The quasi-Newton step, or that along the hypergradient."""
+        steepest = self._moved(step * z)
         if not self.settings.memory or not self._changes or self._retry is not None:
-            return z, step
+            return steepest
         p, weights = z, []
         for moved, turned in reversed(self._changes):
             weights.append(float(moved @ p) / float(moved @ turned))
@@ -295,10 +295,9 @@ class InexactLineSearch(LeaderMethod):
         p = p * (float(moved @ turned) / float(turned @ turned))
         for (moved, turned), weight in zip(self._changes, reversed(weights), strict=True):
             p = p + moved * (weight - float(turned @ p) / float(moved @ turned))
-        first = self._capped(p, 1.0)
-        offset = self._u - self._project(self._u - first * p)
-        descends = float(z @ offset) > _DESCENDS * float(z.norm() * offset.norm())
-        return (p, first) if descends else (z, step)
+        move = self._moved(torch.where((p * z > 0) | ~self._logarithmic, p, 0.0))
+        descends = -float(z @ move) > _DESCENDS * float(z.norm() * move.norm())
+        return move if descends else steepest
 
     def _sharpen(self, achieved: float, error_factor: float, residual_factor: float = 1.0) -> None:
         """Asks for more accuracy at the same point."""
@@ -338,8 +337,7 @@ class InexactLineSearch(LeaderMethod):
         if self._failed_searches > _MAX_FAILED_SEARCHES:
             self.stopped = "searches"
         self._changes, self._last, self._remembered = [], None, False
-        length = float(search.direction.norm() / search.hypergradient.norm())
-        self._retry = length * search.step * self.settings.step_shrink**search.hopeless
+        self._retry = self._candidate(search, search.hopeless)[2]
         self._relative *= _DOUBT
         proven = search.hopeless == search.candidates >= self._backtracks  # then no accuracy of x helps
         self._sharpen(self._report["error"], 1.0 if proven else self.settings.accuracy_shrink, _DOUBT)
@@ -351,7 +349,6 @@ class InexactLineSearch(LeaderMethod):
         assert search.winner is not None
         member, report = search.winner
         u, expected, step = self._candidate(search, search.accepted)
-        step *= float(search.direction.norm() / search.hypergradient.norm())
         record = HyperStep(
             number=self._hyper_step,
             training_step=self._work,
@@ -369,7 +366,7 @@ class InexactLineSearch(LeaderMethod):
                 "hypergradient_bound": self._report["bound"],
                 "upper_bound": report.metrics["upper_bound"],
                 "decrease": self.settings.decrease * expected,
-                "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
+                "direction_certified": float(self._descends(self._report["bound"], u - self._u, expected)),
                 "step": step,
                 "candidates": float(self._tried),
                 "failed_searches": float(self._failed_searches),

@@ -2,7 +2,9 @@
 
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.implicit import ImplicitScheduler
 from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler
+from selftune.schedulers.penalty import PenaltyScheduler
 from selftune.schedulers.run import run_on_ray
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.self_tuning import SelfTuningScheduler
@@ -10,8 +12,10 @@ from selftune.schedulers.trainable import OrderTrainable, trainable
 
 __all__ = [
     "BilevelScheduler",
+    "ImplicitScheduler",
     "InexactLineSearchScheduler",
     "OrderTrainable",
+    "PenaltyScheduler",
     "SchedulerError",
     "SelfTuningScheduler",
     "StateCallback",

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Regularizers, Step
 from selftune.shapes import Float, Int, Tensor
+from selftune.step import Outputs
+from selftune.training.capture import Capture
 from selftune.training.data import Batches
+from selftune.training.quantities import COPIES, providers
 from selftune.training.seeds import Streams, seed_of
 
 
@@ -26,6 +31,8 @@ class LowerLevel:
         regularizers: copied, then bound and attached to this network.
         streams: where random numbers come from.
         device: where everything lives.
+        steps: training steps of the whole run, of which ``progress`` is a share; None where nobody knows.
+        measured: quantities that diagnostics need.
 
     Raises:
         SettingError: if a regularizer does not fit the objective.
@@ -37,26 +44,51 @@ class LowerLevel:
         regularizers: Sequence[Regularizer],
         streams: Streams,
         device: torch.device,
+        steps: int | None = None,
+        measured: Iterable[str] = (),
     ) -> None:
         self.objective = objective
         self.device = device
         self.streams = streams
-        self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective)
+        self.steps = steps
+        known = {"progress"} if steps is not None else set()
+        self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(streams.seed, streams.member, "network", 0))
             self.network: nn.Module = objective.network().to(device)
-        self.regularizers.attach(self.network)
+            self.regularizers.attach(self.network)
         self.splits = {
             name: {key: tensor.to(device) for key, tensor in split.items()}
             for name, split in objective.splits().items()
         }
-        self.batches = Batches(self.splits["train"], objective.optimization.batch_size, streams, "epoch")
+        optimization = objective.optimization
+        self.batches = Batches(self.splits["train"], optimization.batch_size, streams, "epoch", objective.stages())
         self.validation = Batches(
             self.splits["validation"], objective.validation_batch_size, streams, "validation"
         )
+        self.layers = objective.layers()
         self.parameters = dict(self.network.named_parameters())
-        self.optimizer = objective.optimization.build(list(self.parameters.values()))
+        trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
+        self.optimizer = optimization.build(trained)
+        needs = self.regularizers.needs.union(measured)
+        self.copies = {
+            name: self._snapshot()
+            for name in COPIES
+            if any(need.startswith(f"{name}_") for need in needs)
+            or (name == "reference" and "initial_parameters" in needs)
+        }
+        looks = any(need.endswith(("features", "gradients")) or need == "head" for need in needs)
+        self._capture = Capture(self.network, self.layers) if looks else None
+        self._providers = providers(self, self.regularizers.provided.union(measured))
+        self._stage = 0
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict(keep_vars=True).items()}
+
+    def draw_as(self, member: int) -> None:
+        """From now on random numbers are those of another member: where its training goes on here."""
+        self.streams.member = member
 
     @property
     def learning_rate(self) -> float:
@@ -71,9 +103,22 @@ class LowerLevel:
         perturbed: bool = False,
     ) -> Step:
         """A training step with its batch drawn and augmented; random draws come from ``stream``."""
-        batch = self.batches.batch(index)
         self.streams.seed_global(f"{stream}_modules", number)
-        step = Step(
+        step = self._step(number, index, self.batches.batch(index), values, stream, perturbed)
+        self.objective.prepare(step)
+        self.regularizers.begin(step)
+        return step
+
+    def _step(
+        self,
+        number: int,
+        index: Int[Tensor, "batch"],
+        batch: Mapping[str, Tensor],
+        values: Mapping[str, Any],
+        stream: str,
+        perturbed: bool,
+    ) -> Step:
+        return Step(
             number=number,
             inputs=batch["inputs"],
             labels=batch["labels"],
@@ -86,21 +131,81 @@ class LowerLevel:
             classes=getattr(self.objective, "classes", 0),
             examples=self.batches.examples,
             perturbed=perturbed,
+            batch=batch,
+            context=self,
+            providers=self._providers,
         )
-        self.regularizers.begin(step)
-        return step
 
     def loss(
         self, step: Step, forward: Callable[[Tensor], Tensor], parameters: Mapping[str, Tensor]
     ) -> Float[Tensor, ""]:
         """The regularized training loss of a step that has begun."""
-        step.logits = forward(step.inputs)
-        step.parameters = parameters
-        self.regularizers.end()
+        step.forward, step.parameters = forward, parameters
+        outputs = self.pass_through(step, step.inputs)
+        step.logits = outputs.logits
+        if self._capture is not None:
+            step.know(features=outputs.features, layer_features=outputs.layer_features)
         self.regularizers.targets(step)
-        loss = self.objective.loss(step.logits, step.targets).mean()
+        losses = self.objective.loss(step.logits, step.targets)
+        step.know(losses=losses)
+        loss = self.regularizers.losses(step, losses).mean()
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
+
+    # What a step can ask ------------------------------------------------------------------------------
+
+    def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
+        """A pass of the step's network, with the step's own weights and what is attached to its layers."""
+        assert step.forward is not None
+        self.regularizers.act(step)
+        try:
+            if self._capture is None:
+                return Outputs(step.forward(inputs), inputs, [])
+            with self._capture.recording() as seen:
+                return self._capture.outputs(step.forward(inputs), seen)
+        finally:
+            self.regularizers.end()
+
+    @torch.no_grad()
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
+        """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
+        training = self.network.training
+        self.network.eval()
+        try:
+            if self._capture is None:
+                return Outputs(functional_call(self.network, dict(tensors), (inputs,)), inputs, [])
+            with self._capture.recording() as seen:
+                logits = functional_call(self.network, dict(tensors), (inputs,))
+                return self._capture.outputs(logits, seen)
+        finally:
+            self.network.train(training)
+
+    def recompute(self, step: Step) -> Float[Tensor, ""]:
+        """The training loss of the step again: same batch, same draws, current weights; no state changes."""
+        again = self.begin(step.number, step.index, step.values, "elementary", perturbed=True)
+        with frozen_statistics(self.network):
+            return self.loss(again, self.network, self.parameters)
+
+    def part(self, step: Step, rows: Int[Tensor, "rows"], perturbed: bool = True) -> Float[Tensor, ""]:
+        """The training loss of some of the step's examples alone; ``perturbed``: no state changes."""
+        part = self.begin(step.number, step.index[rows], step.values, "elementary", perturbed)
+        with frozen_statistics(self.network) if perturbed else nullcontext():
+            return self.loss(part, self.network, self.parameters)
+
+    def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
+        """One step of the optimizer on a loss, with what regularizers do around it."""
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        step.parameters = self.parameters
+        self.update(step)
+
+    def per_example_names(self, step: Step) -> frozenset[str]:
+        """Names of the hyperparameters whose values have one row per example in this step."""
+        return frozenset(
+            h.name for h in self.space.tuned if not h.shared and step.values[h.name].ndim > len(h.shape)
+        )
+
+    # Training ------------------------------------------------------------------------------------------
 
     def smooth_loss(self, number: int, unconstrained: Float[Tensor, "n"], stream: str) -> Float[Tensor, ""]:
         """The regularized loss of the batch of a training step, with its graph, as a function of the weights and
@@ -116,7 +221,7 @@ class LowerLevel:
         """Plain losses of the validation batch of a hyper-step, with their graph, and further measures of it."""
         batch = self.validation.batch(self.validation.index(number))
         self.network.eval()
-        outputs = self.network(batch["inputs"])
+        outputs = self.objective.outputs(self.network, batch)
         self.network.train()
         losses = self.objective.validation_loss(outputs, batch["labels"])
         return losses, self.objective.metrics(outputs.detach(), batch["labels"])
@@ -129,17 +234,56 @@ class LowerLevel:
         self.regularizers.map_parameters(step, "before")
         self.optimizer.step()
         self.regularizers.map_parameters(step, "after")
+        self.regularizers.parameters(step)
 
     def train(self, number: int, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         """One training step with the given hyperparameters; returns its loss, detached."""
         index = self.batches.index(number)
         assert index is not None
+        if self.batches.stages:
+            self._pass_boundary(number, index, values)
+        if self.regularizers.aggregator is not None:
+            return self._train_by_shards(number, index, values)
         step = self.begin(number, index, values, "elementary")
+        replaced = self.regularizers.replace(step)
+        if replaced is not None:
+            return replaced.detach()
         loss = self.loss(step, self.network, self.parameters)
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.update(step)
+        self.descend(step, loss)
         return loss.detach()
+
+    def _train_by_shards(
+        self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any]
+    ) -> Float[Tensor, ""]:
+        """A gradient for every shard of the batch, as if each were a worker's, and a step on what comes of them."""
+        aggregator = self.regularizers.aggregator
+        assert aggregator is not None
+        step = self._step(number, index, self.batches.batch(index), values, "elementary", perturbed=False)
+        step.parameters = self.parameters
+        trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
+        losses, gradients = [], []
+        for rows in torch.arange(len(index), device=self.device).chunk(aggregator.bound["workers"].value):
+            losses.append(self.part(step, rows, perturbed=False))
+            found = torch.autograd.grad(losses[-1], trained, materialize_grads=True)
+            gradients.append(torch.cat([gradient.reshape(-1) for gradient in found]))
+        combined = aggregator.aggregate(step, torch.stack(gradients))
+        pieces = torch.split(combined, [p.numel() for p in trained])
+        for parameter, piece in zip(trained, pieces, strict=True):
+            parameter.grad = piece.view_as(parameter)
+        self.update(step)
+        return torch.stack(losses).detach().mean()
+
+    def _pass_boundary(self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any]) -> None:
+        """Before the first step of another stage: what the last one taught is remembered."""
+        stage = self.batches.stage(number)
+        if stage == self._stage:
+            return
+        step = self._step(number - 1, index, self.batches.batch(index), values, "elementary", perturbed=True)
+        step.parameters = self.parameters
+        self.regularizers.boundary(step)
+        if "old" in self.copies:
+            self.copies["old"] = self._snapshot()
+        self._stage = stage
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:
@@ -148,11 +292,12 @@ class LowerLevel:
         was_training = network.training
         network.eval()
         sums: dict[str, Tensor] = {}
-        batches = (torch.split(data[key], batch_size) for key in ("inputs", "labels"))
-        for inputs, labels in zip(*batches, strict=True):
-            outputs = network(inputs)
-            measures = {"loss": self.objective.validation_loss(outputs, labels)}
-            measures |= self.objective.metrics(outputs, labels)
+        pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
+        for tensors in zip(*pieces, strict=True):
+            batch = dict(zip(data, tensors, strict=True))
+            outputs = self.objective.outputs(network, batch)
+            measures = {"loss": self.objective.validation_loss(outputs, batch["labels"])}
+            measures |= self.objective.metrics(outputs, batch["labels"])
             for name, values in measures.items():
                 sums[name] = sums.get(name, 0) + values.sum()
         network.train(was_training)
@@ -163,12 +308,19 @@ class LowerLevel:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "regularizers": self.regularizers.state_dict(),
+            "copies": self.copies,
+            "stage": self._stage,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.regularizers.load_state_dict(state["regularizers"])
+        self.copies = {
+            name: {key: tensor.to(self.device) for key, tensor in tensors.items()}
+            for name, tensors in state["copies"].items()
+        }
+        self._stage = state["stage"]
 
 
 def validation_measures(losses: Float[Tensor, "batch"], metrics: Mapping[str, Tensor]) -> dict[str, float]:

@@ -12,6 +12,7 @@ from selftune.hypergradients.best_response import convert, frozen_statistics
 from selftune.methods import Response
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
+from selftune.step import Step
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -77,8 +78,9 @@ class ResponseLevel(Level):
         # fitted separately, the elementary step alone updates norm layers' statistics; linearized sees to it
         freezes = not joint and not self.settings.linearize
         statistics = frozen_statistics(lower.network) if freezes else nullcontext()
+        weights = _LazyWeights(self, fed[0], joint)
         with statistics:
-            loss = lower.loss(step, lambda inputs: forward(fed, inputs), _LazyWeights(self, fed[0], joint))
+            loss = lower.loss(step, lambda inputs: forward(_rows(fed, step), inputs), weights)
         if joint:  # the maps themselves act on the elementary weights, in update
             step.parameters = _LazyWeights(self, fed[0], joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
@@ -123,12 +125,12 @@ class ResponseLevel(Level):
                 payload = {"hypergradient": self.response.contract(by_name)}
             return payload, validation_measures(losses, metrics)
         batch = lower.validation.batch(lower.validation.index(hyper_step))
-        inputs, labels = batch["inputs"], batch["labels"]
+        labels = batch["labels"]
         noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = delta if self.settings.centered else delta + unconstrained
         lower.network.eval()
-        outputs = self.response.perturbed(fed, inputs)
+        outputs = lower.objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
         lower.network.train()
         losses = lower.objective.validation_loss(outputs, labels)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
@@ -153,6 +155,11 @@ class ResponseLevel(Level):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.response.load_state_dict(state["response"])
         self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
+    """The perturbation of every example; those that a regularizer appended share the others'."""
+    return fed if step.rows is None else fed[step.rows]
 
 
 class _LazyWeights(Mapping[str, Tensor]):

@@ -15,12 +15,16 @@ from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
+from selftune.training.implicit_level import ImplicitLevel
+from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel
+from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams
+from selftune.training.trials import Arm
 
-LEVELS: dict[str, type[Level]] = {"response": ResponseLevel}
+LEVELS: dict[str, type[Level]] = {"response": ResponseLevel, "implicit": ImplicitLevel, "penalty": PenaltyLevel}
 """Levels by the name that orders give."""
 
 
@@ -76,19 +80,27 @@ class Trainer:
         self.level: Level | None = None
         self._level_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
+        self._kept = KeptStates()
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
             "replay": self._replay,
+            "stay": self._stay,
+            "trial": self._trial,
             "finish": self._finish,
         }
 
-    def execute(self, order: WorkOrder, warm: None = None) -> Report:
+    def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
         """Executes one order; a loss that is not finite makes a report of kind ``diverged``.
 
-        A network goes on from its own weights: it takes no warm start from another trainer, and exports none.
+        A network goes on from where it is, unless the order names the state to ``start`` from: one that is kept
+        under this key, or ``warm``, which came along from another trainer. Where neither is there, nothing is done,
+        and the report is of kind ``missing``.
         """
         started = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
+        if order.body.get("start") is not None and not self._go_to(order.body, warm):
+            metrics = {"training_step": float(self.training_step)}
+            return Report("missing", order.number, metrics, message=f"no state {order.body['start']} is kept here")
         try:
             with torch.random.fork_rng(devices=devices):
                 outcome = self._handlers[order.kind](order.body)
@@ -100,10 +112,58 @@ class Trainer:
             **outcome.metrics,
             "seconds": time.perf_counter() - started,
         }
-        return Report(order.kind, order.number, metrics, outcome.payload)
+        return Report(order.kind, order.number, metrics, outcome.payload, order.body.get("remark", ""))
 
-    def export_state(self, key: str) -> None:
-        """Nothing: see ``execute``."""
+    def export_state(self, key: str) -> State | None:
+        """The whole state kept under a key, on the CPU; None if it is not kept any more."""
+        return self._kept.export(key)
+
+    def _go_to(self, body: Mapping[str, Any], warm: State | None) -> bool:
+        """Goes to the state that an order starts from, and forgets those that no order will name again."""
+        key = body["start"]
+        if key not in self._kept:
+            start = self._state() if body["fresh"] else warm
+            if start is None:
+                return False
+            self._kept.keep(key, start)
+        self._kept.retain(body["keep"])
+        self._load(self._kept.get(key))
+        return True
+
+    def _stay(self, body: Mapping[str, Any]) -> _Outcome:
+        """Trains from the order's state with its hyperparameters and judges the end; differentiates there."""
+        arm, training_loss = self._train_arm(body)
+        losses, metrics = arm.losses()
+        metrics |= {"training_loss": training_loss, "work": float(body["steps"])}
+        payload = {"losses": losses.cpu()}
+        if body["hypergradient"]:
+            hypergradient, measured = arm.hypergradient(self.training_step)
+            payload["hypergradient"] = hypergradient.cpu()
+            metrics |= measured
+            if not bool(torch.isfinite(payload["hypergradient"]).all()):
+                raise Diverged(
+                    f"the hypergradient is not finite after training step {self.training_step}"
+                    f" with {_printed(arm.values)}"
+                )
+        return _Outcome(metrics, payload)
+
+    def _trial(self, body: Mapping[str, Any]) -> _Outcome:
+        """``stay`` at other hyperparameters, without a hypergradient. If it diverges, so does no trainer."""
+        first = self.training_step
+        try:
+            arm, training_loss = self._train_arm(body)
+        except Diverged:
+            return _Outcome({"diverged": 1.0, "work": float(self.training_step - first)})
+        losses, metrics = arm.losses()
+        metrics |= {"training_loss": training_loss, "work": float(body["steps"])}
+        return _Outcome(metrics, {"losses": losses.cpu()})
+
+    def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, float]:
+        arm, first = Arm(self.lower, body), self.training_step
+        losses = [arm.train(number) for number in range(first, first + body["steps"])]
+        training_loss = self._finish_steps(losses, arm.values)
+        self._kept.keep(body["end"], self._state())
+        return arm, training_loss
 
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
@@ -180,15 +240,25 @@ class Trainer:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later reports depend on."""
+        return {**self._state(), "kept": self._kept.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._kept.load_state_dict(state["kept"])
+        self._load(state)
+
+    def _state(self) -> dict[str, Any]:
+        """Where training stands, and whose random numbers it goes on with; tensors are those in use."""
         return {
             "training_step": self.training_step,
+            "draws": self.lower.streams.member,
             "lower": self.lower.state_dict(),
             "level_is": self._level_is,
             "level": self.level.state_dict() if self.level else None,
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
+        self.lower.draw_as(state["draws"])
         self.lower.load_state_dict(state["lower"])
         if state["level_is"] is not None:
             self._level(*state["level_is"]).load_state_dict(state["level"])

@@ -24,7 +24,9 @@ class Saba(StochasticSolver):
     With one batch per level it is SOBA with the same steps, to the last bit.
 
     Args:
-        inner_rate, outer_rate, decay: see ``StochasticSolver``.
+        inner_rate, outer_rate, decay: see ``StochasticSolver``. As of SAGA, steps are shorter than those of SOBA:
+            an inner rate of 1/(3L), L the largest eigenvalue of H on any batch, is the safe choice; the outer
+            rate as for SOBA.
 
     Source: "A framework for bilevel optimization that enables stochastic and global variance reduction
     algorithms" (arXiv 2201.13409), SABA.
@@ -37,7 +39,7 @@ class Saba(StochasticSolver):
     ... )
     >>> solver = Saba(inner_rate=0.2, outer_rate=0.05)
     >>> run(solver, oracle, torch.zeros(1), torch.zeros(1), iterations=400, batch_size=1).u
-    tensor([-1.0000])
+    tensor([-1.])
     """
 
     def start(

@@ -37,7 +37,7 @@ class SagaTable:
         return cls(stacked, (shares[:, None] * stacked).sum(dim=0), tuple(weights))
 
     def estimate(self, number: int, new: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        """new - old + mean, an unbiased estimate where batches are drawn by their weights; then ``new`` is stored."""
+        """new - old + mean, unbiased where batches are drawn by their weights; ``new`` is stored."""
         weight, old = self.weights[number], self.rows[number]
         # in this order of operations a table of one batch returns ``new`` to the last bit
         estimate = new + (self.mean - old)

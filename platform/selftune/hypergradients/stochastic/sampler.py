@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -10,7 +11,8 @@ from selftune.errors import SettingError
 from selftune.shapes import Int, Tensor
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """One batch of a partition."""
 
     number: int
@@ -64,7 +66,7 @@ class Sampler:
         self.upper = self._partition(upper_examples, device)
 
     def _partition(self, examples: int, device: torch.device | str) -> tuple[Batch, ...]:
-        pieces = torch.randperm(examples, generator=self._generator).split(self.batch_size)
+        pieces = torch.split(torch.randperm(examples, generator=self._generator), self.batch_size)
         return tuple(
             Batch(number, piece.sort().values.to(device), len(piece) / examples)
             for number, piece in enumerate(pieces)

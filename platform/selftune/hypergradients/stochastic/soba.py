@@ -50,7 +50,8 @@ class Soba(StochasticSolver):
 
     Args:
         inner_rate, outer_rate, decay: see ``StochasticSolver``; steps shrink as k^-1/2 by default, as noise that
-            does not vanish demands.
+            does not vanish demands. x and v must follow u: an outer rate too large beside inner_rate * mu, mu
+            the smallest eigenvalue of H, lets the three diverge together.
 
     Source: "A framework for bilevel optimization that enables stochastic and global variance reduction
     algorithms" (arXiv 2201.13409), SOBA.

@@ -23,6 +23,7 @@ class Storm:
     Source: "Momentum-Based Variance Reduction in Non-Convex SGD" (arXiv 1905.10018), algorithm 1, with a
     constant eta.
 
+    >>> import torch
     >>> storm = Storm(eta=0.5)
     >>> storm.update(torch.tensor([4.0]))
     tensor([4.])

@@ -1,0 +1,80 @@
+"""Which members of a team hold which states of the path, so that work goes on where a state still exists."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+
+@dataclass
+class _Held:
+    training_step: int
+    members: list[int] = field(default_factory=list)
+
+
+class Holders:
+    """States by key, each with the training step at which it stands and the members that keep it.
+
+    >>> holders = Holders()
+    >>> holders.add("1.stay", 50, 0)
+    >>> holders.add("1.stay", 50, 2)
+    >>> holders.leave(0)
+    >>> holders.source("1.stay")
+    2
+    """
+
+    def __init__(self) -> None:
+        self._states: dict[str, _Held] = {}
+        self._silent: list[int] = []
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._states)
+
+    def add(self, key: str, training_step: int, member: int) -> None:
+        held = self._states.setdefault(key, _Held(training_step))
+        if member not in held.members:
+            held.members.append(member)
+
+    def holds(self, member: int, key: str) -> bool:
+        return key in self._states and member in self._states[key].members
+
+    def exists(self, key: str) -> bool:
+        return key in self._states and bool(self._states[key].members)
+
+    def training_step(self, key: str) -> int:
+        return self._states[key].training_step
+
+    def source(self, key: str) -> int | None:
+        """A member that can send the state; None while all that hold it are silent, or if nobody holds it."""
+        members = self._states[key].members if key in self._states else []
+        return min((member for member in members if member not in self._silent), default=None)
+
+    def furthest(self) -> str | None:
+        """The state that exists and stands at the latest training step, among equals the latest added."""
+        there = [key for key in self._states if self.exists(key)]
+        return max(reversed(there), key=self.training_step, default=None)
+
+    def retain(self, keys: Collection[str]) -> None:
+        """Nobody will start from the others any more."""
+        self._states = {key: held for key, held in self._states.items() if key in keys}
+
+    def lose(self, key: str, member: int) -> None:
+        """A member does not keep the state after all."""
+        if self.holds(member, key):
+            self._states[key].members.remove(member)
+
+    def leave(self, member: int) -> None:
+        """A member is gone, and what it kept."""
+        for key in self._states:
+            self.lose(key, member)
+        self.heard(member)
+
+    def silence(self, member: int) -> None:
+        """A state did not arrive from a member: until it is heard of again, nothing is expected of it."""
+        if member not in self._silent:
+            self._silent.append(member)
+
+    def heard(self, member: int) -> None:
+        if member in self._silent:
+            self._silent.remove(member)

@@ -1,0 +1,387 @@
+"""MAID for networks: a line search over hyperparameter steps in which every arm is trained from one state."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.methods.budget import Budget
+from selftune.methods.holders import Holders
+from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
+from selftune.methods.paired_test import SMALLEST_SAMPLE, level_of_test, upper_bound_of_mean
+from selftune.methods.team import TeamMethod
+from selftune.shapes import Float, Tensor
+
+_WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
+_FIRST_MOVE = 0.5  # of the hyperparameters in the mean square, where no first step is set
+_FARTHEST_MOVE = 2.0  # of any hyperparameter in one step: beyond it a linear model of the loss says nothing
+_CERTIFIED = 0.0  # whatever trainers say: curvature is estimated, and a test errs with probability alpha
+
+
+@dataclass
+class _Candidate:
+    u: Tensor
+    expected: float  # decrease that the hypergradient expects
+    step: float
+
+
+@dataclass
+class _Search:
+    """The candidates of one outer step, and the arm that stayed."""
+
+    stay: Report
+    hypergradient: Tensor
+    candidates: list[_Candidate]
+    at_floor: bool
+    reports: dict[int, Report] = field(default_factory=dict)
+    tested: int = 0
+    level: float = math.nan
+    bound: float = math.nan
+
+
+class NetworkLineSearch(TeamMethod):
+    """MAID (arXiv 2308.10098) where the lower level is a network that trains on: a stay arm and a statistical test.
+
+    In an outer step one trainer trains ``train_steps`` with the hyperparameters as they are (the stay arm) and
+    differentiates at the end. Then smaller and smaller steps against the hypergradient are tried, each by training from
+    the *same* state on the *same* batches. The first is accepted for which a paired t-test on validation
+    losses says that the mean difference D to the stay arm is at most ``-decrease * expected``, so that plain
+    progress of training is credited to no step. If none is, the stay arm goes on. Levels of the tests sum to ``alpha``
+    over the run. The response that is tested is that of ``train_steps``: nothing is said of training to the end,
+    and nothing is ever ``certified``.
+
+    Trainers of a team train candidates at the same time and accept the step that a single one accepts. A state that is
+    lost with its trainer is taken from another one that holds it; if there is none, the path goes on from the
+    furthest state that exists, with the hyperparameters reached.
+
+    Args:
+        budget: in training steps of the path that is kept, or seconds.
+        settings: see ``NetworkLineSearchSettings``.
+        team_size: number of trainers.
+
+    Raises:
+        SettingError: if the budget is in work, a tuned hyperparameter is not smooth, or fewer than 30 validation
+            examples judge.
+
+    A hyper-step's values are those of the arm that was kept, so that a trajectory is a schedule of the path. The first
+    one closes the warm-up; nothing was tried for it.
+
+    >>> method = NetworkLineSearch(Budget(steps=1000), team_size=2)
+    >>> method.done
+    False
+    """
+
+    stateful = False
+    SAVED: ClassVar[tuple[str, ...]] = (
+        "_issued", "_holders", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
+        "_step", "_gamma", "_search", "_busy",
+    )  # fmt: skip
+
+    def __init__(
+        self, budget: Budget, settings: NetworkLineSearchSettings | None = None, team_size: int = 1
+    ) -> None:
+        super().__init__(team_size)
+        if budget.work is not None:
+            raise SettingError("work", "is counted where the lower level is solved; give steps or seconds")
+        self.budget = budget
+        self.settings = settings or NetworkLineSearchSettings()
+        self._issued: dict[int, WorkOrder] = {}
+        self._holders = Holders()
+        self._state = "start"  # key of the state that the outer step starts from
+        self._fresh = True  # nobody has trained yet: any member's start will do
+        self._attempt = 0
+        self._training_step = 0
+        self._work = 0
+        self._tests = 0
+        self._sample = 0
+        self._step = self.settings.step
+        self._gamma = 0.0
+        self._search: _Search | None = None
+        self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
+
+    def _begin(self, space: Space) -> None:
+        for hyperparameter in space.tuned:
+            if not hyperparameter.smooth:
+                raise SettingError(
+                    hyperparameter.name,
+                    "the training loss is not differentiable in it, as the line search needs; "
+                    "fix its value, or tune it with self_tuning",
+                )
+        super()._begin(space)
+
+    def _left(self, member: int) -> HyperStep | None:
+        self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else
+        self._holders.leave(member)
+        return None
+
+    # Ask ---------------------------------------------------------------------------------------------
+
+    def ask(self) -> dict[int, WorkOrder]:
+        orders = super().ask()
+        self._issued |= orders
+        return orders
+
+    def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
+        if not self._fresh and not self._holders.exists(self._state):
+            if self._issued:
+                return {}  # who comes back may hold the state
+            self._fall_back()
+        if self._search is not None:
+            return self._trials(idle)
+        if any(order.kind == "stay" for order in self._issued.values()):
+            return {}
+        if self.stopped is None and self._spent():
+            if self._issued:
+                return {}  # states are sent while everybody is there
+            self.stopped = "budget"
+        if self.stopped is not None:
+            return dict.fromkeys(idle, self._finish())
+        return self._stay(idle)
+
+    def _fall_back(self) -> None:
+        """The state to start from is lost: the furthest one takes its place."""
+        furthest = self._holders.furthest()
+        self._search = None
+        self._attempt += 1
+        if furthest is None:
+            self.stopped = "lost"
+            return
+        self._state = furthest
+        self._training_step = self._holders.training_step(furthest)
+
+    def _spent(self) -> bool:
+        if self.budget.steps is not None:
+            return self._training_step >= self.budget.steps
+        assert self.budget.seconds is not None
+        return self._seconds >= self.budget.seconds
+
+    def _warming_up(self) -> bool:
+        return self._training_step < self.settings.warmup_steps
+
+    def _stay(self, idle: list[int]) -> dict[int, WorkOrder]:
+        settings = self.settings
+        steps = settings.train_steps
+        if self._warming_up():
+            steps = min(_WARMUP_CHUNK, settings.warmup_steps - self._training_step)
+        if self.budget.steps is not None:
+            steps = min(steps, self.budget.steps - self._training_step)
+        body = {
+            "unconstrained": self._u.clone(),
+            "end": f"{self._attempt}.stay",
+            "steps": steps,
+            "hypergradient": not self._warming_up(),
+            "curvature": settings.smallest_curvature,
+            "lanczos_steps": settings.lanczos_steps,
+            "system_steps": settings.system_steps,
+        }
+        for member in sorted(idle, key=lambda member: not self._holders.holds(member, self._state)):
+            order = self._order(member, "stay", body)
+            if order is not None:
+                return {member: order}
+        return {}
+
+    def _trials(self, idle: list[int]) -> dict[int, WorkOrder]:
+        """The next candidates nobody trains or has trained, those most likely to be accepted where the state is."""
+        search = self._search
+        assert search is not None
+        taken = {o.body["candidate"] for o in self._issued.values() if o.body.get("attempt") == self._attempt}
+        waiting = [c for c in range(len(search.candidates)) if c not in taken and c not in search.reports]
+        orders: dict[int, WorkOrder] = {}
+        for member in sorted(idle, key=lambda member: not self._holders.holds(member, self._state)):
+            if not waiting:
+                break
+            body = {
+                "unconstrained": search.candidates[waiting[0]].u,
+                "end": f"{self._attempt}.{waiting[0]}",
+                "steps": int(search.stay.metrics["work"]),
+                "candidate": waiting[0],
+                "attempt": self._attempt,
+            }
+            order = self._order(member, "trial", body)
+            if order is not None:
+                orders[member] = order
+                waiting.pop(0)
+        return orders
+
+    def _order(self, member: int, kind: str, body: dict[str, Any]) -> WorkOrder | None:
+        """An order that starts from the state; None if that cannot be brought to the member now."""
+        source = None
+        if not self._fresh and not self._holders.holds(member, self._state):
+            source = self._holders.source(self._state)
+            if source is None:
+                return None
+        common = {
+            "start": self._state,
+            "fresh": self._fresh,
+            "keep": (*self._holders.keys, self._state, body["end"]),
+            "gamma": self._gamma if self.settings.proximal else 0.0,
+            "sample": self._sample,
+            "samples": self.settings.validation_samples,
+        }
+        checkpoint = self._hyper_step % self.settings.checkpoint_every == 0
+        warm_from = None if source is None else (source, self._state)
+        return WorkOrder(kind, common | body, checkpoint=checkpoint, warm_from=warm_from)
+
+    def _finish(self) -> WorkOrder:
+        """Every trainer delivers the network of the path; its own, if that is lost."""
+        source = self._holders.source(self._state)
+        body = {
+            "unconstrained": self._u.clone(),
+            "start": None if source is None else self._state,
+            "fresh": False,
+            "keep": (self._state,),
+            "remark": f"{self.stopped}; accepted steps passed tests that err with a probability of at most "
+            f"{self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
+        }
+        warm_from = None if source is None else (source, self._state)
+        return WorkOrder("finish", body, checkpoint=True, warm_from=warm_from)
+
+    # Tell --------------------------------------------------------------------------------------------
+
+    def _told(self, member: int, report: Report) -> HyperStep | None:
+        order = self._issued.pop(member)
+        start = order.body["start"]
+        self._holders.heard(member)
+        if report.kind == "missing":
+            if order.warm_from is None or order.warm_from[0] == member:
+                self._holders.lose(start, member)
+            else:  # it restarts perhaps: it alone can say what it still keeps
+                self._holders.silence(order.warm_from[0])
+            return None
+        trained = int(report.metrics["work"])
+        self._work += trained
+        self._busy[member] = self._busy.get(member, 0.0) + report.metrics["seconds"]
+        end = int(report.metrics["training_step"])
+        if start in self._holders.keys or order.body["fresh"]:
+            self._holders.add(start, end - trained, member)
+        if order.kind == "stay":
+            self._holders.add(order.body["end"], end, member)
+            return self._tell_stay(report, order)
+        if self._search is None or order.body["attempt"] != self._attempt:
+            return None  # a candidate that lost after its search was decided
+        if "diverged" not in report.metrics:
+            self._holders.add(order.body["end"], end, member)
+        self._search.reports[order.body["candidate"]] = report
+        return self._decide(self._search)
+
+    def _tell_stay(self, report: Report, order: WorkOrder) -> HyperStep | None:
+        judges = len(report.payload["losses"])
+        if judges < (self.settings.validation_samples or SMALLEST_SAMPLE):
+            raise SettingError(
+                "validation_samples",
+                f"the validation split is too small: {judges} of its examples judge the arms, and the rest gives the "
+                f"hypergradient; at least {self.settings.validation_samples or SMALLEST_SAMPLE} must judge",
+            )
+        self._fresh = False
+        self._spend()
+        if not order.body["hypergradient"]:
+            kept = self._state, order.body["end"]
+            self._state, self._training_step = kept[1], int(report.metrics["training_step"])
+            self._holders.retain(kept)
+            self._attempt += 1
+            return None if self._warming_up() else self._record(report, None, torch.zeros_like(self._u))
+        z = report.payload["hypergradient"]
+        step, at_floor = self._first_step(z)
+        self._search = _Search(report, z, self._candidates(z, step), at_floor)
+        self._step = step
+        return self._decide(self._search)
+
+    def _spend(self) -> None:
+        """Trainers work side by side: the slowest one's time counts."""
+        self._seconds += max(self._busy.values(), default=0.0)
+        self._busy = {}
+
+    def _first_step(self, z: Float[Tensor, "n"]) -> tuple[float, bool]:
+        """Where the search starts, and whether the smallest move decides that."""
+        largest = float(z.abs().max())
+        if largest == 0:
+            return self._step or 0.0, False
+        unit = math.sqrt(len(z)) / float(z.norm())
+        floor = self.settings.smallest_move * unit
+        step = self._step or _FIRST_MOVE * unit
+        return min(max(step, floor), _FARTHEST_MOVE / largest), step <= floor
+
+    def _candidates(self, z: Float[Tensor, "n"], step: float) -> list[_Candidate]:
+        """Steps against the hypergradient, within the bounds; none where it vanishes or points out of them."""
+        candidates = []
+        for backtrack in range(self.settings.backtracks):
+            beta = step * self.settings.step_shrink**backtrack
+            u = (self._u - beta * z).clamp(-self.settings.bound, self.settings.bound)
+            candidates.append(_Candidate(u, float((self._u - u) @ z), beta))
+        return [candidate for candidate in candidates if candidate.expected > 0]
+
+    def _decide(self, search: _Search) -> HyperStep | None:
+        """Tests in the order of a sequential search, whatever the order of the reports."""
+        while search.tested in search.reports:
+            report, candidate = search.reports[search.tested], search.candidates[search.tested]
+            search.tested += 1
+            if "diverged" in report.metrics:
+                search.bound = math.inf
+                continue
+            self._tests += 1
+            search.level = level_of_test(self.settings.alpha, self._tests)
+            differences = report.payload["losses"].double() - search.stay.payload["losses"].double()
+            search.bound = upper_bound_of_mean(differences, search.level)
+            if search.bound <= -self.settings.decrease * candidate.expected:
+                return self._end(search, search.tested - 1)
+        return self._end(search, None) if search.tested == len(search.candidates) else None
+
+    def _end(self, search: _Search, accepted: int | None) -> HyperStep:
+        """The outer step is over: the path goes on from the end of the accepted arm, or of the one that stayed."""
+        stay, state = f"{self._attempt}.stay", f"{self._attempt}.{'stay' if accepted is None else accepted}"
+        report = search.stay if accepted is None else search.reports[accepted]
+        self._spend()
+        assert self._step is not None
+        if accepted is not None:
+            self._u = search.candidates[accepted].u
+            self._step = search.candidates[accepted].step
+            self._sample += 1
+        self._training_step = int(report.metrics["training_step"])
+        record = self._record(report, search, search.hypergradient, accepted)
+        if search.candidates:
+            self._step *= self.settings.step_shrink if accepted is None else self.settings.step_growth
+        self._gamma = search.stay.metrics["gamma"]
+        self._holders.retain((self._state, stay, state))
+        self._state = state
+        self._attempt += 1
+        self._search = None
+        return record
+
+    def _record(
+        self, kept: Report, search: _Search | None, hypergradient: Tensor, accepted: int | None = None
+    ) -> HyperStep:
+        assert self.space is not None
+        stay = search.stay.metrics if search is not None else {}
+        step = self._step or math.nan
+        self._hyper_step += 1
+        return HyperStep(
+            number=self._hyper_step - 1,
+            training_step=self._training_step,
+            seconds=self._seconds,
+            training_loss=kept.metrics["training_loss"],
+            validation_loss=kept.metrics["validation_loss"],
+            hyperparameters=self.hyperparameters,
+            scale=torch.full_like(self._u, step),
+            hypergradient=hypergradient,
+            certificate={
+                "candidates": float(search.tested) if search is not None else 0.0,
+                "accepted": float(accepted is not None),
+                "decrease_bound": search.bound if search is not None else math.nan,
+                "alpha": search.level if search is not None else math.nan,
+                "ritz_min": stay.get("ritz_min", math.nan),
+                "gamma": stay.get("gamma", math.nan),
+                "residual": stay.get("residual", math.nan),
+                "hypergradient_norm": float(hypergradient.norm()),
+                "step": step,
+                "at_floor": float(search is not None and search.at_floor),
+                "validation_samples": float(len(kept.payload["losses"])),
+                "work": float(self._work),
+                "certified": _CERTIFIED,
+            },
+        )

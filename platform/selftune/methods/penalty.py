@@ -1,0 +1,179 @@
+"""The penalty method as a state machine: two networks per pair, trained with and without the validation loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.methods.budget import Budget
+from selftune.methods.cycles import CycleMethod, average
+from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.penalty_settings import PenaltySettings
+from selftune.methods.update_rules import UpdateRule, UpdateSettings
+from selftune.shapes import Float, Tensor
+
+
+class Penalty(CycleMethod):
+    """Hypergradients without second derivatives, from pairs of trainers (arXiv 2309.01753, 2301.10945).
+
+    Of every pair the lower member, 2k, trains its network w on the regularized training loss h: it is the network
+    that comes out. The penalised one, 2k + 1, trains y on ``h + sigma g``, g the validation loss. Where both have
+    arrived, ``(grad_u h(y) - grad_u h(w)) / sigma`` is the gradient of the upper level up to O(sigma), u the
+    unconstrained hyperparameters. Both members of a pair are to draw the same random numbers, so that these cancel
+    in the difference: make trainers with ``twins=2``.
+
+    Several pairs are averaged. A pair that loses a member no longer counts: what is left of it is ended, and
+    nobody waits for it. ``stopped`` is ``budget``, or ``lost`` once no pair is left; ``message`` says so.
+
+    Args:
+        budget: when to stop.
+        settings: see ``PenaltySettings``.
+        team_size: number of trainers, even; nothing is asked before all have joined.
+
+    Raises:
+        SettingError: if the team is not made of pairs; by ``join``, if the start is not in the constraint.
+
+    >>> from selftune.hyperparameters import Hyperparameter, Positive
+    >>> method = Penalty(Budget(steps=10), PenaltySettings(warmup_steps=0))
+    >>> space = Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)])
+    >>> for member in range(2):
+    ...     method.join(member, space)
+    >>> [order.body["penalised"] for order in method.ask().values()]
+    [False, True]
+    """
+
+    SAVED = (*CycleMethod.SAVED, "_broken", "_singles")
+
+    def __init__(self, budget: Budget, settings: PenaltySettings | None = None, team_size: int = 2) -> None:
+        if team_size < 2 or team_size % 2:
+            raise SettingError("team_size", f"must be even, because trainers work in pairs; got {team_size}")
+        self.settings = settings or PenaltySettings()
+        super().__init__(budget, self.settings, team_size)
+        self._pairs = team_size // 2
+        self._broken: list[int] = []  # pairs that lost a member
+        self._singles: dict[int, str] = {}  # what is left of them: member -> idle | busy | finished
+        self._updates: UpdateRule | None = None
+
+    def _begin(self, space: Space) -> None:
+        super()._begin(space)
+        projected = self._project(self._u)
+        if not torch.allclose(projected, self._u, rtol=1e-5, atol=1e-6):
+            raise SettingError(
+                "constraint",
+                f"the start {self._u.tolist()}, in unconstrained coordinates, lies outside; the nearest point"
+                f" inside is {projected.tolist()}",
+            )
+        self._make_updates()
+
+    def _make_updates(self) -> UpdateRule:
+        rule = UpdateSettings(rule=self.settings.optimizer, learning_rate=self.settings.learning_rate)
+        self._updates = UpdateRule(rule, [self._u])
+        return self._updates
+
+    def _project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        return u if self.settings.constraint is None else self.settings.constraint(u)
+
+    # Pairs -------------------------------------------------------------------------------------------
+
+    def join(self, member: int, space: Space) -> None:
+        super().join(member, space)
+        if member // 2 in self._broken:
+            self._singles.setdefault(member, self._members.pop(member))
+
+    def leave(self, member: int) -> HyperStep | None:
+        pair = member // 2
+        if pair in self._broken:
+            self._singles.pop(member, None)
+            return None
+        self._broken.append(pair)
+        partner = member ^ 1
+        if partner in self._members:
+            self._singles[partner] = self._members.pop(partner)
+        self._reports.pop(partner, None)
+        self.team_size -= 1  # the partner; super counts the member
+        step = super().leave(member)
+        if len(self._broken) == self._pairs:
+            self.stopped = self.stopped or "lost"
+            self.message = self.message or "every pair has lost a trainer"
+        return step
+
+    @property
+    def done(self) -> bool:
+        return super().done and all(state == "finished" for state in self._singles.values())
+
+    # Ask and tell ------------------------------------------------------------------------------------
+
+    def ask(self) -> dict[int, WorkOrder]:
+        orders = super().ask()
+        for member, state in self._singles.items():
+            if state == "idle":
+                orders[member] = self._finish()
+                self._singles[member] = "busy"
+        return orders
+
+    def _order(self, member: int, body: dict[str, Any]) -> WorkOrder:
+        return super()._order(member, body | {"penalised": member % 2 == 1})
+
+    def _body(self) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "level": "penalty",
+            "settings": {key: getattr(settings, key) for key in ("proximal", "relaxation", "batches", "momentum")},
+            "sigma": settings.sigma_of(self._hyper_step),
+        }
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        if member not in self._singles or report.kind == "diverged":
+            return super().tell(member, report)
+        self._singles[member] = "finished" if report.kind == "finish" else "idle"
+        return None
+
+    def _move(self, reports: dict[int, Report]) -> HyperStep:
+        assert self._updates is not None
+        lower, penalised = ([reports[m] for m in reports if m % 2 == role] for role in (0, 1))
+        sigma = self.settings.sigma_of(self._hyper_step)
+        per_batch = torch.cat([p.payload["hypergradients"] for p in penalised])
+        per_batch = (per_batch - torch.cat([p.payload["hypergradients"] for p in lower])) / sigma
+        hypergradient = per_batch.mean(dim=0)
+        losses = [report.metrics["training_loss"] for report in lower]
+        if not any(map(math.isnan, losses)):  # a hyper-step without training keeps the last training's loss
+            self._training_loss = average(losses)
+        certificate = {
+            "sigma": sigma,
+            "penalised_validation_loss": average(p.metrics["validation_loss"] for p in penalised),
+            "lower_gradient_norm": average(p.metrics["gradient_norm"] for p in lower),
+            "certified": 0.0,
+        }
+        if self.settings.batches > 1:
+            error = per_batch.std(dim=0) / math.sqrt(len(per_batch))
+            certificate["hypergradient_noise"] = float(error.norm())
+        step = HyperStep(
+            number=self._hyper_step,
+            training_step=self._training_step,
+            seconds=self._seconds,
+            training_loss=self._training_loss,
+            validation_loss=average(p.metrics["validation_loss"] for p in lower),
+            hyperparameters=self.hyperparameters,
+            scale=torch.zeros_like(self._u),
+            hypergradient=hypergradient,
+            certificate=certificate,
+        )
+        self._updates.step([hypergradient])
+        self._u.copy_(self._project(self._u))
+        self._hyper_step += 1
+        return step
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"updates": self._updates.state_dict() if self._updates else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.space is not None:
+            self._make_updates().load_state_dict(state["updates"])

@@ -1,0 +1,143 @@
+"""One training step as regularizers and diagnostics see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import torch
+
+from selftune.shapes import Float, Int, Tensor
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a pass through the network gave."""
+
+    logits: Tensor
+    features: Tensor
+    layer_features: list[Tensor]
+
+
+class Context(Protocol):
+    """What a step can ask of the training it belongs to."""
+
+    def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
+        """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
+
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
+        """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
+
+    def recompute(self, step: Step) -> Float[Tensor, ""]:
+        """The training loss of the step again: same batch, same draws, current weights; no state changes."""
+
+    def per_example_names(self, step: Step) -> frozenset[str]:
+        """Names of the hyperparameters whose values have one row per example in this step."""
+
+    def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
+        """The training loss of some of the step's examples alone; no state changes."""
+
+    def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
+        """One step of the optimizer on a loss, with what regularizers do around it."""
+
+
+@dataclass
+class Step:
+    """One training step; hooks change ``inputs`` and ``targets`` by assignment.
+
+    Every name of ``selftune.provided.PROVIDED`` that the study provides is an attribute, computed when it is first
+    read.
+
+    Attributes:
+        values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,
+            (batch,) or (batch, parts) when perturbed per example.
+        generator: the step's own random numbers; nothing else may be drawn from.
+        momentum: of SGD; 0 where the optimizer has none that adds up.
+        perturbed: True in a step that must not change state (tables, averages): one that fits the response, or
+            that recomputes a loss.
+        rows: the rows of ``values`` that the rows of ``inputs`` belong to; None where they are the same.
+    """
+
+    number: int
+    inputs: Tensor
+    labels: Tensor
+    targets: Tensor
+    index: Tensor
+    values: Mapping[str, Any]
+    generator: torch.Generator
+    learning_rate: float
+    momentum: float
+    classes: int
+    examples: int
+    perturbed: bool = False
+    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    parameters: Mapping[str, Tensor] = field(default_factory=dict)
+    rows: Int[Tensor, "rows"] | None = None
+    batch: Mapping[str, Tensor] = field(default_factory=dict)
+    forward: Callable[[Tensor], Tensor] | None = None
+    context: Context | None = None
+    providers: Mapping[str, Callable[[Step], Any]] = field(default_factory=dict)
+
+    def __getattr__(self, name: str) -> Any:
+        provider = self.__dict__.get("providers", {}).get(name)
+        if provider is not None:
+            value = provider(self)
+        elif name in self.__dict__.get("batch", {}):
+            value = self.__dict__["batch"][name]
+        else:
+            raise AttributeError(f"this training step provides no {name}")
+        self.__dict__[name] = value
+        return value
+
+    @cached_property
+    def probs(self) -> Float[Tensor, "batch classes"]:
+        return torch.softmax(self.logits, dim=-1)
+
+    @property
+    def asks(self) -> Context:
+        """The training that the step belongs to."""
+        assert self.context is not None
+        return self.context
+
+    def know(self, **quantities: Any) -> None:
+        """Quantities that are computed already."""
+        self.__dict__.update(quantities)
+
+    def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
+        """U[0, 1) draws."""
+        return torch.rand(shape, generator=self.generator, device=self.inputs.device)
+
+    def randn(self, *shape: int) -> Float[Tensor, "*shape"]:
+        """N(0, 1) draws."""
+        return torch.randn(shape, generator=self.generator, device=self.inputs.device)
+
+    def permutation(self) -> Int[Tensor, "batch"]:
+        """A random order of the examples."""
+        return torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
+
+    def append(self, inputs: Tensor, labels: Tensor, targets: Tensor) -> None:
+        """Adds examples to the batch; they take the perturbations of the first rows, over and over."""
+        batch, added = len(self.inputs), len(inputs)
+        everyone = torch.arange(batch + added, device=inputs.device)
+        rows = everyone % batch if self.rows is None else self.rows[everyone % batch]
+        perturbed = self.asks.per_example_names(self)
+        self.values = {
+            name: value[everyone % batch] if name in perturbed else value for name, value in self.values.items()
+        }
+        self.rows = rows
+        self.inputs = torch.cat([self.inputs, inputs])
+        self.labels = torch.cat([self.labels, labels])
+        self.targets = torch.cat([self.targets, targets])
+
+
+def per_example(value: Any, like: Tensor) -> Any:
+    """A hyperparameter of shape (batch,) with trailing axes so that it multiplies ``like``; others unchanged.
+
+    >>> per_example(torch.ones(2), torch.ones(2, 3, 3)).shape
+    torch.Size([2, 1, 1])
+    """
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return value.view(-1, *([1] * (like.ndim - 1)))
+    return value

@@ -1,0 +1,137 @@
+"""How the engine computes what regularizers need beside the batch and the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.func import functional_call, grad, vmap
+
+from selftune.shapes import Float, Tensor
+from selftune.step import Step
+
+if TYPE_CHECKING:
+    from selftune.training.lower_level import LowerLevel
+
+_SAMPLES = 32  # whose gradients are taken for diagnostics: more makes their operators too large
+
+COPIES = ("reference", "old")
+"""Remembered weights: as they were at the start, and at the end of the last stage."""
+
+
+def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[Step], Any]]:
+    """A function of the step for every name that the objective or the engine computes."""
+    engine: dict[str, Callable[[LowerLevel, Step], Any]] = {
+        "kernels": _kernels,
+        "head": _head,
+        "domain_gradients": _domain_gradients,
+        "example_gradients": _example_gradients,
+        "sample_gradients": _sample_gradients,
+        "gradients": lambda lower, _: {n: p.grad for n, p in lower.parameters.items() if p.grad is not None},
+        "recompute": lambda lower, step: lower.recompute(step),
+        "epoch": lambda lower, step: lower.batches.epoch(step.number),
+        "stage": lambda lower, step: lower.batches.stage(step.number),
+        "progress": lambda lower, step: step.number / (lower.steps or 1),
+        "old_classes": _old_classes,
+        "initial_parameters": lambda lower, _: lower.copies["reference"],
+    }
+    for copy in COPIES:
+        engine[f"{copy}_parameters"] = partial(_parameters_of, copy)
+        for what in ("logits", "features", "layer_features"):
+            engine[f"{copy}_{what}"] = partial(_copied, copy, what)
+    own = lower.regularizers.quantities
+    return {
+        name: own[name]
+        if name in own
+        else partial(engine[name], lower)
+        if name in engine
+        else _of_objective(lower, name)
+        for name in names
+        if name in own or name in engine or name in lower.objective.provides
+    }
+
+
+def _of_objective(lower: LowerLevel, name: str) -> Callable[[Step], Any]:
+    def compute(step: Step) -> Any:
+        return step.batch[name] if name in step.batch else lower.objective.quantity(name, step)
+
+    return compute
+
+
+def _parameters_of(copy: str, lower: LowerLevel, step: Step) -> dict[str, Tensor]:
+    return lower.copies[copy]
+
+
+def _copied(copy: str, what: str, lower: LowerLevel, step: Step) -> Any:
+    """One pass of a copy serves all that is asked of it in a step."""
+    key = f"_outputs_of_{copy}"
+    if key not in step.__dict__:
+        step.__dict__[key] = lower.pass_copy(lower.copies[copy], step.inputs)
+    return getattr(step.__dict__[key], what)
+
+
+def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
+    return [tensor for tensor in step.parameters.values() if tensor.ndim == 4]
+
+
+def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
+    name = lower.layers[-1]
+    prefix = f"{name}." if name else ""
+    weight = step.parameters[f"{prefix}weight"]
+    bias = (
+        step.parameters[f"{prefix}bias"] if f"{prefix}bias" in step.parameters else weight.new_zeros(len(weight))
+    )
+    return weight, bias
+
+
+def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains parameters"]:
+    names = [name for name, tensor in lower.parameters.items() if tensor.requires_grad]
+    tensors = {name: step.parameters[name] for name in names}
+    tensors = {
+        name: tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        for name, tensor in tensors.items()
+    }
+    losses = lower.objective.loss(functional_call(lower.network, tensors, (step.inputs,)), step.targets)
+    found, domain = torch.unique(step.domains, return_inverse=True)
+    rows = []
+    for number in range(len(found)):
+        members = (domain == number).to(losses.dtype)
+        mean = (losses * members).sum() / members.sum()
+        gradients = torch.autograd.grad(mean, list(tensors.values()), create_graph=True, materialize_grads=True)
+        rows.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+    return torch.stack(rows)
+
+
+def _example_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "batch parameters"]:
+    """In closed form for a linear last layer: the gradient by the logits times what the layer saw."""
+    weight, bias = step.head
+    logits = torch.nn.functional.linear(step.features, weight, bias)
+    if not logits.requires_grad:
+        logits.requires_grad_()
+    losses = lower.objective.loss(logits, step.targets)
+    (by_logits,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
+    by_weight = by_logits.unsqueeze(-1) * step.features.unsqueeze(-2)
+    return torch.cat([by_weight.flatten(1), by_logits], dim=1)
+
+
+def _sample_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "samples parameters"]:
+    """Gradients of single examples' losses by all parameters, of the first examples of the batch."""
+    tensors = {name: tensor.detach() for name, tensor in lower.parameters.items()}
+
+    def loss(tensors: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
+        outputs = functional_call(lower.network, dict(tensors), (inputs.unsqueeze(0),))
+        return lower.objective.loss(outputs, targets.unsqueeze(0)).sum()
+
+    single = vmap(grad(loss), in_dims=(None, 0, 0))
+    gradients = single(tensors, step.inputs[:_SAMPLES], step.targets[:_SAMPLES])
+    return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+
+
+def _old_classes(lower: LowerLevel, step: Step) -> Tensor:
+    seen = torch.zeros(step.classes, dtype=torch.bool, device=step.inputs.device)
+    labels = lower.splits["train"]["labels"]
+    for stage in lower.batches.stages[: lower.batches.stage(step.number)]:
+        seen[labels[stage.index.to(labels.device)]] = True
+    return seen

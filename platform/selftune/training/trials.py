@@ -1,0 +1,135 @@
+"""What a trainer does in one arm of a search over hyperparameter steps: it trains, is judged, may differentiate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.hypergradients.lanczos import lanczos
+from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
+from selftune.shapes import Float, Int, Tensor
+from selftune.training.lower_level import LowerLevel, validation_measures
+
+_CHUNK = 4096  # validation examples per forward pass
+_RELATIVE_CURVATURE = 1e-2  # smallest curvature of the proximal problem, in units of the largest Ritz value
+
+
+class Arm:
+    """Training from the current state at given hyperparameters, as an order ``stay`` or ``trial`` says.
+
+    The lower level is the proximal one, h_a(x) = h(x, u) + gamma/2 |x - a|^2, with a the weights at the start;
+    gamma 0 trains the plain one. Two arms that start from one state and have the same order differ in nothing.
+
+    Args:
+        lower: the network in its state at the start.
+        order: ``unconstrained``, ``gamma``, ``sample`` (number of the validation sample), ``samples`` (its size;
+            None for half of the split), and for a hypergradient ``curvature``, ``lanczos_steps`` and
+            ``system_steps``.
+    """
+
+    def __init__(self, lower: LowerLevel, order: Mapping[str, Any]) -> None:
+        self.lower = lower
+        self.order = order
+        # constrained where the method does it, so that a replay of its trajectory sees the same bits
+        self.values = lower.space.unpack(lower.space.constrain(order["unconstrained"]).to(lower.device))
+        self._gamma: float = order["gamma"]
+        self._anchor = {name: p.detach().clone() for name, p in lower.parameters.items()} if self._gamma else {}
+
+    def train(self, number: int) -> Float[Tensor, ""]:
+        """One training step; returns the loss without the proximal term, detached."""
+        if not self._gamma:
+            return self.lower.train(number, self.values)
+        lower = self.lower
+        index = lower.batches.index(number)
+        assert index is not None
+        step = lower.begin(number, index, self.values, "elementary")
+        loss = lower.loss(step, lower.network, lower.parameters)
+        lower.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            moved = {name: p for name, p in lower.parameters.items() if p.grad is not None}
+            offsets = torch._foreach_sub(list(moved.values()), [self._anchor[name] for name in moved])
+            torch._foreach_add_([p.grad for p in moved.values()], offsets, alpha=self._gamma)
+        lower.update(step)
+        return loss.detach()
+
+    # Judgement ---------------------------------------------------------------------------------------
+
+    def _samples(self) -> tuple[Int[Tensor, "m"], Int[Tensor, "rest"]]:
+        """Validation examples that judge the arms, and others that the hypergradient may see.
+
+        They are apart: a step along the gradient of a sample lowers the loss of that sample whether or not it
+        lowers the loss of others, and a test on it would accept noise.
+        """
+        lower = self.lower
+        generator = lower.streams("validation", self.order["sample"])
+        examples = len(lower.splits["validation"]["labels"])
+        order = torch.randperm(examples, generator=generator, device=lower.device)
+        judges = min(self.order["samples"] or examples // 2, examples - 1)
+        rest = order[judges:]
+        return order[:judges], rest[: lower.objective.validation_batch_size or len(rest)]
+
+    @torch.no_grad()
+    def losses(self) -> tuple[Float[Tensor, "m"], dict[str, float]]:
+        """Losses of the examples that judge, and means of all measures of them."""
+        lower = self.lower
+        index, _ = self._samples()
+        parts: list[dict[str, Tensor]] = []
+        lower.network.eval()
+        for chunk in index.split(_CHUNK):
+            batch = lower.validation.batch(chunk)
+            outputs = lower.network(batch["inputs"])
+            losses = lower.objective.validation_loss(outputs, batch["labels"])
+            parts.append({"loss": losses, **lower.objective.metrics(outputs, batch["labels"])})
+        lower.network.train()
+        measures = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        loss = measures.pop("loss")
+        return loss, validation_measures(loss, measures)
+
+    # Hypergradient -----------------------------------------------------------------------------------
+
+    def hypergradient(self, number: int) -> tuple[Float[Tensor, "n"], dict[str, float]]:
+        """-J^T (H + gamma I)^-1 grad g at the current weights, and what was met on the way.
+
+        H and J are those of one batch, that of training step ``number``, with its random draws. gamma is
+        2 max(0, -smallest Ritz value) + mu_0, estimated here: H + gamma I has no eigenvalue below mu_0 if none of H
+        is below -2 max(0, -smallest Ritz value), which is likely, not known.
+        """
+        lower, order = self.lower, self.order
+        parameters = list(lower.parameters.values())
+        b = self._upper_gradient()
+        u = order["unconstrained"].to(lower.device).requires_grad_()
+        loss = lower.smooth_loss(number, u, "hypergradient")
+        gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
+
+        def product(v: Tensor) -> Tensor:
+            return _flat(
+                torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True)
+            )
+
+        start = lower.streams("hypergradient", number)
+        smallest, largest = (float(value) for value in lanczos(product, b, order["lanczos_steps"], start))
+        curvature = order["curvature"]
+        if curvature is None:
+            curvature = _RELATIVE_CURVATURE * max(largest, -smallest)
+        gamma = 2 * max(0.0, -smallest) + curvature
+        q, residual = conjugate_gradient(product, b, order["system_steps"], damping=gamma)
+        (mixed,) = torch.autograd.grad(gradient, [u], q, materialize_grads=True)
+        measured = {"ritz_min": smallest, "ritz_max": largest, "gamma": gamma, "residual": float(residual)}
+        return -mixed, measured
+
+    def _upper_gradient(self) -> Float[Tensor, "p"]:
+        lower = self.lower
+        batch = lower.validation.batch(self._samples()[1])
+        lower.network.eval()
+        losses = lower.objective.validation_loss(lower.network(batch["inputs"]), batch["labels"])
+        lower.network.train()
+        return _flat(
+            torch.autograd.grad(losses.mean(), list(lower.parameters.values()), materialize_grads=True)
+        ).detach()
+
+
+def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, "p"]:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
