@@ -1,36 +1,57 @@
-"""Every card's function under its slug: ``from selftune.objectives.functional import mixup``."""
+"""Every card's function under its slug: ``from selftune.objectives.functional import mixup``.
 
-from selftune.objectives.regularizers.supervision.decoupled_weight_decay import decoupled_weight_decay
-from selftune.objectives.regularizers.supervision.dropout import dropout
-from selftune.objectives.regularizers.supervision.early_learning import early_learning
-from selftune.objectives.regularizers.supervision.gaussian_input_noise import gaussian_input_noise
-from selftune.objectives.regularizers.supervision.label_smoothing import label_smoothing
-from selftune.objectives.regularizers.supervision.max_norm import max_norm
-from selftune.objectives.regularizers.supervision.mixup import mixup
-from selftune.objectives.regularizers.supervision.weight_decay import weight_decay
+Found by name: the public functions of the catalogue's modules (regularizers, diagnostics, solvers, tasks), and the
+solvers of the catalogue that live with the engine.
+"""
 
-from selftune.hypergradients.linear_solvers.deep_conjugate_direction import (
-    deep_conjugate_direction,
-    residual_preconditioner_loss,
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+_PACKAGES = tuple(f"selftune.objectives.{name}" for name in ("regularizers", "diagnostics", "solvers", "tasks"))
+_ENGINE = tuple(
+    f"selftune.hypergradients.linear_solvers.{name}"
+    for name in ("deep_conjugate_direction", "gradient_normalized_newton", "greedy_block_coordinate_descent")
 )
-from selftune.hypergradients.linear_solvers.gradient_normalized_newton import (
-    gradient_normalized_acceptance,
-    gradient_normalized_newton,
-)
-from selftune.hypergradients.linear_solvers.greedy_block_coordinate_descent import greedy_block_coordinate_descent
 
-__all__ = [
-    "decoupled_weight_decay",
-    "deep_conjugate_direction",
-    "dropout",
-    "early_learning",
-    "gaussian_input_noise",
-    "gradient_normalized_acceptance",
-    "gradient_normalized_newton",
-    "greedy_block_coordinate_descent",
-    "label_smoothing",
-    "max_norm",
-    "mixup",
-    "residual_preconditioner_loss",
-    "weight_decay",
-]
+
+@cache
+def functions() -> dict[str, Callable[..., Any]]:
+    """All of them by name, sorted.
+
+    Raises:
+        ImportError: if two modules define one name.
+    """
+    modules = [importlib.import_module(name) for name in _ENGINE]
+    for package in _PACKAGES:
+        root = importlib.import_module(package)
+        modules += [
+            importlib.import_module(found.name)
+            for found in pkgutil.walk_packages(root.__path__, f"{package}.")
+            if not found.ispkg
+        ]
+    known: dict[str, Callable[..., Any]] = {}
+    for module in modules:
+        for name, function in vars(module).items():
+            defined_here = inspect.isfunction(function) and function.__module__ == module.__name__
+            if name.startswith("_") or not defined_here:
+                continue
+            if name in known:
+                raise ImportError(f"{module.__name__} and {known[name].__module__} both define {name}")
+            known[name] = function
+    return dict(sorted(known.items()))
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    if not name.startswith("_") and name in functions():
+        return functions()[name]
+    raise AttributeError(f"the catalogue has no function {name}")
+
+
+def __dir__() -> list[str]:
+    return list(functions())

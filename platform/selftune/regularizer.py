@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError, suggestion
 from selftune.hyperparameters import Hyperparameter
@@ -78,6 +79,7 @@ class Regularizer:
     per_layer: ClassVar[bool] = False
     stage: ClassVar[Stage] = "any"
     when: ClassVar[Literal["before", "after"]] = "after"
+    layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = None
 
     def __init__(self, *, parts: str | Mapping[str, Iterable[str]] | None = None, **values: Any) -> None:
         known = [h.name for h in self.hyperparameters]
@@ -90,6 +92,7 @@ class Regularizer:
         self.parts = parts
         self.bound: dict[str, Hyperparameter] = {}
         self.layers: dict[str, tuple[str, ...]] = {}
+        self.weight_names: dict[str, str] = {}
         self.step: Step | None = None
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
@@ -106,7 +109,7 @@ class Regularizer:
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
         if self.per_layer:
-            self.layers = self._resolve_parts(objective.layers())
+            self.layers = self._resolve_parts(self._acted_on(objective))
         labels = tuple(self.layers) if self.parts is not None else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
@@ -115,6 +118,23 @@ class Regularizer:
                 self.bound[declared.name] = declared.with_value(value, labels if movable else (), f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
+
+    def _acted_on(self, objective: NetworkObjective) -> tuple[str, ...]:
+        """The layers that this regularizer can act on."""
+        layers, accepts = objective.layers(), type(self).layer_filter
+        if accepts is None:
+            return layers
+        with torch.device("meta"):
+            modules = dict(objective.network().named_modules())
+        fitting = tuple(layer for layer in layers if accepts(modules[layer]))
+        if not fitting:
+            kinds = ", ".join(sorted({type(modules[layer]).__name__ for layer in layers}))
+            raise SettingError("", f"{self.name} finds no layer to act on; the network's layers are {kinds}")
+        return fitting
+
+    def weight_name(self, layer: str) -> str:
+        """The name of a layer's trained weight, also where another regularizer reparameterised it."""
+        return self.weight_names.get(layer, weight_of(layer))
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         """The layers acted on when ``parts`` does not name any."""
@@ -162,7 +182,7 @@ class Regularizer:
     def penalty(self, step: Step) -> Float[Tensor, "..."]:
         """A term of the training loss: per example (batch,), per part (parts,), or a scalar ().
 
-        The engine multiplies it by ``strength`` and averages over the batch.
+        The engine multiplies it by ``strength``, where there is one, and averages over the batch.
         """
         raise NotImplementedError
 
@@ -300,6 +320,13 @@ class Regularizers:
     def attach(self, network: nn.Module) -> None:
         for regularizer in self.members:
             regularizer.attach(network)
+        names = {
+            name: f"{name}.parametrizations.weight.original" if name else "parametrizations.weight.original"
+            for name, module in network.named_modules()
+            if parametrize.is_parametrized(module, "weight")
+        }
+        for regularizer in self.members:
+            regularizer.weight_names = names
 
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
@@ -324,7 +351,10 @@ class Regularizers:
         """The sum of all penalties times their strengths; None without penalties."""
         total: Tensor | None = None
         for regularizer in self._penalty:
-            weighted = _weighted(regularizer, regularizer.penalty(step), regularizer.value(step, "strength"))
+            value = regularizer.penalty(step)
+            if "strength" in regularizer.bound:
+                value = _weighted(regularizer, value, regularizer.value(step, "strength"))
+            weighted = value.mean() if value.ndim else value
             total = weighted if total is None else total + weighted
         return total
 
@@ -425,7 +455,7 @@ def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[
     for label, layers in regularizer.layers.items():
         values = {name: by_part[label] for name, by_part in by_name.items()}
         for layer in layers:
-            yield weight_of(layer), values
+            yield regularizer.weight_name(layer), values
 
 
 regularizers: Registry[type[Regularizer]] = Registry("regularizer", "selftune.regularizers")

@@ -14,13 +14,14 @@ its tensor arguments to what the training step provides and its keyword argument
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch import nn
 
-from selftune.hyperparameters import Domain, Hyperparameter
-from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers, weight_of
+from selftune.hyperparameters import Domain, Hyperparameter, Integer
+from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers
 from selftune.shapes import Tensor
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +36,11 @@ def normal_like_inputs(step: Step) -> Tensor:
 def uniform_like_inputs(step: Step) -> Tensor:
     """U[0, 1) draws of the inputs' shape."""
     return step.rand(*step.inputs.shape)
+
+
+def permutation(step: Step) -> Tensor:
+    """A random order of the batch."""
+    return step.permutation()
 
 
 def _register(base: type[Regularizer], function: Callable[..., Any], **attributes: Any) -> None:
@@ -53,17 +59,23 @@ class _Penalty(Regularizer):
     kind = "penalty"
     function: Callable[..., Tensor]
     arguments: Mapping[str, str]
+    draws: Mapping[str, Draw]
+    each: str | None
 
     def penalty(self, step: Step) -> Tensor:
         extra = {h.name: self.value(step, h.name) for h in self.hyperparameters if h.name != "strength"}
         if not self.per_layer:
             given = {argument: getattr(step, provided) for argument, provided in self.arguments.items()}
-            return self.function(**given, **extra)
-        terms = [
-            self.function([step.parameters[weight_of(layer)] for layer in layers], **extra)
-            for layers in self.layers.values()
-        ]
+            drawn = {argument: draw(step) for argument, draw in self.draws.items()}
+            return self.function(**given, **drawn, **extra)
+        terms = [self._of_layers(step, layers, extra) for layers in self.layers.values()]
         return terms[0] if self.parts is None else torch.stack(terms)
+
+    def _of_layers(self, step: Step, layers: tuple[str, ...], extra: Mapping[str, Any]) -> Tensor:
+        weights = [step.parameters[self.weight_name(layer)] for layer in layers]
+        if self.each is None:
+            return self.function(weights, **extra)
+        return torch.stack([self.function(weight, **extra) for weight in weights]).sum()
 
 
 def penalty(
@@ -74,16 +86,24 @@ def penalty(
     default: float,
     needs: Mapping[str, str],
     hyperparameters: Sequence[Hyperparameter] = (),
+    draws: Mapping[str, Draw] | None = None,
+    layers: Callable[[nn.Module], bool] | None = None,
+    incompatible: Mapping[str, str] | None = None,
 ) -> Callable[[F], F]:
     """Registers a term of the training loss.
 
     Args:
         strength, default: domain and default of the factor in front of the term.
         needs: function argument -> provided quantity. An argument bound to ``parameters`` receives a list
-            of weight tensors, and the regularizer then acts per layer with a strength shared by the batch.
+            of weight tensors, one bound to ``weight`` every weight in turn, and the terms are added up; the
+            regularizer then acts per layer with a strength shared by the batch.
         hyperparameters: the function's further keyword arguments.
+        draws: function argument -> random numbers of the step.
+        layers: of a regularizer that acts per layer, those it acts on by default; None for all.
+        incompatible: names of regularizers it cannot be combined with, and why.
     """
-    on_weights = "parameters" in needs.values()
+    each = next((argument for argument, provided in needs.items() if provided == "weight"), None)
+    on_weights = "parameters" in needs.values() or each is not None
 
     def decorate(function: F) -> F:
         _register(
@@ -91,9 +111,13 @@ def penalty(
             function,
             family=family,
             reference=reference,
-            needs=frozenset(needs.values()),
+            needs=frozenset("parameters" if name == "weight" else name for name in needs.values()),
             arguments=dict(needs),
+            draws=dict(draws or {}),
+            each=each,
             per_layer=on_weights,
+            layer_filter=staticmethod(layers) if layers is not None else None,
+            incompatible=dict(incompatible or {}),
             hyperparameters=(
                 Hyperparameter("strength", strength, default, shared=on_weights),
                 *hyperparameters,
@@ -107,10 +131,12 @@ def penalty(
 class _Target(Regularizer):
     kind = "target"
     function: Callable[..., Tensor]
+    arguments: Mapping[str, str]
 
     def targets(self, step: Step) -> None:
         values = {h.name: per_example(self.value(step, h.name), step.targets) for h in self.hyperparameters}
-        step.targets = self.function(step.targets, **values)
+        given = {argument: getattr(step, provided) for argument, provided in self.arguments.items()}
+        step.targets = self.function(step.targets, **given, **values)
 
 
 def target(
@@ -118,9 +144,10 @@ def target(
     family: str,
     reference: Reference,
     hyperparameters: Sequence[Hyperparameter],
+    needs: Mapping[str, str] | None = None,
     stage: Stage = "correction",
 ) -> Callable[[F], F]:
-    """Registers a change of the targets: ``function(targets, **hyperparameters) -> targets``."""
+    """Registers a change of the targets: ``function(targets, **needs, **hyperparameters) -> targets``."""
 
     def decorate(function: F) -> F:
         _register(
@@ -128,7 +155,8 @@ def target(
             function,
             family=family,
             reference=reference,
-            needs=frozenset({"targets"}),
+            needs=frozenset({"targets", *(needs or {}).values()}),
+            arguments=dict(needs or {}),
             hyperparameters=tuple(hyperparameters),
             stage=stage,
         )
@@ -139,7 +167,7 @@ def target(
 
 class _Augment(Regularizer):
     kind = "augment"
-    function: Callable[..., Tensor]
+    function: Callable[..., Any]
     draws: Mapping[str, Draw]
 
     def batch(self, step: Step) -> None:
@@ -154,6 +182,7 @@ def augment(
     reference: Reference,
     hyperparameters: Sequence[Hyperparameter],
     draws: Mapping[str, Draw],
+    needs: Iterable[str] = (),
     stage: Stage = "noise",
 ) -> Callable[[F], F]:
     """Registers a change of the inputs: ``function(inputs, **draws, **hyperparameters) -> inputs``."""
@@ -164,10 +193,94 @@ def augment(
             function,
             family=family,
             reference=reference,
-            needs=frozenset({"inputs"}),
+            needs=frozenset({"inputs", *needs}),
             draws=dict(draws),
             hyperparameters=tuple(hyperparameters),
             stage=stage,
+        )
+        return function
+
+    return decorate
+
+
+class _Gradient(Regularizer):
+    kind = "gradient"
+    function: Callable[..., Any]
+    joint: bool
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        values = {h.name: self.value(step, h.name) for h in self.hyperparameters}
+        if self.joint:
+            changed = self.function(list(gradients.values()), **values)
+        else:
+            changed = [self.function(g, step.parameters[name].detach(), **values) for name, g in gradients.items()]
+        for gradient, new in zip(gradients.values(), changed, strict=True):
+            gradient.copy_(new)
+
+
+def gradient(
+    *,
+    family: str,
+    reference: Reference,
+    hyperparameters: Sequence[Hyperparameter] = (),
+    joint: bool = False,
+    stage: Stage = "projection",
+) -> Callable[[F], F]:
+    """Registers a change of the gradients after the backward pass.
+
+    The function is ``function(gradient, parameter, **hyperparameters) -> gradient`` of every tensor, or,
+    ``joint``, ``function(list of gradients, **hyperparameters) -> gradients``.
+    """
+
+    def decorate(function: F) -> F:
+        _register(
+            _Gradient,
+            function,
+            family=family,
+            reference=reference,
+            needs=frozenset({"gradients"}),
+            hyperparameters=tuple(hyperparameters),
+            joint=joint,
+            stage=stage,
+        )
+        return function
+
+    return decorate
+
+
+class _Aggregator(Regularizer):
+    kind = "gradient"
+    function: Callable[..., Tensor]
+
+    def aggregate(self, step: Step, gradients: Tensor) -> Tensor:
+        values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
+        return self.function(gradients, **values)
+
+
+def aggregator(
+    *,
+    family: str,
+    reference: Reference,
+    hyperparameters: Sequence[Hyperparameter] = (),
+    workers: int = 4,
+) -> Callable[[F], F]:
+    """Registers what makes one gradient of those of ``workers`` equal parts of the batch.
+
+    The function is ``function(gradients of shape (workers, size), **hyperparameters) -> (size,)``; its
+    hyperparameters are whole numbers that stay as they are.
+    """
+
+    def decorate(function: F) -> F:
+        _register(
+            _Aggregator,
+            function,
+            family=family,
+            reference=reference,
+            needs=frozenset({"shards"}),
+            hyperparameters=(
+                Hyperparameter("workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True),
+                *hyperparameters,
+            ),
         )
         return function
 
@@ -193,6 +306,7 @@ def proximal(
     hyperparameters: Sequence[Hyperparameter],
     when: Literal["before", "after"] = "after",
     uses_learning_rate: bool = False,
+    layers: Callable[[nn.Module], bool] | None = None,
 ) -> Callable[[F], F]:
     """Registers a map of every layer's weight around the optimizer's step.
 
@@ -210,6 +324,7 @@ def proximal(
             hyperparameters=tuple(hyperparameters),
             when=when,
             uses_learning_rate=uses_learning_rate,
+            layer_filter=staticmethod(layers) if layers is not None else None,
         )
         return function
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 import torch
-from smooth_problems import PROBLEMS, SMALL, Plain, normal, relative
 from selftune.objectives.tasks.total_variation_denoising import TotalVariationDenoising
+from smooth_problems import PROBLEMS, SMALL, Plain, normal, relative
 
 from selftune.errors import SettingError
 from selftune.hypergradients.implicit import implicit_hypergradient

@@ -167,12 +167,14 @@ FAST = {"optimizer": "adam", "learning_rate": 0.03, "checkpoint_every": 4}
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_tuning_lowers_the_validation_loss_of_a_network_that_overfits(overfitting, system):
     start = overfitting(0).space.constrain(overfitting(0).space.start)
-    held, _ = run(overfitting, Replay([Segment(600, start)], 600))
-    method = OnlineImplicit(Budget(steps=600), settings(system=system, **FAST))
+    held, _ = run(overfitting, Replay([Segment(1000, start)], 1000))
+    method = OnlineImplicit(Budget(steps=1000), settings(system=system, **FAST))
     tuned, recorder = run(overfitting, method)
     for split in ("validation_loss", "test_loss"):
-        assert tuned[0].metrics[split] < held[0].metrics[split] - 0.1
-    assert (method.hyperparameters > 3 * start).all()
+        assert tuned[0].metrics[split] < held[0].metrics[split] - 0.2
+    assert dict(zip(overfitting(0).space.names, method.hyperparameters > 10 * start, strict=True))[
+        "weight_decay.strength"
+    ]
     assert all(0 < s.certificate["system_residual"] < 10 for s in recorder.steps)
     assert all(s.certificate["certified"] == 0 for s in recorder.steps)
 

@@ -12,7 +12,7 @@ from selftune.shapes import Float, Tensor
 
 
 class RitzValues(NamedTuple):
-    """Both lie within the spectrum: ``smallest`` is never below the smallest eigenvalue, but often well above it."""
+    """Both lie within the spectrum, up to rounding: ``smallest`` is often well above the smallest eigenvalue."""
 
     smallest: Float[Tensor, ""]
     largest: Float[Tensor, ""]
@@ -26,8 +26,8 @@ def lanczos(
 ) -> RitzValues:
     """The extreme Ritz values after ``steps`` products, from a random start, with full reorthogonalisation.
 
-    They are estimates, never bounds: on small networks the smallest of 30 steps was 2 to 8 times too large. The
-    device is never waited for. Where the start lies in an invariant subspace, the values are those of the subspace.
+    They are estimates, never bounds: on small networks the smallest of 30 steps was 2 to 8 times too large. Where
+    the start lies in an invariant subspace, the values are those of the subspace. No product waits for the device.
 
     Args:
         product: v -> Hv, the same linear symmetric map on every call.

@@ -5,6 +5,8 @@ from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.network_line_search import NetworkLineSearch
+from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.online_implicit import OnlineImplicit, OnlineImplicitSettings
 from selftune.methods.penalty import Penalty
 from selftune.methods.penalty_settings import PenaltySettings
@@ -23,6 +25,8 @@ __all__ = [
     "InexactLineSearch",
     "InexactLineSearchSettings",
     "Method",
+    "NetworkLineSearch",
+    "NetworkLineSearchSettings",
     "OnlineImplicit",
     "OnlineImplicitSettings",
     "Penalty",

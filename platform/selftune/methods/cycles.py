@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from abc import abstractmethod
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from selftune.errors import SettingError
 from selftune.methods.budget import Budget
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import DIAGNOSTIC, HyperStep, Report, WorkOrder
 from selftune.methods.team import TeamMethod
 from selftune.methods.update_rules import UpdateName
 
@@ -146,7 +146,16 @@ class CycleMethod(TeamMethod):
             self._training_loss = average(r.metrics["training_loss"] for r in reports.values())
         self._training_step = training_step
         self._seconds += max(r.metrics["seconds"] for r in reports.values())
-        return self._move(reports) if "hypergradient" in first.payload else None
+        if "hypergradient" not in first.payload:
+            return None
+        step = self._move(reports)
+        return step and replace(step, diagnostics=diagnosed(list(reports.values())))
+
+
+def diagnosed(reports: Sequence[Report]) -> dict[str, float]:
+    """What the members' reports hold of diagnostics, by name, averaged."""
+    names = [name for name in reports[0].metrics if name.startswith(DIAGNOSTIC)]
+    return {name.removeprefix(DIAGNOSTIC): average(r.metrics[name] for r in reports) for name in names}
 
 
 def average(values: Iterable[float]) -> float:

@@ -43,6 +43,8 @@ _DOUBT = 0.25  # of the linear system's residual after a failed search or candid
 _VISIBLE = 2  # decrease expected of a candidate that is worth a solve, in units of what is uncertain at its start
 
 
+import os
+GAP=bool(os.environ.get("GAP"))
 class InexactLineSearch(LeaderMethod):
     """MAID (arXiv 2308.10098, algorithms 3.1 and 3.2) with extensions that keep its certificate.
 
@@ -89,6 +91,7 @@ class InexactLineSearch(LeaderMethod):
         self._largest = 0.0
         self._retry: float | None = None
         self._changes: list[tuple[Tensor, Tensor]] = []  # steps, and how they turned the hypergradient
+        self._gap = {}
         self._remembered = False  # whether the last of them belongs to the last step
         self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._tried = 0
@@ -131,6 +134,7 @@ class InexactLineSearch(LeaderMethod):
             "warm": self._warm,
             "key": self._key("hypergradient"),
             "bounds": "always" if self._bounds else "free",
+            **(self._gap if GAP and self._attempt==0 else {}),
         }
         return {leader: self._send(leader, WorkOrder("hypergradient", body))}
 
@@ -154,6 +158,7 @@ class InexactLineSearch(LeaderMethod):
             "error": max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
             "warm": self._warm,
             "key": self._key(f"trial{candidate}"),
+            **(dict(gap=self.settings.share * expected, relative=self._relative, slope=search.slope) if GAP else {}),
             "threshold": search.lower_bound - self.settings.decrease * expected,
             "early_acceptance": self.settings.early_acceptance,
             "early_rejection": self.settings.early_rejection,
@@ -223,7 +228,7 @@ class InexactLineSearch(LeaderMethod):
             self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
             search = _Search(z, move, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
-            self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
+            self._start_search(search, metrics["width"] / 2)
 
     def _remember(self, z: Tensor) -> None:
         """The change of the hypergradient along the last step; a sharper one replaces a looser one."""
@@ -379,6 +384,7 @@ class InexactLineSearch(LeaderMethod):
         self._u = u
         key = self._key(f"trial{search.accepted}")  # gone with its trainer, if that was lost since
         self._leader, self._warm = (member, key) if member in self._members else (None, None)
+        self._gap = dict(gap=self.settings.share * expected, relative=self._relative, slope=search.slope)
         self._step = self.settings.step_growth * step
         self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)
         clean = search.accepted == 0

@@ -15,6 +15,9 @@ from typing import Any, ClassVar
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
 
+DIAGNOSTIC = "diagnostic/"
+"""Prefix of the metrics of a report that are diagnostics."""
+
 
 @dataclass(frozen=True, repr=False)
 class WorkOrder:
@@ -61,7 +64,8 @@ class HyperStep:
     ``hyperparameters`` are constrained values, ``scale`` the standard deviations of the perturbation in the
     unconstrained space, ``hypergradient`` the team's average with respect to the unconstrained vector; the
     columns are those of ``Space.names``. ``seconds`` counts the trainers' time since the start of the study.
-    ``certificate`` is what the method can prove or measure about the step, by name.
+    ``certificate`` is what the method can prove or measure about the step, by name; ``diagnostics`` is what was
+    measured on validation data beside the losses, the team's average.
     """
 
     number: int
@@ -73,6 +77,7 @@ class HyperStep:
     scale: Float[Tensor, "hyperparameters"]
     hypergradient: Float[Tensor, "hyperparameters"]
     certificate: Mapping[str, float] = field(default_factory=dict)
+    diagnostics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Method(ABC):

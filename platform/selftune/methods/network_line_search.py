@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -14,51 +13,29 @@ from selftune.methods.budget import Budget
 from selftune.methods.holders import Holders
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
-from selftune.methods.paired_test import SMALLEST_SAMPLE, level_of_test, upper_bound_of_mean
+from selftune.methods.network_search import Search
+from selftune.methods.paired_test import SMALLEST_SAMPLE
 from selftune.methods.team import TeamMethod
-from selftune.shapes import Float, Tensor
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
-_FIRST_MOVE = 0.5  # of the hyperparameters in the mean square, where no first step is set
-_FARTHEST_MOVE = 2.0  # of any hyperparameter in one step: beyond it a linear model of the loss says nothing
 _CERTIFIED = 0.0  # whatever trainers say: curvature is estimated, and a test errs with probability alpha
 
 
-@dataclass
-class _Candidate:
-    u: Tensor
-    expected: float  # decrease that the hypergradient expects
-    step: float
-
-
-@dataclass
-class _Search:
-    """The candidates of one outer step, and the arm that stayed."""
-
-    stay: Report
-    hypergradient: Tensor
-    candidates: list[_Candidate]
-    at_floor: bool
-    reports: dict[int, Report] = field(default_factory=dict)
-    tested: int = 0
-    level: float = math.nan
-    bound: float = math.nan
-
-
 class NetworkLineSearch(TeamMethod):
-    """MAID (arXiv 2308.10098) where the lower level is a network that trains on: a stay arm and a statistical test.
+    """MAID (arXiv 2308.10098) where the lower level is a network that trains on: a stay arm and a paired test.
 
     In an outer step one trainer trains ``train_steps`` with the hyperparameters as they are (the stay arm) and
-    differentiates at the end. Then smaller and smaller steps against the hypergradient are tried, each by training from
-    the *same* state on the *same* batches. The first is accepted for which a paired t-test on validation
+    differentiates at the end. Then smaller and smaller steps against the hypergradient are tried, each by training
+    from the *same* state on the *same* batches. The first is accepted for which a paired t-test on validation
     losses says that the mean difference D to the stay arm is at most ``-decrease * expected``, so that plain
-    progress of training is credited to no step. If none is, the stay arm goes on. Levels of the tests sum to ``alpha``
-    over the run. The response that is tested is that of ``train_steps``: nothing is said of training to the end,
-    and nothing is ever ``certified``.
+    progress of training is credited to no step. If none is, the stay arm goes on. The levels of all tests of a run
+    sum to at most ``alpha``. What is tested is the response to ``train_steps`` on the batches that were drawn:
+    nothing is said of training to the end, and nothing is ever ``certified``.
 
-    Trainers of a team train candidates at the same time and accept the step that a single one accepts. A state that is
-    lost with its trainer is taken from another one that holds it; if there is none, the path goes on from the
-    furthest state that exists, with the hyperparameters reached.
+    Trainers of a team train candidates at the same time and accept the step that a single one accepts. A state
+    that is lost with its trainer is taken from another one that holds it; if there is none, the path goes on from
+    the furthest state that exists, with the hyperparameters reached. ``stopped`` says why the method is done:
+    ``budget`` or ``lost``.
 
     Args:
         budget: in training steps of the path that is kept, or seconds.
@@ -69,8 +46,8 @@ class NetworkLineSearch(TeamMethod):
         SettingError: if the budget is in work, a tuned hyperparameter is not smooth, or fewer than 30 validation
             examples judge.
 
-    A hyper-step's values are those of the arm that was kept, so that a trajectory is a schedule of the path. The first
-    one closes the warm-up; nothing was tried for it.
+    A hyper-step's values are those of the arm that was kept, so that a trajectory is a schedule of the path. Where
+    there is a warm-up, the first hyper-step closes it; nothing was tried for that one.
 
     >>> method = NetworkLineSearch(Budget(steps=1000), team_size=2)
     >>> method.done
@@ -102,7 +79,7 @@ class NetworkLineSearch(TeamMethod):
         self._sample = 0
         self._step = self.settings.step
         self._gamma = 0.0
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
 
     def _begin(self, space: Space) -> None:
@@ -187,7 +164,7 @@ class NetworkLineSearch(TeamMethod):
         return {}
 
     def _trials(self, idle: list[int]) -> dict[int, WorkOrder]:
-        """The next candidates nobody trains or has trained, those most likely to be accepted where the state is."""
+        """The next candidates that nobody trains or has trained, the first of them where the state is."""
         search = self._search
         assert search is not None
         taken = {o.body["candidate"] for o in self._issued.values() if o.body.get("attempt") == self._attempt}
@@ -270,13 +247,21 @@ class NetworkLineSearch(TeamMethod):
         self._search.reports[order.body["candidate"]] = report
         return self._decide(self._search)
 
+    def _decide(self, search: Search) -> HyperStep | None:
+        self._tests, decided, accepted = search.decide(self._tests, self.settings)
+        if decided:
+            return self._end(search, accepted)
+        failed = [f"{self._attempt}.{candidate}" for candidate in range(search.tested)]
+        self._holders.retain([key for key in self._holders.keys if key not in failed])
+        return None
+
     def _tell_stay(self, report: Report, order: WorkOrder) -> HyperStep | None:
-        judges = len(report.payload["losses"])
-        if judges < (self.settings.validation_samples or SMALLEST_SAMPLE):
+        judges, needed = len(report.payload["losses"]), self.settings.validation_samples or SMALLEST_SAMPLE
+        if judges < needed:
             raise SettingError(
                 "validation_samples",
-                f"the validation split is too small: {judges} of its examples judge the arms, and the rest gives the "
-                f"hypergradient; at least {self.settings.validation_samples or SMALLEST_SAMPLE} must judge",
+                f"the validation split lets {judges} examples judge and keeps the rest for the hypergradient, but "
+                f"{needed} must judge: make it larger, or lower this to {SMALLEST_SAMPLE} at least",
             )
         self._fresh = False
         self._spend()
@@ -285,11 +270,9 @@ class NetworkLineSearch(TeamMethod):
             self._state, self._training_step = kept[1], int(report.metrics["training_step"])
             self._holders.retain(kept)
             self._attempt += 1
-            return None if self._warming_up() else self._record(report, None, torch.zeros_like(self._u))
+            return None if self._warming_up() else self._record(report, None)
         z = report.payload["hypergradient"]
-        step, at_floor = self._first_step(z)
-        self._search = _Search(report, z, self._candidates(z, step), at_floor)
-        self._step = step
+        self._search = Search.along(z, self._u, self._step, report, self.settings)
         return self._decide(self._search)
 
     def _spend(self) -> None:
@@ -297,55 +280,17 @@ class NetworkLineSearch(TeamMethod):
         self._seconds += max(self._busy.values(), default=0.0)
         self._busy = {}
 
-    def _first_step(self, z: Float[Tensor, "n"]) -> tuple[float, bool]:
-        """Where the search starts, and whether the smallest move decides that."""
-        largest = float(z.abs().max())
-        if largest == 0:
-            return self._step or 0.0, False
-        unit = math.sqrt(len(z)) / float(z.norm())
-        floor = self.settings.smallest_move * unit
-        step = self._step or _FIRST_MOVE * unit
-        return min(max(step, floor), _FARTHEST_MOVE / largest), step <= floor
-
-    def _candidates(self, z: Float[Tensor, "n"], step: float) -> list[_Candidate]:
-        """Steps against the hypergradient, within the bounds; none where it vanishes or points out of them."""
-        candidates = []
-        for backtrack in range(self.settings.backtracks):
-            beta = step * self.settings.step_shrink**backtrack
-            u = (self._u - beta * z).clamp(-self.settings.bound, self.settings.bound)
-            candidates.append(_Candidate(u, float((self._u - u) @ z), beta))
-        return [candidate for candidate in candidates if candidate.expected > 0]
-
-    def _decide(self, search: _Search) -> HyperStep | None:
-        """Tests in the order of a sequential search, whatever the order of the reports."""
-        while search.tested in search.reports:
-            report, candidate = search.reports[search.tested], search.candidates[search.tested]
-            search.tested += 1
-            if "diverged" in report.metrics:
-                search.bound = math.inf
-                continue
-            self._tests += 1
-            search.level = level_of_test(self.settings.alpha, self._tests)
-            differences = report.payload["losses"].double() - search.stay.payload["losses"].double()
-            search.bound = upper_bound_of_mean(differences, search.level)
-            if search.bound <= -self.settings.decrease * candidate.expected:
-                return self._end(search, search.tested - 1)
-        return self._end(search, None) if search.tested == len(search.candidates) else None
-
-    def _end(self, search: _Search, accepted: int | None) -> HyperStep:
+    def _end(self, search: Search, accepted: int | None) -> HyperStep:
         """The outer step is over: the path goes on from the end of the accepted arm, or of the one that stayed."""
         stay, state = f"{self._attempt}.stay", f"{self._attempt}.{'stay' if accepted is None else accepted}"
         report = search.stay if accepted is None else search.reports[accepted]
         self._spend()
-        assert self._step is not None
         if accepted is not None:
             self._u = search.candidates[accepted].u
-            self._step = search.candidates[accepted].step
             self._sample += 1
+        self._step = search.next_step(accepted, self.settings)
         self._training_step = int(report.metrics["training_step"])
-        record = self._record(report, search, search.hypergradient, accepted)
-        if search.candidates:
-            self._step *= self.settings.step_shrink if accepted is None else self.settings.step_growth
+        record = self._record(report, search, accepted)
         self._gamma = search.stay.metrics["gamma"]
         self._holders.retain((self._state, stay, state))
         self._state = state
@@ -353,12 +298,11 @@ class NetworkLineSearch(TeamMethod):
         self._search = None
         return record
 
-    def _record(
-        self, kept: Report, search: _Search | None, hypergradient: Tensor, accepted: int | None = None
-    ) -> HyperStep:
+    def _record(self, kept: Report, search: Search | None, accepted: int | None = None) -> HyperStep:
         assert self.space is not None
-        stay = search.stay.metrics if search is not None else {}
-        step = self._step or math.nan
+        nothing = dict.fromkeys(("decrease_bound", "alpha_k", "ritz_min", "gamma", "residual"), math.nan)
+        nothing |= dict.fromkeys(("candidates", "step", "at_floor", "hypergradient_norm"), 0.0)
+        certificate = nothing if search is None else search.certificate(accepted)
         self._hyper_step += 1
         return HyperStep(
             number=self._hyper_step - 1,
@@ -367,19 +311,11 @@ class NetworkLineSearch(TeamMethod):
             training_loss=kept.metrics["training_loss"],
             validation_loss=kept.metrics["validation_loss"],
             hyperparameters=self.hyperparameters,
-            scale=torch.full_like(self._u, step),
-            hypergradient=hypergradient,
+            scale=torch.full_like(self._u, certificate["step"]),
+            hypergradient=torch.zeros_like(self._u) if search is None else search.hypergradient,
             certificate={
-                "candidates": float(search.tested) if search is not None else 0.0,
+                **certificate,
                 "accepted": float(accepted is not None),
-                "decrease_bound": search.bound if search is not None else math.nan,
-                "alpha": search.level if search is not None else math.nan,
-                "ritz_min": stay.get("ritz_min", math.nan),
-                "gamma": stay.get("gamma", math.nan),
-                "residual": stay.get("residual", math.nan),
-                "hypergradient_norm": float(hypergradient.norm()),
-                "step": step,
-                "at_floor": float(search is not None and search.at_floor),
                 "validation_samples": float(len(kept.payload["losses"])),
                 "work": float(self._work),
                 "certified": _CERTIFIED,

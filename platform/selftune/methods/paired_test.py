@@ -32,11 +32,11 @@ def student_t_quantile(probability: float, degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
     )
-    return sum(term / degrees**power for power, term in enumerate(terms))
+    return sum(term / float(degrees) ** power for power, term in enumerate(terms))
 
 
 def level_of_test(alpha: float, number: int) -> float:
-    """The level of the ``number``-th test, from 1: 6 alpha / (pi number)^2, so that all of them err with at most alpha.
+    """The level of the ``number``-th test, from 1: 6 alpha / (pi number)^2. All levels of a run sum to alpha.
 
     >>> round(level_of_test(0.2, 1), 4), round(level_of_test(0.2, 10), 6)
     (0.1216, 0.001216)
@@ -52,6 +52,6 @@ def upper_bound_of_mean(differences: Float[Tensor, "examples"], level: float) ->
     17.772
     """
     examples = len(differences)
-    quantile = student_t_quantile(1 - level, examples - 1)
     exact = differences.double()
-    return float(exact.mean() + quantile * exact.std() / math.sqrt(examples))
+    quantile = student_t_quantile(1 - level, examples - 1)
+    return float(exact.mean()) + quantile * float(exact.std()) / math.sqrt(examples)

@@ -22,6 +22,8 @@ from selftune.training.data import Batches
 from selftune.training.quantities import COPIES, providers
 from selftune.training.seeds import Streams, seed_of
 
+_MEASURED = 4096  # validation examples that diagnostics see
+
 
 class LowerLevel:
     """A network, its regularizers and its optimizer.
@@ -78,9 +80,9 @@ class LowerLevel:
             if any(need.startswith(f"{name}_") for need in needs)
             or (name == "reference" and "initial_parameters" in needs)
         }
-        looks = any(need.endswith(("features", "gradients")) or need == "head" for need in needs)
+        looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in needs)
         self._capture = Capture(self.network, self.layers) if looks else None
-        self._providers = providers(self, self.regularizers.provided.union(measured))
+        self._providers = providers(self, self.regularizers.provided.union(needs))
         self._stage = 0
 
     def _snapshot(self) -> dict[str, Tensor]:
@@ -255,7 +257,7 @@ class LowerLevel:
     def _train_by_shards(
         self, number: int, index: Int[Tensor, "batch"], values: Mapping[str, Any]
     ) -> Float[Tensor, ""]:
-        """A gradient for every shard of the batch, as if each were a worker's, and a step on what comes of them."""
+        """A gradient for every shard of the batch, as if each were a worker's; a step on what they make."""
         aggregator = self.regularizers.aggregator
         assert aggregator is not None
         step = self._step(number, index, self.batches.batch(index), values, "elementary", perturbed=False)
@@ -284,6 +286,24 @@ class LowerLevel:
         if "old" in self.copies:
             self.copies["old"] = self._snapshot()
         self._stage = stage
+
+    @torch.no_grad()
+    def measured_step(self, number: int) -> Step:
+        """A step over validation data in evaluation mode, from which diagnostics take what they need."""
+        batch = {name: tensor[:_MEASURED] for name, tensor in self.splits["validation"].items()}
+        index = torch.arange(len(batch["labels"]), device=self.device)
+        step = self._step(number, index, batch, {}, "validation_noise", perturbed=True)
+        self.objective.prepare(step)
+        step.forward, step.parameters = self.network, self.parameters
+        self.network.eval()
+        try:
+            outputs = self.pass_through(step, step.inputs)
+        finally:
+            self.network.train()
+        step.logits = outputs.logits
+        if self._capture is not None:
+            step.know(features=outputs.features, layer_features=outputs.layer_features)
+        return step
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:

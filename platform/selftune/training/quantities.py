@@ -26,6 +26,8 @@ def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[St
     engine: dict[str, Callable[[LowerLevel, Step], Any]] = {
         "kernels": _kernels,
         "head": _head,
+        "head_weight": lambda lower, step: step.head[0],
+        "head_bias": lambda lower, step: step.head[1],
         "domain_gradients": _domain_gradients,
         "example_gradients": _example_gradients,
         "sample_gradients": _sample_gradients,

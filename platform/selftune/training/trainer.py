@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
 from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
@@ -19,6 +21,7 @@ from selftune.training.implicit_level import ImplicitLevel
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel
+from selftune.training.measurements import Measurements
 from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams
@@ -47,6 +50,8 @@ class Trainer:
         seed: the study's seed.
         device: a torch device, such as ``"cpu"`` or ``"cuda"``.
         cpus: threads that torch may use, at least 1.
+        steps: training steps of the whole run; None where nobody knows.
+        diagnostics: what is measured between hyper-steps.
 
     Raises:
         SettingError: if a regularizer does not fit the objective, or the device is absent.
@@ -69,18 +74,22 @@ class Trainer:
         seed: int = 0,
         device: str = "cpu",
         cpus: float = 1,
+        steps: int | None = None,
+        diagnostics: Sequence[Measurement] = (),
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        self.lower = LowerLevel(
-            objective, regularizers, Streams(seed, member if draws is None else draws, self.device), self.device
-        )
+        streams = Streams(seed, member if draws is None else draws, self.device)
+        measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
+        self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
+        self.measurements = Measurements(self.lower, diagnostics)
         self.space = self.lower.space
         self.level: Level | None = None
         self._level_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
+        self._undrawn = copy.copy(self.lower.batches), copy.copy(self.lower.validation)
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
             "replay": self._replay,
@@ -93,8 +102,8 @@ class Trainer:
         """Executes one order; a loss that is not finite makes a report of kind ``diverged``.
 
         A network goes on from where it is, unless the order names the state to ``start`` from: one that is kept
-        under this key, or ``warm``, which came along from another trainer. Where neither is there, nothing is done,
-        and the report is of kind ``missing``.
+        under this key, or ``warm``, which came along from another trainer. Where neither is there, nothing is
+        done, and the report is of kind ``missing``.
         """
         started = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
@@ -181,7 +190,8 @@ class Trainer:
             raise Diverged(
                 f"the hypergradient is not finite after training step {self.training_step} with {_printed(values)}"
             )
-        return _Outcome(metrics | measured, payload)
+        found = self.measurements.take(body["hyper_step"], self.training_step)
+        return _Outcome(metrics | measured | found, payload)
 
     def _replay(self, body: Mapping[str, Any]) -> _Outcome:
         """Plain training steps with given constrained values, segment by segment."""
@@ -254,14 +264,18 @@ class Trainer:
             "lower": self.lower.state_dict(),
             "level_is": self._level_is,
             "level": self.level.state_dict() if self.level else None,
+            "measurements": self.measurements.state_dict(),
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
-        self.lower.draw_as(state["draws"])
+        if state["draws"] != self.lower.streams.member:  # a state of another member: its epochs, masks, samples
+            self.lower.streams.member = state["draws"]
+            self.lower.batches, self.lower.validation = (copy.copy(batches) for batches in self._undrawn)
         self.lower.load_state_dict(state["lower"])
         if state["level_is"] is not None:
             self._level(*state["level_is"]).load_state_dict(state["level"])
+        self.measurements.load_state_dict(state["measurements"])
 
 
 @dataclass(frozen=True)
@@ -283,6 +297,8 @@ class TrainerFactory:
     device: str = "cpu"
     cpus: float = 1
     twins: int = 1
+    steps: int | None = None
+    diagnostics: Sequence[Measurement] = ()
 
     def __call__(self, member: int) -> Trainer:
         return Trainer(
@@ -293,6 +309,8 @@ class TrainerFactory:
             seed=self.seed,
             device=self.device,
             cpus=self.cpus,
+            steps=self.steps,
+            diagnostics=self.diagnostics,
         )
 
 

@@ -1,4 +1,4 @@
-"""What a trainer does in one arm of a search over hyperparameter steps: it trains, is judged, may differentiate."""
+"""One arm of a search over hyperparameter steps: trained from a common state, judged, perhaps differentiated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Arm:
         # constrained where the method does it, so that a replay of its trajectory sees the same bits
         self.values = lower.space.unpack(lower.space.constrain(order["unconstrained"]).to(lower.device))
         self._gamma: float = order["gamma"]
-        self._anchor = {name: p.detach().clone() for name, p in lower.parameters.items()} if self._gamma else {}
+        self._parameters = list(lower.parameters.values())
+        self._anchor = [p.detach().clone() for p in self._parameters] if self._gamma else []
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """One training step; returns the loss without the proximal term, detached."""
@@ -49,9 +50,11 @@ class Arm:
         lower.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            moved = {name: p for name, p in lower.parameters.items() if p.grad is not None}
-            offsets = torch._foreach_sub(list(moved.values()), [self._anchor[name] for name in moved])
-            torch._foreach_add_([p.grad for p in moved.values()], offsets, alpha=self._gamma)
+            moved = [
+                (p, p.grad, a) for p, a in zip(self._parameters, self._anchor, strict=True) if p.grad is not None
+            ]
+            offsets = torch._foreach_sub([p for p, _, _ in moved], [a for _, _, a in moved])
+            torch._foreach_add_([gradient for _, gradient, _ in moved], offsets, alpha=self._gamma)
         lower.update(step)
         return loss.detach()
 
@@ -78,9 +81,9 @@ class Arm:
         index, _ = self._samples()
         parts: list[dict[str, Tensor]] = []
         lower.network.eval()
-        for chunk in index.split(_CHUNK):
+        for chunk in torch.split(index, _CHUNK):
             batch = lower.validation.batch(chunk)
-            outputs = lower.network(batch["inputs"])
+            outputs = lower.objective.outputs(lower.network, batch)
             losses = lower.objective.validation_loss(outputs, batch["labels"])
             parts.append({"loss": losses, **lower.objective.metrics(outputs, batch["labels"])})
         lower.network.train()
@@ -94,20 +97,18 @@ class Arm:
         """-J^T (H + gamma I)^-1 grad g at the current weights, and what was met on the way.
 
         H and J are those of one batch, that of training step ``number``, with its random draws. gamma is
-        2 max(0, -smallest Ritz value) + mu_0, estimated here: H + gamma I has no eigenvalue below mu_0 if none of H
-        is below -2 max(0, -smallest Ritz value), which is likely, not known.
+        2 max(0, -smallest Ritz value) + mu_0, estimated here: H + gamma I has no eigenvalue below mu_0 if none of
+        H is below -2 max(0, -smallest Ritz value), which is likely, not known.
         """
         lower, order = self.lower, self.order
-        parameters = list(lower.parameters.values())
+        parameters = self._parameters
         b = self._upper_gradient()
         u = order["unconstrained"].to(lower.device).requires_grad_()
         loss = lower.smooth_loss(number, u, "hypergradient")
         gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
 
         def product(v: Tensor) -> Tensor:
-            return _flat(
-                torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True)
-            )
+            return _flat(torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True))
 
         start = lower.streams("hypergradient", number)
         smallest, largest = (float(value) for value in lanczos(product, b, order["lanczos_steps"], start))
@@ -124,11 +125,9 @@ class Arm:
         lower = self.lower
         batch = lower.validation.batch(self._samples()[1])
         lower.network.eval()
-        losses = lower.objective.validation_loss(lower.network(batch["inputs"]), batch["labels"])
+        losses = lower.objective.validation_loss(lower.objective.outputs(lower.network, batch), batch["labels"])
         lower.network.train()
-        return _flat(
-            torch.autograd.grad(losses.mean(), list(lower.parameters.values()), materialize_grads=True)
-        ).detach()
+        return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
 
 
 def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, "p"]:

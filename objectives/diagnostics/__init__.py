@@ -1,0 +1,1 @@
+"""Measurements of training and label-free criteria of selection."""

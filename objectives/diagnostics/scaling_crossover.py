@@ -1,0 +1,44 @@
+"""Scaling crossover: the scale at which one method overtakes another."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Float, Tensor
+
+
+def scaling_crossover(
+    scales: Float[Tensor, "m"],
+    losses_first: Float[Tensor, "m"],
+    losses_second: Float[Tensor, "m"],
+    floor: float = 0.0,
+) -> Float[Tensor, ""]:
+    """The scale at which the fitted power laws ``log(loss - floor) = a + b log(scale)`` of two methods meet.
+
+    Args:
+        scales: positive; sizes of the model, the data or the compute.
+        losses_first, losses_second: final losses of the two methods, above ``floor``.
+        floor: irreducible loss, at least 0.
+
+    Returns:
+        The scale; inf for parallel laws (no crossover), nan for equal laws and losses not above the floor.
+
+    Raises:
+        ValueError: with fewer than two scales.
+
+    Source: the phenomenon is that of "Rethinking Conventional Wisdom in Machine Learning: From Generalization to
+    Scaling" (arXiv 2409.15156); the estimator is ours.
+
+    >>> scales = torch.tensor([1.0, 10.0, 100.0])
+    >>> scaling_crossover(scales, 4 / scales, 1 / scales.sqrt())
+    tensor(16.0000)
+    """
+    if len(scales) < 2:
+        raise ValueError(f"a power law needs losses at two scales at least, got {len(scales)}.")
+    x = scales.log()
+    y = torch.stack([losses_first, losses_second]).sub(floor).log()
+    centered = x - x.mean()
+    slopes = (y * centered).sum(dim=1) / centered.square().sum()
+    intercepts = y.mean(dim=1) - slopes * x.mean()
+    rise, gap = intercepts[0] - intercepts[1], slopes[1] - slopes[0]
+    return torch.exp(torch.where(gap == 0, rise.abs() / gap.abs(), rise / gap))

@@ -1,0 +1,1 @@
+"""Preference optimisation, flat minima, equivariance, domain generalisation, and continual learning."""

@@ -1,0 +1,41 @@
+"""CORAL: equal means and covariances of features across domains."""
+
+from __future__ import annotations
+
+from selftune.objectives.domains import balanced_weights, same_domain
+
+from selftune.shapes import Float, Int, Tensor
+
+
+def correlation_alignment(
+    features: Float[Tensor, "batch dim"], domains: Int[Tensor, "batch"], include_mean: bool = True
+) -> Float[Tensor, ""]:
+    """Mean squared differences of the domains' means and covariances, averaged over pairs of domains.
+
+    Covariances divide by n - 1; that of a domain with a single example is zero, and so is everything with a
+    single domain.
+
+    Args:
+        include_mean: False leaves out the means, as the original criterion did.
+
+    Source: "Deep CORAL: Correlation Alignment for Deep Domain Adaptation" (arXiv 1607.01719), averaged over
+    entries and with means as in domain generalisation (arXiv 2007.01434).
+
+    >>> import torch
+    >>> features = torch.tensor([[0.0], [2.0], [1.0], [1.0]])
+    >>> correlation_alignment(features + torch.tensor([[0.0], [0.0], [3.0], [3.0]]), torch.tensor([0, 0, 1, 1]))
+    tensor(13.)
+    """
+    same = same_domain(domains)
+    weights = balanced_weights(same, features)
+    counts = same.sum(dim=1, keepdim=True).to(features)
+    count = (1 / counts).sum()
+    means = same.to(features) @ features / counts
+    centred = (features - means) / (counts - 1).clamp_min(1).sqrt()
+    # The mean over pairs of a squared difference is 2 E / (E - 1) times the variance over the E domains. That of
+    # the covariances follows from inner products of examples, without a (dim, dim) matrix per domain.
+    covariances = ((same.to(features) - 1 / count) * (centred @ centred.T).square()).sum() / count
+    spread = covariances / features.shape[1] ** 2
+    if include_mean:
+        spread = spread + (weights @ (means - weights @ means).square()).mean()
+    return 2 * count / (count - 1).clamp_min(1) * spread

@@ -1,0 +1,109 @@
+"""Hessian alignment: equal gradients and equal curvature of a linear softmax head across domains."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from selftune.objectives.domains import averaging_matrix
+
+from selftune.shapes import Float, Int, Tensor
+
+
+def hessian_gradient_alignment(
+    features: Float[Tensor, "batch dim"],
+    weight: Float[Tensor, "classes dim"],
+    bias: Float[Tensor, "classes"],
+    targets: Int[Tensor, "batch"],
+    domains: Int[Tensor, "batch"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean squared distances of the domains' Hessian-gradient products and gradients from those of the mean loss.
+
+    Gradients and Hessians are those of the mean cross-entropy of a domain in the head's weight and bias. What
+    domains are compared with is the gradient, and the Hessian times the gradient, of the mean over domains; it
+    gets no gradient.
+
+    Returns:
+        The Hessian term and the gradient term.
+
+    Source: "Understanding Hessian Alignment for Domain Generalization" (arXiv 2308.11778), its method HGP.
+
+    >>> terms = hessian_gradient_alignment(
+    ...     torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1), torch.zeros(2), torch.tensor([0, 0]), torch.tensor([0, 1])
+    ... )
+    >>> terms
+    (tensor(0.1250), tensor(0.5000))
+    """
+    head = _Head(features, weight, bias, targets)
+    averaging = averaging_matrix(domains, features)
+    gradients = head.gradients(averaging)
+    products = head.hessian_products(averaging, gradients)
+    everywhere = averaging.mean(dim=0, keepdim=True)
+    product = head.hessian_products(everywhere, gradients.mean(dim=0, keepdim=True))
+    return _spread(products, product), _spread(gradients, gradients.mean(dim=0))
+
+
+def hessian_diagonal_alignment(
+    features: Float[Tensor, "batch dim"],
+    weight: Float[Tensor, "classes dim"],
+    bias: Float[Tensor, "classes"],
+    targets: Int[Tensor, "batch"],
+    domains: Int[Tensor, "batch"],
+    probes: Float[Tensor, "draws parameters"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Mean squared distances of the domains' Hessian diagonals and gradients from those of the mean loss.
+
+    Diagonals are Hutchinson's estimates: means over the probes z of ``z * (H z)``, the same probes for all domains.
+
+    Args:
+        probes: random signs; parameters are the weight, row by row, then the bias.
+
+    Returns:
+        The Hessian term and the gradient term.
+
+    Source: "Understanding Hessian Alignment for Domain Generalization" (arXiv 2308.11778), its method Hutchinson.
+
+    >>> terms = hessian_diagonal_alignment(
+    ...     torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1), torch.zeros(2), torch.tensor([0, 1]),
+    ...     torch.tensor([0, 1]), torch.tensor([[1.0, 1.0, 1.0, -1.0], [1.0, -1.0, 1.0, 1.0]])
+    ... )
+    >>> terms
+    (tensor(8.2500), tensor(2.5000))
+    """
+    head = _Head(features, weight, bias, targets)
+    averaging = averaging_matrix(domains, features)
+    classes, dim = weight.shape
+    z = torch.cat(
+        [probes[:, : classes * dim].unflatten(1, (classes, dim)), probes[:, classes * dim :, None]], dim=2
+    )
+    curvatures = head.curvatures(torch.einsum("kcm,im->kic", z, head.inputs))
+    # first over probes, then over examples: what lies between is no larger than the examples' gradients
+    per_example = torch.einsum("kcm,kic->icm", z, curvatures) * head.inputs[:, None] / len(z)
+    diagonals = torch.einsum("ei,icm->ecm", averaging, per_example)
+    gradients = head.gradients(averaging)
+    return _spread(diagonals, diagonals.mean(dim=0)), _spread(gradients, gradients.mean(dim=0))
+
+
+class _Head:
+    """Closed forms of cross-entropy's derivatives in a linear head; the bias is the weight of a constant input."""
+
+    def __init__(self, features: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> None:
+        self.inputs = F.pad(features, (0, 1), value=1.0)
+        self.probs = torch.softmax(F.linear(features, weight, bias), dim=1)
+        self.residuals = self.probs - F.one_hot(targets, len(weight)).to(self.probs)
+
+    def gradients(self, averaging: Float[Tensor, "e batch"]) -> Float[Tensor, "e classes dim+1"]:
+        return torch.einsum("ei,ic,im->ecm", averaging, self.residuals, self.inputs)
+
+    def hessian_products(
+        self, averaging: Float[Tensor, "e batch"], directions: Float[Tensor, "e classes dim+1"]
+    ) -> Float[Tensor, "e classes dim+1"]:
+        tangents = torch.einsum("ecm,im->eic", directions, self.inputs)
+        return torch.einsum("ei,eic,im->ecm", averaging, self.curvatures(tangents), self.inputs)
+
+    def curvatures(self, tangents: Float[Tensor, "*n batch classes"]) -> Float[Tensor, "*n batch classes"]:
+        """Hessian of the cross-entropy in the logits, ``diag(p) - p p^T``, times changes of the logits."""
+        return self.probs * (tangents - (self.probs * tangents).sum(dim=-1, keepdim=True))
+
+
+def _spread(values: Tensor, centre: Tensor) -> Tensor:
+    return (values - centre.detach()).square().flatten(1).sum(dim=1).mean()

@@ -1,0 +1,21 @@
+"""IGA: equal gradients of the training domains."""
+
+from __future__ import annotations
+
+
+from selftune.shapes import Float, Tensor
+
+
+def inter_environment_gradient_alignment(gradients: Float[Tensor, "domains parameters"]) -> Float[Tensor, ""]:
+    """Mean over domains of the squared distance of a domain's gradient from the mean gradient.
+
+    Args:
+        gradients: of every domain's mean loss, with their graph.
+
+    Source: "When is invariance useful in an Out-of-Distribution Generalization problem?" (arXiv 2008.01883).
+
+    >>> import torch
+    >>> inter_environment_gradient_alignment(torch.tensor([[0.0, 0.0], [2.0, 4.0]]))
+    tensor(5.)
+    """
+    return (gradients - gradients.mean(dim=0)).square().sum(dim=1).mean()

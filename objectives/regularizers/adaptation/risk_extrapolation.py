@@ -1,0 +1,23 @@
+"""V-REx: equal risks of the training domains."""
+
+from __future__ import annotations
+
+from selftune.objectives.domains import balanced_weights, same_domain
+
+from selftune.shapes import Float, Int, Tensor
+
+
+def risk_extrapolation(losses: Float[Tensor, "batch"], domains: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
+    """Variance of the domains' mean losses, divided by the number of domains.
+
+    Source: "Out-of-Distribution Generalization via Risk Extrapolation" (arXiv 2003.00688, equation 8).
+
+    >>> import torch
+    >>> risk_extrapolation(torch.tensor([1.0, 3.0, 6.0]), torch.tensor([0, 0, 1]))
+    tensor(4.)
+    """
+    same = same_domain(domains)
+    weights = balanced_weights(same, losses)
+    members = same.to(losses)
+    risks = members @ losses / members.sum(dim=1)
+    return weights @ (risks - weights @ risks).square()

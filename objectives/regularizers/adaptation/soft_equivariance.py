@@ -1,0 +1,34 @@
+"""Soft equivariance: distance of a linear layer from those that commute with a group."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Float, Tensor
+
+
+def soft_equivariance(
+    weight: Float[Tensor, "out in"],
+    bias: Float[Tensor, "out"],
+    input_actions: Float[Tensor, "group in in"],
+    output_actions: Float[Tensor, "group out out"],
+) -> Float[Tensor, ""]:
+    """Half the squared distances of weight and bias from their averages over the group.
+
+    The averages are the projections onto the layers that commute with the group; zero if and only if this one does.
+
+    Args:
+        input_actions, output_actions: invertible matrices by which every element of the group acts; the whole
+            group, or a quadrature of it.
+
+    Source: "Regularizing Towards Soft Equivariance Under Mixed Symmetries" (arXiv 2306.00356).
+
+    >>> swap = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [1.0, 0.0]]])
+    >>> soft_equivariance(torch.tensor([[2.0, 0.0], [0.0, 0.0]]), torch.ones(2), swap, swap)
+    tensor(1.)
+    """
+    # inv_ex, because inv would wait for the device to see whether a matrix is singular
+    undone = torch.linalg.inv_ex(input_actions).inverse
+    equivariant_weight = (output_actions @ weight @ undone).mean(dim=0)
+    equivariant_bias = (output_actions @ bias).mean(dim=0)
+    return 0.5 * ((weight - equivariant_weight).square().sum() + (bias - equivariant_bias).square().sum())

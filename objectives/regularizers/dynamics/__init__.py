@@ -1,0 +1,1 @@
+"""Priors of inverse problems, optimal transport, and convolutions as operators."""

@@ -1,0 +1,25 @@
+"""Sum of absolute values."""
+
+from __future__ import annotations
+
+from selftune.objectives.smoothed_absolute import smoothed_absolute
+
+from selftune.shapes import Float, Tensor
+from selftune.step import per_example
+
+
+def l1_sparsity(
+    x: Float[Tensor, "batch *shape"], *, smoothing: float | Float[Tensor, "*batch"] = 0.0
+) -> Float[Tensor, "batch"]:
+    """Sum of ``sqrt(x^2 + smoothing^2)`` over every example; its gradient is zero where both are zero.
+
+    Args:
+        smoothing: not negative; shape () or (batch,).
+
+    Source: "Regression Shrinkage and Selection via the Lasso" (Tibshirani, 1996).
+
+    >>> import torch
+    >>> l1_sparsity(torch.tensor([[3.0, -4.0]])), l1_sparsity(torch.tensor([[3.0]]), smoothing=4.0)
+    (tensor([7.]), tensor([5.]))
+    """
+    return smoothed_absolute(x, per_example(smoothing, x)).reshape(len(x), -1).sum(dim=1)

@@ -1,0 +1,1 @@
+"""Self-supervision, metric learning, and the rank of representations."""

@@ -1,0 +1,43 @@
+"""BEER: consecutive state-action features no more similar than the Bellman equation allows."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Float, Tensor
+
+
+def bellman_rank(
+    features: Float[Tensor, "batch dim"],
+    next_features: Float[Tensor, "batch dim"],
+    rewards: Float[Tensor, "batch"],
+    head_norm_squared: Float[Tensor, ""],
+    discount: float | Float[Tensor, "*batch"] = 0.99,
+    eps: float = 1e-6,
+) -> Float[Tensor, "batch"]:
+    """Cosine similarity of consecutive features above the bound that the Bellman equation sets, or zero.
+
+    Gradient reaches ``features`` only, through the cosine; the bound is a constant.
+
+    Args:
+        features: penultimate features of the critic.
+        next_features: those of the next state and action.
+        head_norm_squared: squared norm of the weight of the critic's last layer.
+        discount: in (0, 1].
+        eps: smallest norm of features.
+
+    Source: "Adaptive Regularization of Representation Rank as an Implicit Constraint of Bellman Equation"
+    (arXiv 2404.12754).
+
+    >>> bellman_rank(torch.eye(2), torch.eye(2), torch.tensor([0.0, 1.0]), torch.tensor(1.0), discount=1.0)
+    tensor([0.0000, 0.5000])
+    """
+    next_features = next_features.detach()
+    norm = features.norm(dim=-1).clamp_min(eps)
+    next_norm = next_features.norm(dim=-1).clamp_min(eps)
+    cosine = (features * next_features).sum(dim=-1) / (norm * next_norm)
+    with torch.no_grad():
+        # a head of zeros predicts no reward at all: 0 / 0 has to be 0
+        explained = rewards.square() / torch.clamp_min(head_norm_squared, torch.finfo(features.dtype).tiny)
+        bound = (norm.square() + (discount * next_norm).square() - explained) / (2 * discount * norm * next_norm)
+    return torch.relu(cosine - bound)

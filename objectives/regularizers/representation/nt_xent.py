@@ -1,0 +1,37 @@
+"""NT-Xent, the loss of SimCLR: InfoNCE over both views at once."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from selftune.shapes import Float, Tensor
+from selftune.step import per_example
+
+
+def nt_xent(
+    view_a: Float[Tensor, "batch dim"],
+    view_b: Float[Tensor, "batch dim"],
+    temperature: float | Float[Tensor, "*batch"] = 0.5,
+) -> Float[Tensor, "2*batch"]:
+    """Cross-entropy of finding the other view of an example among the 2 batch - 1 other embeddings.
+
+    The result holds the anchors of ``view_a`` first, then those of ``view_b``. Never negative.
+
+    Args:
+        temperature: positive; shape () or, one per example, (batch,).
+
+    Source: "A Simple Framework for Contrastive Learning of Visual Representations" (arXiv 2002.05709, equation 1).
+
+    >>> nt_xent(torch.eye(2), torch.eye(2), temperature=1.0)
+    tensor([0.5514, 0.5514, 0.5514, 0.5514])
+    """
+    embeddings = F.normalize(torch.cat([view_a, view_b]), dim=-1)
+    if isinstance(temperature, Tensor) and temperature.ndim == 1:
+        temperature = temperature.repeat(2)
+    similarities = embeddings @ embeddings.T
+    similarities = similarities / per_example(temperature, similarities)
+    itself = torch.eye(len(similarities), dtype=torch.bool, device=similarities.device)
+    batch = len(view_a)
+    positives = torch.cat([similarities.diagonal(batch), similarities.diagonal(-batch)])
+    return torch.logsumexp(similarities.masked_fill(itself, -torch.inf), dim=-1) - positives

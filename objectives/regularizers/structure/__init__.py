@@ -1,0 +1,1 @@
+"""Weights, rank, sparsity, quantisation, gradient aggregation, and architecture search."""

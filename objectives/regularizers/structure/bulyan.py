@@ -1,0 +1,47 @@
+"""Bulyan: Krum's choice of workers, then a trimmed mean around the median of the chosen."""
+
+from __future__ import annotations
+
+import torch
+from selftune.objectives.regularizers.structure.krum import _scores, _squared_distances
+
+from selftune.shapes import Float, Tensor
+
+
+def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
+    """Mean per coordinate of the values closest to the median among the gradients that Krum picks one by one.
+
+    ``workers - 2 faulty`` gradients are picked, and ``workers - 4 faulty`` of their values averaged; of values
+    equally close to the median the smaller one counts.
+
+    Args:
+        faulty: how many workers may be faulty; at least 0, with workers >= 4 faulty + 3; 0 gives the mean.
+
+    Raises:
+        ValueError: if there are too few workers.
+
+    Source: "The Hidden Vulnerability of Distributed Learning in Byzantium" (arXiv 1802.07927, section 4).
+
+    >>> bulyan(torch.tensor([[0.0], [1.0], [2.0], [3.0], [5.0], [6.0], [100.0]]), faulty=1)
+    tensor([2.])
+    """
+    workers = len(gradients)
+    if faulty < 0 or workers < 4 * faulty + 3:
+        raise ValueError(
+            f"bulyan with faulty={faulty} needs faulty >= 0 and at least {4 * faulty + 3} workers, got {workers}."
+        )
+    distances = _squared_distances(gradients)
+    pool = torch.ones(workers, dtype=torch.bool, device=gradients.device)
+    picked = []
+    for left in range(workers, 2 * faulty, -1):
+        neighbours = min(max(left - faulty - 2, 1), left - 1)
+        winner = _scores(distances, pool, neighbours).argmin(dim=0, keepdim=True)
+        pool = pool.scatter(0, winner, False)
+        picked.append(winner)
+
+    # Sorted, so that ties do not depend on the order of the workers.
+    chosen = gradients[torch.cat(picked)].sort(dim=0).values
+    count = len(chosen)
+    median = chosen[(count - 1) // 2 : count // 2 + 1].mean(dim=0)
+    closest = (chosen - median).abs().sort(dim=0, stable=True).indices[: count - 2 * faulty]
+    return chosen.gather(0, closest).mean(dim=0)

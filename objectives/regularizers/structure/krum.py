@@ -1,0 +1,69 @@
+"""Krum and multi-Krum: the workers' gradients with the closest neighbours."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Bool, Float, Tensor
+
+
+def krum(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
+    """The gradient with the smallest sum of squared distances to its ``workers - faulty - 2`` nearest neighbours.
+
+    Args:
+        faulty: how many workers may be faulty; at least 0, with workers >= 2 faulty + 3.
+
+    Raises:
+        ValueError: if there are too few workers.
+
+    Source: "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (arXiv 1703.02757, section 4).
+
+    >>> krum(torch.tensor([[0.0], [1.0], [1.5], [3.0], [100.0]]), faulty=1)
+    tensor([1.])
+    """
+    return multi_krum(gradients, faulty=faulty, selected=1)
+
+
+def multi_krum(
+    gradients: Float[Tensor, "workers size"], *, faulty: int, selected: int | None = None
+) -> Float[Tensor, "size"]:
+    """Mean of the ``selected`` gradients with the smallest scores of :func:`krum`, scored once.
+
+    Args:
+        faulty: how many workers may be faulty; at least 0, with workers >= 2 faulty + 3.
+        selected: from 1 to workers - faulty - 2, which is the default.
+
+    Raises:
+        ValueError: if there are too few workers, or ``selected`` is out of range.
+
+    Source: "Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent" (arXiv 1703.02757, section 4).
+
+    >>> multi_krum(torch.tensor([[0.0], [1.0], [1.5], [3.0], [100.0]]), faulty=1)
+    tensor([1.2500])
+    """
+    workers = len(gradients)
+    if faulty < 0 or workers < 2 * faulty + 3:
+        raise ValueError(
+            f"Krum with faulty={faulty} needs faulty >= 0 and at least {2 * faulty + 3} workers, got {workers}."
+        )
+    neighbours = workers - faulty - 2
+    count = neighbours if selected is None else selected
+    if not 1 <= count <= neighbours:
+        raise ValueError(f"multi_krum needs selected from 1 to {neighbours} (workers - faulty - 2), got {count}.")
+    everyone = torch.ones(workers, dtype=torch.bool, device=gradients.device)
+    best = _scores(_squared_distances(gradients), everyone, neighbours).sort(stable=True).indices[:count]
+    return gradients[best].mean(dim=0)
+
+
+def _squared_distances(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "workers workers"]:
+    # Through products of rows, equal rows far from the origin would not be at distance zero.
+    return torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def _scores(
+    distances: Float[Tensor, "workers workers"], pool: Bool[Tensor, "workers"], neighbours: int
+) -> Float[Tensor, "workers"]:
+    """Sum of every row's ``neighbours`` smallest distances to others in the pool; infinite outside the pool."""
+    alone = torch.eye(len(distances), dtype=torch.bool, device=distances.device)
+    others = distances.masked_fill(alone | ~pool, torch.inf)
+    return others.sort(dim=1).values[:, :neighbours].sum(dim=1).masked_fill(~pool, torch.inf)

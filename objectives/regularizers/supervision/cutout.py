@@ -1,0 +1,45 @@
+"""Cutout: a random square of every image is zeroed."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Bool, Float, Int, Tensor
+
+
+def cutout(
+    inputs: Float[Tensor, "batch channels height width"],
+    centers: Int[Tensor, "batch 2"],
+    size: int | Int[Tensor, "*size"] = 16,
+) -> Float[Tensor, "batch channels height width"]:
+    """Zeroes a square around every image's center in all channels; what sticks out of the image is cut off.
+
+    Inputs should have mean zero, so that 0 is the average colour.
+
+    Args:
+        centers: row and column of every square's center.
+        size: side of the squares, at least 0, rounded down to an even number; one for all or one per example.
+
+    Source: "Improved Regularization of Convolutional Neural Networks with Cutout" (arXiv 1708.04552).
+
+    >>> cutout(torch.ones(1, 1, 3, 3), torch.tensor([[1, 1]]), size=2)
+    tensor([[[[0., 0., 1.],
+              [0., 0., 1.],
+              [1., 1., 1.]]]])
+    """
+    half = torch.as_tensor(size, device=inputs.device) // 2
+    return inputs.masked_fill(_box(centers, half, half, inputs)[:, None], 0)
+
+
+def _box(
+    center: Int[Tensor, "*batch 2"], half_height: Tensor, half_width: Tensor, images: Float[Tensor, "..."]
+) -> Bool[Tensor, "*batch height width"]:
+    """The pixels within ``[center - half, center + half)`` along both axes."""
+    row, column = center.unbind(dim=-1)
+    height, width = images.shape[-2:]
+    return _near(row, half_height, height)[..., :, None] & _near(column, half_width, width)[..., None, :]
+
+
+def _near(center: Int[Tensor, "*batch"], half: Tensor, length: int) -> Bool[Tensor, "*batch length"]:
+    offset = torch.arange(length, device=center.device) - center[..., None]
+    return (offset >= -half[..., None]) & (offset < half[..., None])

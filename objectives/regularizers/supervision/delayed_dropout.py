@@ -1,0 +1,32 @@
+"""Delayed dropout: the schedule of a dropout rate that is switched on late."""
+
+from __future__ import annotations
+
+import torch
+
+from selftune.shapes import Float, Tensor
+
+
+def delayed_dropout(
+    progress: Float[Tensor, "n"],
+    rate: float | Float[Tensor, ""] = 0.1,
+    start: float | Float[Tensor, ""] = 0.5,
+    ramp: float | Float[Tensor, ""] = 0.0,
+) -> Float[Tensor, "n"]:
+    """The dropout rate at every time: 0 before ``start``, then ``rate``, reached at once or over ``ramp``.
+
+    Args:
+        progress: share of training done, in [0, 1].
+        rate: final dropout rate, in [0, 1).
+        start, ramp: in [0, 1], as shares of training.
+
+    Source: "To Repeat or Not To Repeat: Insights from Scaling LLM under Token-Crisis" (arXiv 2305.13230);
+    the form of the schedule is ours.
+
+    >>> delayed_dropout(torch.tensor([0.25, 0.5, 0.75, 1.0]), rate=0.5, start=0.5, ramp=0.5)
+    tensor([0.0000, 0.0000, 0.2500, 0.5000])
+    """
+    since = progress - start
+    ramp = torch.as_tensor(ramp, dtype=progress.dtype, device=progress.device)
+    rising = (since / ramp.where(ramp > 0, torch.ones_like(ramp))).clamp(0, 1)
+    return rate * rising.where(ramp > 0, (since >= 0).to(progress.dtype))

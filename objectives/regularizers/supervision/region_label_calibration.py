@@ -1,0 +1,41 @@
+"""Region label calibration: the teacher labels only the crops it is sure of."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from selftune.objectives.regularizers.supervision.label_smoothing import label_smoothing
+
+from selftune.regularizer import per_example
+from selftune.shapes import Float, Int, Tensor
+
+
+def region_label_calibration(
+    teacher_probs: Float[Tensor, "batch classes"],
+    labels: Int[Tensor, "batch"],
+    lower: float | Float[Tensor, "*lower"] = 0.15,
+    upper: float | Float[Tensor, "*upper"] = 0.5,
+    smoothing: float | Float[Tensor, "*smoothing"] = 0.1,
+) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch"]]:
+    """Targets and weights of crops by the teacher's confidence (its largest probability).
+
+    From ``upper`` on the teacher's probabilities are the target, below it the smoothed label. Below ``lower``
+    the weight is 0, else 1. No gradient flows to the teacher.
+
+    Args:
+        lower, upper: confidences, at least 0; ``upper`` above 1 never uses the teacher.
+        smoothing: in [0, 1].
+
+    Source: "FerKD: Surgical Label Adaptation for Efficient Distillation" (arXiv 2312.17473).
+
+    >>> import torch
+    >>> teacher = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
+    >>> region_label_calibration(teacher, torch.tensor([0, 1]), lower=0.7, upper=0.8, smoothing=0.2)
+    (tensor([[0.9000, 0.1000],
+            [0.1000, 0.9000]]), tensor([1., 0.]))
+    """
+    teacher = teacher_probs.detach()
+    confidence = teacher.amax(dim=-1)
+    truth = F.one_hot(labels, teacher.shape[-1]).to(teacher.dtype)
+    smoothed = label_smoothing(truth, per_example(smoothing, truth))
+    targets = teacher.where((confidence >= upper)[:, None], smoothed)
+    return targets, (confidence >= lower).to(teacher.dtype)

@@ -1,0 +1,1 @@
+"""Lower-level and inner solvers of the catalogue."""

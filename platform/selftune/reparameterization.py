@@ -1,0 +1,121 @@
+"""Regularizers that replace a layer's weight by a function of trained tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.nn.utils import parametrize
+
+from selftune.errors import SettingError
+from selftune.regularizer import Regularizer, Step
+from selftune.shapes import Tensor
+
+
+class Reparameterization(Regularizer):
+    """Base of what computes the weight of layers: override ``weight``, and where there is one its inverse.
+
+    The trained tensor takes the weight's place in the network; other regularizers of weights act on it. Layers get
+    the function of it, with the hyperparameters of the current step, or of the last one where no step runs.
+    Extra tensors to train are made by ``tensors``. ``export`` gives plain weights.
+    """
+
+    kind = "reparam"
+    per_layer = True
+    needs = frozenset({"parameters"})
+    freezes: ClassVar[bool] = False
+    """Whether the original tensor is kept as it is, and only extra tensors are trained."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._values: dict[str, dict[str, Any]] = {}
+        self._network: nn.Module | None = None
+
+    def weight(self, original: Tensor, values: Mapping[str, Any], extra: _Weight, step: Step | None) -> Tensor:
+        """The weight that the layer uses.
+
+        Args:
+            original: the trained tensor in the weight's place.
+            values: this regularizer's hyperparameters for the layer's part.
+            extra: holds the layer's extra tensors as attributes.
+            step: the current training step; None in evaluation, where nothing is random.
+        """
+        raise NotImplementedError
+
+    def inverse(self, weight: Tensor, values: Mapping[str, Any]) -> Tensor:
+        """The trained tensor that gives ``weight``, so that attaching changes nothing."""
+        return weight
+
+    def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Extra tensors to train beside the weight, by name."""
+        return {}
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+        values = {name: h.value for name, h in self.bound.items()}
+        for label, layers in self.layers.items():
+            parts = {name: _part(self, name, label, value) for name, value in values.items()}
+            self._values[label] = parts
+            for layer in layers:
+                module = network.get_submodule(layer)
+                if parametrize.is_parametrized(module, "weight"):
+                    raise SettingError(
+                        self.name, f"the weight of {layer} is reparameterised already; use one such method"
+                    )
+                weight: Any = module.weight
+                extra = self.tensors(weight.detach(), parts)
+                parametrize.register_parametrization(module, "weight", _Weight(self, label, extra))
+                if self.freezes:
+                    module.parametrizations["weight"].original.requires_grad_(False)  # type: ignore[index, union-attr]
+
+    def values_of(self, label: str) -> Mapping[str, Any]:
+        """Current hyperparameters of a part; those of the last step where none runs."""
+        step = self.step
+        if step is None:
+            return self._values[label]
+        found = {name: self.value_by_part(step, name)[label] for name in self.bound}
+        if not step.perturbed:
+            self._values[label] = found
+        return found
+
+    def export(self, state: dict[str, Tensor]) -> None:
+        assert self._network is not None
+        for layers in self.layers.values():
+            for layer in layers:
+                prefix = f"{layer}." if layer else ""
+                weight: Any = self._network.get_submodule(layer).weight
+                for name in [key for key in state if key.startswith(f"{prefix}parametrizations.weight.")]:
+                    del state[name]
+                state[f"{prefix}weight"] = weight.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"values": self._values}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._values = dict(state["values"])
+
+
+class _Weight(nn.Module):
+    """The parametrization of one layer's weight."""
+
+    def __init__(self, regularizer: Reparameterization, label: str, extra: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.__dict__["regularizer"] = regularizer
+        self.label = label
+        for name, tensor in extra.items():
+            self.register_parameter(name, nn.Parameter(tensor))
+
+    def forward(self, original: Tensor) -> Tensor:
+        regularizer: Reparameterization = self.__dict__["regularizer"]
+        return regularizer.weight(original, regularizer.values_of(self.label), self, regularizer.step)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        regularizer: Reparameterization = self.__dict__["regularizer"]
+        return regularizer.inverse(weight, regularizer.values_of(self.label))
+
+
+def _part(regularizer: Regularizer, name: str, label: str, value: Any) -> Any:
+    """The start value of a hyperparameter in one part."""
+    bound = regularizer.bound[name]
+    return bound.value[bound.parts.index(label)] if bound.parts else value

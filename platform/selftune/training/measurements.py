@@ -1,0 +1,69 @@
+"""Diagnostics in a trainer: computed on validation data, between training steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from selftune.diagnostics import Measurement
+from selftune.methods.method import DIAGNOSTIC
+from selftune.shapes import Tensor
+from selftune.training.lower_level import LowerLevel
+
+
+class Measurements:
+    """The diagnostics of a study on one network.
+
+    Args:
+        lower: the network and its data.
+        measurements: what is measured, and how often.
+    """
+
+    def __init__(self, lower: LowerLevel, measurements: Sequence[Measurement]) -> None:
+        self.lower = lower
+        self.measurements = tuple(measurements)
+        self._accuracies: list[Tensor] = []
+        self._starts: list[int] = []
+        needs = {need for m in measurements for need in m.entry.needs.values()}
+        self._by_stage = bool(needs & {"stage_accuracies", "stage_boundaries"})
+
+    def take(self, hyper_step: int, number: int) -> dict[str, float]:
+        """What is due at a hyper-step, by name; ``number`` is that of the next training step."""
+        due = [m for m in self.measurements if hyper_step % m.every == 0]
+        if not due:
+            return {}
+        step = self.lower.measured_step(number)
+        if self._by_stage:
+            self._remember_stages(step.logits, number)
+            step.know(stage_accuracies=torch.stack(self._accuracies), stage_boundaries=self._boundaries())
+        with torch.no_grad():
+            taken = {name: value for m in due for name, value in m.take(step).items()}
+        values = torch.stack([value.double().reshape(()) for value in taken.values()]).tolist()
+        return {f"{DIAGNOSTIC}{name}": value for name, value in zip(taken, values, strict=True)}
+
+    def _remember_stages(self, logits: Tensor, number: int) -> None:
+        """Accuracy on the classes of every stage, and where each stage begins in this history."""
+        lower = self.lower
+        stages = lower.batches.stages
+        while len(self._starts) <= lower.batches.stage(max(0, number - 1)):
+            self._starts.append(len(self._accuracies))
+        labels, right = lower.splits["validation"]["labels"], lower.splits["train"]["labels"]
+        hits = (logits.argmax(dim=-1) == labels[: len(logits)]).double()
+        rows = []
+        for stage in stages:
+            own = torch.isin(labels[: len(logits)], right[stage.index.to(right.device)])
+            rows.append((hits * own).sum() / own.sum())
+        self._accuracies.append(torch.stack(rows))
+
+    def _boundaries(self) -> Tensor:
+        stages = len(self.lower.batches.stages)
+        ends = [len(self._accuracies)] * (stages + 1 - len(self._starts))
+        return torch.tensor(self._starts + ends)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"accuracies": list(self._accuracies), "starts": list(self._starts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._accuracies, self._starts = list(state["accuracies"]), list(state["starts"])

@@ -1,0 +1,51 @@
+import copy
+
+from selftune.methods.holders import Holders
+
+
+def holders():
+    made = Holders()
+    made.add("0.stay", 50, 0)
+    made.add("1.stay", 100, 0)
+    made.add("1.stay", 100, 1)
+    made.add("1.0", 100, 2)
+    return made
+
+
+def test_the_furthest_state_that_exists_goes_first_and_the_latest_among_equals():
+    held = holders()
+    assert held.furthest() == "1.0"
+    held.leave(2)
+    assert held.furthest() == "1.stay"
+    held.leave(1)
+    held.lose("1.stay", 0)
+    assert held.furthest() == "0.stay"
+    held.leave(0)
+    assert held.furthest() is None
+    assert not held.exists("0.stay")
+
+
+def test_a_silent_member_sends_nothing_but_still_holds():
+    held = holders()
+    held.silence(0)
+    assert held.source("0.stay") is None
+    assert held.exists("0.stay")
+    assert held.holds(0, "0.stay")
+    assert held.source("1.stay") == 1
+    held.heard(0)
+    assert held.source("0.stay") == 0
+
+
+def test_only_retained_states_stay_known():
+    held = holders()
+    held.retain(["1.0"])
+    assert held.keys == ("1.0",)
+    assert held.source("1.stay") is None
+    held.lose("1.stay", 0)  # of a state that is no longer known: nothing to do
+
+
+def test_a_copy_goes_its_own_way():
+    held = holders()
+    other = copy.deepcopy(held)
+    other.leave(0)
+    assert held.holds(0, "0.stay")

@@ -1,0 +1,34 @@
+import math
+
+import torch
+from selftune.objectives.regularizers.structure.weight_compander import weight_compander
+
+
+def test_is_odd_increasing_and_bounded(randn):
+    values = torch.linspace(-50, 50, 1001, dtype=torch.float64)
+    weights = weight_compander(values, amplitude=0.7, width=0.3)
+    torch.testing.assert_close(weights, -weights.flip(0))
+    assert (weights.diff() > 0).all()
+    assert weights.abs().max() < 0.7 * math.pi / 2
+
+
+def test_gradient(randn):
+    values = randn(3, 4).requires_grad_()
+    (gradient,) = torch.autograd.grad(weight_compander(values, amplitude=0.7, width=0.3).sum(), values)
+    torch.testing.assert_close(gradient, 0.7 * 0.3 / (0.09 + values.detach().square()))
+
+
+def test_learned_pair_has_gradients(randn):
+    pair = torch.tensor([0.7, 0.3], dtype=torch.float64, requires_grad=True)
+    values = randn(5).requires_grad_()
+    assert torch.autograd.gradcheck(lambda v, p: weight_compander(v, amplitude=p[0], width=p[1]), (values, pair))
+
+
+def test_wide_curves_are_the_identity(randn):
+    values = randn(10)
+    torch.testing.assert_close(weight_compander(values, amplitude=1e6, width=1e6), values)
+
+
+def test_inverse_gives_back_the_weight(randn):
+    weight = 0.2 * randn(10)
+    torch.testing.assert_close(weight_compander(2.0 * torch.tan(weight / 0.9), amplitude=0.9, width=2.0), weight)

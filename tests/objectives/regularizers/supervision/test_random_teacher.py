@@ -1,0 +1,31 @@
+import pytest
+import torch
+from selftune.objectives.functional import random_teacher
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def entropy(logits):
+    return -(logits.softmax(dim=1) * logits.log_softmax(dim=1)).sum(dim=1)
+
+
+def test_the_minimum_is_the_teachers_entropy():
+    teacher = torch.randn(4, 5)
+    torch.testing.assert_close(random_teacher(teacher + 1, teacher), entropy(teacher))
+    torch.testing.assert_close(random_teacher(teacher, teacher, 2.0, 2.0), entropy(teacher / 2))
+    assert (random_teacher(torch.randn(4, 5), teacher) > entropy(teacher)).all()
+
+
+def test_gradient_is_the_difference_of_predictions():
+    student, teacher = torch.randn(4, 5, requires_grad=True), torch.randn(4, 5, requires_grad=True)
+    value = random_teacher(student, teacher, 0.5, 2.0)
+    to_student, to_teacher = torch.autograd.grad(value.sum(), [student, teacher], allow_unused=True)
+    expected = ((student / 0.5).softmax(dim=1) - (teacher / 2).softmax(dim=1)) / 0.5
+    torch.testing.assert_close(to_student, expected.detach())
+    assert to_teacher is None
+
+
+def test_is_smooth_in_both_temperatures_per_example():
+    student, teacher = torch.randn(3, 5), torch.randn(3, 5)
+    temperatures = [(0.5 + torch.rand(3)).requires_grad_() for _ in range(2)]
+    assert torch.autograd.gradcheck(lambda s, t: random_teacher(student, teacher, s, t), temperatures)

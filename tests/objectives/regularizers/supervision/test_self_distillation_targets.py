@@ -1,0 +1,31 @@
+import pytest
+import torch
+from selftune.objectives.functional import kernel_self_distillation, self_distillation_targets
+
+pytestmark = pytest.mark.usefixtures("double")
+
+
+def test_alpha_one_ignores_the_teacher_and_rows_sum_to_one():
+    targets, predictions = torch.eye(3), torch.randn(3, 3).softmax(dim=1)
+    assert torch.equal(self_distillation_targets(targets, predictions, 1.0), targets)
+    mixed = self_distillation_targets(targets, predictions, torch.tensor([0.0, 0.5, 1.0]))
+    torch.testing.assert_close(mixed.sum(dim=1), torch.ones(3))
+    torch.testing.assert_close(mixed[0], predictions[0])
+
+
+def test_gradients_reach_alpha_but_not_the_teacher():
+    alpha, predictions = torch.tensor(0.5, requires_grad=True), torch.rand(3, 3, requires_grad=True)
+    value = self_distillation_targets(torch.eye(3), predictions, alpha).square().sum()
+    to_alpha, to_predictions = torch.autograd.grad(value, [alpha, predictions], allow_unused=True)
+    assert to_alpha != 0
+    assert to_predictions is None
+
+
+def test_rounds_of_ridge_regression_are_the_kernel_case():
+    features, y = torch.randn(6, 2), torch.randn(6)
+    kernel = features @ features.T
+    fitted = y
+    for _ in range(4):
+        targets = self_distillation_targets(y[:, None], fitted[:, None], 0.3)[:, 0]
+        fitted = kernel @ torch.linalg.solve(kernel + 0.5 * torch.eye(6), targets)
+    torch.testing.assert_close(kernel_self_distillation(kernel, y, 0.5, 0.3, 4), fitted)
