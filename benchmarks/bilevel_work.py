@@ -338,7 +338,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder for table.md, curves.json and a picture per problem")
     arguments = parser.parse_args()
     results: dict[str, dict[str, Curve]] = {}
-    chosen = {n: p for n, p in problems(arguments.quick).items() if not arguments.problem or n in arguments.problem}
+    chosen = {
+        n: p for n, p in problems(arguments.quick).items() if not arguments.problem or n in arguments.problem
+    }
     for name, case in cases(chosen, arguments.shift, arguments.seeds).items():
         curves: dict[str, Curve] = {}
         for method, make in gradient_methods().items():
@@ -357,7 +359,9 @@ def main() -> None:
         saved = {name: {m: asdict(c) for m, c in curves.items()} for name, curves in results.items()}
         (arguments.output / "curves.json").write_text(json.dumps(saved))
         for name, curves in results.items():
-            picture(name, curves, target_of(curves, arguments.gap), arguments.output / f"{name.replace(' ', '_')}.png")
+            picture(
+                name, curves, target_of(curves, arguments.gap), arguments.output / f"{name.replace(' ', '_')}.png"
+            )
 
 
 def _wanted(name: str, prefixes: list[str] | None) -> bool:

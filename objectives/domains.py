@@ -37,5 +37,5 @@ def averaging_matrix(domains: Int[Tensor, "batch"], like: Tensor) -> Float[Tenso
     tensor([[0.5000, 0.0000, 0.5000],
             [0.0000, 1.0000, 0.0000]])
     """
-    members = (torch.unique(domains)[:, None] == domains).to(like)
+    members: Tensor = (torch.unique(domains)[:, None] == domains).to(like)
     return members / members.sum(dim=1, keepdim=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch
 
 from selftune.shapes import Float, Tensor
@@ -26,5 +25,5 @@ def equivariance_error(
     tensor(1.)
     """
     distance = torch.linalg.vector_norm(output_of_transformed - transformed_output, dim=-1)
-    scale = sum(torch.linalg.vector_norm(output, dim=-1) for output in (output_of_transformed, transformed_output))
-    return (distance / (scale + epsilon)).mean()
+    scale = torch.linalg.vector_norm(torch.stack([output_of_transformed, transformed_output]), dim=-1).sum(dim=0)
+    return torch.mean(distance / (scale + epsilon))

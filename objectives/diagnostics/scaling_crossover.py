@@ -21,7 +21,8 @@ def scaling_crossover(
         floor: irreducible loss, at least 0.
 
     Returns:
-        The scale; inf for parallel laws (no crossover), nan for equal laws and losses not above the floor.
+        The scale; inf for laws that are parallel (to rounding), which have no crossover; nan for equal laws and
+        for losses that are not above the floor.
 
     Raises:
         ValueError: with fewer than two scales.
@@ -41,4 +42,6 @@ def scaling_crossover(
     slopes = (y * centered).sum(dim=1) / centered.square().sum()
     intercepts = y.mean(dim=1) - slopes * x.mean()
     rise, gap = intercepts[0] - intercepts[1], slopes[1] - slopes[0]
-    return torch.exp(torch.where(gap == 0, rise.abs() / gap.abs(), rise / gap))
+    rounding = 8 * torch.finfo(y.dtype).eps * slopes.abs().amax()
+    never = rise.abs() / torch.zeros_like(rise)  # inf, or nan if the laws coincide
+    return torch.where(gap.abs() <= rounding, never, rise / gap).exp()

@@ -14,8 +14,8 @@ def soft_equivariance_strengths(
 ) -> Float[Tensor, "symmetries"]:
     """Divides every strength by ``(penalty / smallest penalty) ** power``.
 
-    The smallest penalty is that among symmetries with a strength; a strength of zero stays zero. A smallest penalty
-    of zero keeps its strength and takes it from all violated symmetries.
+    The smallest penalty is that among symmetries with a strength; a strength of zero stays zero. Where the
+    smallest penalty is zero, its symmetry keeps its strength and the violated ones lose theirs.
 
     Args:
         strengths: not negative.

@@ -155,6 +155,8 @@ def _check(options: argparse.Namespace) -> int:
             print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
     if isinstance(study.objective, SmoothObjective):
         title, lines = "lower level, solved to a tolerance:", described(study.objective)
+    elif not study.converts:
+        title, lines = "network, differentiated as it is:", [type(study.objective).__name__]
     else:
         title, lines = "layers that respond to them:", str(study.conversion).splitlines()
     print(title)

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -79,8 +79,8 @@ class NetworkObjective(ABC):
     are loaded when first asked for.
     """
 
-    provides: ClassVar[frozenset[str]] = frozenset()
-    """Names of quantities in ``selftune.regularizer.PROVIDED`` that a training step offers."""
+    provides: frozenset[str] = frozenset()
+    """Names of quantities in ``selftune.provided.PROVIDED`` that a training step offers."""
 
     optimization: Optimization
     validation_batch_size: int | None = None
@@ -148,6 +148,11 @@ class Classification(NetworkObjective):
         train, validation, test: pairs of inputs (examples first) and integer labels.
         optimization: how the network is trained.
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
+        extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
+        stages: parts of training that see some of the examples only, one after the other: a continual task.
+
+    Beside what every classifier provides, ``images`` are provided where inputs have four axes, and ``branches``
+    where modules of the network are named ``branch``: residual branches, which can be skipped.
 
     Raises:
         SettingError: if a split is empty, its inputs and labels differ in length, or a split has fewer
@@ -182,20 +187,42 @@ class Classification(NetworkObjective):
         test: tuple[Tensor, Tensor],
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
+        extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
+        stages: Sequence[Stage] = (),
     ) -> None:
         self._build = build
+        self._stages = tuple(stages)
         self.optimization = optimization or Optimization()
         self.validation_batch_size = validation_batch_size
         pairs = dict(zip(SPLITS, (train, validation, test), strict=True))
         self._splits = {name: {"inputs": x, "labels": y} for name, (x, y) in pairs.items()}
+        for key, tensors in (extra or {}).items():
+            for name, tensor in zip(SPLITS, tensors, strict=True):
+                self._splits[name][key] = tensor
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
+        for number, stage in enumerate(self._stages):
+            if len(stage.index) < self.optimization.batch_size:
+                raise SettingError(
+                    "batch_size", f"stage {number} has {len(stage.index)} examples, fewer than a batch; lower it"
+                )
+        self.provides = type(self).provides.union(extra or (), self._marks(train[0]))
         self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
+
+    def _marks(self, inputs: Tensor) -> set[str]:
+        """What the inputs and the network make possible beside."""
+        with torch.device("meta"):
+            names = [name.rpartition(".")[2] for name, _ in self.network().named_modules()]
+        marks = {"images": inputs.ndim == 4, "branches": "branch" in names, "stage": bool(self._stages)}
+        return {name for name, there in marks.items() if there}
 
     def network(self) -> nn.Module:
         return self._build()
 
     def splits(self) -> Mapping[str, Split]:
         return self._splits
+
+    def stages(self) -> tuple[Stage, ...]:
+        return self._stages
 
     def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
         targets = torch.zeros(*labels.shape, self.classes, device=labels.device)

@@ -1,4 +1,5 @@
 import copy
+import itertools
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def test_the_first_step_moves_by_half_and_steps_grow_and_shrink(space):
     steps = Drive(line_search(200), {0: Arms()}, space).run().steps
     moved = steps[0].hyperparameters  # from zero
     assert float(moved.square().mean().sqrt()) == pytest.approx(0.5)
-    for before, after in zip(steps, steps[1:], strict=False):
+    for before, after in itertools.pairwise(steps):
         factor = 1.5 if before.certificate["accepted"] else 0.5
         if not after.certificate["at_floor"] and after.certificate["candidates"] == 1:
             assert after.certificate["step"] == pytest.approx(factor * before.certificate["step"])
@@ -142,7 +143,9 @@ def test_a_budget_of_seconds_counts_the_slowest_of_those_that_work_side_by_side(
     for team, seconds in ((1, [40.0, 80.0, 120.0]), (3, [20.0, 40.0, 60.0, 80.0, 100.0])):
         trainers = {m: Arms(hypergradient=(1.0, -1.0)) for m in range(team)}
         steps = Drive(line_search(seconds=100.0, team=team), trainers, space).run().steps
-        assert [s.seconds for s in steps] == seconds  # ten for the stay arm, ten for each candidate or for all three
+        assert [
+            s.seconds for s in steps
+        ] == seconds  # ten for the stay arm, ten for each candidate or for all three
 
 
 # Tests -----------------------------------------------------------------------------------------------
@@ -259,32 +262,54 @@ def held(drive):
     return [m for m in drive.trainers if drive.method._holders.holds(m, drive.method._state)]
 
 
-def test_a_state_lost_with_its_leader_is_replaced_by_the_furthest_one(space):
+def test_a_state_lost_with_its_leader_is_made_again(space):
+    alone = Drive(line_search(200), {0: Arms(noise=0.3)}, space).run()
+    drive = Drive(line_search(200, 2), {m: Arms(noise=0.3) for m in range(2)}, space, max)
+    (leader,) = drive.until(lambda: alone_at_work(drive)).running
+    drive.lose(leader)
+    assert rows(drive.run().steps) == rows(alone.steps)
+
+
+def test_where_it_cannot_be_made_again_the_furthest_state_takes_its_place(space):
     drive = Drive(line_search(200, 2), {m: Arms() for m in range(2)}, space, max)
     (leader,) = drive.until(lambda: alone_at_work(drive)).running
-    u = drive.method.hyperparameters
+    other, holders, u = 1 - leader, drive.method._holders, drive.method.hyperparameters
+    start, stay = holders.keys[:2]  # of the step before
+    assert stay.endswith("stay")
+    holders.lose(start, other)
+    holders.add(stay, holders.training_step(stay), other)
+    drive.trainers[other].kept = {stay: drive.trainers[leader].kept[stay]}
     drive.lose(leader)
     drive.ask()
-    assert drive.method.stopped is None
-    assert 0 < drive.method._training_step <= 10 * drive.method._hyper_step
+    assert drive.running[other][0].body["start"] == stay
+    assert torch.equal(drive.method.hyperparameters, u)
     drive.run()
-    assert drive.steps[-1].training_step == 200
-    assert sum(n for n, _ in drive.trainers[1 - leader].state) == 200
-    past = [step.hyperparameters.tolist() for step in drive.steps]
-    assert u.tolist() in past[: len(past) - 1]  # what was reached is where it went on
+    assert sum(n for n, _ in drive.trainers[other].state) == drive.steps[-1].training_step == 200
     assert [s.number for s in drive.steps] == list(range(len(drive.steps)))
 
 
 def test_without_any_state_left_the_method_stops(space):
-    drive = Drive(line_search(200, 2), {m: Arms() for m in range(2)}, space)
-    drive.until(lambda: drive.method._search is not None)
-    drive.lose(0)
-    drive.running.clear()
-    drive.method._issued.clear()  # the second one has not begun
-    drive.method._members[1] = "idle"
+    drive = Drive(line_search(200), {0: Arms()}, space)
+    drive.until(lambda: drive.method._hyper_step == 3)
+    drive.trainers[0].kept.clear()  # it restarted, and there is no checkpoint
     drive.run()
     assert drive.method.stopped == "lost"
-    assert drive.last[1].message.startswith("lost")
+    assert drive.last[0].message.startswith("lost; ")
+    assert len(drive.steps) == 3
+
+
+@pytest.mark.parametrize("team", [1, 2])
+def test_a_warm_up_that_is_lost_begins_again(space, team):
+    drive = Drive(line_search(200, team, warmup_steps=150), {m: Arms() for m in range(team)}, space)
+    drive.until(lambda: drive.method._training_step == 100)
+    (leader,) = drive.running
+    if team == 1:
+        drive.trainers[leader].kept.clear()
+    else:
+        drive.lose(leader)
+    drive.run()
+    assert [step.training_step for step in drive.steps] == [150, 160, 170, 180, 190, 200]
+    assert drive.method.stopped == "budget"
 
 
 def test_a_warm_start_that_did_not_arrive_is_no_deadlock(space):

@@ -73,9 +73,9 @@ def test_mistakes(old, new, key, fragment):
     assert fragment in mistake.message
 
 
-def test_methods_for_smooth_objectives_refuse_networks():
-    with pytest.raises(Mistakes, match=r"method.name: inexact_line_search does not fit .* use self_tuning"):
-        parse_study(NETWORK)
+def test_a_method_takes_the_form_that_fits_the_objective():
+    with pytest.raises(Mistakes, match=r"method.name: self_tuning does not fit .* use implicit, inexact_line_s"):
+        parse_study(STUDY.replace("inexact_line_search", "self_tuning").replace(", solver: newton", ""))
     with pytest.raises(Mistakes, match=r"budget.work: is no budget of self_tuning"):
         parse_study(NETWORK.replace("inexact_line_search", "self_tuning").replace("steps: 3", "work: 3"))
 

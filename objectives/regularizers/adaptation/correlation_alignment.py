@@ -27,15 +27,16 @@ def correlation_alignment(
     tensor(13.)
     """
     same = same_domain(domains)
-    weights = balanced_weights(same, features)
-    counts = same.sum(dim=1, keepdim=True).to(features)
-    count = (1 / counts).sum()
-    means = same.to(features) @ features / counts
-    centred = (features - means) / (counts - 1).clamp_min(1).sqrt()
+    members = same.to(features)
+    sizes = members.sum(dim=1, keepdim=True)
+    number = (1 / sizes).sum()
+    means = members @ features / sizes
+    centred = (features - means) / (sizes - 1).clamp_min(1).sqrt()
     # The mean over pairs of a squared difference is 2 E / (E - 1) times the variance over the E domains. That of
     # the covariances follows from inner products of examples, without a (dim, dim) matrix per domain.
-    covariances = ((same.to(features) - 1 / count) * (centred @ centred.T).square()).sum() / count
-    spread = covariances / features.shape[1] ** 2
+    covariances = ((members - 1 / number) * (centred @ centred.T).square()).sum() / number
+    variance = covariances / features.shape[1] ** 2
     if include_mean:
-        spread = spread + (weights @ (means - weights @ means).square()).mean()
-    return 2 * count / (count - 1).clamp_min(1) * spread
+        weights = balanced_weights(same, features)
+        variance = variance + (weights @ (means - weights @ means).square()).mean()
+    return 2 * number / (number - 1).clamp_min(1) * variance

@@ -24,8 +24,8 @@ def fishr(
     Raises:
         ValueError: if ``previous`` does not have one row for every domain of the batch.
 
-    Source: "Fishr: Invariant Gradient Variances for Out-of-Distribution Generalization" (arXiv 2109.02934,
-    equation 4), with the running averages of its code.
+    Source: "Fishr: Invariant Gradient Variances for Out-of-Distribution Generalization" (arXiv 2109.02934),
+    with the running averages of its code.
 
     >>> import torch
     >>> fishr(torch.tensor([[1.0], [-1.0], [3.0], [-3.0]]), torch.tensor([0, 0, 1, 1]))

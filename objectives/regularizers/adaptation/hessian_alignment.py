@@ -27,11 +27,9 @@ def hessian_gradient_alignment(
 
     Source: "Understanding Hessian Alignment for Domain Generalization" (arXiv 2308.11778), its method HGP.
 
-    >>> terms = hessian_gradient_alignment(
-    ...     torch.tensor([[1.0], [-1.0]]), torch.zeros(2, 1), torch.zeros(2), torch.tensor([0, 0]), torch.tensor([0, 1])
-    ... )
-    >>> terms
-    (tensor(0.1250), tensor(0.5000))
+    >>> features, zeros = torch.tensor([[1.0], [-1.0]]), torch.zeros(2)
+    >>> hessian_gradient_alignment(features, zeros[:, None], zeros, torch.tensor([0, 0]), torch.tensor([0, 1]))
+    (tensor(0.6250), tensor(0.5000))
     """
     head = _Head(features, weight, bias, targets)
     averaging = averaging_matrix(domains, features)
@@ -52,7 +50,7 @@ def hessian_diagonal_alignment(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Mean squared distances of the domains' Hessian diagonals and gradients from those of the mean loss.
 
-    Diagonals are Hutchinson's estimates: means over the probes z of ``z * (H z)``, the same probes for all domains.
+    Diagonals are Hutchinson's estimates, means over the probes z of ``z * (H z)``; all domains share the probes.
 
     Args:
         probes: random signs; parameters are the weight, row by row, then the bias.
@@ -62,19 +60,15 @@ def hessian_diagonal_alignment(
 
     Source: "Understanding Hessian Alignment for Domain Generalization" (arXiv 2308.11778), its method Hutchinson.
 
-    >>> terms = hessian_diagonal_alignment(
-    ...     torch.tensor([[1.0], [3.0]]), torch.zeros(2, 1), torch.zeros(2), torch.tensor([0, 1]),
-    ...     torch.tensor([0, 1]), torch.tensor([[1.0, 1.0, 1.0, -1.0], [1.0, -1.0, 1.0, 1.0]])
-    ... )
-    >>> terms
-    (tensor(8.2500), tensor(2.5000))
+    >>> features, zeros, domains = torch.tensor([[1.0], [3.0]]), torch.zeros(2), torch.tensor([0, 1])
+    >>> probes = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 4)  # all signs: the diagonal is exact
+    >>> hessian_diagonal_alignment(features, zeros[:, None], zeros, domains, domains, probes)
+    (tensor(2.), tensor(2.5000))
     """
     head = _Head(features, weight, bias, targets)
     averaging = averaging_matrix(domains, features)
     classes, dim = weight.shape
-    z = torch.cat(
-        [probes[:, : classes * dim].unflatten(1, (classes, dim)), probes[:, classes * dim :, None]], dim=2
-    )
+    z = torch.cat([probes[:, :-classes].reshape(-1, classes, dim), probes[:, -classes:, None]], dim=2)
     curvatures = head.curvatures(torch.einsum("kcm,im->kic", z, head.inputs))
     # first over probes, then over examples: what lies between is no larger than the examples' gradients
     per_example = torch.einsum("kcm,kic->icm", z, curvatures) * head.inputs[:, None] / len(z)

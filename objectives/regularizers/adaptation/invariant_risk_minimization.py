@@ -20,7 +20,7 @@ def invariant_risk_minimization(
         unbiased: multiplies the derivatives of the domain's even and odd examples (by position, from 0) in place
             of the square; the result may be negative, and a domain with a single example counts as zero.
 
-    Source: "Invariant Risk Minimization" (arXiv 1907.02893, equation IRMv1 and section 3.1's estimate).
+    Source: "Invariant Risk Minimization" (arXiv 1907.02893), its IRMv1.
 
     >>> logits, targets = torch.tensor([[1.0, -1.0], [1.0, -1.0]]), torch.tensor([0, 0])
     >>> invariant_risk_minimization(logits, targets, torch.tensor([0, 0]))

@@ -10,7 +10,7 @@ from selftune.shapes import Float, Int, Tensor
 def risk_extrapolation(losses: Float[Tensor, "batch"], domains: Int[Tensor, "batch"]) -> Float[Tensor, ""]:
     """Variance of the domains' mean losses, divided by the number of domains.
 
-    Source: "Out-of-Distribution Generalization via Risk Extrapolation" (arXiv 2003.00688, equation 8).
+    Source: "Out-of-Distribution Generalization via Risk Extrapolation" (arXiv 2003.00688).
 
     >>> import torch
     >>> risk_extrapolation(torch.tensor([1.0, 3.0, 6.0]), torch.tensor([0, 0, 1]))

@@ -15,7 +15,7 @@ def soft_equivariance(
 ) -> Float[Tensor, ""]:
     """Half the squared distances of weight and bias from their averages over the group.
 
-    The averages are the projections onto the layers that commute with the group; zero if and only if this one does.
+    Zero if and only if the layer commutes with the group: averages are projections onto the layers that do.
 
     Args:
         input_actions, output_actions: invertible matrices by which every element of the group acts; the whole
@@ -29,6 +29,6 @@ def soft_equivariance(
     """
     # inv_ex, because inv would wait for the device to see whether a matrix is singular
     undone = torch.linalg.inv_ex(input_actions).inverse
-    equivariant_weight = (output_actions @ weight @ undone).mean(dim=0)
-    equivariant_bias = (output_actions @ bias).mean(dim=0)
+    equivariant_weight: Tensor = (output_actions @ weight @ undone).mean(dim=0)
+    equivariant_bias: Tensor = (output_actions @ bias).mean(dim=0)
     return 0.5 * ((weight - equivariant_weight).square().sum() + (bias - equivariant_bias).square().sum())

@@ -11,8 +11,9 @@ from selftune.shapes import Float, Tensor
 def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """Mean per coordinate of the values closest to the median among the gradients that Krum picks one by one.
 
-    ``workers - 2 faulty`` gradients are picked, and ``workers - 4 faulty`` of their values averaged; of values
-    equally close to the median the smaller one counts.
+    ``workers - 2 faulty`` gradients are picked, and ``workers - 4 faulty`` of their values averaged. The order of
+    the workers has no influence: of equal scores, the gradient closest to the whole pool is picked, and of values
+    equally close to the median, the smaller one counts.
 
     Args:
         faulty: how many workers may be faulty; at least 0, with workers >= 4 faulty + 3; 0 gives the mean.
@@ -35,11 +36,14 @@ def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Te
     picked = []
     for left in range(workers, 2 * faulty, -1):
         neighbours = min(max(left - faulty - 2, 1), left - 1)
-        winner = _scores(distances, pool, neighbours).argmin(dim=0, keepdim=True)
+        scores = _scores(distances, pool, neighbours)
+        # With one neighbour, the two gradients closest to each other always have equal scores.
+        totals = _scores(distances, pool, left - 1)
+        winner = totals.masked_fill(scores > scores.amin(), torch.inf).argmin(dim=0, keepdim=True)
         pool = pool.scatter(0, winner, False)
         picked.append(winner)
 
-    # Sorted, so that ties do not depend on the order of the workers.
+    # Sorted, so that ties do not depend on the order in which they were picked.
     chosen = gradients[torch.cat(picked)].sort(dim=0).values
     count = len(chosen)
     median = chosen[(count - 1) // 2 : count // 2 + 1].mean(dim=0)

@@ -96,9 +96,12 @@ def _shares(
         growth = torch.cat([rises, -rises])[order].cumsum(0)[:-1] * bends.diff()
         sums = torch.cat([growth.new_zeros(1), growth.nan_to_num(posinf=0, neginf=0).cumsum(0)])
         end = (sums < active).sum(0, keepdim=True).clamp(1, len(sums) - 1)
-        levels = rises * (bends[end - 1] + bends[end]) / 2 - floors
+        middle = (bends[end - 1] + bends[end]) / 2
+        levels = rises * middle - floors
         full, partial = levels >= 1, (levels > 0) & (levels < 1)
+    # Where the sum is flat, every group is at 0 or 1, and the middle is as good a t as any other.
     total = (slopes * partial).sum()
-    t = (active - full.sum() + (offsets * partial).sum()) / torch.where(total > 0, total, 1)
+    solution = (active - full.sum() + (offsets * partial).sum()) / torch.where(total > 0, total, 1)
+    t = torch.where(total > 0, solution, middle.to(slopes.dtype))
     shares = (slopes * t - offsets).clamp(0, 1)
     return torch.where(alive.sum() <= active, alive.to(slopes.dtype), shares)

@@ -38,6 +38,7 @@ class ImplicitSettings:
         tolerance: stops when the hypergradient's norm is at most this, of which nothing is certified.
         error_bounds: whether the error bound of every hypergradient is reported; costs products where constants
             are estimated.
+        checkpoint_every: hypergradients from one checkpoint to the next.
     """
 
     sequence: Sequence = "exponential"
@@ -50,6 +51,7 @@ class ImplicitSettings:
     bound: float = 30.0
     tolerance: float = 1e-6
     error_bounds: bool = False
+    checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
         if self.sequence not in get_args(Sequence):
@@ -63,6 +65,8 @@ class ImplicitSettings:
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
                 raise SettingError(key, f"must be a positive number, got {value}")
+        if self.checkpoint_every < 1:
+            raise SettingError("checkpoint_every", f"must be at least 1, got {self.checkpoint_every}")
         if self.step is not None and self.update != "hoag":
             raise SettingError("step", f"is a setting of hoag; set learning_rate with {self.update}")
 
@@ -119,6 +123,8 @@ class Implicit(LeaderMethod):
     False
     """
 
+    stateful = False  # a report depends on its order and on the warm start that this names
+
     def __init__(
         self,
         work: int | None = None,
@@ -161,7 +167,8 @@ class Implicit(LeaderMethod):
             "key": f"{self._iteration}.hypergradient",
             "bounds": "always" if self.settings.error_bounds else "never",
         }
-        return {leader: WorkOrder("hypergradient", body)}
+        due = (self._iteration + 1) % self.settings.checkpoint_every == 0
+        return {leader: WorkOrder("hypergradient", body, checkpoint=due)}
 
     @property
     def _accuracy(self) -> float:

@@ -13,6 +13,7 @@ from selftune.hyperparameters import Positive, Space
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
 from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.quasi_newton import QuasiNewton, between
 from selftune.shapes import Tensor
 
 
@@ -36,15 +37,12 @@ class _Search:
 _MAX_FAILED_SEARCHES = 20
 _FAR = 2.0  # largest change of a hyperparameter in one step, where its scale is logarithmic
 _DESCENDS = 1e-3  # smallest cosine between hypergradient and quasi-Newton direction
-_CURVED = 1e-8  # smallest cosine between a step and the change of the hypergradient that is remembered
 _ALONG_HOLLOW = 2.0  # growth of the step while the upper level curves downwards along it
 _RESIDUAL = 0.03  # of the linear system, relative to its right side, while steps go well
 _DOUBT = 0.25  # of the linear system's residual after a failed search or candidate
 _VISIBLE = 2  # decrease expected of a candidate that is worth a solve, in units of what is uncertain at its start
 
 
-import os
-GAP=bool(os.environ.get("GAP"))
 class InexactLineSearch(LeaderMethod):
     """MAID (arXiv 2308.10098, algorithms 3.1 and 3.2) with extensions that keep its certificate.
 
@@ -84,17 +82,15 @@ class InexactLineSearch(LeaderMethod):
         self._step = self.settings.step
         self._backtracks = self.settings.backtracks
         self._failed_searches = 0
-        self._last: tuple[Tensor, Tensor] | None = None  # u and hypergradient of the last accepted step
         self._search: _Search | None = None
         self._report: dict[str, float] = {}
         self._relative = _RESIDUAL
         self._largest = 0.0
         self._retry: float | None = None
-        self._changes: list[tuple[Tensor, Tensor]] = []  # steps, and how they turned the hypergradient
-        self._gap = {}
-        self._remembered = False  # whether the last of them belongs to the last step
+        self._curvature = QuasiNewton(max(self.settings.memory, 1))
         self._bounds = self.settings.descent_test and not self.settings.deferred_test
         self._tried = 0
+        self._ahead = team_size  # candidates tried at the same time: as many as were needed lately
 
     # Team --------------------------------------------------------------------------------------------
 
@@ -114,8 +110,9 @@ class InexactLineSearch(LeaderMethod):
         if self._search is None:
             return self._ask_hypergradient(idle)
         orders = {}
-        ahead = self.team_size if self.settings.speculate else 1
         search = self._search
+        # a search that goes on for longer than the last ones did tries twice as many each time
+        ahead = max(self._ahead, search.rejected + 1) if self.settings.speculate else 1
         for member in self._leader_first(idle):
             candidate = self._next_candidate(search)
             if candidate is None or candidate >= search.rejected + ahead:
@@ -134,9 +131,10 @@ class InexactLineSearch(LeaderMethod):
             "warm": self._warm,
             "key": self._key("hypergradient"),
             "bounds": "always" if self._bounds else "free",
-            **(self._gap if GAP and self._attempt==0 else {}),
         }
-        return {leader: self._send(leader, WorkOrder("hypergradient", body))}
+        every = self.settings.checkpoint_every
+        due = self._attempt == 0 and self._hyper_step > 0 and self._hyper_step % every == 0
+        return {leader: self._send(leader, WorkOrder("hypergradient", body, checkpoint=due))}
 
     @property
     def _accuracy(self) -> float:
@@ -158,7 +156,6 @@ class InexactLineSearch(LeaderMethod):
             "error": max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
             "warm": self._warm,
             "key": self._key(f"trial{candidate}"),
-            **(dict(gap=self.settings.share * expected, relative=self._relative, slope=search.slope) if GAP else {}),
             "threshold": search.lower_bound - self.settings.decrease * expected,
             "early_acceptance": self.settings.early_acceptance,
             "early_rejection": self.settings.early_rejection,
@@ -205,8 +202,9 @@ class InexactLineSearch(LeaderMethod):
         if self._step is None:
             reach = 1.0 if bool(self._logarithmic.all()) else 0.1
             self._step = reach * math.sqrt(len(z)) / max(float(z.norm()), 1e-300)
-        self._remember(z)
-        step = self._first_step(z)
+        if self._curvature.observe(self._u, z) is False and self._attempt == 0:
+            self._step *= _ALONG_HOLLOW
+        step = self._first_step()
         length = float((self._u - self._project(self._u - step * z)).norm()) / step
         tested, bound = self.settings.descent_test, metrics["bound"]
         small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
@@ -228,20 +226,7 @@ class InexactLineSearch(LeaderMethod):
             self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
             search = _Search(z, move, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
-            self._start_search(search, metrics["width"] / 2)
-
-    def _remember(self, z: Tensor) -> None:
-        """The change of the hypergradient along the last step; a sharper one replaces a looser one."""
-        if self._last is None:
-            return
-        if self._remembered:
-            self._changes.pop()
-        moved, turned = self._u - self._last[0], z - self._last[1]
-        self._remembered = float(moved @ turned) > _CURVED * float(moved.norm() * turned.norm())
-        if not self._remembered and self._attempt == 0 and self._step is not None:
-            self._step *= _ALONG_HOLLOW
-        if self._remembered:
-            self._changes = [*self._changes, (moved, turned)][-max(self.settings.memory, 1) :]
+            self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
         """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
@@ -271,36 +256,27 @@ class InexactLineSearch(LeaderMethod):
         factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
         self._sharpen(self._report["error"], factor)
 
-    def _first_step(self, z: Tensor) -> float:
+    def _first_step(self) -> float:
         """Where a search along the hypergradient itself starts."""
         assert self._step is not None
-        step = self._step
         if self._retry is not None:
-            step = self._retry
-        elif self.settings.barzilai_borwein and self._changes:
-            moved, turned = self._changes[-1]
-            step = min(max(float(moved @ moved) / float(moved @ turned), 1e-3 * step), 1e3 * step)
-        return step
+            return self._retry
+        suggested = self._curvature.barzilai_borwein() if self.settings.barzilai_borwein else None
+        if suggested is None:
+            return self._step
+        return min(max(suggested, 1e-3 * self._step), 1e3 * self._step)
 
-    def _moved(self, direction: Tensor) -> Tensor:
-        """A step within the box and, on a logarithmic scale, not far in any coordinate."""
-        near = torch.where(self._logarithmic, direction.clamp(-_FAR, _FAR), direction)
+    def _within(self, descent: Tensor) -> Tensor:
+        """The move against a direction within the box, and not far in any coordinate of logarithmic scale."""
+        near = torch.where(self._logarithmic, descent.clamp(-_FAR, _FAR), descent)
         return self._project(self._u - near) - self._u
 
     def _move(self, z: Tensor, step: float) -> Tensor:
         """The quasi-Newton step, or that along the hypergradient."""
-        steepest = self._moved(step * z)
-        if not self.settings.memory or not self._changes or self._retry is not None:
+        steepest = self._within(step * z)
+        if not self.settings.memory or not self._curvature.pairs or self._retry is not None:
             return steepest
-        p, weights = z, []
-        for moved, turned in reversed(self._changes):
-            weights.append(float(moved @ p) / float(moved @ turned))
-            p = p - weights[-1] * turned
-        moved, turned = self._changes[-1]
-        p = p * (float(moved @ turned) / float(turned @ turned))
-        for (moved, turned), weight in zip(self._changes, reversed(weights), strict=True):
-            p = p + moved * (weight - float(turned @ p) / float(moved @ turned))
-        move = self._moved(torch.where((p * z > 0) | ~self._logarithmic, p, 0.0))
+        move = self._within(between(self._curvature.direction(z), step * z, self._logarithmic))
         descends = -float(z @ move) > _DESCENDS * float(z.norm() * move.norm())
         return move if descends else steepest
 
@@ -341,7 +317,7 @@ class InexactLineSearch(LeaderMethod):
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
             self.stopped = "searches"
-        self._changes, self._last, self._remembered = [], None, False
+        self._curvature.forget()
         self._retry = self._candidate(search, search.hopeless)[2]
         self._relative *= _DOUBT
         proven = search.hopeless == search.candidates >= self._backtracks  # then no accuracy of x helps
@@ -379,14 +355,13 @@ class InexactLineSearch(LeaderMethod):
                 "certified": self._report["certified"],
             },
         )
-        self._last = (self._u, search.hypergradient)
-        self._remembered = False
+        self._curvature.step_from(self._u, search.hypergradient)
         self._u = u
         key = self._key(f"trial{search.accepted}")  # gone with its trainer, if that was lost since
         self._leader, self._warm = (member, key) if member in self._members else (None, None)
-        self._gap = dict(gap=self.settings.share * expected, relative=self._relative, slope=search.slope)
         self._step = self.settings.step_growth * step
         self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)
+        self._ahead = max(search.accepted + 1, self._ahead // 2)
         clean = search.accepted == 0
         self._relative = min(self._relative * (1.5 if clean else _DOUBT), _RESIDUAL)
         self._largest = max(self._largest, search.length)
@@ -403,7 +378,7 @@ class InexactLineSearch(LeaderMethod):
     # State -------------------------------------------------------------------------------------------
 
     SAVED = (
-        *LeaderMethod.SAVED, "_issued", "_attempt", "_bounds", "_relative", "_largest", "_retry", "_changes",
-        "_remembered", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_last", "_report",
+        *LeaderMethod.SAVED, "_issued", "_attempt", "_bounds", "_relative", "_largest", "_retry", "_curvature",
+        "_ahead", "_error", "_residual", "_step", "_backtracks", "_failed_searches", "_report",
         "_tried", "_search",
     )  # fmt: skip

@@ -23,7 +23,8 @@ class InexactLineSearchSettings:
         decrease: share of ``step * norm^2`` by which an accepted step provably lowers the upper level (lambda).
         backtracks: candidates of the first search at a point; one more after each failed search.
         descent_test: whether the error bound is tested at all; without it only the decrease is certified.
-        memory: changes of the hypergradient behind a quasi-Newton direction; 0 goes along the hypergradient.
+        memory: changes of the hypergradient behind a quasi-Newton direction; 0 goes along the hypergradient. On a
+            logarithmic scale no coordinate moves against the hypergradient, or further than along it.
         barzilai_borwein: whether a search starts at the step that the last two hypergradients suggest.
         deferred_test: whether the direction test, which asks for far more accuracy than a step, waits until the
             norm is small: until a stop as stationary is to be certified. Every accepted step proves its decrease
@@ -34,7 +35,9 @@ class InexactLineSearchSettings:
         bound: largest unconstrained value in size; on a logarithmic scale the upper level flattens beyond it.
         tolerance: stops when the hypergradient's norm plus its error is at most this.
         smallest_error: stops when an accuracy below this would be needed: rounding forbids it.
-        speculate: whether idle trainers of a team try the next candidates of a search at the same time.
+        speculate: whether idle trainers of a team try the next candidates of a search at the same time: as many as
+            the last searches needed, so that none is solved in vain where first candidates are accepted.
+        checkpoint_every: accepted steps from one checkpoint to the next.
     """
 
     error: float = 0.1
@@ -58,6 +61,7 @@ class InexactLineSearchSettings:
     tolerance: float = 1e-6
     smallest_error: float = 1e-13
     speculate: bool = True
+    checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
         for key in ("error", "residual", "bound", "tolerance", "smallest_error"):
@@ -80,5 +84,6 @@ class InexactLineSearchSettings:
             raise SettingError("share", f"must lie between 0 and 0.5, got {self.share}")
         if self.memory < 0:
             raise SettingError("memory", f"must be at least 0, got {self.memory}")
-        if self.backtracks < 1:
-            raise SettingError("backtracks", f"must be at least 1, got {self.backtracks}")
+        for key in ("backtracks", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise SettingError(key, f"must be at least 1, got {getattr(self, key)}")

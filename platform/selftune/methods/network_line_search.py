@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -33,9 +34,9 @@ class NetworkLineSearch(TeamMethod):
     nothing is said of training to the end, and nothing is ever ``certified``.
 
     Trainers of a team train candidates at the same time and accept the step that a single one accepts. A state
-    that is lost with its trainer is taken from another one that holds it; if there is none, the path goes on from
-    the furthest state that exists, with the hyperparameters reached. ``stopped`` says why the method is done:
-    ``budget`` or ``lost``.
+    that is lost with its trainer is taken from another one that holds it, or made again from the state before; if
+    both are gone, the path goes on from the furthest state that exists, with the hyperparameters reached.
+    ``stopped`` says why the method is done: ``budget``, or ``lost`` if no state exists any more.
 
     Args:
         budget: in training steps of the path that is kept, or seconds.
@@ -57,7 +58,7 @@ class NetworkLineSearch(TeamMethod):
     stateful = False
     SAVED: ClassVar[tuple[str, ...]] = (
         "_issued", "_holders", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
-        "_step", "_gamma", "_search", "_busy",
+        "_step", "_gamma", "_search", "_busy", "_bodies", "_recipe",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +82,8 @@ class NetworkLineSearch(TeamMethod):
         self._gamma = 0.0
         self._search: Search | None = None
         self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
+        self._bodies: dict[str, dict[str, Any]] = {}  # of the orders of this step, by the state at their end
+        self._recipe: dict[str, Any] | None = None  # that of the order that made the state, should it be lost
 
     def _begin(self, space: Space) -> None:
         for hyperparameter in space.tuned:
@@ -107,30 +110,44 @@ class NetworkLineSearch(TeamMethod):
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
         if not self._fresh and not self._holders.exists(self._state):
             if self._issued:
-                return {}  # who comes back may hold the state
+                return {}  # who reports may hold the state
+            if self._recipe is not None and self._holders.exists(self._recipe["start"]):
+                return self._issue(idle, "trial", self._recipe | {"again": True}, self._recipe["start"])
             self._fall_back()
         if self._search is not None:
             return self._trials(idle)
         if any(order.kind == "stay" for order in self._issued.values()):
             return {}
-        if self.stopped is None and self._spent():
-            if self._issued:
-                return {}  # states are sent while everybody is there
-            self.stopped = "budget"
-        if self.stopped is not None:
+        if self.stopped is None and not self._spent():
+            return self._stay(idle)
+        return self._deliver(idle)
+
+    def _deliver(self, idle: list[int]) -> dict[int, WorkOrder]:
+        """Orders that end trainers; those that hold the state go last, so that the others can have it from them."""
+        if any(order.kind != "finish" for order in self._issued.values()):
+            return {}
+        others = [
+            m for m, at in self._members.items() if at != "finished" and not self._holders.holds(m, self._state)
+        ]
+        if self.stopped is not None or not others:
+            self.stopped = self.stopped or "budget"
             return dict.fromkeys(idle, self._finish())
-        return self._stay(idle)
+        if self._holders.source(self._state) is None:  # it is asked whether it still has the state
+            body = {"unconstrained": self._u.clone(), "end": self._state, "steps": 0, "again": True}
+            return self._issue(idle, "trial", body, self._state)
+        return {member: self._finish() for member in others if member in idle}
 
     def _fall_back(self) -> None:
-        """The state to start from is lost: the furthest one takes its place."""
+        """The state to start from is lost for good: the furthest one takes its place."""
         furthest = self._holders.furthest()
-        self._search = None
+        self._search = self._recipe = None
         self._attempt += 1
-        if furthest is None:
+        if furthest is not None:
+            self._state, self._training_step = furthest, self._holders.training_step(furthest)
+        elif self._hyper_step == 0:  # of the warm-up: it begins again
+            self._state, self._training_step, self._fresh = "start", 0, True
+        else:
             self.stopped = "lost"
-            return
-        self._state = furthest
-        self._training_step = self._holders.training_step(furthest)
 
     def _spent(self) -> bool:
         if self.budget.steps is not None:
@@ -157,11 +174,7 @@ class NetworkLineSearch(TeamMethod):
             "lanczos_steps": settings.lanczos_steps,
             "system_steps": settings.system_steps,
         }
-        for member in sorted(idle, key=lambda member: not self._holders.holds(member, self._state)):
-            order = self._order(member, "stay", body)
-            if order is not None:
-                return {member: order}
-        return {}
+        return self._issue(idle, "stay", body, self._state)
 
     def _trials(self, idle: list[int]) -> dict[int, WorkOrder]:
         """The next candidates that nobody trains or has trained, the first of them where the state is."""
@@ -170,40 +183,35 @@ class NetworkLineSearch(TeamMethod):
         taken = {o.body["candidate"] for o in self._issued.values() if o.body.get("attempt") == self._attempt}
         waiting = [c for c in range(len(search.candidates)) if c not in taken and c not in search.reports]
         orders: dict[int, WorkOrder] = {}
-        for member in sorted(idle, key=lambda member: not self._holders.holds(member, self._state)):
-            if not waiting:
-                break
+        for candidate in waiting:
             body = {
-                "unconstrained": search.candidates[waiting[0]].u,
-                "end": f"{self._attempt}.{waiting[0]}",
+                "unconstrained": search.candidates[candidate].u,
+                "end": f"{self._attempt}.{candidate}",
                 "steps": int(search.stay.metrics["work"]),
-                "candidate": waiting[0],
+                "candidate": candidate,
                 "attempt": self._attempt,
             }
-            order = self._order(member, "trial", body)
-            if order is not None:
-                orders[member] = order
-                waiting.pop(0)
+            orders |= self._issue([m for m in idle if m not in orders], "trial", body, self._state)
         return orders
 
-    def _order(self, member: int, kind: str, body: dict[str, Any]) -> WorkOrder | None:
-        """An order that starts from the state; None if that cannot be brought to the member now."""
-        source = None
-        if not self._fresh and not self._holders.holds(member, self._state):
-            source = self._holders.source(self._state)
-            if source is None:
-                return None
+    def _issue(self, idle: list[int], kind: str, body: Mapping[str, Any], start: str) -> dict[int, WorkOrder]:
+        """An order for a member that holds the state to start from, or else one that it can be sent to."""
+        holders = [member for member in idle if self._fresh or self._holders.holds(member, start)]
+        source = None if holders else self._holders.source(start)
+        if not idle or not (holders or source is not None):
+            return {}
+        member = (holders or idle)[0]
         common = {
-            "start": self._state,
+            "start": start,
             "fresh": self._fresh,
-            "keep": (*self._holders.keys, self._state, body["end"]),
             "gamma": self._gamma if self.settings.proximal else 0.0,
             "sample": self._sample,
             "samples": self.settings.validation_samples,
         }
+        keep = (*self._holders.keys, start, body["end"])
         checkpoint = self._hyper_step % self.settings.checkpoint_every == 0
-        warm_from = None if source is None else (source, self._state)
-        return WorkOrder(kind, common | body, checkpoint=checkpoint, warm_from=warm_from)
+        warm_from = None if source is None else (source, start)
+        return {member: WorkOrder(kind, {**common, **body, "keep": keep}, checkpoint, warm_from=warm_from)}
 
     def _finish(self) -> WorkOrder:
         """Every trainer delivers the network of the path; its own, if that is lost."""
@@ -213,13 +221,18 @@ class NetworkLineSearch(TeamMethod):
             "start": None if source is None else self._state,
             "fresh": False,
             "keep": (self._state,),
-            "remark": f"{self.stopped}; accepted steps passed tests that err with a probability of at most "
+            "remark": f"{self.stopped or 'budget'}; accepted steps passed tests that err with a probability of at most "
             f"{self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
         }
         warm_from = None if source is None else (source, self._state)
         return WorkOrder("finish", body, checkpoint=True, warm_from=warm_from)
 
     # Tell --------------------------------------------------------------------------------------------
+
+    def tell(self, member: int, report: Report) -> HyperStep | None:
+        if report.kind == "finish":
+            self._issued.pop(member, None)
+        return super().tell(member, report)
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
         order = self._issued.pop(member)
@@ -237,13 +250,19 @@ class NetworkLineSearch(TeamMethod):
         end = int(report.metrics["training_step"])
         if start in self._holders.keys or order.body["fresh"]:
             self._holders.add(start, end - trained, member)
+        if "again" in order.body:
+            self._recipe = None
+            self._holders.add(order.body["end"], end, member)
+            return None
         if order.kind == "stay":
             self._holders.add(order.body["end"], end, member)
+            self._bodies = {order.body["end"]: dict(order.body)}
             return self._tell_stay(report, order)
         if self._search is None or order.body["attempt"] != self._attempt:
             return None  # a candidate that lost after its search was decided
         if "diverged" not in report.metrics:
             self._holders.add(order.body["end"], end, member)
+            self._bodies[order.body["end"]] = dict(order.body)
         self._search.reports[order.body["candidate"]] = report
         return self._decide(self._search)
 
@@ -266,7 +285,7 @@ class NetworkLineSearch(TeamMethod):
         self._fresh = False
         self._spend()
         if not order.body["hypergradient"]:
-            kept = self._state, order.body["end"]
+            kept, self._recipe = (self._state, order.body["end"]), self._bodies[order.body["end"]]
             self._state, self._training_step = kept[1], int(report.metrics["training_step"])
             self._holders.retain(kept)
             self._attempt += 1
@@ -293,7 +312,7 @@ class NetworkLineSearch(TeamMethod):
         record = self._record(report, search, accepted)
         self._gamma = search.stay.metrics["gamma"]
         self._holders.retain((self._state, stay, state))
-        self._state = state
+        self._state, self._recipe = state, self._bodies[state]
         self._attempt += 1
         self._search = None
         return record

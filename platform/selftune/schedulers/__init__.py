@@ -3,7 +3,7 @@
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.implicit import ImplicitScheduler
-from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler
+from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler, NetworkLineSearchScheduler
 from selftune.schedulers.penalty import PenaltyScheduler
 from selftune.schedulers.run import run_on_ray
 from selftune.schedulers.scheduler import BilevelScheduler
@@ -14,6 +14,7 @@ __all__ = [
     "BilevelScheduler",
     "ImplicitScheduler",
     "InexactLineSearchScheduler",
+    "NetworkLineSearchScheduler",
     "OrderTrainable",
     "PenaltyScheduler",
     "SchedulerError",

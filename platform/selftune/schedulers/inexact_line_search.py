@@ -1,4 +1,4 @@
-"""The inexact line search (MAID) as a Ray Tune scheduler."""
+"""The inexact line search (MAID) as Ray Tune schedulers: for smooth problems, and for networks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,13 @@ from functools import partial
 from typing import Any
 
 from selftune.listener import Listener
-from selftune.methods import InexactLineSearch, InexactLineSearchSettings
+from selftune.methods import (
+    Budget,
+    InexactLineSearch,
+    InexactLineSearchSettings,
+    NetworkLineSearch,
+    NetworkLineSearchSettings,
+)
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.settings import settings_of
 from selftune.schedulers.transport import TransportName
@@ -60,4 +66,49 @@ class InexactLineSearchScheduler(BilevelScheduler):
         method = partial(
             InexactLineSearch, work, steps, settings_of(InexactLineSearchSettings, settings), team_size
         )
+        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
+
+
+class NetworkLineSearchScheduler(BilevelScheduler):
+    """Tunes smooth hyperparameters of networks by steps that pass a statistical test (after MAID, arXiv 2308.10098).
+
+    Trials of a team train the candidates of one search at the same time, from one state that travels between them,
+    and accept the step that a single trial would accept, whatever the size of the team.
+
+        scheduler = NetworkLineSearchScheduler(steps=3000, team_size=3)
+        tune.Tuner(
+            trainable(TrainerFactory(objective, regularizers)),
+            tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=3),
+            run_config=scheduler.run_config(name="digits"),
+        ).fit()
+
+    A trial that restarts has the states of its last checkpoint; what is gone is fetched from another trial or made
+    again, and the trajectory stays the same. With ``checkpoint_every`` above 1 the path may have to go back instead.
+
+    Args:
+        steps, seconds: the budget, one of the two: training steps of the path that is kept, or seconds of its time.
+        team_size: trials that search together; more than ``backtracks`` have nothing to do.
+        transport, listener, patience: see ``BilevelScheduler``.
+        settings: those of ``selftune.methods.NetworkLineSearchSettings``.
+
+    Raises:
+        SettingError: if a setting is unknown or out of its range.
+
+    >>> NetworkLineSearchScheduler(steps=3000, team_size=3, backtracks=3).debug_string()
+    '0 teams of 3'
+    """
+
+    def __init__(
+        self,
+        *,
+        steps: int | None = None,
+        seconds: float | None = None,
+        team_size: int = 1,
+        transport: TransportName = "auto",
+        listener: Callable[[int], Listener] | None = None,
+        patience: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        chosen = settings_of(NetworkLineSearchSettings, settings)
+        method = partial(NetworkLineSearch, Budget(steps, seconds), chosen, team_size)
         super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)

@@ -62,3 +62,10 @@ def shown(value: object) -> str:
         return str(value).lower()
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def as_mistakes(error: Exception) -> Mistakes:
+    """Whatever refuses a setting, as mistakes."""
+    if isinstance(error, Mistakes):
+        return error
+    return Mistakes([error if isinstance(error, SettingError) else SettingError("", str(error))])

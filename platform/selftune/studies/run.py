@@ -11,7 +11,6 @@ from rich.console import Console
 
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
-from selftune.objective import NetworkObjective
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
@@ -47,7 +46,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
     with held(folder):
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
-        if isinstance(study.objective, NetworkObjective):
+        if study.converts:
             with replacing(folder / "conversion.txt") as temporary:
                 temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
         write_summary(folder, summary)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 import torch
 import yaml
@@ -20,48 +20,28 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     model_validator,
 )
 
+from selftune.diagnostics import Measurement
 from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.best_response import ConversionReport, convert
 from selftune.hyperparameters import Space
-from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
+from selftune.methods import Budget, Method, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
 from selftune.registry import UnknownName
 from selftune.regularizer import Regularizer, Regularizers, regularizers
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.hyperparameter_values import parse_value
-from selftune.studies.mistakes import Mistakes, join, mistake, shown
+from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of
+from selftune.studies.mistakes import Mistakes, as_mistakes, join, mistake, shown
+from selftune.studies.network import network_mistakes
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.smooth import smooth_mistakes
-from selftune.studies.smooth_methods import (
-    ImplicitSection,
-    InexactLineSearchSection,
-    build_implicit,
-    build_inexact_line_search,
-)
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
 from selftune.training.smooth_trainer import SmoothTrainerFactory
-
-
-class MethodEntry(NamedTuple):
-    """A method as study files know it: its objectives, its settings, its budgets, and how it is made from them."""
-
-    objective: type[NetworkObjective | SmoothObjective]
-    settings: type[Any]
-    budgets: tuple[str, ...]
-    build: Callable[[Budget, Any, int], Method]
-
-
-METHODS = {
-    "self_tuning": MethodEntry(NetworkObjective, SelfTuningSettings, ("steps", "seconds"), SelfTuning),
-    "inexact_line_search": MethodEntry(
-        SmoothObjective, InexactLineSearchSection, ("steps", "work"), build_inexact_line_search
-    ),
-    "implicit": MethodEntry(SmoothObjective, ImplicitSection, ("steps", "work"), build_implicit),
-}
 
 
 @dataclass(frozen=True)
@@ -105,7 +85,7 @@ def _regularizers(given: Any) -> Any:
         try:
             built.append(_regularizer(name, settings))
         except (SettingError, UnknownName, Mistakes) as error:
-            mistakes += _as_mistakes(error).under(name).mistakes
+            mistakes += as_mistakes(error).under(name).mistakes
     if mistakes:
         raise Mistakes(mistakes)
     return tuple(built)
@@ -143,11 +123,32 @@ def _parts(given: Any) -> Any:
     return given
 
 
-def _method(given: Any) -> Any:
-    if any(isinstance(given, entry.settings) for entry in METHODS.values()):
+def _method(given: Any, info: ValidationInfo) -> Any:
+    if any(type(given) is entry.settings for forms in METHODS.values() for entry in forms):
         return given
     name, settings = _named(given, "name", METHODS)
-    return build_settings(METHODS[name].settings, settings)
+    return build_settings(entry_for(name, info.data.get("objective")).settings, settings)
+
+
+def _diagnostics(given: Any) -> Any:
+    if isinstance(given, tuple):
+        return given
+    check_mapping(given)
+    built: list[Measurement] = []
+    mistakes: list[SettingError] = []
+    for name, settings in given.items():
+        try:
+            settings = {} if settings is None else settings
+            check_mapping(settings)
+            every = settings.get("every", 1)
+            if not isinstance(every, int) or isinstance(every, bool):
+                raise SettingError("every", f"must be a whole number, got {shown(every)}")
+            built.append(Measurement(name, every, {k: v for k, v in settings.items() if k != "every"}))
+        except (SettingError, UnknownName, Mistakes) as error:
+            mistakes += as_mistakes(error).under(name).mistakes
+    if mistakes:
+        raise Mistakes(mistakes)
+    return tuple(built)
 
 
 def _named(given: Any, key: str, known: Iterable[str]) -> tuple[str, dict[str, Any]]:
@@ -203,6 +204,7 @@ class Study(BaseModel):
     trainers: Annotated[Trainers, _dataclass(Trainers)] = Trainers()
     budget: Annotated[Budget, _dataclass(Budget)]
     seed: Annotated[int, AfterValidator(_seed)] = 0
+    diagnostics: Annotated[tuple[Measurement, ...], BeforeValidator(_diagnostics)] = ()
     metric: str = "validation_loss"
     text: Annotated[str, Field(exclude=True)] = ""
     """The file's text, for the copy in the output folder."""
@@ -212,20 +214,32 @@ class Study(BaseModel):
         """The hyperparameters, tuned and fixed: those of the regularizers, or of a smooth objective itself."""
         if isinstance(self.objective, SmoothObjective):
             return Space(self.objective.hyperparameters)
-        bound = Regularizers(copy.deepcopy(list(self.regularizers)), self.objective)
+        progress = {"progress"} if self.budget.steps is not None else set()
+        bound = Regularizers(copy.deepcopy(list(self.regularizers)), self.objective, progress)
         return Space(bound.hyperparameters)
+
+    @property
+    def known(self) -> set[str]:
+        """What a regularizer of this study can need beside what the objective provides."""
+        by_others = {name for regularizer in self.regularizers for name in regularizer.provides}
+        return by_others | ({"progress"} if self.budget.steps is not None else set())
 
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether a smaller or a larger ``metric`` is better."""
-        return "min" if self.metric.endswith("loss") else "max"
+        measured = {name: m.entry.better for m in self.diagnostics for name in m.names}
+        return measured.get(self.metric) or ("min" if self.metric.endswith("loss") else "max")
 
     @property
     def method_name(self) -> str:
-        return next(name for name, entry in METHODS.items() if isinstance(self.method, entry.settings))
+        return name_of(self.method)
+
+    @property
+    def form(self) -> MethodEntry:
+        return next(entry for entry in METHODS[self.method_name] if type(self.method) is entry.settings)
 
     def build_method(self) -> Method:
-        return METHODS[self.method_name].build(self.budget, self.method, self.trainers.number)
+        return self.form.build(self.budget, self.method, self.trainers.number)
 
     def trainer_factory(self, seed: int | None = None) -> TrainerFactory | SmoothTrainerFactory:
         """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""
@@ -237,7 +251,15 @@ class Study(BaseModel):
             seed=self.seed if seed is None else seed,
             device=self.trainers.device,
             cpus=self.trainers.cpus,
+            twins=self.form.twins,
+            steps=self.budget.steps,
+            diagnostics=self.diagnostics,
         )
+
+    @property
+    def converts(self) -> bool:
+        """Whether the method gives the network layers that respond to the hyperparameters."""
+        return isinstance(self.method, SelfTuningSettings)
 
     @cached_property
     def conversion(self) -> ConversionReport:
@@ -250,7 +272,7 @@ class Study(BaseModel):
         # As a trainer does it, without the optimizers: they make torch import its compiler.
         with torch.random.fork_rng(devices=[]):
             network = self.objective.network()
-            Regularizers(copy.deepcopy(list(self.regularizers)), self.objective).attach(network)
+            Regularizers(copy.deepcopy(list(self.regularizers)), self.objective, self.known).attach(network)
             inputs = self.objective.splits()["train"]["inputs"]
             return convert(
                 network,
@@ -298,11 +320,15 @@ class Study(BaseModel):
         return self
 
     def _mistakes(self) -> Iterator[SettingError]:
-        entry = METHODS[self.method_name]
+        entry = self.form
         if not isinstance(self.objective, entry.objective):
             is_network = isinstance(self.objective, NetworkObjective)
             has = "a network" if is_network else "a smooth lower level instead of a network"
-            fitting = [name for name, one in METHODS.items() if isinstance(self.objective, one.objective)]
+            fitting = [
+                name
+                for name, forms in METHODS.items()
+                if any(isinstance(self.objective, form.objective) for form in forms)
+            ]
             known = ", ".join(sorted(fitting))
             yield SettingError("method.name", f"{self.method_name} does not fit a task with {has}; use {known}")
             return
@@ -310,88 +336,16 @@ class Study(BaseModel):
             if getattr(self.budget, key) is not None and key not in entry.budgets:
                 give = " or ".join(entry.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {self.method_name}; give {give}")
+        if self.trainers.number % entry.twins:
+            yield SettingError(
+                "trainers.number",
+                f"must be a multiple of {entry.twins} with {self.method_name}, whose trainers work in groups of so"
+                f" many; got {self.trainers.number}",
+            )
         if isinstance(self.objective, SmoothObjective):
             yield from smooth_mistakes(self)
             return
-        yield from self._network_mistakes(self.objective)
-
-    def _network_mistakes(self, objective: NetworkObjective) -> Iterator[SettingError]:
-        if "regularizers" not in self.model_fields_set:
-            yield SettingError("regularizers", "is missing; add it")
-            return
-        fitting = []
-        for regularizer in self.regularizers:
-            try:
-                Regularizers([copy.deepcopy(regularizer)], objective)
-                fitting.append(regularizer)
-            except SettingError as error:
-                yield SettingError(join("regularizers", _with_start(regularizer, error.key)), error.message)
-        if len(fitting) < len(self.regularizers):
-            return
-        try:
-            nothing_tuned = not len(self.space)
-        except (SettingError, ValueError) as error:
-            yield from _as_mistakes(error).under("regularizers").mistakes
-            return
-        if nothing_tuned:
-            yield SettingError(
-                "regularizers", "nothing is tuned; give at least one hyperparameter a start, or write 'tune'"
-            )
-            return
-        mistakes = list(self._conversion_mistakes())
-        yield from mistakes
-        steps, warmup = self.budget.steps, self.method.warmup_steps
-        if steps is not None and steps <= warmup:
-            yield SettingError(
-                "method.warmup_steps",
-                f"must be below the budget of {steps} training steps, or nothing is ever tuned; got {warmup}",
-            )
-        if mistakes:
-            return
-        known = _metrics(objective)
-        if self.metric not in known:
-            yield SettingError("metric", f"unknown metric {self.metric!r}; {suggestion(self.metric, known)}")
-
-    def _conversion_mistakes(self) -> Iterator[SettingError]:
-        rank, columns = self.method.response.rank, len(self.space)
-        if rank != "auto" and rank > columns:
-            yield SettingError(
-                "method.response.rank",
-                f"must be 'auto' or at most {columns}, the number of tuned hyperparameters, got {rank}",
-            )
-            return
-        try:
-            _ = self.conversion
-        except ValueError as error:
-            yield SettingError("objective", str(error))
-        except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
-            yield SettingError("objective", f"the network cannot be built here: {_first_line(error)}")
-
-
-def _metrics(objective: NetworkObjective) -> list[str]:
-    """What a validation report can hold, found by asking the objective about one example."""
-    split = objective.splits()["validation"]
-    inputs, labels = split["inputs"][:1], split["labels"][:1]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        outputs = objective.network().eval()(inputs)
-        names = ["loss", *objective.metrics(outputs, labels)]
-    return [f"validation_{name}" for name in names]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _with_start(regularizer: Regularizer, key: str) -> str:
-    """The path of a wrong value, down to ``start`` where the file gave one."""
-    setting = regularizer.settings.get(key.rpartition(".")[2])
-    return join(key, "start") if getattr(setting, "start", None) is not None else key
-
-
-def _as_mistakes(error: Exception) -> Mistakes:
-    if isinstance(error, Mistakes):
-        return error
-    return Mistakes([error if isinstance(error, SettingError) else SettingError("", str(error))])
+        yield from network_mistakes(self)
 
 
 def load_study(path: Path, seed: int | None = None, steps: int | None = None) -> Study:

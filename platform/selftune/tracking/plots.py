@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -165,6 +165,20 @@ def certificate(trajectory: Trajectory) -> list[Plot]:
     ]
 
 
+def measures(trajectory: Trajectory, columns: Mapping[str, Float[np.ndarray, "steps"]], kind: str) -> list[Plot]:
+    """One panel per measure of the hyper-steps, at those where it was taken."""
+    plots = []
+    for number, (name, values) in enumerate(columns.items()):
+        taken = np.isfinite(values)
+        with mpl.rc_context(_STYLE):
+            steps, unit = _axis(trajectory)
+            figure, axes = _figure(_SMALL, name.replace("_", " "), "", unit)
+            _line(axes, steps[taken], _finite(values[taken]), COLOURS[number % len(COLOURS)], "")
+            _scale(axes, _finite(values[taken]))
+            plots.append(_plot(f"{kind}-{number + 1:02d}-{_slug(name)}", name, figure))
+    return plots
+
+
 def upper_level(trajectory: Trajectory) -> Plot:
     """The upper-level loss after each step, and the largest value that it can truly have."""
     lines = {"upper-level loss": trajectory.validation_loss}
@@ -223,7 +237,7 @@ def _panels(
 
 def _axis(trajectory: Trajectory) -> tuple[Int[np.ndarray, "steps"], str]:
     """What figures have on their horizontal axis, and its label."""
-    if trajectory.certificate:
+    if trajectory.solves:
         return trajectory.hyper_step + 1, UPPER_STEP
     return trajectory.training_step, TRAINING_STEP
 

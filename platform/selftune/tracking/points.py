@@ -128,8 +128,9 @@ def _columns(
     groups = groups_of(trajectory.names)
     if len(groups) > MAXIMUM_NAMES:
         groups = {"all": list(range(len(trajectory.names)))}
-    names += [f"certificate/{name}" for name in trajectory.certificate]
-    columns += [column[rows] for column in trajectory.certificate.values()]
+    for prefix, known in (("certificate", trajectory.certificate), ("diagnostic", trajectory.diagnostics)):
+        names += [f"{prefix}/{name}" for name in known]
+        columns += [column[rows] for column in known.values()]
     matrices = (trajectory.values, trajectory.scales, trajectory.hypergradients)
     for quantity, matrix in zip(_QUANTITIES, matrices, strict=True):
         if quantity == "scale" and trajectory.certificate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
 def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
     if not len(trajectory):
         return []
-    if trajectory.certificate:
+    if trajectory.solves:
         return _certified_sections(trajectory)
     sections = [
         {
@@ -95,13 +96,16 @@ def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
                 "plots": plots.schedules(trajectory),
             }
         ]
+        if not trajectory.certificate:
+            sections.append(
+                {
+                    "title": "Perturbation scales",
+                    "text": "Standard deviation of the perturbation around each hyperparameter, in its "
+                    "unconstrained coordinate. The network learns its response within this distance.",
+                    "plots": plots.scales(trajectory),
+                }
+            )
         sections += [
-            {
-                "title": "Perturbation scales",
-                "text": "Standard deviation of the perturbation around each hyperparameter, in its "
-                "unconstrained coordinate. The network learns its response within this distance.",
-                "plots": plots.scales(trajectory),
-            },
             {
                 "title": "Hypergradients",
                 "text": "Derivative of the validation loss with respect to the unconstrained "
@@ -109,7 +113,29 @@ def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
                 "plots": [plots.hypergradient_norm(trajectory), *plots.hypergradients(trajectory)],
             },
         ]
+    if trajectory.certificate:
+        sections.append(
+            {
+                "title": "What the method knows of its steps",
+                "text": "Measured by the method at each hyper-step. For a network none of it is a proven bound.",
+                "plots": plots.measures(trajectory, _shown(trajectory.certificate), "certificate"),
+            }
+        )
+    if trajectory.diagnostics:
+        sections.append(
+            {
+                "title": "Diagnostics",
+                "text": "Measured on validation data beside the losses; team averages.",
+                "plots": plots.measures(trajectory, trajectory.diagnostics, "diagnostic"),
+            }
+        )
     return sections
+
+
+def _shown(certificate: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: values for name, values in certificate.items() if name not in ("certified", "hypergradient_norm")
+    }
 
 
 def _certified_sections(trajectory: Trajectory) -> list[dict[str, Any]]:
@@ -141,7 +167,7 @@ def _certified_sections(trajectory: Trajectory) -> list[dict[str, Any]]:
 
 def _is_smooth(trajectory: Trajectory, summary: Summary) -> bool:
     """Whether the study solves its lower level instead of training a network."""
-    return bool(trajectory.certificate) or "work" in summary
+    return trajectory.solves or "work" in summary
 
 
 def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
@@ -181,6 +207,11 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
 
 def _worth(trajectory: Trajectory) -> str:
     """What the numbers in the certificate prove."""
+    if not trajectory.solves:
+        return (
+            "How accurate the hypergradients of a network are is not known: what the method reports of its"
+            " accuracy is heuristic, and no step is certified."
+        )
     if "upper_bound" not in trajectory.certificate:
         return "This method measures its accuracy, but does not certify that its steps lower the upper level."
     if (trajectory.certificate["certified"] == 1).all():

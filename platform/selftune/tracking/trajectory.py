@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TRAJECTORY, TRAINERS = "trajectory", "trainers"
 CERTIFICATE = "certificate/"  # prefix of the columns with what a method proves or measures about its steps
+DIAGNOSTIC = "diagnostic/"  # prefix of the columns with what a study measures beside the losses
 
 
 class TrajectoryWriter(Listener):
@@ -78,6 +79,7 @@ class TrajectoryWriter(Listener):
                 "scale": step.scale.detach().cpu().double().numpy(),
                 "hypergradient": step.hypergradient.detach().cpu().double().numpy(),
                 "certificate": {f"{CERTIFICATE}{name}": value for name, value in step.certificate.items()},
+                "diagnostics": {f"{DIAGNOSTIC}{name}": value for name, value in step.diagnostics.items()},
             }
         )
 
@@ -106,7 +108,7 @@ class Trajectory:
 
     ``values`` are constrained, ``scales`` and ``hypergradients`` live in the unconstrained space; row by row
     they are what ``HyperStep`` says. ``certificate`` is empty where the method gives none, NaN where a step lacks
-    an entry. ``table`` is the same as an Arrow table, one column per entry.
+    an entry; so are ``diagnostics``. ``table`` is the same as an Arrow table, one column per entry.
     """
 
     names: tuple[str, ...]
@@ -119,10 +121,16 @@ class Trajectory:
     scales: Float[np.ndarray, "steps hyperparameters"]
     hypergradients: Float[np.ndarray, "steps hyperparameters"]
     certificate: Mapping[str, Float[np.ndarray, "steps"]]
+    diagnostics: Mapping[str, Float[np.ndarray, "steps"]]
     table: pa.Table
 
     def __len__(self) -> int:
         return len(self.hyper_step)
+
+    @property
+    def solves(self) -> bool:
+        """Whether the method solves a lower level to an accuracy it asks for, instead of training a network."""
+        return "error_asked" in self.certificate
 
 
 def read_trajectory(folder: Path) -> Trajectory:
@@ -138,6 +146,10 @@ def read_trajectory(folder: Path) -> Trajectory:
         columns = [table[f"{prefix}/{name}"].to_numpy() for name in names]
         return np.stack(columns, axis=1) if columns else np.empty((table.num_rows, 0))
 
+    def named(prefix: str) -> dict[str, np.ndarray[Any, Any]]:
+        columns = [name for name in table.column_names if name.startswith(prefix)]
+        return {name.removeprefix(prefix): table[name].to_numpy() for name in columns}
+
     return Trajectory(
         names=names,
         hyper_step=table["hyper_step"].to_numpy(),
@@ -148,11 +160,8 @@ def read_trajectory(folder: Path) -> Trajectory:
         values=matrix("value"),
         scales=matrix("scale"),
         hypergradients=matrix("hypergradient"),
-        certificate={
-            name.removeprefix(CERTIFICATE): table[name].to_numpy()
-            for name in table.column_names
-            if name.startswith(CERTIFICATE)
-        },
+        certificate=named(CERTIFICATE),
+        diagnostics=named(DIAGNOSTIC),
         table=table,
     )
 
@@ -185,6 +194,7 @@ def _trajectory_columns(names: tuple[str, ...]) -> list[pa.Field]:
         vector("scale", names),
         vector("hypergradient", names),
         metrics("certificate"),
+        metrics("diagnostics"),
     ]
 
 

@@ -17,6 +17,7 @@ from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _STREAM = "hypergradient"
+_IN_THE_LOSS = ("attach", "batch", "targets", "penalty", "losses", "replace")  # hooks that change the loss
 
 
 class ImplicitLevel(Level):
@@ -96,7 +97,7 @@ class ImplicitLevel(Level):
             last = self.batch(number)
             q, _ = conjugate_gradient(last.product, b, steps, start=self._start(b))
         else:
-            # a series of K terms has K - 1 products: that many gradient steps plus one are what it differentiates
+            # a series of K terms, the derivative of K gradient steps, takes K - 1 products
             products = [_Fresh(self, number + k) for k in range(steps - (kind == "neumann"))]
             if kind == "neumann":
                 q = neumann(products, b, self.rate)
@@ -204,14 +205,13 @@ def _check_differentiable(lower: LowerLevel) -> None:
     regularizers = {r.name: r for r in lower.regularizers.members}
     for hyperparameter in lower.space.tuned:
         regularizer = regularizers[hyperparameter.name.partition(".")[0]]
-        mapped = overrides(regularizer, "map_parameter") and not overrides(regularizer, "penalty")
-        if mapped or not hyperparameter.smooth:
-            why = (
-                "acts around the optimizer's step and not in the training loss"
-                if mapped
-                else "is one in which the training loss is not differentiable"
-            )
-            raise SettingError(
-                hyperparameter.name,
-                f"{why}, so that implicit differentiation cannot tune it; tune it with self_tuning, or fix it",
-            )
+        if not any(overrides(regularizer, hook) for hook in _IN_THE_LOSS):
+            why = "acts around the optimizer's step and not in the training loss"
+        elif not hyperparameter.smooth:
+            why = "is one in which the training loss is not differentiable"
+        else:
+            continue
+        raise SettingError(
+            hyperparameter.name,
+            f"{why}, so that implicit differentiation cannot tune it; tune it with self_tuning, or fix it",
+        )

@@ -16,8 +16,7 @@ from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective
-from selftune.training.level_interval import corrected_interval, loosest_error, plain_interval
+from selftune.smooth_objective import SmoothObjective
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,12 @@ class SmoothTrainer:
 
     def _hypergradient(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
         u = body["unconstrained"].to(self.oracle.start_x())
-        constants = self.oracle.constants(u)
-        solution = self.solver.solve(self.oracle, u, warm.x, self._error(body, warm, constants))
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         hypergradient = implicit_hypergradient(
             self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
         )
         self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
-        level, slope = hypergradient.upper, float(hypergradient.b.norm())
+        level, slope, constants = hypergradient.upper, float(hypergradient.b.norm()), self.oracle.constants(u)
         bound = float("nan")
         if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
             bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
@@ -116,19 +114,13 @@ class SmoothTrainer:
         if constants.certified:
             norm_J = self.oracle.norm_J(solution.x, u)
             by_residual = norm_J / constants.strong_convexity * hypergradient.residual
-        interval = plain_interval(level, slope, solution.error, constants)
-        if constants.certified:
-            interval &= corrected_interval(
-                level, hypergradient.q, solution.gradient, solution.error, hypergradient.residual, constants
-            )
         metrics = {
             "error": solution.error,
             "residual": hypergradient.residual,
             "bound": bound,
             "bound_by_residual": by_residual,
             "slope": slope,
-            "lower_bound": interval.lower,
-            "width": interval.width,
+            "lower_bound": lower_bound(level, slope, solution.error, constants),
             "validation_loss": level,
             "certified": float(constants.certified),
         }
@@ -146,43 +138,22 @@ class SmoothTrainer:
                 return True
             return bool(body["early_acceptance"] and upper_bound(level, slope, error, constants) <= threshold)
 
-        loose = self._error(body, warm, constants)
-        solution = self.solver.solve(self.oracle, u, warm.x, loose, reject=decided)
-        q = warm.q
+        solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
-        interval = plain_interval(level, float(gradient.norm()), solution.error, constants)
-        if loose > body["error"] and solution.reason != "rejected":
-            system = ConjugateGradient().solve(
-                self.oracle.hvp(solution.x, u), gradient, tolerance=body["relative"] * float(gradient.norm()), start=q
-            )
-            q = system.x
-            interval &= corrected_interval(level, q, solution.gradient, solution.error, system.residual, constants)
-            if not (interval.upper <= threshold or interval.lower > threshold):
-                solution = self.solver.solve(self.oracle, u, solution.x, body["error"], reject=decided)
-                level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
-                interval &= plain_interval(level, float(gradient.norm()), solution.error, constants)
-        bound = interval.upper
+        bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
         accepted = bound <= threshold
         if accepted:
-            self._keep(body["key"], WarmStart(solution.x, q))
+            self._keep(body["key"], WarmStart(solution.x, warm.q))
         tree = self.oracle.unravel(solution.x)
         metrics = {
             "accepted": float(accepted),
-            "hopeless": float(interval.lower > threshold),
+            "hopeless": float(lower_bound(level, float(gradient.norm()), solution.error, constants) > threshold),
             "upper_bound": bound,
             "error": solution.error,
             "validation_loss": level,
             "training_loss": float(self.objective.lower(tree, self.oracle.values(u))),
         }
         return _Outcome(metrics)
-
-    def _error(self, body: Mapping[str, Any], warm: WarmStart, constants: Constants) -> float:
-        """The error asked for, or a looser one if the correction by q makes up for it."""
-        error: float = body["error"]
-        gap = body.get("gap", 0.0)
-        if gap > 0 and warm.q is not None and constants.certified:
-            error = max(error, loosest_error(gap, float(warm.q.norm()), body["relative"] * body["slope"], constants))
-        return error
 
     def _finish(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
         u = body["unconstrained"].to(self.oracle.start_x())

@@ -103,7 +103,7 @@ class Arm:
         lower, order = self.lower, self.order
         parameters = self._parameters
         b = self._upper_gradient()
-        u = order["unconstrained"].to(lower.device).requires_grad_()
+        u = order["unconstrained"].detach().clone().to(lower.device).requires_grad_()
         loss = lower.smooth_loss(number, u, "hypergradient")
         gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
 

@@ -16,7 +16,7 @@ from selftune.objectives.functional import early_stopping
         ([math.nan, math.nan, 1.0], 3, 0.0, (2, -1)),
         ([math.nan, math.nan], 2, 0.0, (-1, 1)),
         ([3.0, 2.95, 2.85, 2.8], 2, 0.1, (2, -1)),  # improvements add up against the best value kept
-        ([3.0, 2.5, 2.0], 2, 0.5, (0, 2)),  # exactly min_delta is no improvement
+        ([3.0, 2.5, 2.5], 2, 0.5, (0, 2)),  # exactly min_delta is no improvement
         ([], 2, 0.0, (-1, -1)),
     ],
 )

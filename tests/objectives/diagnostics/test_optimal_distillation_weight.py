@@ -27,7 +27,10 @@ def test_minimises_the_squared_error(seed):
 def test_agrees_with_a_grid_search_over_ridge_fits(draws):
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(30, 4, generator=generator, dtype=torch.float64)
-    y = x @ torch.randn(4, generator=generator, dtype=torch.float64) + torch.randn(30, generator=generator).double()
+    y = (
+        x @ torch.randn(4, generator=generator, dtype=torch.float64)
+        + torch.randn(30, generator=generator).double()
+    )
     train, validation = slice(0, 12), slice(12, 30)
     gram = x[train].T @ x[train] + 3 * torch.eye(4, dtype=torch.float64)
 

@@ -32,9 +32,10 @@ def test_scales_carry_over_and_the_fits_agree_at_the_crossover():
 
 
 def test_parallel_laws_never_cross():
-    scales = torch.tensor([1.0, 4.0, 16.0], dtype=torch.float64)
-    losses = law(1.0, 0.5, scales=scales)
-    assert scaling_crossover(scales, 2 * losses, losses).item() in (0.0, math.inf)
+    scales = torch.tensor([1.0, 3.0, 17.0, 100.0], dtype=torch.float64)
+    losses = law(1.0, 0.3, scales=scales)
+    assert scaling_crossover(scales, 2 * losses, losses).item() == math.inf
+    assert scaling_crossover(scales, losses, 2 * losses).item() == math.inf
     assert scaling_crossover(scales, losses, losses).isnan()
 
 

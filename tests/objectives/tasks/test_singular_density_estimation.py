@@ -35,4 +35,4 @@ def test_sliced_wasserstein_of_a_shift_and_of_a_permutation():
     unit = directions / directions.norm(dim=1, keepdim=True)
     moved = _sliced_wasserstein(points, points + shift, directions)
     torch.testing.assert_close(moved, (unit @ shift).abs().mean())
-    assert _sliced_wasserstein(points, points.flip(0), 5 * directions) == 0
+    assert _sliced_wasserstein(points, points.flip(0), 5 * directions) < 1e-15

@@ -93,7 +93,9 @@ class TestEntropyMaximization:
         assert ((value >= -math.log(4)) & (value <= 0)).all()
 
     def test_extremes(self):
-        logits = torch.tensor([[2.0, 2.0, 2.0, 2.0], [1e4, 0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True)
+        logits = torch.tensor(
+            [[2.0, 2.0, 2.0, 2.0], [1e4, 0.0, 0.0, 0.0]], dtype=torch.float64, requires_grad=True
+        )
         value = entropy_maximization(logits)
         torch.testing.assert_close(value.detach(), torch.tensor([-math.log(4), 0.0], dtype=torch.float64))
         assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()

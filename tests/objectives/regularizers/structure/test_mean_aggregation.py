@@ -18,7 +18,8 @@ def test_is_unweighted_by_default_and_linear(randn):
     torch.testing.assert_close(mean_aggregation(a), a.sum(0) / 4)
     weights = torch.tensor([1.0, 2.0, 0.0, 5.0], dtype=torch.float64)
     torch.testing.assert_close(
-        mean_aggregation(2 * a - 3 * b, weights), 2 * mean_aggregation(a, weights) - 3 * mean_aggregation(b, weights)
+        mean_aggregation(2 * a - 3 * b, weights),
+        2 * mean_aggregation(a, weights) - 3 * mean_aggregation(b, weights),
     )
 
 

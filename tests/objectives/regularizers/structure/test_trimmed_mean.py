@@ -26,7 +26,9 @@ def test_trimmed_mean_ignores_how_large_the_largest_are(randn):
 
 def test_trimmed_mean_is_translation_equivariant(randn):
     gradients, shift = randn(5, 4), randn(4)
-    torch.testing.assert_close(trimmed_mean(gradients + shift, faulty=1), trimmed_mean(gradients, faulty=1) + shift)
+    torch.testing.assert_close(
+        trimmed_mean(gradients + shift, faulty=1), trimmed_mean(gradients, faulty=1) + shift
+    )
 
 
 @pytest.mark.parametrize("faulty", [-1, 2, 3])

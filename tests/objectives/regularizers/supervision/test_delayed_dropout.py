@@ -5,7 +5,7 @@ from selftune.objectives.functional import delayed_dropout
 pytestmark = pytest.mark.usefixtures("double")
 
 
-PROGRESS = torch.linspace(0, 1, 101)
+PROGRESS = torch.linspace(0, 1, 101, dtype=torch.float64)
 
 
 def test_from_the_start_it_is_constant():

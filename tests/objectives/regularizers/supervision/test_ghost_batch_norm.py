@@ -10,7 +10,9 @@ pytestmark = pytest.mark.usefixtures("double")
 @pytest.mark.parametrize("ghost_size", [10, 64])
 def test_one_group_is_batch_norm(shape, ghost_size):
     inputs = 3 * torch.randn(shape) + 1
-    torch.testing.assert_close(ghost_batch_norm(inputs, ghost_size), F.batch_norm(inputs, None, None, training=True))
+    torch.testing.assert_close(
+        ghost_batch_norm(inputs, ghost_size), F.batch_norm(inputs, None, None, training=True)
+    )
 
 
 @pytest.mark.parametrize("shape", [(10, 3), (10, 3, 4)])

@@ -27,7 +27,9 @@ def test_the_target_weights_have_mean_one():
 
 def test_zipf_labels_follow_the_rank_of_both_heads():
     logits, weak = torch.tensor([[1.0, 0.0, 3.0, -1.0]]), torch.tensor([[0.0, 4.0, 1.0, -1.0]])
-    shares = (logits.softmax(1) / (1 - logits.softmax(1)[:, :1])) + (weak.softmax(1) / (1 - weak.softmax(1)[:, :1]))
+    shares = (logits.softmax(1) / (1 - logits.softmax(1)[:, :1])) + (
+        weak.softmax(1) / (1 - weak.softmax(1)[:, :1])
+    )
     assert shares[0, 1:].argsort(descending=True).tolist() == [0, 1, 2]
     labels = torch.tensor([1, 1 / 2, 1 / 3]) / (1 + 1 / 2 + 1 / 3)
     expected = -(labels * logits[:, 1:].log_softmax(dim=1)).sum(dim=1)

@@ -1,0 +1,99 @@
+"""Methods as study files know them: what each works on, its settings and budgets, and how it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from selftune.methods import (
+    Budget,
+    Implicit,
+    ImplicitSettings,
+    InexactLineSearch,
+    InexactLineSearchSettings,
+    Method,
+    NetworkLineSearch,
+    NetworkLineSearchSettings,
+    OnlineImplicit,
+    OnlineImplicitSettings,
+    Penalty,
+    PenaltySettings,
+    SelfTuning,
+    SelfTuningSettings,
+)
+from selftune.objective import NetworkObjective
+from selftune.smooth_objective import SmoothObjective
+
+Solver = Literal["newton", "accelerated_gradient", "lbfgs", "proximal_gradient"]
+
+
+@dataclass(frozen=True)
+class InexactLineSearchSection(InexactLineSearchSettings):
+    """The section ``method`` of a study with ``inexact_line_search``: its settings, and the lower-level solver."""
+
+    solver: Solver = "newton"
+
+
+@dataclass(frozen=True)
+class ImplicitSection(ImplicitSettings):
+    """The section ``method`` of a study with ``implicit``: its settings, and the lower-level solver."""
+
+    solver: Solver = "newton"
+
+
+class MethodEntry(NamedTuple):
+    """One form of a method.
+
+    Attributes:
+        objective: the shape of objectives it works on.
+        settings: dataclass of the section ``method``.
+        budgets: fields of ``Budget`` that it takes.
+        build: makes it from budget, settings and the number of trainers.
+        differentiates: whether it differentiates the training loss in the hyperparameters, which must be smooth.
+        twins: trainers that share their random numbers; their number is a multiple of it.
+    """
+
+    objective: type[NetworkObjective | SmoothObjective]
+    settings: type[Any]
+    budgets: tuple[str, ...]
+    build: Callable[[Budget, Any, int], Method]
+    differentiates: bool = False
+    twins: int = 1
+
+
+def _inexact_line_search(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> Method:
+    return InexactLineSearch(budget.work, budget.steps, settings, team_size)
+
+
+def _implicit(budget: Budget, settings: ImplicitSection, team_size: int) -> Method:
+    return Implicit(budget.work, budget.steps, settings, team_size)
+
+
+_TRAINING, _SOLVING = ("steps", "seconds"), ("steps", "work")
+
+METHODS: dict[str, tuple[MethodEntry, ...]] = {
+    "self_tuning": (MethodEntry(NetworkObjective, SelfTuningSettings, _TRAINING, SelfTuning),),
+    "inexact_line_search": (
+        MethodEntry(SmoothObjective, InexactLineSearchSection, _SOLVING, _inexact_line_search),
+        MethodEntry(
+            NetworkObjective, NetworkLineSearchSettings, _TRAINING, NetworkLineSearch, differentiates=True
+        ),
+    ),
+    "implicit": (
+        MethodEntry(SmoothObjective, ImplicitSection, _SOLVING, _implicit),
+        MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, differentiates=True),
+    ),
+    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, differentiates=True, twins=2),),
+}
+"""Forms of every method by its name."""
+
+
+def entry_for(name: str, objective: object) -> MethodEntry:
+    """The form of a method that works on an objective; its first one where none does."""
+    return next((entry for entry in METHODS[name] if isinstance(objective, entry.objective)), METHODS[name][0])
+
+
+def name_of(settings: object) -> str:
+    """The method that settings belong to."""
+    return next(name for name, forms in METHODS.items() if any(type(settings) is form.settings for form in forms))
