@@ -11,6 +11,7 @@ from selftune.objectives.tasks.ridge import Ridge
 from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import Newton
 from selftune.hypergradients.oracle import Oracle
+from selftune.listener import Listener
 from selftune.methods import Implicit, ImplicitSettings, Report
 from selftune.training import SmoothTrainer
 from selftune.training.runner import run_in_process
@@ -203,3 +204,38 @@ def test_settings_that_make_no_sense_are_refused(settings, key):
     with pytest.raises(SettingError) as error:
         ImplicitSettings(**settings)
     assert error.value.key == key
+
+
+class Stops(Listener):
+    """Ends a study like a kill would, after so many steps; remembers them."""
+
+    def __init__(self, after=None):
+        self.after = after
+        self.seen = []
+
+    def hyper_step(self, step):
+        if len(self.seen) == self.after:
+            raise KeyboardInterrupt
+        self.seen.append((step.number, step.hyperparameters.tolist(), step.certificate["work"]))
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_a_study_that_was_stopped_goes_on_from_its_last_checkpoint(update, tmp_path):
+    def study(listener, folder):
+        settings = ImplicitSettings(update=update, checkpoint_every=4)
+        trainers = {0: SmoothTrainer(PROBLEMS["ridge"]())}
+        run_in_process(Implicit(steps=12, settings=settings), trainers, listener, folder)
+        return listener.seen
+
+    whole = study(Stops(), None)
+    with pytest.raises(KeyboardInterrupt):
+        study(Stops(after=7), tmp_path)
+    rest = study(Stops(), tmp_path)
+    assert 0 < rest[0][0] <= 7
+    assert rest == whole[rest[0][0] :]
+
+
+def test_the_checkpoints_need_a_distance():
+    with pytest.raises(SettingError) as error:
+        ImplicitSettings(checkpoint_every=0)
+    assert error.value.key == "checkpoint_every"

@@ -6,15 +6,17 @@ import math
 import pytest
 import torch
 from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
-from selftune.objectives.tasks.ridge import RidgeRegression
+from selftune.objectives.tasks.ridge import Ridge, RidgeRegression
 
 from selftune.errors import SettingError
 from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import Newton
 from selftune.hypergradients.oracle import Oracle
+from selftune.listener import Listener
 from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Report
 from selftune.training import SmoothTrainer
+from selftune.training.runner import run_in_process
 
 
 def quadratic():
@@ -239,6 +241,7 @@ def test_state_round_trip_gives_the_same_steps(after):
         ({"accuracy_growth": 0.5}, "accuracy_growth"),
         ({"descent": 1e-5}, "descent"),
         ({"backtracks": 0}, "backtracks"),
+        ({"checkpoint_every": 0}, "checkpoint_every"),
         ({"share": 0.5}, "share"),
         ({"memory": -1}, "memory"),
         ({"tolerance": 0.0}, "tolerance"),
@@ -277,3 +280,95 @@ def test_a_winner_that_is_lost_before_the_search_is_decided_stalls_nothing():
                 del trainers[lost]
     assert lost is not None
     assert accepted == 6
+
+
+@pytest.mark.parametrize(("seed", "reached"), [(0, 0.2919), (2, 0.1797)])
+def test_weak_strengths_lead_as_low_as_the_best_sequence_of_hoag(seed, reached):
+    problem = Ridge(split_seed=seed)  # 65 strengths on a logarithmic scale
+    trainer = SmoothTrainer(problem)
+    method = InexactLineSearch(work=3000)
+    method.join(0, trainer.space)
+    method._u -= 3
+    exact, levels = Exact(problem), []
+    while method.stopped is None:
+        for member, order in method.ask().items():
+            if method.tell(member, trainer.execute(order)) is not None:
+                levels.append(exact(method._u))
+    assert levels == sorted(levels, reverse=True)
+    assert levels[-1] < reached  # of that sequence, with as much work
+
+
+def test_a_hyperparameter_that_runs_ahead_does_not_hold_back_the_others():
+    _, accepted, points = run(ridge(), steps=1, step=1e4, barzilai_borwein=False, backtracks=10)
+    (before, after), z = points[0], accepted[0].hypergradient
+    asked = (-1e4 * z).clamp(-2, 2)
+    assert (asked.abs() == 2).any()
+    assert (asked.abs() < 2).any()
+    shrunk = (after - before) @ asked / (asked @ asked)
+    torch.testing.assert_close(after - before, shrunk * asked)
+    assert math.log2(shrunk) == pytest.approx(round(math.log2(shrunk)))
+
+
+@pytest.mark.parametrize("problem", [ridge, Ridge])
+def test_on_a_logarithmic_scale_nothing_moves_far_or_against_the_hypergradient(problem):
+    _, accepted, points = run(problem(), steps=10)
+    for step, (before, after) in zip(accepted, points, strict=True):
+        moved = after - before
+        assert (moved.abs() <= 2 + 1e-12).all()
+        assert (moved * step.hypergradient <= 0).all()
+
+
+class Stops(Listener):
+    """Ends a study like a kill would, once so many steps are accepted; remembers them."""
+
+    def __init__(self, after=None):
+        self.after = after
+        self.seen = []
+
+    def hyper_step(self, step):
+        if len(self.seen) == self.after:
+            raise KeyboardInterrupt
+        self.seen.append((step.number, step.hyperparameters.tolist(), step.certificate["work"]))
+
+
+@pytest.mark.parametrize("team", [1, 3])
+def test_a_search_that_was_stopped_goes_on_from_its_last_checkpoint(team, tmp_path):
+    def study(listener, folder):
+        trainers = {member: SmoothTrainer(ridge(), member=member) for member in range(team)}
+        settings = InexactLineSearchSettings(checkpoint_every=4)
+        method = InexactLineSearch(steps=12, settings=settings, team_size=team)
+        run_in_process(method, trainers, listener, folder)
+        return listener.seen
+
+    whole = study(Stops(), None)
+    stopped = Stops(after=7)
+    with pytest.raises(KeyboardInterrupt):
+        study(stopped, tmp_path)
+    rest = study(Stops(), tmp_path)
+    assert [number for number, *_ in rest] == list(range(4, 12))
+    assert rest == whole[4:]
+    assert stopped.seen == whole[:7]
+
+
+def test_nothing_is_solved_in_vain_where_first_candidates_are_accepted():
+    alone, steps, _ = run(quadratic())
+    together, same, _ = run(quadratic(), team=8)
+    assert [s.hyperparameters.tolist() for s in same] == [s.hyperparameters.tolist() for s in steps]
+    assert together._ahead == max(1, round(steps[-1].certificate["candidates"]))
+    assert together._work < 1.5 * alone._work
+
+
+def test_a_team_tries_ahead_again_where_first_candidates_fail():
+    settings = {"step_growth": 16.0, "barzilai_borwein": False, "memory": 0, "backtracks": 10}
+    method, steps, _ = run(quadratic(), team=8, steps=8, **settings)
+    tried = []
+    trainers = {member: SmoothTrainer(quadratic()) for member in range(8)}
+    for trainer in trainers.values():
+        execute = trainer.execute
+        trainer.execute = lambda order, warm=None, execute=execute: (
+            tried.append(order.kind),
+            execute(order, warm),
+        )[1]
+    run(quadratic(), team=8, steps=8, trainers=trainers, **settings)
+    assert max(s.certificate["candidates"] for s in steps) > 1
+    assert method._ahead > 1

@@ -46,7 +46,8 @@ class PairTrainer:
 
 
 def settings(**changes):
-    return PenaltySettings(**{"warmup_steps": 20, "train_steps": 5, "learning_rate": 0.05} | changes)
+    common = {"warmup_steps": 20, "train_steps": 5, "learning_rate": 0.05, "sigma": 0.3, "smallest_sigma": 0.01}
+    return PenaltySettings(**common | changes)
 
 
 def pairs(*targets, **options):

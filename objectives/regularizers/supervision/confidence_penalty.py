@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -24,3 +26,27 @@ def confidence_penalty(
     log_probs = logits.log_softmax(dim=-1)
     negative_entropy = (log_probs.exp() * log_probs).sum(dim=-1)
     return negative_entropy if margin is None else (margin + negative_entropy).relu()
+
+
+@register
+class ConfidencePenalty(Regularizer):
+    """Rewards the entropy of predictions; with a ``margin`` only up to that entropy.
+
+    Without a margin in the study all confidence costs.
+    """
+
+    name = "confidence_penalty"
+    family = "supervision"
+    kind = "penalty"
+    reference = Reference(
+        "Regularizing Neural Networks by Penalizing Confident Output Distributions", "1701.06548"
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.01, 8.0)), 0.1),
+        Hyperparameter("margin", Positive(sweep=(0.1, 5.0)), 1.0),
+    )
+    needs = frozenset({"logits"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        margin = self.value(step, "margin") if "margin" in self.settings else None
+        return confidence_penalty(step.logits, margin)

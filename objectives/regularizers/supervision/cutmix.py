@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from selftune.objectives.regularizers.supervision.cutout import _box
+import torch
+from selftune.objectives.regularizers.supervision.cutout import _box, _pixels
+from selftune.objectives.regularizers.supervision.mixup import Mixup
 
+from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.regularizer import Reference, Step, register
 from selftune.shapes import Bool, Float, Int, Tensor
 
 
@@ -47,3 +51,33 @@ def _rectangle(
     side = (1 - lam).sqrt()
     half_height, half_width = ((length * side).long() // 2 for length in (height, width))
     return _box(center, half_height, half_width, images)
+
+
+@register
+class Cutmix(Mixup):
+    """CutMix with ``lam ~ Beta(alpha, alpha)`` and one rectangle per batch, around a random pixel.
+
+    Only a share ``probability`` of the batches is mixed; the others are left as they are.
+    """
+
+    name = "cutmix"
+    reference = Reference(
+        "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", "1905.04899"
+    )
+    hyperparameters = (
+        Hyperparameter("alpha", Positive(sweep=(0.2, 2.0)), 1.0, smooth=False, shared=True),
+        Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
+    )
+    needs = frozenset({"inputs", "targets", "images"})
+
+    def batch(self, step: Step) -> None:
+        permutation, lam, center = step.permutation(), self._kept(step), self._center(step)
+        step.inputs, step.targets = cutmix(step.inputs, step.targets, permutation, lam, center)
+
+    def _kept(self, step: Step) -> Float[Tensor, ""]:
+        """The share to keep: all of it in batches that are not mixed."""
+        lam = self._beta(step, 1)
+        return torch.where(step.rand(1) < self.value(step, "probability"), lam, torch.ones_like(lam))[0]
+
+    def _center(self, step: Step) -> Int[Tensor, "2"]:
+        return torch.cat([_pixels(step, 1, length) for length in step.inputs.shape[-2:]])

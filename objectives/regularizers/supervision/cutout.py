@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Int, Tensor
 
 
@@ -43,3 +45,33 @@ def _box(
 def _near(center: Int[Tensor, "*batch"], half: Tensor, length: int) -> Bool[Tensor, "*batch length"]:
     offset = torch.arange(length, device=center.device) - center[..., None]
     return (offset >= -half[..., None]) & (offset < half[..., None])
+
+
+@register
+class Cutout(Regularizer):
+    """Zeroes a square of ``size`` pixels around a random pixel of every image.
+
+    Only a share ``probability`` of the images is changed.
+    """
+
+    name = "cutout"
+    family = "supervision"
+    kind = "augment"
+    reference = Reference("Improved Regularization of Convolutional Neural Networks with Cutout", "1708.04552")
+    hyperparameters = (
+        Hyperparameter("size", Integer(0, 128), 16, smooth=False),
+        Hyperparameter("probability", Unit(), 1.0, smooth=False),
+    )
+    needs = frozenset({"inputs", "images"})
+    stage = "noise"
+
+    def batch(self, step: Step) -> None:
+        batch = len(step.inputs)
+        centers = torch.stack([_pixels(step, batch, length) for length in step.inputs.shape[-2:]], dim=1)
+        cuts = step.rand(batch) < self.value(step, "probability")
+        step.inputs = cutout(step.inputs, centers, cuts * self.value(step, "size"))
+
+
+def _pixels(step: Step, count: int, length: int) -> Int[Tensor, "count"]:
+    """Random positions along an axis."""
+    return torch.randint(length, (count,), generator=step.generator, device=step.inputs.device)

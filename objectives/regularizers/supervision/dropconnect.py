@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from selftune.hyperparameters import Hyperparameter, Interval
+from selftune.regularizer import Reference, Step, register
+from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Tensor
 
 
@@ -25,3 +31,22 @@ def dropconnect(
     tensor([0., 2., 2.])
     """
     return weight * ((uniform >= rate).to(weight.dtype) / (1 - rate))
+
+
+@register
+class Dropconnect(Reparameterization):
+    """Drops weights of layers, by one draw per weight and training pass; evaluation uses all of them.
+
+    ``parts`` gives layers rates of their own. Rates are capped at 0.95, because the division by ``1 - rate``
+    explodes at 1.
+    """
+
+    name = "dropconnect"
+    family = "supervision"
+    reference = Reference("Regularization of Neural Networks using DropConnect (Wan et al., 2013)")
+    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True),)
+
+    def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
+        if step is None:
+            return original
+        return dropconnect(original, step.rand(*original.shape), values["rate"])

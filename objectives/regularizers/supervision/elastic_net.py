@@ -5,9 +5,20 @@ from __future__ import annotations
 from selftune.objectives.regularizers.supervision.l1 import l1
 from selftune.objectives.regularizers.supervision.weight_decay import weight_decay
 
+from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="supervision",
+    reference=Reference("Regularization and Variable Selection via the Elastic Net (Zou and Hastie, 2005)"),
+    strength=Positive(sweep=(1e-7, 1e-1)),
+    default=1e-4,
+    needs={"parameters": "parameters"},
+    hyperparameters=[Hyperparameter("ratio", Unit(), 0.5, shared=True)],
+)
 def elastic_net(parameters: list[Tensor], ratio: float | Float[Tensor, ""] = 0.5) -> Float[Tensor, ""]:
     """``ratio * sum |p| + (1 - ratio) * sum p^2 / 2``: sparse, but correlated weights stay together.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.hyperparameters import Hyperparameter, Interval
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -28,3 +30,23 @@ def multiplicative_gradient_noise(
     """
     weights = 1 + sigma * noise
     return weights @ per_sample_gradients / len(per_sample_gradients)
+
+
+@register
+class MultiplicativeGradientNoise(Regularizer):
+    """Multiplies every example's loss, and so its gradient, by ``1 + sigma * noise``."""
+
+    name = "multiplicative_gradient_noise"
+    family = "supervision"
+    kind = "gradient"
+    reference = Reference(
+        "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural"
+        " Networks",
+        "1705.08741",
+    )
+    hyperparameters = (Hyperparameter("sigma", Interval(low=0.0, sweep=(0.0, 5.0)), 1.0),)
+    needs = frozenset({"losses"})
+
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        sigma = self.value(step, "sigma")
+        return losses * (1 + sigma * step.randn(len(losses)))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from selftune.objectives.regularizers.supervision.cutmix import _rectangle
+import torch
+from selftune.objectives.regularizers.supervision.cutmix import Cutmix, _rectangle
 
+from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.regularizer import Reference, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -33,3 +36,24 @@ def self_mix(
     kept = 1 - box.to(targets.dtype).mean()
     mixed = inputs[:, 1].where(box, inputs[:, 0])
     return mixed, kept * targets[:, 0] + (1 - kept) * targets[:, 1]
+
+
+@register
+class SelfMix(Cutmix):
+    """Pastes a rectangle of a second crop of every image into the first, by ``lam ~ Beta(alpha, alpha)``.
+
+    Both crops have the label of their image. Only a share ``probability`` of the batches is mixed.
+    """
+
+    name = "self_mix"
+    reference = Reference("FerKD: Surgical Label Adaptation for Efficient Distillation", "2312.17473")
+    hyperparameters = (
+        Hyperparameter("alpha", Positive(sweep=(0.2, 2.0)), 1.0, smooth=False, shared=True),
+        Hyperparameter("probability", Unit(), 0.5, smooth=False, shared=True),
+    )
+    needs = frozenset({"inputs", "second_inputs", "targets", "images"})
+
+    def batch(self, step: Step) -> None:
+        crops = torch.stack([step.inputs, step.second_inputs], dim=1)
+        targets = torch.stack([step.targets, step.targets], dim=1)
+        step.inputs, step.targets = self_mix(crops, targets, self._kept(step), self._center(step))

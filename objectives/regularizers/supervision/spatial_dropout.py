@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Interval
+from selftune.layer_noise import LayerNoise
+from selftune.regularizer import Reference, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -27,3 +34,20 @@ def spatial_dropout(
     rate = per_example(rate, uniform)
     scale = (uniform >= rate).to(inputs.dtype) / (1 - rate)
     return inputs * scale.view(*scale.shape, *([1] * (inputs.ndim - 2)))
+
+
+@register
+class SpatialDropout(LayerNoise):
+    """Dropout of whole feature maps after convolutions; ``parts`` names layers, each with a rate of its own.
+
+    Rates are capped at 0.95, because the division by ``1 - rate`` explodes at 1.
+    """
+
+    name = "spatial_dropout"
+    family = "supervision"
+    reference = Reference("Efficient Object Localization Using Convolutional Networks", "1411.4280")
+    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),)
+    layer_filter = staticmethod(lambda module: isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+
+    def on_output(self, outputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        return spatial_dropout(outputs, step.rand(*outputs.shape[:2]), values["rate"])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from typing import Any
+
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter, Interval
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -28,3 +33,43 @@ def stochastic_depth(
     """
     scale = (uniform >= rate).to(residual.dtype) / (1 - rate)
     return residual * per_example(scale, residual)
+
+
+@register
+class StochasticDepth(Regularizer):
+    """Skips residual branches at random, example by example: modules whose last name component is ``branch``.
+
+    ``rate`` is that of the deepest branch; ``rule: linear`` lets rates grow linearly with depth, ``constant``
+    gives all branches the same. Rates are capped at 0.95, because the division by ``1 - rate`` explodes at 1.
+    """
+
+    name = "stochastic_depth"
+    family = "supervision"
+    kind = "augment"
+    reference = Reference("Deep Networks with Stochastic Depth", "1603.09382")
+    hyperparameters = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),
+        Hyperparameter("rule", Choice(("linear", "constant")), "linear", online=False, smooth=False),
+    )
+    needs = frozenset({"branches"})
+
+    def attach(self, network: nn.Module) -> None:
+        branches = [m for name, m in network.named_modules() if name.rpartition(".")[2] == "branch"]
+        linear = self.bound["rule"].value == "linear"
+        for depth, branch in enumerate(branches, start=1):
+            branch.register_forward_hook(_Skip(self, depth / len(branches) if linear else 1.0))
+
+
+class _Skip:
+    """The hook after one branch; a class, so that a network that carries it can be copied."""
+
+    def __init__(self, regularizer: StochasticDepth, share: float) -> None:
+        self.regularizer = regularizer
+        self.share = share
+
+    def __call__(self, module: nn.Module, arguments: tuple[Any, ...], output: Any) -> Any:
+        step = self.regularizer.step
+        if step is None:
+            return None
+        rate = self.share * self.regularizer.value(step, "rate")
+        return stochastic_depth(output, step.rand(len(output)), rate)

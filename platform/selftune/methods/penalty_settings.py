@@ -30,12 +30,12 @@ class PenaltySettings(CycleSettings):
     The others are those of ``CycleSettings``; warm-up and validation steps are as there.
 
     >>> [round(PenaltySettings(sigma=0.8, sigma_decay=1.0).sigma_of(step), 3) for step in (0, 1, 10_000)]
-    [0.8, 0.4, 0.01]
+    [0.8, 0.4, 0.001]
     """
 
     train_steps: int = 10
-    sigma: float = 0.3
-    smallest_sigma: float = 0.01
+    sigma: float = 0.01
+    smallest_sigma: float = 0.001
     sigma_decay: float = 1 / 3
     proximal: float | None = None
     relaxation: float = 1.0

@@ -1,0 +1,229 @@
+"""Small objectives that together provide everything that a regularizer of the catalogue can need."""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from selftune.objective import Classification, NetworkObjective, Optimization, Stage
+from selftune.provided import closure
+from selftune.regularizer import regularizers
+from selftune.self_supervised import SelfSupervised
+
+OPTIMIZATION = Optimization(batch_size=16, learning_rate=0.05)
+EXAMPLES = (96, 48, 48)
+CLASSES = 3
+
+
+def _generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def vectors(dtype=torch.float32, width=6):
+    generator = _generator()
+    splits = []
+    for examples in EXAMPLES:
+        labels = torch.arange(examples) % CLASSES
+        inputs = torch.randn(examples, width, generator=generator) + labels[:, None]
+        splits.append((inputs.to(dtype), labels))
+    return splits
+
+
+def images(dtype=torch.float32, size=8):
+    return [
+        (inputs.to(dtype).view(-1, 1, size, size), labels) for inputs, labels in vectors(dtype, width=size * size)
+    ]
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, CLASSES))
+
+
+class Block(nn.Module):
+    """A residual block, its branch skippable."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.branch = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU())
+
+    def forward(self, inputs):
+        return inputs + self.branch(inputs)
+
+
+def cnn():
+    return nn.Sequential(
+        OrderedDict(
+            first=nn.Conv2d(1, 4, 3, padding=1),
+            norm=nn.BatchNorm2d(4),
+            relu=nn.ReLU(),
+            block=Block(4),
+            pool=nn.AdaptiveAvgPool2d(2),
+            flat=nn.Flatten(),
+            head=nn.Linear(16, CLASSES),
+        )
+    )
+
+
+def _typed(build, dtype):
+    return lambda: build().to(dtype)
+
+
+def classification(dtype=torch.float32):
+    return Classification(_typed(mlp, dtype), *vectors(dtype), OPTIMIZATION)
+
+
+def image_classification(dtype=torch.float32):
+    return Classification(_typed(cnn, dtype), *images(dtype), OPTIMIZATION)
+
+
+def domain_classification(dtype=torch.float32):
+    splits = vectors(dtype)
+    domains = tuple(torch.arange(len(labels)) // 3 % 2 for _, labels in splits)
+    shifted = [(x + 0.5 * d[:, None].to(x), y) for (x, y), d in zip(splits, domains, strict=True)]
+    return Classification(_typed(mlp, dtype), *shifted, OPTIMIZATION, extra={"domains": domains})
+
+
+def continual_classification(dtype=torch.float32):
+    splits = vectors(dtype)
+    labels = splits[0][1]
+    stages = (
+        Stage(torch.nonzero(labels < 2).flatten(), steps=4),
+        Stage(torch.nonzero(labels == 2).flatten(), steps=100),
+    )
+    return Classification(_typed(mlp, dtype), *splits, OPTIMIZATION, stages=stages)
+
+
+def _jitter(inputs, generator):
+    noise = torch.randn(inputs.shape, generator=generator, device=inputs.device, dtype=inputs.dtype)
+    return inputs + 0.3 * noise
+
+
+def self_supervised(dtype=torch.float32):
+    build = lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 8))  # noqa: E731
+    return SelfSupervised(_typed(build, dtype), *vectors(dtype), _jitter, OPTIMIZATION)
+
+
+class Everything(NetworkObjective):
+    """Regression from vectors to vectors that plays every part that the objectives above do not.
+
+    The same outputs are read as an image, as token distributions, as samples, as a critic's features, or as
+    log-probabilities of responses.
+    """
+
+    provides = frozenset(
+        {
+            "inputs",
+            "labels",
+            "targets",
+            "index",
+            "logits",
+            "parameters",
+            "learning_rate",
+            "examples",
+            "classes",
+            "policy_chosen",
+            "policy_rejected",
+            "reference_chosen",
+            "reference_rejected",
+            "token_logits",
+            "reference_token_logits",
+            "token_mask",
+            "reconstruction",
+            "samples",
+            "data",
+            "next_features",
+            "rewards",
+            "architecture",
+            "input_actions",
+            "output_actions",
+            "second_inputs",
+        }
+    )
+    classes = 16
+    optimization = OPTIMIZATION
+
+    def __init__(self, dtype=torch.float32):
+        self.dtype = dtype
+        self._splits = dict(
+            zip(
+                ("train", "validation", "test"),
+                ({"inputs": x, "labels": y} for x, y in vectors(dtype, width=16)),
+                strict=True,
+            )
+        )
+
+    def network(self):
+        network = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16)).to(self.dtype)
+        network.register_parameter("alphas", nn.Parameter(0.1 * torch.randn(2, 3, dtype=self.dtype)))
+        return network
+
+    def splits(self):
+        return self._splits
+
+    def targets(self, labels):
+        return F.one_hot(labels, 16).to(self.dtype)
+
+    def loss(self, outputs, targets):
+        return (outputs - targets).square().mean(dim=-1)
+
+    def validation_loss(self, outputs, labels):
+        return self.loss(outputs, self.targets(labels))
+
+    def quantity(self, name, step):
+        batch = len(step.inputs)
+        if name in ("input_actions", "output_actions"):
+            swap = torch.eye(16, dtype=self.dtype).roll(8, 0)
+            return torch.stack([torch.eye(16, dtype=self.dtype), swap]).expand(2, 2, 16, 16)
+        if name == "architecture":
+            return step.parameters["alphas"]
+        if name in ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected"):
+            who, which = name.split("_")
+            logits = step.logits if who == "policy" else step.reference_logits
+            chosen = step.labels if which == "chosen" else step.labels + 1
+            return torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]
+        if name in ("token_logits", "reference_token_logits"):
+            return (step.logits if name == "token_logits" else step.reference_logits).view(batch, 4, 4)
+        return {
+            "token_mask": lambda: torch.arange(4) < 1 + step.labels[:, None],
+            "reconstruction": lambda: step.logits.view(batch, 1, 4, 4),
+            "samples": lambda: step.logits,
+            "data": lambda: step.inputs.detach(),
+            "next_features": lambda: step.asks.pass_through(step, step.inputs.flip(0)).features,
+            "rewards": lambda: 0.1 * step.labels.to(self.dtype),
+            "second_inputs": lambda: step.inputs.flip(1),
+        }[name]()
+
+
+OBJECTIVES = {
+    "classification": classification,
+    "image_classification": image_classification,
+    "domain_classification": domain_classification,
+    "continual_classification": continual_classification,
+    "self_supervised": self_supervised,
+    "everything": Everything,
+}
+
+
+def partners_of(name):
+    """Names of the regularizers that provide what no objective does, for the one of this name."""
+    by_objectives = frozenset().union(*(closure(make().provides) for make in OBJECTIVES.values()))
+    wanted = regularizers[name].needs - by_objectives - {"progress"}
+    found = []
+    for need in sorted(wanted):
+        helpers = [other for other in regularizers.names() if need in regularizers[other].provides]
+        assert helpers, f"{name} needs {need}, which nothing provides"
+        found.append(helpers[0])
+    return sorted(set(found))
+
+
+def objective_for(name, dtype=torch.float32):
+    """The first objective that provides what a regularizer and its partners need."""
+    members = [name, *partners_of(name)]
+    needs = frozenset().union(*(regularizers[member].needs for member in members))
+    own = frozenset().union(*(regularizers[member].provides for member in members)) | {"progress"}
+    for make in OBJECTIVES.values():
+        objective = make(dtype)
+        if needs <= closure(objective.provides | own):
+            return objective
+    raise AssertionError(f"no objective provides all of {sorted(needs)} for {name}")

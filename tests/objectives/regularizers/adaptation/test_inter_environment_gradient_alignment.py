@@ -1,0 +1,19 @@
+import torch
+from selftune.objectives.regularizers.adaptation.inter_environment_gradient_alignment import (
+    inter_environment_gradient_alignment,
+)
+
+
+def test_definition_and_translation(draw):
+    gradients = draw(3, 5)
+    mean = gradients.sum(0) / 3
+    expected = sum((g - mean) @ (g - mean) for g in gradients) / 3
+    torch.testing.assert_close(inter_environment_gradient_alignment(gradients), expected)
+    torch.testing.assert_close(inter_environment_gradient_alignment(gradients + draw(5)), expected)
+    assert inter_environment_gradient_alignment(gradients[:1].expand(4, 5)).item() < 1e-28
+
+
+def test_gradient(draw):
+    gradients = draw(3, 5).requires_grad_()
+    (slope,) = torch.autograd.grad(inter_environment_gradient_alignment(gradients), gradients)
+    torch.testing.assert_close(slope, (2 * (gradients - gradients.mean(0)) / 3).detach())
