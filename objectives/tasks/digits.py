@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
+from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.errors import SettingError
 from selftune.objective import Classification, Optimization, tasks
-
-EXAMPLES = 1797
 
 
 @dataclass
@@ -44,40 +40,13 @@ class Digits(Classification):
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if any(units < 1 for units in self.hidden):
-            raise SettingError("hidden", f"every layer needs at least one unit, got {list(self.hidden)}")
-        left = EXAMPLES - self.train_examples - self.validation_examples
-        if min(self.train_examples, self.validation_examples, left) < 1:
-            raise SettingError(
-                "train_examples",
-                f"{self.train_examples} training and {self.validation_examples} validation examples leave {left}"
-                f" of {EXAMPLES} for the test split; every split needs at least one",
-            )
+        check_hidden(self.hidden)
         optimization = Optimization(self.batch_size, self.optimizer, self.learning_rate, self.momentum)
-        train, validation, test = _load(self.train_examples, self.validation_examples, self.split_seed)
-        super().__init__(self._network, train, validation, test, optimization, self.validation_batch_size)
+        splits = load_digit_splits(self.train_examples, self.validation_examples, self.split_seed)
+        super().__init__(self._network, *splits, optimization, self.validation_batch_size)
 
     def _network(self) -> nn.Module:
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        width = 64
-        for number, units in enumerate(self.hidden, start=1):
-            layers[f"hidden{number}"] = nn.Linear(width, units)
-            layers[f"relu{number}"] = nn.ReLU()
-            width = units
-        layers["output"] = nn.Linear(width, 10)
-        return nn.Sequential(layers)
+        return perceptron(self.hidden)
 
 
 tasks.register("digits", Digits)
-
-
-def _load(train: int, validation: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed))
-    inputs = torch.tensor(data.data, dtype=torch.float32)[order]
-    labels = torch.tensor(data.target, dtype=torch.int64)[order]
-    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
-    sizes = (train, validation, EXAMPLES - train - validation)
-    return list(zip(inputs.split(sizes), labels.split(sizes), strict=True))

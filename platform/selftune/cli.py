@@ -102,6 +102,18 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
     _add_folder(one)
+
+    one = add("list", _list, "list what studies can name: regularizers, diagnostics, solvers, tasks, methods")
+    one.add_argument(
+        "group", nargs="?", metavar="GROUP", help="regularizers, diagnostics, solvers, tasks, methods"
+    )
+    one.add_argument("--family", metavar="NAME", help="only entries of this family")
+    one.add_argument("--kind", metavar="NAME", help="only entries of this kind")
+    one.add_argument("--needs", metavar="QUANTITY", help="only entries that need this of the objective")
+    one.add_argument("--markdown", action="store_true", help="all of it as a page, docs/catalogue.md")
+
+    one = add("show", _show, "say what an entry does, what it needs and how a study uses it")
+    one.add_argument("name", metavar="NAME", help="an entry's name")
     return parser
 
 
@@ -162,6 +174,38 @@ def _check(options: argparse.Namespace) -> int:
     print(title)
     for line in lines:
         print(f"  {line}")
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    import shutil
+
+    from selftune.studies.catalogue import chosen, counts, reference_page
+
+    if options.markdown:
+        print(reference_page(), end="")
+        return 0
+    found = chosen(options.group, options.family, options.kind, options.needs)
+    width = shutil.get_terminal_size((115, 24)).columns
+    longest = max((len(entry.name) for entry in found), default=0)
+    group = None
+    for entry in found:
+        if entry.group != group:
+            group = entry.group
+            print(f"{group}:")
+        words = ", ".join(word for word in (entry.kind, entry.family) if word)
+        line = f"  {entry.name:<{longest}}  {words}: {entry.sentence}"
+        print(line if len(line) <= width else f"{line[: width - 3]}...")
+    print()
+    for line in counts(found) or ["nothing fits"]:
+        print(line)
+    return 0
+
+
+def _show(options: argparse.Namespace) -> int:
+    from selftune.studies.catalogue import described, find
+
+    print("\n\n".join("\n".join(described(entry)) for entry in find(options.name)))
     return 0
 
 

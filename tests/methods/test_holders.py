@@ -25,15 +25,14 @@ def test_the_furthest_state_that_exists_goes_first_and_the_latest_among_equals()
     assert not held.exists("0.stay")
 
 
-def test_a_silent_member_sends_nothing_but_still_holds():
+def test_what_did_not_arrive_is_not_sent_again_but_still_held():
     held = holders()
-    held.silence(0)
+    held.stick("0.stay", 0)
+    held.stick("unknown", 0)
     assert held.source("0.stay") is None
     assert held.exists("0.stay")
     assert held.holds(0, "0.stay")
-    assert held.source("1.stay") == 1
-    held.heard(0)
-    assert held.source("0.stay") == 0
+    assert held.source("1.stay") == 0  # another state of the same member
 
 
 def test_only_retained_states_stay_known():

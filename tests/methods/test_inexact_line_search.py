@@ -299,12 +299,12 @@ def test_weak_strengths_lead_as_low_as_the_best_sequence_of_hoag(seed, reached):
 
 
 def test_a_hyperparameter_that_runs_ahead_does_not_hold_back_the_others():
-    _, accepted, points = run(ridge(), steps=1, step=1e4, barzilai_borwein=False, backtracks=10)
+    _, accepted, points = run(Ridge(), steps=1, step=1e3, barzilai_borwein=False, backtracks=10)
     (before, after), z = points[0], accepted[0].hypergradient
-    asked = (-1e4 * z).clamp(-2, 2)
+    asked = (-1e3 * z).clamp(-2, 2)
     assert (asked.abs() == 2).any()
     assert (asked.abs() < 2).any()
-    shrunk = (after - before) @ asked / (asked @ asked)
+    shrunk = float((after - before) @ asked / (asked @ asked))
     torch.testing.assert_close(after - before, shrunk * asked)
     assert math.log2(shrunk) == pytest.approx(round(math.log2(shrunk)))
 

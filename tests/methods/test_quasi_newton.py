@@ -45,9 +45,9 @@ def test_the_suggested_step_is_an_inverse_curvature(hessian):
 
 def test_negative_curvature_is_reported_and_not_remembered(hessian):
     curvature = QuasiNewton(10)
-    walk(curvature, -hessian, 2)
+    u = walk(curvature, -hessian, 2)
     assert not curvature.pairs
-    assert curvature.observe(torch.ones(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)) is False
+    assert curvature.observe(u, -hessian @ u) is False
 
 
 def test_a_sharper_hypergradient_replaces_the_looser_one(hessian):

@@ -54,10 +54,12 @@ def alone():
     return steps, run_in_process(method, {0: factory()(0)}, steps)[0]
 
 
-def make(team, **chances):
+def make(team, seed, kill=0.0, **changes):
     steps = Steps()
-    scheduler = NetworkLineSearchScheduler(steps=STEPS, team_size=team, listener=lambda _: steps, **SETTINGS)
-    return FakeTune(scheduler, trainable(factory()), team, **chances), steps
+    scheduler = NetworkLineSearchScheduler(
+        steps=STEPS, team_size=team, listener=lambda _: steps, **SETTINGS | changes
+    )
+    return FakeTune(scheduler, trainable(factory()), team, seed=seed, kill=kill), steps
 
 
 def networks(tune):
@@ -76,13 +78,24 @@ def test_a_team_takes_the_steps_of_a_single_trainer(alone, team, seed):
 
 
 @pytest.mark.parametrize("team", [1, 3])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(6))
 def test_restarted_trials_change_nothing(alone, team, seed):
     tune, steps = make(team, seed=seed, kill=0.05)
     tune.run()
     assert steps.steps == alone[0].steps
     for network in networks(tune):
         assert all(torch.equal(tensor, alone[1].payload[name]) for name, tensor in network.items())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_with_rare_checkpoints_the_path_goes_back_or_ends_but_never_hangs(seed):
+    tune, steps = make(2, seed=seed, kill=0.05, checkpoint_every=4)
+    tune.run()
+    assert tune.kills > 0
+    method = tune.scheduler.teams[0].method
+    assert method.done
+    assert method.stopped == "lost" or method._training_step == STEPS
+    assert sorted(steps.steps) == list(range(len(steps.steps)))
 
 
 def test_wrong_settings_are_refused():

@@ -5,9 +5,18 @@ from __future__ import annotations
 import torch
 from selftune.objectives.regularizers.structure.krum import _scores, _squared_distances
 
+from selftune.hyperparameters import Hyperparameter, Integer
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import aggregator
 
 
+@aggregator(
+    family="structure",
+    reference=Reference("The Hidden Vulnerability of Distributed Learning in Byzantium", "1802.07927"),
+    hyperparameters=[Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)],
+    workers=8,
+)
 def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """Mean per coordinate of the values closest to the median among the gradients that Krum picks one by one.
 

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import aggregator
 
 
+@aggregator(
+    family="structure",
+    reference=Reference(
+        "Distributed Statistical Machine Learning in Adversarial Settings: Byzantine Gradient Descent",
+        "1705.05491",
+    ),
+    hyperparameters=[
+        Hyperparameter("iterations", Integer(1, 1000), 100, online=False, smooth=False, shared=True),
+        Hyperparameter("epsilon", Positive(sweep=(1e-8, 1e-4)), 1e-6, online=False, smooth=False, shared=True),
+    ],
+    workers=8,
+)
 def geometric_median(
     gradients: Float[Tensor, "workers size"],
     *,

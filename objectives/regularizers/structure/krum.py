@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
+from selftune.stateless import aggregator
+
+_REFERENCE = Reference("Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", "1703.02757")
+_FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)
 
 
+@aggregator(family="structure", reference=_REFERENCE, hyperparameters=[_FAULTY], workers=8)
 def krum(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """The gradient with the smallest sum of squared distances to its ``workers - faulty - 2`` nearest neighbours.
 
@@ -53,6 +60,30 @@ def multi_krum(
     everyone = torch.ones(workers, dtype=torch.bool, device=gradients.device)
     best = _scores(_squared_distances(gradients), everyone, neighbours).sort(stable=True).indices[:count]
     return gradients[best].mean(dim=0)
+
+
+@register
+class MultiKrum(Regularizer):
+    """Averages the gradients of the ``selected`` workers closest to their neighbours.
+
+    Workers are ``workers`` equal parts of the batch, of which ``faulty`` may be wrong; there must be at least
+    2 * faulty + 3. ``selected: 0`` stands for the most that may be selected, workers - faulty - 2.
+    """
+
+    name = "multi_krum"
+    family = "structure"
+    kind = "gradient"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("workers", Integer(1, 1024), 8, online=False, smooth=False, shared=True),
+        _FAULTY,
+        Hyperparameter("selected", Integer(0, 1022), 0, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"shards"})
+
+    def aggregate(self, step: Step, gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
+        faulty, selected = self.bound["faulty"].value, self.bound["selected"].value
+        return multi_krum(gradients, faulty=faulty, selected=selected or None)
 
 
 def _squared_distances(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "workers workers"]:

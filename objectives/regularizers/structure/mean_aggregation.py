@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
+from selftune.stateless import aggregator
 
 
+@aggregator(family="structure", reference=Reference("Data-parallel averaging of gradients (textbook)"))
 def mean_aggregation(
     gradients: Float[Tensor, "workers size"],
     weights: Float[Tensor, "workers"] | Int[Tensor, "workers"] | None = None,

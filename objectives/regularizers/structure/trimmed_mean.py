@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import aggregator
+
+_REFERENCE = Reference("Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", "1803.01498")
 
 
+@aggregator(
+    family="structure",
+    reference=_REFERENCE,
+    hyperparameters=[Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)],
+    workers=8,
+)
 def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """Mean per coordinate without its ``faulty`` smallest and ``faulty`` largest values.
 
@@ -30,6 +41,7 @@ def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Fl
     return torch.sort(gradients, dim=0).values[faulty : workers - faulty].mean(dim=0)
 
 
+@aggregator(family="structure", reference=_REFERENCE, workers=8)
 def coordinate_median(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
     """Median per coordinate; for an even number of workers the mean of the two middle values.
 

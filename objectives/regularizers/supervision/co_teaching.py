@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from selftune.objectives.regularizers.supervision.companion import Companion
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -35,3 +43,57 @@ def _easiest(losses: Float[Tensor, "batch"], forget_rate: float | Float[Tensor, 
     slack = batch * torch.finfo(forget_rate.dtype).eps if isinstance(forget_rate, Tensor) else 1e-9
     ranks = losses.detach().argsort(stable=True).argsort() + 1
     return (ranks <= (1 - forget_rate) * batch + slack).to(losses.dtype)
+
+
+@register
+class CoTeaching(Regularizer):
+    """Trains a peer beside the network; each learns only from the examples that the other finds easiest.
+
+    The share ``forget_rate`` of every batch is left out, which rises linearly from 0 over the first ``ramp``
+    epochs. Losses are compared in evaluation mode. Other regularizers act on the network alone, but both see
+    the same inputs and targets. The peer is saved with the trainer and not exported.
+    """
+
+    name = "co_teaching"
+    family = "supervision"
+    kind = "augment"
+    reference = Reference("Compressing Features for Learning with Noisy Labels", "2206.13140")
+    hyperparameters = (
+        Hyperparameter("forget_rate", Unit(), 0.2, smooth=False, shared=True),
+        Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"losses", "parameters", "epoch"})
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        device = next(network.parameters()).device
+        self._peer = Companion(self._objective.network().to(device), self._objective.optimization)
+
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        inputs, targets = step.inputs.detach(), step.targets.detach()
+        theirs, rate = self._objective.loss(self._peer.predict(inputs), targets), self._rate(step)
+        if step.perturbed:
+            return _weighted(losses, co_teaching(losses, theirs, rate)[0])
+        ours = self._objective.loss(step.asks.pass_copy(step.parameters, inputs).logits, targets)
+        weights, of_peer = co_teaching(ours, theirs, rate)
+        self._peer.network.train()
+        self._peer.descend(_weighted(self._objective.loss(self._peer.network(inputs), targets), of_peer).mean())
+        return _weighted(losses, weights)
+
+    def _rate(self, step: Step) -> Float[Tensor, ""]:
+        ramp = self.bound["ramp"].value
+        return self.value(step, "forget_rate") * (min(1.0, step.epoch / (ramp - 1)) if ramp > 1 else 1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._peer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._peer.load_state_dict(state)
+
+
+def _weighted(losses: Float[Tensor, "batch"], weights: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+    """Losses whose plain mean is the weighted mean."""
+    return losses * weights * (len(weights) / weights.sum().clamp(min=1))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from selftune.objectives.regularizers.supervision.dropout import Dropout, dropout
+
+from selftune.hyperparameters import Hyperparameter, Interval, Unit
+from selftune.regularizer import Reference, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -30,3 +36,25 @@ def delayed_dropout(
     ramp = torch.as_tensor(ramp, dtype=progress.dtype, device=progress.device)
     rising = (since / ramp.where(ramp > 0, torch.ones_like(ramp))).clamp(0, 1)
     return rate * rising.where(ramp > 0, (since >= 0).to(progress.dtype))
+
+
+@register
+class DelayedDropout(Dropout):
+    """Dropout before layers that is switched on after a share ``start`` of training, at once or over ``ramp``.
+
+    ``parts`` names layers whose *inputs* are dropped; by default all but the first.
+    """
+
+    name = "delayed_dropout"
+    reference = Reference("To Repeat or Not To Repeat: Insights from Scaling LLM under Token-Crisis", "2305.13230")
+    hyperparameters = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),
+        Hyperparameter("start", Unit(), 0.5, smooth=False),
+        Hyperparameter("ramp", Unit(), 0.0, smooth=False),
+    )
+    needs = frozenset({"progress"})
+
+    def on_input(self, inputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        progress = torch.full((), step.progress, device=inputs.device)
+        rate = delayed_dropout(progress, values["rate"], values["start"], values["ramp"])
+        return dropout(inputs, step.rand(*inputs.shape), per_example(rate, inputs))

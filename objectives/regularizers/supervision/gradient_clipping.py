@@ -8,7 +8,6 @@ from selftune.hyperparameters import Choice, Hyperparameter, Positive
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
-
 EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 

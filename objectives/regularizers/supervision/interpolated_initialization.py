@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, register
 from selftune.shapes import Float, Tensor
 
 
@@ -26,3 +32,34 @@ def interpolated_initialization(
     """
     scale = (alpha**2 + (1 - alpha) ** 2) ** 0.5
     return ((1 - alpha) * teacher_parameter.detach() + alpha * random_parameter) / scale
+
+
+@register
+class InterpolatedInitialization(Regularizer):
+    """Starts between the network that the objective builds and a freshly drawn one.
+
+    ``alpha: 0`` keeps what the objective builds, such as pretrained weights; ``alpha: 1`` starts afresh. Buffers
+    stay as they are. To start near a random teacher, set the ``alpha`` of ``random_teacher``.
+    """
+
+    name = "interpolated_initialization"
+    family = "supervision"
+    kind = "reparam"
+    reference = Reference("Random Teachers are Good Teachers", "2302.12091")
+    hyperparameters = (Hyperparameter("alpha", Unit(), 1.0, online=False, smooth=False, shared=True),)
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        _interpolate(network, network, self._objective.network(), self.bound["alpha"].value)
+
+
+@torch.no_grad()
+def _interpolate(network: nn.Module, teacher: nn.Module, drawn: nn.Module, alpha: float) -> None:
+    """Sets a network's parameters between those of a teacher and of another network."""
+    teachers, drawns = dict(teacher.named_parameters()), dict(drawn.named_parameters())
+    for name, parameter in network.named_parameters():
+        random = drawns[name].to(parameter.device)
+        parameter.copy_(interpolated_initialization(teachers[name], random, alpha))

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -36,3 +43,42 @@ def label_noise(
     shift = 1 + (offset * (num_classes - 1)).long().clamp(max=num_classes - 2)
     wrong = (labels + shift.to(labels.dtype)) % num_classes
     return wrong.where(uniform < rate, labels)
+
+
+@register
+class LabelNoise(Regularizer):
+    """Trains on wrong labels: every training example keeps one label, right or wrong, for the whole run.
+
+    ``noise: symmetric`` replaces labels by any other class, ``asymmetric`` class c by class c + 1. The noise
+    depends on ``seed`` alone; validation labels stay clean. It defines a problem, and so cannot be tuned.
+    """
+
+    name = "label_noise"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151")
+    hyperparameters = (
+        Hyperparameter("rate", Unit(), 0.4, online=False, smooth=False, shared=True),
+        Hyperparameter("noise", Choice(("symmetric", "asymmetric")), "symmetric", online=False, smooth=False),
+        Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"labels", "targets", "index", "examples", "classes"})
+    stage = "replay"  # before labels are mixed
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._draws: Tensor | None = None
+
+    def batch(self, step: Step) -> None:
+        if self._draws is None:  # drawn once, from a seed of its own: the same after every restart
+            generator = torch.Generator().manual_seed(int(self.bound["seed"].value))
+            self._draws = torch.rand(2, step.examples, generator=generator).to(step.inputs.device)
+        uniform, offset = self._draws[:, step.index]
+        own, rate = step.labels[: len(step.index)], self.bound["rate"].value
+        if self.bound["noise"].value == "symmetric":
+            noisy = label_noise(own, uniform, offset, rate, step.classes)
+        else:
+            noisy = ((own + 1) % step.classes).where(uniform < rate, own)
+        step.labels = torch.cat([noisy, step.labels[len(own) :]])
+        targets = F.one_hot(noisy, step.classes).to(step.targets.dtype)
+        step.targets = torch.cat([targets, step.targets[len(own) :]])

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
-from selftune.shapes import Float, Tensor
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
+from selftune.layer_noise import LayerNoise
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Step, register, weight_of
+from selftune.shapes import Float, Int, Tensor
 
 
 def nested_dropout(
@@ -33,3 +41,64 @@ def nested_dropout(
     # feature i (from 0) is kept iff k > i, that is iff P(k <= i) <= uniform; the first always is
     kept = torch.cat([k[:1] > 0, cumulative[:-1] <= uniform])
     return features * kept
+
+
+@register
+class NestedDropout(LayerNoise):
+    """Keeps only the first k features before the last layer, k random, one per batch.
+
+    With ``truncate`` the exported network keeps the k features that do best on validation data, the fewest if
+    several numbers do.
+    """
+
+    name = "nested_dropout"
+    family = "supervision"
+    reference = Reference("Compressing Features for Learning with Noisy Labels", "2206.13140")
+    hyperparameters = (
+        Hyperparameter("std", Positive(sweep=(1.0, 200.0)), 100.0, smooth=False, shared=True),
+        Hyperparameter("mean", Interval(sweep=(-200.0, 200.0)), 0.0, smooth=False, shared=True),
+        Hyperparameter("truncate", Choice((False, True)), False, online=False, smooth=False),
+    )
+    needs = frozenset({"logits", "labels"})
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[-1:]
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        super().attach(network)
+        self._network = network
+
+    def on_input(self, inputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        return nested_dropout(inputs, step.rand(1)[0], values["mean"], values["std"])
+
+    @torch.no_grad()
+    def export(self, state: dict[str, Tensor]) -> None:
+        if not self.bound["truncate"].value:
+            return
+        for layer in (layer for layers in self.layers.values() for layer in layers):
+            weight = state[weight_of(layer)]
+            kept = torch.arange(weight.shape[1], device=weight.device) < self._best(layer)
+            state[weight_of(layer)] = weight * kept
+
+    def _best(self, layer: str) -> Int[Tensor, ""]:
+        """The number of features with which the network is most accurate on validation data."""
+        module: Any = self._network.get_submodule(layer)
+        seen: list[Tensor] = []
+        hook = module.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
+        device, training = module.weight.device, self._network.training
+        split = {name: tensor.to(device) for name, tensor in self._objective.splits()["validation"].items()}
+        self._network.eval()(split["inputs"])
+        self._network.train(training)
+        hook.remove()
+        features, weight = seen[0], module.weight
+        logits = features.new_zeros(len(features), len(weight))
+        logits = logits if module.bias is None else logits + module.bias
+        hits = []
+        for k in range(weight.shape[1]):
+            logits = logits + features[:, k, None] * weight[:, k]
+            hits.append((logits.argmax(dim=1) == split["labels"]).sum())
+        return torch.stack(hits).cpu().argmax() + 1  # the first of equals

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -27,3 +33,54 @@ def progressive_self_distillation(
     """
     alpha = per_example(final_weight * progress, targets)
     return (1 - alpha) * targets + alpha * past_probs.detach()
+
+
+@register
+class ProgressiveSelfDistillation(Regularizer):
+    """Mixes targets with the network's own predictions of the epoch before, more and more as training goes on.
+
+    State: tables (examples, classes) of the last and of the running epoch. Only training steps write.
+    """
+
+    name = "progressive_self_distillation"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Self-Knowledge Distillation with Progressive Refinement of Targets", "2006.12000")
+    hyperparameters = (Hyperparameter("final_weight", Unit(), 0.8),)
+    needs = frozenset({"targets", "logits", "index", "examples", "classes", "progress", "epoch"})
+    stage = "correction"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._epoch = -1
+        self._past: Tensor | None = None
+        self._current: Tensor | None = None
+
+    def targets(self, step: Step) -> None:
+        past, current = self._tables(step)
+        if step.epoch != self._epoch and not step.perturbed:
+            past.copy_(current)
+            self._epoch = step.epoch
+        own = len(step.index)
+        targets, rows = step.targets[:own], past[step.index]
+        rows = rows.where(rows.sum(dim=-1, keepdim=True) > 0, targets)  # never seen before
+        weight = self.value(step, "final_weight")
+        weight = weight[:own] if weight.ndim else weight
+        softened = progressive_self_distillation(targets, rows, step.progress, weight)
+        step.targets = torch.cat([softened, step.targets[own:]])
+        if not step.perturbed:
+            current[step.index] = step.probs[:own].detach()
+
+    def _tables(self, step: Step) -> tuple[Tensor, Tensor]:
+        if self._past is None or self._current is None:
+            empty = step.logits.detach().new_zeros(2, step.examples, step.classes)
+            self._past, self._current = empty[0], empty[1].clone()
+        device = step.inputs.device  # a checkpoint is read on the CPU
+        self._past, self._current = self._past.to(device), self._current.to(device)
+        return self._past, self._current
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "past": self._past, "current": self._current}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._epoch, self._past, self._current = state["epoch"], state["past"], state["current"]

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from collections.abc import Mapping
+from typing import Any
+
+from selftune.objectives.regularizers.supervision.interpolated_initialization import _interpolate
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -26,3 +34,48 @@ def random_teacher(
     teacher = teacher_logits.detach() / per_example(teacher_temperature, teacher_logits)
     student = student_logits / per_example(student_temperature, student_logits)
     return -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1)
+
+
+@register
+class RandomTeacher(Regularizer):
+    """Distillation from a network of the same architecture that is drawn at random and never trained.
+
+    ``alpha`` below 1 starts the network near its teacher. It provides ``teacher_logits``.
+    """
+
+    name = "random_teacher"
+    family = "supervision"
+    kind = "penalty"
+    reference = Reference("Random Teachers are Good Teachers", "2302.12091")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-2, 10.0)), 1.0),
+        Hyperparameter("student_temperature", Positive(sweep=(0.1, 2.0)), 1.0),
+        Hyperparameter("teacher_temperature", Positive(sweep=(0.1, 2.0)), 1.0),
+        Hyperparameter("alpha", Unit(), 1.0, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"logits"})
+    provides = frozenset({"teacher_logits"})
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        self._teacher = self._objective.network().to(next(network.parameters()).device)
+        self._teacher.eval().requires_grad_(False)
+        alpha = self.bound["alpha"].value
+        if alpha < 1:
+            _interpolate(network, self._teacher, network, alpha)
+
+    def quantity(self, name: str, step: Step) -> Float[Tensor, "batch outputs"]:
+        return self._teacher(step.inputs.detach())
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        temperatures = (self.value(step, f"{who}_temperature") for who in ("student", "teacher"))
+        return random_teacher(step.logits, step.teacher_logits, *temperatures)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"teacher": self._teacher.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._teacher.load_state_dict(state["teacher"])

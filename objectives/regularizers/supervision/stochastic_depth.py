@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.regularizer import Reference, Regularizer, per_example, register
 from selftune.shapes import Float, Tensor
 
 

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -32,3 +38,50 @@ def temporal_ensembling(
     normalized = clamped / clamped.sum(dim=-1, keepdim=True)
     beta = per_example(beta, probs)
     return (beta * targets + (1 - beta) * normalized).detach()
+
+
+@register
+class TemporalEnsembling(Regularizer):
+    """A teacher for other regularizers: the running average of the network's own predictions, per example.
+
+    It provides ``teacher_logits``, logarithms of the averages, whose softmax sums to one whatever the number of
+    visits; an example that was never visited is taught uniform predictions.
+
+    State: a table (examples, classes), zero at the start. Training steps update the rows of their batch before
+    penalties read them; response steps read the rows as they are.
+    """
+
+    name = "temporal_ensembling"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Temporal Ensembling for Semi-Supervised Learning", "1610.02242")
+    hyperparameters = (Hyperparameter("beta", Unit(), 0.7, smooth=False, shared=True),)
+    needs = frozenset({"logits", "index", "examples", "classes"})
+    provides = frozenset({"teacher_logits"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._table: Tensor | None = None
+
+    def targets(self, step: Step) -> None:
+        table = self._on_device(step)
+        if not step.perturbed:
+            probs = step.probs[: len(step.index)]  # appended examples have no rows
+            table[step.index] = temporal_ensembling(table[step.index], probs, self.value(step, "beta"))
+
+    def quantity(self, name: str, step: Step) -> Float[Tensor, "batch classes"]:
+        rows = self._on_device(step)[step.index]
+        appended = step.logits[len(step.index) :].detach()  # which agree with themselves
+        return torch.cat([rows.clamp_min(torch.finfo(rows.dtype).tiny).log(), appended])
+
+    def _on_device(self, step: Step) -> Float[Tensor, "examples classes"]:
+        if self._table is None:
+            self._table = step.logits.new_zeros(step.examples, step.classes).detach()
+        self._table = self._table.to(step.inputs.device)  # a checkpoint is read on the CPU
+        return self._table
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"table": self._table}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._table = state["table"]

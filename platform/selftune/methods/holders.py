@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 class _Held:
     training_step: int
     members: list[int] = field(default_factory=list)
+    stuck: list[int] = field(default_factory=list)
 
 
 class Holders:
@@ -25,7 +26,6 @@ class Holders:
 
     def __init__(self) -> None:
         self._states: dict[str, _Held] = {}
-        self._silent: list[int] = []
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -46,9 +46,9 @@ class Holders:
         return self._states[key].training_step
 
     def source(self, key: str) -> int | None:
-        """A member that can send the state; None while all that hold it are silent, or if nobody holds it."""
-        members = self._states[key].members if key in self._states else []
-        return min((member for member in members if member not in self._silent), default=None)
+        """A member that can send the state; None if nobody holds it, or can send it under this name."""
+        held = self._states.get(key, _Held(0))
+        return min((member for member in held.members if member not in held.stuck), default=None)
 
     def furthest(self) -> str | None:
         """The state that exists and stands at the latest training step, among equals the latest added."""
@@ -68,13 +68,8 @@ class Holders:
         """A member is gone, and what it kept."""
         for key in self._states:
             self.lose(key, member)
-        self.heard(member)
 
-    def silence(self, member: int) -> None:
-        """A state did not arrive from a member: until it is heard of again, nothing is expected of it."""
-        if member not in self._silent:
-            self._silent.append(member)
-
-    def heard(self, member: int) -> None:
-        if member in self._silent:
-            self._silent.remove(member)
+    def stick(self, key: str, member: int) -> None:
+        """The state did not arrive from a member, which may hold it all the same: it sends it no more."""
+        if key in self._states:
+            self._states[key].stuck.append(member)

@@ -22,7 +22,7 @@ class _Search:
     """One backtracking search: candidates from one point along one hypergradient."""
 
     hypergradient: Tensor
-    move: Tensor  # the first candidate, from where the search starts
+    direction: Tensor  # from the first candidate to where the search starts, but for the box
     length: float  # norm of the projected hypergradient
     lower_bound: float
     candidates: int
@@ -164,9 +164,9 @@ class InexactLineSearch(LeaderMethod):
 
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
         """(u of the candidate, decrease that the hypergradient expects of it, its step)."""
-        move = search.move * self.settings.step_shrink**candidate
-        expected = -float(move @ search.hypergradient)
-        return self._u + move, expected, float(move.norm()) / search.length
+        direction = search.direction * self.settings.step_shrink**candidate
+        u, z = self._project(self._u - direction), search.hypergradient
+        return u, float((self._u - u) @ z), float(direction.norm() / z.norm())
 
     def _key(self, what: str) -> str:
         return f"{self._hyper_step}.{self._attempt}.{what}"
@@ -208,9 +208,10 @@ class InexactLineSearch(LeaderMethod):
         length = float((self._u - self._project(self._u - step * z)).norm()) / step
         tested, bound = self.settings.descent_test, metrics["bound"]
         small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
-        move = self._move(z, step)
-        expected = -float(z @ move)
-        sure = self._descends(bound, move, expected)
+        direction = self._direction(z, step)
+        offset = self._u - self._project(self._u - direction)
+        expected = float(z @ offset)
+        sure = self._descends(bound, offset, expected)
         if self._spent():
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
@@ -221,11 +222,11 @@ class InexactLineSearch(LeaderMethod):
             self._bounds = True
             self._attempt += 1
         elif small or (tested and self._bounds and not sure):
-            along = expected / max(float(move.norm()), 1e-300)  # length times the direction's cosine
+            along = expected / max(float(offset.norm()), 1e-300)  # length times the direction's cosine
             aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * along
             self._sharpen(metrics["error"], *self._factors(metrics, aim))
         else:
-            search = _Search(z, move, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
+            search = _Search(z, direction, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
             self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
@@ -266,19 +267,19 @@ class InexactLineSearch(LeaderMethod):
             return self._step
         return min(max(suggested, 1e-3 * self._step), 1e3 * self._step)
 
-    def _within(self, descent: Tensor) -> Tensor:
-        """The move against a direction within the box, and not far in any coordinate of logarithmic scale."""
-        near = torch.where(self._logarithmic, descent.clamp(-_FAR, _FAR), descent)
-        return self._project(self._u - near) - self._u
-
-    def _move(self, z: Tensor, step: float) -> Tensor:
-        """The quasi-Newton step, or that along the hypergradient."""
-        steepest = self._within(step * z)
+    def _direction(self, z: Tensor, step: float) -> Tensor:
+        """Against which the first candidate lies: the quasi-Newton direction, or the hypergradient times ``step``."""
+        steepest = self._near(step * z)
         if not self.settings.memory or not self._curvature.pairs or self._retry is not None:
             return steepest
-        move = self._within(between(self._curvature.direction(z), step * z, self._logarithmic))
-        descends = -float(z @ move) > _DESCENDS * float(z.norm() * move.norm())
-        return move if descends else steepest
+        direction = self._near(between(self._curvature.direction(z), step * z, self._logarithmic))
+        offset = self._u - self._project(self._u - direction)
+        descends = float(z @ offset) > _DESCENDS * float(z.norm() * offset.norm())
+        return direction if descends else steepest
+
+    def _near(self, direction: Tensor) -> Tensor:
+        """Limits each coordinate of logarithmic scale by itself, so that one does not hold back the others."""
+        return torch.where(self._logarithmic, direction.clamp(-_FAR, _FAR), direction)
 
     def _sharpen(self, achieved: float, error_factor: float, residual_factor: float = 1.0) -> None:
         """Asks for more accuracy at the same point."""
@@ -347,7 +348,7 @@ class InexactLineSearch(LeaderMethod):
                 "hypergradient_bound": self._report["bound"],
                 "upper_bound": report.metrics["upper_bound"],
                 "decrease": self.settings.decrease * expected,
-                "direction_certified": float(self._descends(self._report["bound"], u - self._u, expected)),
+                "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
                 "step": step,
                 "candidates": float(self._tried),
                 "failed_searches": float(self._failed_searches),

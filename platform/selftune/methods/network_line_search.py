@@ -111,8 +111,9 @@ class NetworkLineSearch(TeamMethod):
         if not self._fresh and not self._holders.exists(self._state):
             if self._issued:
                 return {}  # who reports may hold the state
-            if self._recipe is not None and self._holders.exists(self._recipe["start"]):
-                return self._issue(idle, "trial", self._recipe | {"again": True}, self._recipe["start"])
+            recipe = self._recipe
+            if recipe is not None and (recipe["fresh"] or self._holders.exists(recipe["start"])):
+                return self._issue(idle, "trial", recipe | {"again": True}, recipe["start"])
             self._fall_back()
         if self._search is not None:
             return self._trials(idle)
@@ -132,8 +133,9 @@ class NetworkLineSearch(TeamMethod):
         if self.stopped is not None or not others:
             self.stopped = self.stopped or "budget"
             return dict.fromkeys(idle, self._finish())
-        if self._holders.source(self._state) is None:  # it is asked whether it still has the state
-            body = {"unconstrained": self._u.clone(), "end": self._state, "steps": 0, "again": True}
+        if self._holders.source(self._state) is None:  # one that holds it takes a copy, which can be sent
+            self._attempt += 1
+            body = {"unconstrained": self._u.clone(), "end": f"{self._attempt}.copy", "steps": 0, "again": True}
             return self._issue(idle, "trial", body, self._state)
         return {member: self._finish() for member in others if member in idle}
 
@@ -196,14 +198,15 @@ class NetworkLineSearch(TeamMethod):
 
     def _issue(self, idle: list[int], kind: str, body: Mapping[str, Any], start: str) -> dict[int, WorkOrder]:
         """An order for a member that holds the state to start from, or else one that it can be sent to."""
-        holders = [member for member in idle if self._fresh or self._holders.holds(member, start)]
+        fresh = body.get("fresh", self._fresh)
+        holders = [member for member in idle if fresh or self._holders.holds(member, start)]
         source = None if holders else self._holders.source(start)
         if not idle or not (holders or source is not None):
             return {}
         member = (holders or idle)[0]
         common = {
             "start": start,
-            "fresh": self._fresh,
+            "fresh": fresh,
             "gamma": self._gamma if self.settings.proximal else 0.0,
             "sample": self._sample,
             "samples": self.settings.validation_samples,
@@ -237,12 +240,13 @@ class NetworkLineSearch(TeamMethod):
     def _told(self, member: int, report: Report) -> HyperStep | None:
         order = self._issued.pop(member)
         start = order.body["start"]
-        self._holders.heard(member)
         if report.kind == "missing":
             if order.warm_from is None or order.warm_from[0] == member:
                 self._holders.lose(start, member)
-            else:  # it restarts perhaps: it alone can say what it still keeps
-                self._holders.silence(order.warm_from[0])
+            else:  # whoever was to send it may restart, and keep it: that is for itself to say
+                self._holders.stick(start, order.warm_from[0])
+            if self.stopped == "budget":
+                self.stopped = None  # the path is to be delivered all the same
             return None
         trained = int(report.metrics["work"])
         self._work += trained
@@ -251,8 +255,11 @@ class NetworkLineSearch(TeamMethod):
         if start in self._holders.keys or order.body["fresh"]:
             self._holders.add(start, end - trained, member)
         if "again" in order.body:
-            self._recipe = None
-            self._holders.add(order.body["end"], end, member)
+            if "diverged" in report.metrics:
+                self._recipe = None
+                return None
+            self._state = order.body["end"]
+            self._holders.add(self._state, end, member)
             return None
         if order.kind == "stay":
             self._holders.add(order.body["end"], end, member)

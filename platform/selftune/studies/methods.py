@@ -49,6 +49,7 @@ class MethodEntry(NamedTuple):
         objective: the shape of objectives it works on.
         settings: dataclass of the section ``method``.
         budgets: fields of ``Budget`` that it takes.
+        method: its class.
         build: makes it from budget, settings and the number of trainers.
         differentiates: whether it differentiates the training loss in the hyperparameters, which must be smooth.
         twins: trainers that share their random numbers; their number is a multiple of it.
@@ -57,6 +58,7 @@ class MethodEntry(NamedTuple):
     objective: type[NetworkObjective | SmoothObjective]
     settings: type[Any]
     budgets: tuple[str, ...]
+    method: type[Method]
     build: Callable[[Budget, Any, int], Method]
     differentiates: bool = False
     twins: int = 1
@@ -73,18 +75,18 @@ def _implicit(budget: Budget, settings: ImplicitSection, team_size: int) -> Meth
 _TRAINING, _SOLVING = ("steps", "seconds"), ("steps", "work")
 
 METHODS: dict[str, tuple[MethodEntry, ...]] = {
-    "self_tuning": (MethodEntry(NetworkObjective, SelfTuningSettings, _TRAINING, SelfTuning),),
+    "self_tuning": (MethodEntry(NetworkObjective, SelfTuningSettings, _TRAINING, SelfTuning, SelfTuning),),
     "inexact_line_search": (
-        MethodEntry(SmoothObjective, InexactLineSearchSection, _SOLVING, _inexact_line_search),
+        MethodEntry(SmoothObjective, InexactLineSearchSection, _SOLVING, InexactLineSearch, _inexact_line_search),
         MethodEntry(
-            NetworkObjective, NetworkLineSearchSettings, _TRAINING, NetworkLineSearch, differentiates=True
+            NetworkObjective, NetworkLineSearchSettings, _TRAINING, NetworkLineSearch, NetworkLineSearch, True
         ),
     ),
     "implicit": (
-        MethodEntry(SmoothObjective, ImplicitSection, _SOLVING, _implicit),
-        MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, differentiates=True),
+        MethodEntry(SmoothObjective, ImplicitSection, _SOLVING, Implicit, _implicit),
+        MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, OnlineImplicit, True),
     ),
-    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, differentiates=True, twins=2),),
+    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, Penalty, True, twins=2),),
 }
 """Forms of every method by its name."""
 

@@ -9,6 +9,17 @@ from selftune.hypergradients.linear_solvers.linear_solver import LinearSolution,
 from selftune.hypergradients.linear_solvers.minres import Minres
 from selftune.hypergradients.linear_solvers.neumann_series import NeumannSeries
 
+linear_solvers: dict[str, type[LinearSolver] | type[GradientNormalizedNewton]] = {
+    "conjugate_gradient": ConjugateGradient,
+    "deep_conjugate_direction": DeepConjugateDirection,
+    "fixed_point": FixedPoint,
+    "gradient_normalized_newton": GradientNormalizedNewton,
+    "greedy_block_coordinate_descent": GreedyBlockCoordinateDescent,
+    "minres": Minres,
+    "neumann_series": NeumannSeries,
+}
+"""Solvers by name."""
+
 __all__ = [
     "ConjugateGradient",
     "DeepConjugateDirection",
@@ -20,4 +31,5 @@ __all__ = [
     "Minres",
     "NegativeCurvature",
     "NeumannSeries",
+    "linear_solvers",
 ]

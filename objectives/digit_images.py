@@ -1,0 +1,72 @@
+"""scikit-learn's handwritten digits as tensors, and small networks for them: what the tasks on digits share."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.shapes import Float, Int, Tensor
+
+EXAMPLES = 1797
+PIXELS = 8
+
+Splits = list[tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]]
+
+
+def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
+    """Train, validation and test split; pixels are standardised by mean and deviation of the first.
+
+    Args:
+        train, validation: their sizes; the rest of the 1797 is the test split.
+        seed: decides which images go into which split.
+
+    Raises:
+        SettingError: if a split would be empty.
+    """
+    from sklearn.datasets import load_digits
+
+    left = EXAMPLES - train - validation
+    if min(train, validation, left) < 1:
+        raise SettingError(
+            "train_examples",
+            f"{train} training and {validation} validation examples leave {left} of {EXAMPLES} for the test split;"
+            " every split needs at least one",
+        )
+    data = load_digits()
+    order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed))
+    inputs = torch.tensor(data.data, dtype=torch.float32)[order]
+    labels = torch.tensor(data.target, dtype=torch.int64)[order]
+    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
+    sizes = (train, validation, left)
+    return list(zip(inputs.split(sizes), labels.split(sizes), strict=True))
+
+
+def perceptron(hidden: Sequence[int], outputs: int = 10) -> nn.Sequential:
+    """A network from 64 pixels with layers ``hidden1``, ``hidden2``... and ``output``.
+
+    Raises:
+        SettingError: if a layer has no unit.
+    """
+    check_hidden(hidden)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width = PIXELS * PIXELS
+    for number, units in enumerate(hidden, start=1):
+        layers[f"hidden{number}"] = nn.Linear(width, units)
+        layers[f"relu{number}"] = nn.ReLU()
+        width = units
+    layers["output"] = nn.Linear(width, outputs)
+    return nn.Sequential(layers)
+
+
+def check_hidden(hidden: Sequence[int]) -> None:
+    """Refuses layers without units.
+
+    Raises:
+        SettingError: naming the setting ``hidden``.
+    """
+    if any(units < 1 for units in hidden):
+        raise SettingError("hidden", f"every layer needs at least one unit, got {list(hidden)}")

@@ -1,0 +1,265 @@
+"""Everything that a study can name: regularizers, diagnostics, solvers, tasks and methods, for looking up."""
+
+from __future__ import annotations
+
+import inspect
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from selftune.diagnostics import diagnostics
+from selftune.errors import suggestion
+from selftune.hypergradients.linear_solvers import linear_solvers
+from selftune.hypergradients.lower_solvers import lower_solvers
+from selftune.hypergradients.stochastic import stochastic_solvers
+from selftune.hyperparameters import Hyperparameter
+from selftune.objective import NetworkObjective, tasks
+from selftune.provided import PROVIDED
+from selftune.regularizer import Regularizer, regularizers
+from selftune.solvers import solvers
+from selftune.studies.methods import METHODS
+from selftune.studies.mistakes import UserError
+
+_ENGINE: dict[str, Mapping[str, Any]] = {
+    "linear system": linear_solvers,
+    "lower level": lower_solvers,
+    "stochastic bilevel": stochastic_solvers,
+}
+"""Solvers of the engine by kind."""
+
+GROUPS = ("regularizers", "diagnostics", "solvers", "tasks", "methods")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One name that a study can use, or a function that goes with studies."""
+
+    group: str
+    name: str
+    kind: str
+    family: str
+    text: str
+    reference: str = ""
+    needs: tuple[str, ...] = ()
+    provides: tuple[str, ...] = ()
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    incompatible: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """The first sentence of its text, in one line."""
+        return " ".join(self.text.split("\n\n")[0].split())
+
+
+def entries() -> list[Entry]:
+    """All entries, by group and name."""
+    found = [_regularizer(regularizers[name]) for name in regularizers.names()]
+    for name in diagnostics.names():
+        one = diagnostics[name]
+        needs = tuple(sorted(set(one.needs.values())))
+        text = _text(one.function)
+        found.append(
+            Entry(
+                "diagnostics", name, one.kind, one.family, text, str(one.reference), needs, settings=one.settings
+            )
+        )
+    for name in solvers.names():
+        entry = solvers[name]
+        found.append(Entry("solvers", name, "solver", entry.family, _text(entry.function), str(entry.reference)))
+    for kind, known in _ENGINE.items():
+        found += [Entry("solvers", name, kind, "", _text(cls)) for name, cls in sorted(known.items())]
+    found += [_task(name) for name in tasks.names()]
+    found += [_method(name) for name in sorted(METHODS)]
+    return found
+
+
+def _regularizer(cls: type[Regularizer]) -> Entry:
+    return Entry(
+        "regularizers",
+        cls.name,
+        cls.kind,
+        cls.family,
+        _text(cls),
+        str(cls.reference),
+        tuple(sorted(cls.needs)),
+        tuple(sorted(cls.provides)),
+        cls.hyperparameters,
+        incompatible=cls.incompatible,
+    )
+
+
+def _task(name: str) -> Entry:
+    cls: Any = tasks[name]
+    is_network = isinstance(cls, type) and issubclass(cls, NetworkObjective)
+    provides = tuple(sorted(cls.provides)) if is_network else ()
+    kind = "network" if is_network else "smooth"
+    return Entry("tasks", name, kind, "", _text(cls), provides=provides, settings=_defaults(cls))
+
+
+def _method(name: str) -> Entry:
+    forms = METHODS[name]
+    text = "\n\n".join(_text(form.method) for form in forms)
+    kinds = " and ".join("network" if form.objective is NetworkObjective else "smooth" for form in forms)
+    settings = {key: value for form in forms for key, value in _defaults(form.settings).items()}
+    return Entry("methods", name, kinds, "", text, settings=settings)
+
+
+def _text(described: Any) -> str:
+    return inspect.cleandoc(described.__doc__ or "")
+
+
+def _defaults(cls: Any) -> dict[str, Any]:
+    if not is_dataclass(cls):
+        return {}
+    values: dict[str, Any] = {}
+    for one in fields(cls):
+        if one.default is not MISSING:
+            values[one.name] = one.default
+        elif one.default_factory is not MISSING:
+            values[one.name] = one.default_factory()
+    return values
+
+
+def chosen(
+    group: str | None = None, family: str | None = None, kind: str | None = None, needs: str | None = None
+) -> list[Entry]:
+    """The entries of a group, a family and a kind that need a given quantity; None for any.
+
+    Raises:
+        UserError: for a group, family, kind or quantity that nothing has.
+    """
+    found = entries()
+    known: dict[str, Iterable[str]] = {
+        "group": GROUPS,
+        "family": {entry.family for entry in found if entry.family},
+        "kind": {entry.kind for entry in found},
+        "quantity": PROVIDED,
+    }
+    for word, given in (("group", group), ("family", family), ("kind", kind), ("quantity", needs)):
+        if given is not None and given not in known[word]:
+            raise UserError(f"unknown {word} {given!r}; {suggestion(given, sorted(known[word]))}")
+    return [
+        entry
+        for entry in found
+        if group in (None, entry.group)
+        and family in (None, entry.family)
+        and kind in (None, entry.kind)
+        and (needs is None or needs in entry.needs)
+    ]
+
+
+def counts(found: Iterable[Entry]) -> list[str]:
+    """How many entries there are of each group, kind and family, a line each."""
+    found = list(found)
+    lines = []
+    for group in GROUPS:
+        members = [entry for entry in found if entry.group == group]
+        if not members:
+            continue
+        words = [f"{len(members)} {group if len(members) > 1 else group[:-1]}"]
+        for attribute in ("kind", "family"):
+            tally = Counter(getattr(entry, attribute) for entry in members if getattr(entry, attribute))
+            if len(tally) > 1 or (tally and group == "regularizers"):
+                words.append(", ".join(f"{number} {name}" for name, number in sorted(tally.items())))
+        lines.append("; ".join(words))
+    return lines
+
+
+def find(name: str) -> list[Entry]:
+    """The entries of a name: a task and a regularizer may share one.
+
+    Raises:
+        UserError: if there is none.
+    """
+    found = entries()
+    named = [entry for entry in found if entry.name == name]
+    if not named:
+        raise UserError(f"nothing is called {name!r}; {suggestion(name, sorted({entry.name for entry in found}))}")
+    return named
+
+
+def fragment(entry: Entry) -> str:
+    """The part of a study file that uses an entry; empty where no study names it."""
+    if entry.group == "regularizers":
+        lines = ["regularizers:", f"  {entry.name}:" + ("" if entry.hyperparameters else " {}")]
+        for h in entry.hyperparameters:
+            movable = h.online and h.domain.movable and h.domain.is_interior(h.value)
+            value = f"{{start: {_yaml(h.value)}}}" if movable else _yaml(h.value)
+            lines.append(f"    {h.name}: {value}")
+        return "\n".join(lines)
+    if entry.group == "diagnostics" and entry.needs:
+        return f"diagnostics:\n  {entry.name}: {{every: 10}}"
+    if entry.group == "tasks":
+        return f"objective:\n  task: {entry.name}"
+    if entry.group == "methods":
+        return f"method:\n  name: {entry.name}"
+    return ""
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{text}.0" if isinstance(value, float) and text.lstrip("-").isdigit() else text
+
+
+def described(entry: Entry) -> list[str]:
+    """What ``selftune show`` prints of an entry."""
+    head = ", ".join(word for word in (entry.kind, entry.family) if word)
+    lines = [f"{entry.name} ({head})", "", *entry.text.splitlines()]
+    if entry.reference:
+        lines += ["", f"Reference: {entry.reference}"]
+    if entry.hyperparameters:
+        lines += ["", "Hyperparameters:"]
+        lines += [f"  {line}" for line in map(hyperparameter_line, entry.hyperparameters)]
+    if entry.settings:
+        lines += ["", "Settings:", *(f"  {name} = {value!r}" for name, value in entry.settings.items())]
+    for title, names in (("Needs", entry.needs), ("Provides", entry.provides)):
+        if names:
+            lines += ["", f"{title}:", *(f"  {name}: {PROVIDED.get(name, '')}" for name in names)]
+    for other, reason in entry.incompatible.items():
+        lines += ["", f"Not with {other}: {reason}"]
+    example = fragment(entry)
+    if example:
+        lines += ["", "In a study file:", *(f"  {line}" for line in example.splitlines())]
+    if entry.group in ("regularizers", "diagnostics", "solvers"):
+        lines += ["", f"As a function: selftune.objectives.functional.{entry.name}"]
+    return lines
+
+
+def hyperparameter_line(h: Hyperparameter) -> str:
+    """Name, domain, default and flags in one line."""
+    flags = [word for word, there in (("online", h.online), ("smooth", h.smooth), ("shared", h.shared)) if there]
+    worth = f" ({', '.join(flags)})" if flags else ""
+    return f"{h.name} = {_yaml(h.value)}, {h.domain.describe()}{worth}"
+
+
+def reference_page() -> str:
+    """The page docs/catalogue.md: every entry, from the code."""
+    found = entries()
+    lines = [
+        "# Catalogue",
+        "",
+        "Everything that a study file can name, written by `selftune list --markdown`. `selftune show NAME` prints",
+        "an entry in full.",
+        "",
+        *(f"- {line}" for line in counts(found)),
+    ]
+    for group in GROUPS:
+        members = [entry for entry in found if entry.group == group]
+        families = sorted({entry.family for entry in members})
+        lines += ["", f"## {group.capitalize()}"]
+        for family in families:
+            if family:
+                lines += ["", f"### {family.capitalize()}"]
+            lines += ["", "| name | kind | what it does | needs | reference |", "| --- | --- | --- | --- | --- |"]
+            for entry in members:
+                if entry.family == family:
+                    sentence = entry.sentence.replace("|", "\\|")
+                    needs = ", ".join(entry.needs)
+                    lines.append(f"| `{entry.name}` | {entry.kind} | {sentence} | {needs} | {entry.reference} |")
+    return "\n".join(lines) + "\n"
