@@ -97,6 +97,9 @@ def _parser() -> argparse.ArgumentParser:
         "--seeds", type=_positive, default=1, metavar="N", help="average over N networks (default: 1)"
     )
 
+    one = add("compare", _compare, "rank finished studies by the metric that they share")
+    one.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="output folders of studies")
+
     one = add("report", _report, "write a study's report: one HTML page")
     _add_folder(one)
 
@@ -174,6 +177,16 @@ def _check(options: argparse.Namespace) -> int:
     print(title)
     for line in lines:
         print(f"  {line}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from selftune.studies.results import print_ranking
+    from selftune.studies.steering import ranked
+
+    print_ranking(Console(), ranked(options.folders))
     return 0
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -20,3 +24,38 @@ def architecture_entropy(alphas: Float[Tensor, "blocks operations"]) -> Float[Te
     """
     log_shares = torch.log_softmax(alphas, dim=1)
     return -(log_shares.exp() * log_shares).sum()
+
+
+@register
+class ArchitectureEntropy(Regularizer):
+    """Drives every block of a supernet to a single operation, more and more as training goes on.
+
+    With ``schedule: true`` nothing happens in the first quarter of the run; then the factor rises to about one.
+    The paper's schedule counts epochs; here a hundredth of the run counts as one.
+    """
+
+    name = "architecture_entropy"
+    family = "structure"
+    kind = "penalty"
+    reference = Reference(
+        "QuantNAS for super resolution: searching for efficient quantization-friendly architectures against "
+        "quantization noise",
+        "2208.14839",
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-4, 1e-1)), 1e-3, shared=True),
+        Hyperparameter("schedule", Choice((True, False)), True, online=False, smooth=False),
+    )
+    needs = frozenset({"architecture", "progress"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        entropy = architecture_entropy(step.architecture)
+        return entropy * _schedule(step.progress) if self.bound["schedule"].value else entropy
+
+
+def _schedule(progress: float, epochs: int = 100) -> float:
+    """The paper's factor at a share of a run of so many epochs."""
+    epoch, start = progress * epochs, epochs // 4
+    if epoch < start:
+        return 0.0
+    return epoch / (epochs - 1) * math.log(epoch - start + 2) / math.log(epochs - start + 1)

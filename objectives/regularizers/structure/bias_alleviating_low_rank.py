@@ -5,9 +5,24 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Integer, Interval, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
+
+_REFERENCE = Reference(
+    "BA-LoRA: Bias-Alleviating Low-Rank Adaptation to Mitigate Catastrophic Inheritance in Large Language Models",
+    "2408.04556",
+)
 
 
+@penalty(
+    family="structure",
+    reference=_REFERENCE,
+    strength=Positive(sweep=(1e-5, 1.0)),
+    default=1e-4,
+    needs={"logits": "logits", "reference_logits": "reference_logits"},
+)
 def normalized_logit_consistency(
     logits: Float[Tensor, "batch classes"], reference_logits: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, "batch"]:
@@ -28,6 +43,13 @@ def normalized_logit_consistency(
     return (directions[0] - directions[1]).square().mean(dim=1)
 
 
+@penalty(
+    family="structure",
+    reference=_REFERENCE,
+    strength=Positive(sweep=(1e-5, 1.0)),
+    default=1e-4,
+    needs={"logits": "logits", "reference_logits": "reference_logits"},
+)
 def reference_consistency(
     logits: Float[Tensor, "batch classes"], reference_logits: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, "batch"]:
@@ -49,6 +71,13 @@ def reference_consistency(
     return (log_reference.exp() * (log_reference - log_model)).sum(dim=1)
 
 
+@penalty(
+    family="structure",
+    reference=_REFERENCE,
+    strength=Positive(sweep=(1e-5, 1.0)),
+    default=3e-4,
+    needs={"logits": "logits"},
+)
 def logit_decorrelation(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
     """Sum of the squared covariances of different logits over the batch, divided by the number of classes.
 
@@ -70,6 +99,13 @@ def logit_decorrelation(logits: Float[Tensor, "batch classes"]) -> Float[Tensor,
     return covariance.masked_fill(same, 0).square().sum() / classes
 
 
+@penalty(
+    family="structure",
+    reference=_REFERENCE,
+    strength=Interval(-1.0, 1.0),
+    default=3e-4,
+    needs={"logits": "logits"},
+)
 def entropy_maximization(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch"]:
     """Negative entropy of the predictions, from -log(classes) for uniform ones to 0 for certain ones.
 
@@ -101,3 +137,21 @@ def top_singular_mass(
     singular_values = torch.linalg.svdvals(logits)
     share: Tensor = singular_values[:top].sum() / (singular_values.sum() + epsilon)
     return -share
+
+
+@register
+class TopSingularMass(Regularizer):
+    """Concentrates the batch of logits on its ``top`` largest singular values."""
+
+    name = "top_singular_mass"
+    family = "structure"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 1.0)), 1e-4, shared=True),
+        Hyperparameter("top", Integer(1, 10), 3, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"logits"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        return top_singular_mass(step.logits, top=self.bound["top"].value)

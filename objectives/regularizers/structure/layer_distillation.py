@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
+from selftune.hyperparameters import Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="structure",
+    reference=Reference("PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700"),
+    strength=Positive(sweep=(0.1, 100.0)),
+    default=1.0,
+    needs={"student": "layer_features", "teacher": "reference_layer_features"},
+)
 def layer_distillation(
     student: Float[Tensor, "layers batch *features"] | Sequence[Tensor],
     teacher: Float[Tensor, "layers batch *features"] | Sequence[Tensor],

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Interval
+from selftune.regularizer import Reference, Step, register
+from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Tensor
 
 
@@ -38,3 +45,78 @@ def low_rank_factorization(
     largest = vectors.gather(0, vectors.abs().argmax(dim=0, keepdim=True)).squeeze(0)
     roots = values.sqrt() * largest.sign()
     return vectors * roots, roots[:, None] * covectors
+
+
+def _large(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.out_features >= 10
+
+
+@register
+class LowRankFactorization(Reparameterization):
+    """PELA: trains two thin factors of every linear layer in the place of its weight.
+
+    ``parts`` says which layers; by default all linear ones of ten outputs or more. A layer keeps about one
+    ``compression_ratio``-th of its weights. ``reference_logits``, ``reference_features`` and
+    ``reference_layer_features`` are those of the uncompressed network at the start, so that ``layer_distillation``
+    has it as its teacher. On export the factors are multiplied.
+    """
+
+    name = "low_rank_factorization"
+    family = "structure"
+    reference = Reference(
+        "PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700"
+    )
+    hyperparameters = (
+        Hyperparameter(
+            "compression_ratio", Interval(1.0, sweep=(1.5, 4.0)), 2.0, online=False, smooth=False, shared=True
+        ),
+    )
+    provides = frozenset({"factors", "reference_logits", "reference_features", "reference_layer_features"})
+    layer_filter = _large
+    freezes = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._teacher: dict[str, Tensor] = {}
+
+    def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        rows, columns = weight.shape
+        rank = int(rows * columns / (float(values["compression_ratio"]) * (rows + columns)))
+        left, right = low_rank_factorization(weight, rank=max(1, rank))
+        return {"left": left, "right": right}
+
+    def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
+        product: Tensor = extra.left @ extra.right
+        return product
+
+    def attach(self, network: nn.Module) -> None:
+        super().attach(network)
+        self._teacher = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        for layer in self._factorized():
+            left, right, weight = _names(layer)
+            self._teacher[left] = self._teacher[weight]
+            self._teacher[right] = torch.eye(self._teacher[weight].shape[1]).to(self._teacher[weight])
+
+    def _factorized(self) -> list[str]:
+        return [layer for layers in self.layers.values() for layer in layers]
+
+    def quantity(self, name: str, step: Step) -> Any:
+        if name == "factors":
+            return [tuple(step.parameters[key] for key in _names(layer)) for layer in self._factorized()]
+        if "_outputs_of_uncompressed" not in step.__dict__:
+            teacher = {key: tensor.to(step.inputs.device) for key, tensor in self._teacher.items()}
+            step.know(_outputs_of_uncompressed=step.asks.pass_copy(teacher, step.inputs))
+        return getattr(step._outputs_of_uncompressed, name.removeprefix("reference_"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "teacher": self._teacher}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._teacher = dict(state["teacher"])
+
+
+def _names(layer: str) -> tuple[str, str, str]:
+    """Names of the two factors of a layer and of the weight they came from."""
+    prefix = f"{layer}.parametrizations.weight" if layer else "parametrizations.weight"
+    return f"{prefix}.0.left", f"{prefix}.0.right", f"{prefix}.original"

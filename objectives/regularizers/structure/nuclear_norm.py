@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
 
 
@@ -31,3 +33,36 @@ def nuclear_norm(
         subgradient = (left * (values > 1e-12 * values[0])) @ right
     value: Tensor = (counted * subgradient).sum()
     return value
+
+
+@register
+class NuclearNorm(Regularizer):
+    """Sum of the nuclear norms of the layers' weights, in every ``every``-th training step.
+
+    Convolutions are seen as matrices of their first axis against all others.
+    """
+
+    name = "nuclear_norm"
+    family = "structure"
+    kind = "penalty"
+    reference = Reference("Trained Rank Pruning for Efficient Deep Neural Networks", "2004.14566")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 1e-2)), 3e-4, shared=True),
+        Hyperparameter("every", Integer(1, 1000), 1, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"parameters"})
+    per_layer = True
+
+    def penalty(self, step: Step) -> Float[Tensor, "..."]:
+        terms = torch.stack([self._sum(step, layers) for layers in self.layers.values()])
+        return terms[0] if self.parts is None else terms
+
+    def _sum(self, step: Step, layers: tuple[str, ...]) -> Float[Tensor, ""]:
+        weights = [step.parameters[self.weight_name(layer)] for layer in layers]
+        if step.number % self._every:
+            return weights[0].new_zeros(())
+        return torch.stack([nuclear_norm(weight) for weight in weights]).sum()
+
+    @property
+    def _every(self) -> int:
+        return int(_first(self.bound["every"].value))

@@ -2,6 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from selftune.objectives.regularizers.structure.hierarchical_group_lasso import _tail_norms
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference, Step, register
+from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Tensor
 
 
@@ -26,3 +37,97 @@ def ordered_low_rank(
     if not 0 <= keep <= len(down):
         raise ValueError(f"ordered_low_rank needs keep from 0 to {len(down)}, the rank, got {keep}.")
     return inputs @ down[:keep].T @ up[:, :keep].T
+
+
+@register
+class OrderedLowRank(Reparameterization):
+    """Maestro: trains every layer as a product of two factors whose components become ordered by importance.
+
+    Every step adds a second pass in which layers are cut to their first components, and whose targets are the
+    predictions of the full network. ``sampler: single`` cuts one layer, drawn with its width from all layers and
+    widths; ``independent`` cuts all. After every epoch components of an importance below ``threshold`` are set to
+    zero. ``hierarchical_group_lasso`` is the penalty that belongs to it. On export the factors are multiplied.
+    """
+
+    name = "ordered_low_rank"
+    family = "structure"
+    reference = Reference("Maestro: Uncovering Low-Rank Structures via Trainable Decomposition", "2308.14929")
+    hyperparameters = (
+        Hyperparameter("threshold", Positive(sweep=(1e-8, 1e-1)), 1e-5, online=False, smooth=False, shared=True),
+        Hyperparameter("sampler", Choice(("single", "independent")), "single", online=False, smooth=False),
+    )
+    needs = frozenset({"parameters", "probs", "epoch"})
+    provides = frozenset({"factors"})
+    freezes = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._ranks: dict[str, int] = {}
+        self._widths: dict[str, Tensor] = {}
+        self._epoch = 0
+
+    def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        left, singular_values, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
+        roots = singular_values.sqrt()
+        return {"up": left * roots, "down": roots[:, None] * right}
+
+    def attach(self, network: nn.Module) -> None:
+        super().attach(network)
+        for layers in self.layers.values():
+            for layer in layers:
+                module: Any = network.get_submodule(layer)
+                factors = module.parametrizations["weight"][0]
+                factors.layer = layer
+                self._ranks[layer] = len(factors.down)
+
+    def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
+        width = self._widths.get(extra.layer)
+        up = extra.up
+        if width is not None:  # a mask: slices of a drawn width would wait for the device
+            up = up * (torch.arange(len(extra.down), device=up.device) < width)
+        return (up @ extra.down).view(original.shape)
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        self._widths = self._draw(step)
+        try:
+            cut = step.asks.pass_through(step, step.inputs).logits
+        finally:
+            self._widths = {}
+        return F.cross_entropy(cut, step.probs.detach(), reduction="none")
+
+    def _draw(self, step: Step) -> dict[str, Tensor]:
+        """How many components every layer keeps in the second pass."""
+        if self.bound["sampler"].value == "independent":
+            return {layer: (step.rand() * rank).floor() + 1 for layer, rank in self._ranks.items()}
+        place = (step.rand() * sum(self._ranks.values())).floor() + 1
+        widths = {}
+        for layer, rank in self._ranks.items():
+            widths[layer] = torch.where((place > 0) & (place <= rank), place, rank)
+            place = place - rank
+        return widths
+
+    def quantity(self, name: str, step: Step) -> list[tuple[Tensor, ...]]:
+        return [tuple(step.parameters[key] for key in _names(layer)) for layer in self._ranks]
+
+    def parameters(self, step: Step) -> None:
+        if step.epoch == self._epoch:
+            return
+        self._epoch = step.epoch
+        for up, down, _ in self.quantity("factors", step):
+            importance = _tail_norms(up, down).prod(dim=0)
+            kept = (importance >= self.bound["threshold"].value).to(up.dtype)
+            up.mul_(kept)
+            down.mul_(kept[:, None])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "epoch": self._epoch}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._epoch = state["epoch"]
+
+
+def _names(layer: str) -> tuple[str, str, str]:
+    """Names of the two factors of a layer and of the weight they came from."""
+    prefix = f"{layer}.parametrizations.weight" if layer else "parametrizations.weight"
+    return f"{prefix}.0.up", f"{prefix}.0.down", f"{prefix}.original"

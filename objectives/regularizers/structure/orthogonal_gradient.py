@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -30,3 +32,30 @@ def orthogonal_gradient(
     orthogonal: Tensor = gradient - along * parameter
     scale: Tensor = torch.linalg.vector_norm(gradient) / (torch.linalg.vector_norm(orthogonal) + epsilon)
     return orthogonal * scale
+
+
+@register
+class OrthogonalGradient(Regularizer):
+    """Removes from the gradient of every tensor its part along the tensor, which only scales logits.
+
+    It acts from training step ``start`` on, on the share ``mix`` of the gradient.
+    """
+
+    name = "orthogonal_gradient"
+    family = "structure"
+    kind = "gradient"
+    reference = Reference("Grokking at the Edge of Numerical Stability", "2501.04697")
+    hyperparameters = (
+        Hyperparameter("start", Integer(0, 1_000_000), 0, online=False, smooth=False, shared=True),
+        # No loss depends on what happens to its gradient: a response cannot be fitted, only swept.
+        Hyperparameter("mix", Unit(), 1.0, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"gradients"})
+    stage = "projection"
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        if step.number < self.bound["start"].value:
+            return
+        for name, gradient in gradients.items():
+            projected = orthogonal_gradient(gradient, step.parameters[name].detach())
+            gradient.lerp_(projected, self.bound["mix"].value)

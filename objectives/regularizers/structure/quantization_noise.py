@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter
+from selftune.regularizer import Reference, Step, register
+from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -37,3 +44,60 @@ def quantization_noise(
     steps = (fixed.amax() - fixed.amin()) / (torch.exp2(bits.to(values.dtype)) - 1)
     mix: Tensor = own * values + weights.sum() * fixed + torch.tensordot(weights * steps, noise, dims=1)
     return mix
+
+
+@register
+class QuantizationNoise(Reparameterization):
+    """Noise of the size of quantisation steps on the weights of layers and on what they see, while they train.
+
+    ``bits`` lists the bit widths in competition; their shares are trained with the network, a softmax for every
+    layer. Evaluation and the exported network are free of it: rounding is left to whoever deploys the network.
+    """
+
+    name = "quantization_noise"
+    family = "structure"
+    kind = "augment"
+    reference = Reference(
+        "QuantNAS for super resolution: searching for efficient quantization-friendly architectures against "
+        "quantization noise",
+        "2208.14839",
+    )
+    hyperparameters = (
+        Hyperparameter("bits", Choice(("4,8", "2,4,8", "4", "8")), "4,8", online=False, smooth=False),
+        Hyperparameter("noise", Choice(("gaussian", "uniform")), "gaussian", online=False, smooth=False),
+    )
+
+    def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
+        return {"share_logits": weight.new_zeros(len(values["bits"].split(",")))}
+
+    def attach(self, network: nn.Module) -> None:
+        super().attach(network)
+        for layers in self.layers.values():
+            for layer in layers:
+                network.get_submodule(layer).register_forward_pre_hook(_NoisyInputs(self))
+
+    def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
+        return original if step is None else self.noisy(original, extra.share_logits, step)
+
+    def noisy(self, values: Float[Tensor, "*shape"], logits: Tensor, step: Step) -> Float[Tensor, "*shape"]:
+        """The mix of a tensor with its noisy copies, of shares softmax(logits)."""
+        bits = torch.tensor([int(b) for b in self.bound["bits"].value.split(",")], device=values.device)
+        shape = (len(bits), *values.shape)
+        uniform = self.bound["noise"].value == "uniform"
+        noise = step.rand(*shape) - 0.5 if uniform else step.randn(*shape) / 2
+        return quantization_noise(values, noise.to(values.dtype), torch.softmax(logits, dim=0), bits)
+
+
+class _NoisyInputs:
+    """The hook before one layer; a class, so that a network that carries it can be copied."""
+
+    def __init__(self, regularizer: QuantizationNoise) -> None:
+        self.regularizer = regularizer
+
+    def __call__(self, module: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        step = self.regularizer.step
+        if step is None:
+            return None
+        inputs, *others = arguments
+        logits = module.parametrizations["weight"][0].share_logits
+        return (self.regularizer.noisy(inputs, logits, step), *others)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import torch
+
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -22,7 +26,6 @@ def weight_perturbation(
     Source: "PELA: Learning Parameter-Efficient Models with Low-Rank Approximation" (arXiv 2310.10700), weight
     perturbation regularization.
 
-    >>> import torch
     >>> left, right = torch.tensor([[1.0], [2.0]]), torch.tensor([[1.0]])
     >>> weight_perturbation(left, right, torch.tensor([[1.0], [0.0]]), radius=0.5)
     tensor(2.2500)
@@ -30,3 +33,28 @@ def weight_perturbation(
     deviations = (left @ right - weight.detach()).abs().flatten()
     # Along an axis, max sends the gradient to one entry; over a whole tensor it would spread it over ties.
     return (deviations.max(dim=0).values - radius).square()
+
+
+@register
+class WeightPerturbation(Regularizer):
+    """Holds the factors of compressed layers at a fixed distance from the original weights.
+
+    The distance is the largest deviation of an entry, averaged over layers as its squared difference to ``radius``.
+    """
+
+    name = "weight_perturbation"
+    family = "structure"
+    kind = "penalty"
+    reference = Reference(
+        "PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700"
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-2, 100.0)), 1.0, shared=True),
+        Hyperparameter("radius", Positive(sweep=(1e-4, 1e-1)), 1e-3, shared=True),
+    )
+    needs = frozenset({"factors"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        radius = self.value(step, "radius")
+        terms = [weight_perturbation(*factors, radius=radius) for factors in step.factors]
+        return torch.stack(terms).mean()

@@ -268,7 +268,7 @@ class InexactLineSearch(LeaderMethod):
         return min(max(suggested, 1e-3 * self._step), 1e3 * self._step)
 
     def _direction(self, z: Tensor, step: float) -> Tensor:
-        """Against which the first candidate lies: the quasi-Newton direction, or the hypergradient times ``step``."""
+        """The first candidate lies against it: quasi-Newton, or the hypergradient times ``step``."""
         steepest = self._near(step * z)
         if not self.settings.memory or not self._curvature.pairs or self._retry is not None:
             return steepest

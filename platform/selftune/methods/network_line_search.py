@@ -124,7 +124,7 @@ class NetworkLineSearch(TeamMethod):
         return self._deliver(idle)
 
     def _deliver(self, idle: list[int]) -> dict[int, WorkOrder]:
-        """Orders that end trainers; those that hold the state go last, so that the others can have it from them."""
+        """Orders that end trainers; those that hold the state come last, so that others can have it from them."""
         if any(order.kind != "finish" for order in self._issued.values()):
             return {}
         others = [
@@ -224,8 +224,8 @@ class NetworkLineSearch(TeamMethod):
             "start": None if source is None else self._state,
             "fresh": False,
             "keep": (self._state,),
-            "remark": f"{self.stopped or 'budget'}; accepted steps passed tests that err with a probability of at most "
-            f"{self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
+            "remark": f"{self.stopped or 'budget'}; accepted steps passed tests that err with a probability of at"
+            f" most {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
         }
         warm_from = None if source is None else (source, self._state)
         return WorkOrder("finish", body, checkpoint=True, warm_from=warm_from)

@@ -70,10 +70,10 @@ class InexactLineSearchScheduler(BilevelScheduler):
 
 
 class NetworkLineSearchScheduler(BilevelScheduler):
-    """Tunes smooth hyperparameters of networks by steps that pass a statistical test (after MAID, arXiv 2308.10098).
+    """Tunes smooth hyperparameters of networks by steps that pass a test (after MAID, arXiv 2308.10098).
 
-    Trials of a team train the candidates of one search at the same time, from one state that travels between them,
-    and accept the step that a single trial would accept, whatever the size of the team.
+    Trials of a team train the candidates of one search at the same time, from one state that travels between
+    them, and accept the step that a single trial would accept, whatever the size of the team.
 
         scheduler = NetworkLineSearchScheduler(steps=3000, team_size=3)
         tune.Tuner(
@@ -82,8 +82,8 @@ class NetworkLineSearchScheduler(BilevelScheduler):
             run_config=scheduler.run_config(name="digits"),
         ).fit()
 
-    A trial that restarts has the states of its last checkpoint; what is gone is fetched from another trial or made
-    again, and the trajectory stays the same. With ``checkpoint_every`` above 1 the path may have to go back instead.
+    A trial that restarts has the states of its last checkpoint; what is gone is fetched from another trial or
+    made again, and the trajectory stays the same. With ``checkpoint_every`` above 1 the path may have to go back.
 
     Args:
         steps, seconds: the budget, one of the two: training steps of the path that is kept, or seconds of its time.

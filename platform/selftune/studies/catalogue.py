@@ -244,8 +244,8 @@ def reference_page() -> str:
     lines = [
         "# Catalogue",
         "",
-        "Everything that a study file can name, written by `selftune list --markdown`. `selftune show NAME` prints",
-        "an entry in full.",
+        "Everything that a study file can name, written by `selftune list --markdown`. `selftune show NAME`",
+        "prints an entry in full.",
         "",
         *(f"- {line}" for line in counts(found)),
     ]

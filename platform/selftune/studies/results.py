@@ -49,6 +49,10 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         f"folder  {folder}",
         f"report  {folder / 'report.html'} (open it in a browser)",
     ]
+    metric = summary.get("metric")
+    if metric is not None and metric["name"] != "validation_loss":
+        best = f"best {metric['best']:.4g} at hyper-step {metric['hyper_step']}"
+        lines.insert(0, f"metric  {metric['name']} {metric['last']:.4g} at the end, {best}")
     if summary.get("stopped"):
         lines.insert(0, f"ended   because {summary['stopped']}")
     if mlflow:
@@ -76,6 +80,23 @@ def print_results(
             text = "-" if value is None else f"{value:.4f}"
             cells.append(Text(text, style="bold" if value is not None and value == best else ""))
         table.add_row(*cells)
+    console.print(table)
+
+
+def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> None:
+    """Studies in the order of their metric, with what else is known of them."""
+    table = Table(box=None, padding=(0, 1))
+    name = ranking[0][1]["metric"]["name"]
+    for title in ("study", "folder", f"{name}\nat the end", "best", "at hyper-step"):
+        table.add_column(title, justify="left" if title in ("study", "folder") else "right")
+    measures = sorted({key for _, summary in ranking for key in summary.get("tuned", {})})
+    for measure in measures:
+        table.add_column(measure.replace("_", "\n"), justify="right")
+    for folder, summary in ranking:
+        metric, tuned = summary["metric"], summary.get("tuned", {})
+        cells = [f"{metric['last']:.4g}", f"{metric['best']:.4g}", str(metric["hyper_step"])]
+        cells += [f"{tuned[measure]:.4f}" if measure in tuned else "-" for measure in measures]
+        table.add_row(Text(summary.get("name", "")), Text(str(folder)), *cells)
     console.print(table)
 
 

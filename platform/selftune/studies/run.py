@@ -18,6 +18,7 @@ from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
 from selftune.studies.smooth import solved_at_start, summarised
 from selftune.studies.smooth_display import SmoothDisplay
+from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
 from selftune.tracking.files import replacing
@@ -77,6 +78,10 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
             listener = Listeners([TrajectoryWriter(folder), show(console, study.study, study.budget)])
             reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
             summary = _tuned(study, folder, reports, summary)
+            metric = metric_of(study, folder)
+            if metric is not None:
+                summary = {**summary, "metric": metric}
+                write_summary(folder, summary)
         if "fixed" not in summary:
             try:
                 fixed = _compared(study, folder, console, runner, summary)

@@ -20,6 +20,16 @@ class HyperparameterSummary(TypedDict):
     end: float
 
 
+class MetricSummary(TypedDict):
+    """The study's metric: its best value, at which hyper-step, and its last; ``mode`` is min or max."""
+
+    name: str
+    mode: str
+    best: float
+    hyper_step: int
+    last: float
+
+
 class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
@@ -37,6 +47,7 @@ class Summary(TypedDict, total=False):
     stopped: str
     seconds: float
     hyperparameters: list[HyperparameterSummary]
+    metric: MetricSummary
     tuned: dict[str, float]
     fixed: dict[str, float]
     versions: dict[str, str]

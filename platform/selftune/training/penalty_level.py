@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
+from selftune.errors import SettingError
 from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hypergradients.stochastic import Storm
-from selftune.regularizer import Step
+from selftune.regularizer import Step, overrides
 from selftune.shapes import Float, Tensor
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
@@ -25,16 +26,21 @@ class PenaltyLevel(Level):
 
     With ``momentum`` one STORM estimate (arXiv 1905.10018) of the gradient in weights and u together serves both:
     every batch is evaluated where the network is and where it was one step before, and weights move by their
-    learning rate times the estimate. Regularizers' changes of gradients and of parameters act on that step, too.
+    learning rate times the estimate. Regularizers' changes of gradients and of parameters act on that step, too;
+    regularizers that make a training step of their own have no part in it.
 
     Args:
         lower: the network.
         settings: ``proximal``, ``relaxation``, ``batches`` and ``momentum`` of ``PenaltySettings``.
+
+    Raises:
+        SettingError: if a single loop is asked for where a training step is not one gradient of one loss.
     """
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
-        self.parameters: list[Tensor] = list(lower.parameters.values())
+        self.trained: dict[str, Tensor] = {name: p for name, p in lower.parameters.items() if p.requires_grad}
+        self.parameters = list(self.trained.values())
         self._proximal: float | None = settings["proximal"]
         self._relaxation: float = settings["relaxation"]
         self._batches: int = settings["batches"]
@@ -42,6 +48,12 @@ class PenaltyLevel(Level):
         self._storm = None if momentum is None else Storm(momentum)
         self._before: tuple[list[Tensor], Tensor, float] | None = None
         self._start: list[Tensor] | None = None
+        self._added: list[Tensor | None] = []
+        if self._storm is None:
+            # not in the loss: whatever the regularizers make of a training step, they make of that of h
+            lower.optimizer.register_step_pre_hook(self._add)
+        else:
+            _check_single(lower)
 
     def begin(self, order: Mapping[str, Any]) -> None:
         self._unconstrained = order["unconstrained"].to(self.lower.device)
@@ -58,38 +70,39 @@ class PenaltyLevel(Level):
     # Training ----------------------------------------------------------------------------------------
 
     def train(self, number: int) -> Float[Tensor, ""]:
+        """A training step; its loss is that of h."""
         if self._storm is not None:
             return self._train_by_estimate(self._storm, number)
-        step = self._step(number, self._values)
-        loss = self._loss(step, self._sigma)
-        self.lower.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self._start is not None and self._proximal is not None:
-            self._pull(self._start, self._proximal)
-        self.lower.update(step)
-        return loss.detach()
-
-    def _step(self, number: int, values: Mapping[str, Any], again: bool = False) -> Step:
-        index = self.lower.batches.index(number)
-        assert index is not None
-        return self.lower.begin(number, index, values, "elementary", perturbed=again)
-
-    def _loss(self, step: Step, sigma: float) -> Float[Tensor, ""]:
-        loss = self.lower.loss(step, self.lower.network, self.lower.parameters)
-        if self._penalised:
-            losses, _ = self.lower.validation_losses(step.number)
-            loss = loss + sigma * losses.mean()
+        self._added = self._gradient_above(number)
+        loss = self.lower.train(number, self._values)
+        self._added = []
         return loss
 
-    @torch.no_grad()
-    def _pull(self, start: list[Tensor], proximal: float) -> None:
-        """Adds the gradient of the proximal term."""
-        gradients, offsets = [], []
-        for parameter, at in zip(self.parameters, start, strict=True):
-            if parameter.grad is not None:
-                gradients.append(parameter.grad)
-                offsets.append(parameter - at)
-        torch._foreach_add_(gradients, offsets, alpha=1 / proximal)
+    def _gradient_above(self, number: int) -> list[Tensor | None]:
+        """Gradient of what a phase has beside h, as far as there is any: sigma g, and the proximal term."""
+        added: list[Tensor | None] = []
+        if self._penalised:
+            loss = self._sigma * self.lower.validation_losses(number)[0].mean()
+            added = list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+        if self._start is not None and self._proximal is not None:
+            with torch.no_grad():
+                pulls = [(p - at) / self._proximal for p, at in zip(self.parameters, self._start, strict=True)]
+            both = zip(added, pulls, strict=True) if added else ((None, pull) for pull in pulls)
+            added = [pull if gradient is None else gradient + pull for gradient, pull in both]
+        return added
+
+    def _add(self, *_: Any) -> None:
+        """Before the optimizer's step: to its gradients, once per training step."""
+        present, added = [], []
+        for parameter, gradient in zip(self.parameters, self._added, strict=False):
+            if gradient is not None and parameter.grad is not None:
+                present.append(parameter.grad)
+                added.append(gradient)
+            elif gradient is not None:
+                parameter.grad = gradient
+        if present:
+            torch._foreach_add_(present, added)
+        self._added = []
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
@@ -113,11 +126,15 @@ class PenaltyLevel(Level):
         self, number: int, unconstrained: Float[Tensor, "n"], sigma: float, again: bool = False
     ) -> tuple[Step, Float[Tensor, ""], Float[Tensor, "weights_and_n"]]:
         """The step, its loss, and the gradient in all weights and in u as one vector."""
-        u = unconstrained.detach().requires_grad_()
-        step = self._step(number, self.lower.space.values(u), again)
+        lower, u = self.lower, unconstrained.detach().requires_grad_()
+        index = lower.batches.index(number)
+        assert index is not None
+        step = lower.begin(number, index, lower.space.values(u), "elementary", perturbed=again)
         # only at the weights of today does a norm layer count the batch
-        with frozen_statistics(self.lower.network) if again else nullcontext():
-            loss = self._loss(step, sigma)
+        with frozen_statistics(lower.network) if again else nullcontext():
+            loss = lower.loss(step, lower.network, lower.parameters)
+        if self._penalised:
+            loss = loss + sigma * lower.validation_losses(number)[0].mean()
         gradients = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
         return step, loss.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])
 
@@ -131,10 +148,11 @@ class PenaltyLevel(Level):
         pieces = torch.split(estimate, sizes)
         directions = [piece.view_as(p) for piece, p in zip(pieces, self.parameters, strict=False)]
         if regularizers.changes_gradients:
-            regularizers.gradients(step, dict(zip(lower.parameters, directions, strict=True)))
+            regularizers.gradients(step, dict(zip(self.trained, directions, strict=True)))
         regularizers.map_parameters(step, "before")
         torch._foreach_sub_(self.parameters, directions, alpha=lower.learning_rate)
         regularizers.map_parameters(step, "after")
+        regularizers.parameters(step)
 
     @torch.no_grad()
     def _put(self, weights: list[Tensor]) -> None:
@@ -194,3 +212,10 @@ class PenaltyLevel(Level):
         if state["before"] is not None:
             weights, unconstrained, sigma = state["before"]
             self._before = [tensor.to(device) for tensor in weights], unconstrained.to(device), sigma
+
+
+def _check_single(lower: LowerLevel) -> None:
+    own = [r.name for r in lower.regularizers.members if overrides(r, "replace") or overrides(r, "aggregate")]
+    if own or lower.batches.stages:
+        what = f"{own[0]} makes training steps of its own" if own else "the data come in stages"
+        raise SettingError("method.momentum", f"is for one gradient per training step, but {what}; set it to null")

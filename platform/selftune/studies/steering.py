@@ -1,0 +1,76 @@
+"""The metric of a study: what it did over the hyper-steps, and which of several studies it prefers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from selftune.shapes import Float, Int
+from selftune.studies.mistakes import UserError
+from selftune.tracking.summary import MetricSummary, Summary, read_summary
+from selftune.tracking.trajectory import read_reports, read_trajectory
+
+if TYPE_CHECKING:
+    from selftune.studies.study import Study
+
+
+def metric_of(study: Study, folder: Path) -> MetricSummary | None:
+    """The best and the last value of a study's metric; None where no hyper-step has one."""
+    steps, values = _history(study.metric, folder)
+    if not len(values):
+        return None
+    best = int(values.argmin() if study.mode == "min" else values.argmax())
+    return MetricSummary(
+        name=study.metric,
+        mode=study.mode,
+        best=float(values[best]),
+        hyper_step=int(steps[best]),
+        last=float(values[-1]),
+    )
+
+
+def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    trajectory = read_trajectory(folder)
+    if metric == "validation_loss":
+        steps, values = trajectory.hyper_step, trajectory.validation_loss
+    elif metric in trajectory.diagnostics:
+        steps, values = trajectory.hyper_step, trajectory.diagnostics[metric]
+    else:  # a measure of the reports, the team's average at every hyper-step
+        table = read_reports(folder)
+        if metric not in table.column_names:
+            return np.empty(0, dtype=np.int64), np.empty(0)
+        at, measured = (np.array(table[name].to_pylist(), dtype=float) for name in ("training_step", metric))
+        means = {step: measured[at == step].mean() for step in np.unique(at[np.isfinite(measured)])}
+        kept = [i for i, step in enumerate(trajectory.training_step) if step in means]
+        steps = trajectory.hyper_step[kept]
+        values = np.array([means[trajectory.training_step[i]] for i in kept])
+    there = np.isfinite(values)
+    return steps[there], values[there]
+
+
+def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
+    """Finished studies with one metric, the one that it prefers first.
+
+    Raises:
+        UserError: if a folder holds no finished study, or the metrics differ.
+    """
+    found = [(folder, read_summary(folder)) for folder in folders]
+    for folder, summary in found:
+        if summary.get("status") != "finished" or "metric" not in summary:
+            raise UserError(f"{folder}: holds no finished study; run one, or continue it with `selftune resume`")
+    names = {summary["metric"]["name"] for _, summary in found}
+    if len(names) > 1:
+        raise UserError(
+            f"the studies have different metrics: {', '.join(sorted(names))}; compare those that share one"
+        )
+
+    def preference(entry: tuple[Path, Summary]) -> float:
+        metric = entry[1]["metric"]
+        value = metric["last"] if math.isfinite(metric["last"]) else math.inf
+        return value if metric["mode"] == "min" else -value
+
+    return sorted(found, key=preference)
