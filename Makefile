@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # One thread per process: the demo and the tests run several processes on few cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test check install benchmarks
+.PHONY: demo test check install docs
 
 install: $(STAMP)
 
@@ -21,6 +21,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest
+
+docs: $(STAMP)
+	$(BIN)/selftune list --markdown > docs/catalogue.md
 
 check: $(STAMP)
 	$(BIN)/ruff check .

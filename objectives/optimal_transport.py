@@ -1,4 +1,4 @@
-"""Potentials of entropic optimal transport by log-domain Sinkhorn iterations."""
+"""What entropic optimal transport is made of: costs, potentials by log-domain Sinkhorn iterations, densities."""
 
 from __future__ import annotations
 
@@ -45,3 +45,34 @@ def log_density(
     tensor([[0.]])
     """
     return (f[:, None] + g - cost) / epsilon
+
+
+def squared_distances(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"]) -> Float[Tensor, "n m"]:
+    """Squared Euclidean distances between all points of two sets.
+
+    >>> squared_distances(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0]]))
+    tensor([[9.],
+            [4.]])
+    """
+    # distances do not depend on the origin, but the rounding errors of the expanded square do
+    origin = x.detach().mean(dim=0)
+    x, y = x - origin, y - origin
+    return x.square().sum(dim=1)[:, None] + y.square().sum(dim=1) - 2 * x @ y.T
+
+
+def uniform_weights(points: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+    """The same weight for every point.
+
+    >>> uniform_weights(torch.zeros(2, 3))
+    tensor([0.5000, 0.5000])
+    """
+    return points.new_full((len(points),), 1 / len(points))
+
+
+def mean_cost(cost: Float[Tensor, "n m"]) -> Float[Tensor, ""]:
+    """The unit of epsilon: the mean of the costs, a constant, positive also where all costs are zero.
+
+    >>> mean_cost(torch.tensor([[1.0, 3.0]]))
+    tensor(2.)
+    """
+    return cost.detach().mean().clamp_min(torch.finfo(cost.dtype).tiny ** 0.5)

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -35,6 +37,12 @@ class ContinualEvaluation(NamedTuple):
     gap_recovery: Float[Tensor, ""]
 
 
+@diagnostic(
+    family="adaptation",
+    reference=Reference("Continual evaluation for lifelong learning: Identifying the stability gap", "2205.13452"),
+    needs={"accuracy": "stage_accuracies", "boundaries": "stage_boundaries"},
+    results=ContinualEvaluation._fields,
+)
 def continual_evaluation(
     accuracy: Float[Tensor, "steps tasks"], boundaries: Int[Tensor, "tasks+1"], window: int = 10
 ) -> ContinualEvaluation:
@@ -46,7 +54,7 @@ def continual_evaluation(
     Args:
         accuracy: on held-out examples of every task, after every update.
         boundaries: task k is trained in the updates from ``boundaries[k]`` up to, not including,
-            ``boundaries[k + 1]``.
+            ``boundaries[k + 1]``. Tasks at the end that have not begun do not count.
         window: evaluations that a drop or a rise may span, at least 1.
 
     Raises:
@@ -60,7 +68,11 @@ def continual_evaluation(
     (tensor(0.8750), tensor(0.2500), tensor(0.5000))
     """
     steps, tasks = accuracy.shape
-    ends = [int(boundary) for boundary in boundaries]
+    ends = boundaries.tolist()
+    while tasks > 1 and ends[-2:] == [steps, steps]:  # a task that has not begun
+        tasks = tasks - 1
+        ends = ends[:-1]
+    accuracy = accuracy[:, :tasks]
     if len(ends) != tasks + 1 or ends[0] != 0 or ends[-1] != steps or ends != sorted(set(ends)):
         raise ValueError(f"boundaries of {tasks} tasks must rise from 0 to {steps}, got {ends}")
     if window < 1:
@@ -72,7 +84,9 @@ def continual_evaluation(
     lowest_since = torch.stack([lowest[i + 1 :, i].amin() for i in range(tasks - 1)]) if tasks > 1 else final[:0]
     minimum = _mean(lowest_since)
     after, old = torch.tril_indices(tasks, tasks, -1, device=accuracy.device)  # pairs of a switch and an old task
-    started = torch.arange(steps, device=accuracy.device)[:, None] >= boundaries[:-1].to(accuracy.device)
+    started = torch.arange(steps, device=accuracy.device)[:, None] >= torch.tensor(
+        ends[:-1], device=accuracy.device
+    )
     return ContinualEvaluation(
         average_accuracy=final.mean(),
         forgetting=_mean(forgotten),

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import math
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="supervision",
+    reference=Reference("Early Stopping - but when? (Prechelt, 1998)"),
+    results=("best_epoch", "stop_epoch"),
+)
 def early_stopping(values: Float[Tensor, "epochs"], patience: int = 10, min_delta: float = 0.0) -> tuple[int, int]:
     """The epoch with the best validation value and the epoch at which training stops.
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="adaptation",
+    reference=Reference("Regularizing Towards Soft Equivariance Under Mixed Symmetries", "2306.00356"),
+    better="min",
+)
 def equivariance_error(
     output_of_transformed: Float[Tensor, "transforms batch out"],
     transformed_output: Float[Tensor, "transforms batch out"],

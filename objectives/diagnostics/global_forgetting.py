@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="adaptation",
+    reference=Reference("A Closer Look at Rehearsal-Free Continual Learning", "2203.17269"),
+    better="min",
+)
 def global_forgetting(accuracy: Float[Tensor, "tasks tasks"], sizes: Float[Tensor, "tasks"]) -> Float[Tensor, ""]:
     """Mean over tasks, from the second on, of the accuracy lost on earlier ones, weighted by numbers of classes.
 

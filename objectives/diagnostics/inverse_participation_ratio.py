@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import Diagnostic, diagnostics
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
@@ -30,3 +32,26 @@ def inverse_participation_ratio(
     power = spectrum.square().sum(dim=2)
     total = power.sum(dim=1, keepdim=True)
     return (power / torch.where(total > 0, total, 1)).pow(order).sum(dim=1)
+
+
+def _mean_of_neurons(neuron_weights: Float[Tensor, "neurons vectors length"], order: int = 2) -> Float[Tensor, ""]:
+    """Mean over hidden neurons, each with the mean of its vectors."""
+    return inverse_participation_ratio(neuron_weights.flatten(0, 1), order=order).mean()
+
+
+diagnostics.register(
+    "inverse_participation_ratio",
+    Diagnostic(
+        "inverse_participation_ratio",
+        family="structure",
+        reference=Reference(
+            "To grok or not to grok: Disentangling generalization and memorization on corrupted algorithmic datasets",
+            "2310.13061",
+        ),
+        function=_mean_of_neurons,
+        needs={"neuron_weights": "neuron_weights"},
+        better="max",
+        results=(),
+        settings={"order": 2},
+    ),
+)

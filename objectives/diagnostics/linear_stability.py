@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 _LARGEST_RANK = 32  # the operator has rank ** 4 entries
 
 
+@diagnostic(
+    family="structure",
+    reference=Reference(
+        "The Implicit Regularization of Dynamical Stability in Stochastic Gradient Descent", "2305.17490"
+    ),
+    needs={"per_sample_gradients": "sample_gradients", "learning_rate": "learning_rate"},
+    better="min",
+    results=("trace_ratio", "top_ratio", "growth"),
+)
 def linear_stability(
     per_sample_gradients: Float[Tensor, "n d"],
     *,
@@ -21,6 +32,8 @@ def linear_stability(
     largest eigenvalue of G. ``growth`` is the factor by which a step multiplies the second moment of a small
     deviation within the span of G (its spectral radius): stable in mean square if at most 1. A trace ratio above 1
     is unstable for batches of one; full batches are unstable above a top ratio of 1.
+
+    In a study the gradients are those of some validation examples' losses, of which G is the empirical Fisher matrix.
 
     Args:
         per_sample_gradients: of the network's (scalar) output under the squared loss ``1/2 (output - target)^2``.

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
+from selftune.diagnostics import Diagnostic, diagnostics
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
@@ -22,3 +26,25 @@ def naive_loss_alignment(
     norms = torch.linalg.vector_norm(gradient) * torch.linalg.vector_norm(parameter)
     cosine: Tensor = -(gradient * parameter).sum() / norms.clamp_min(1e-12)
     return cosine
+
+
+def _of_all(gradients: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> Float[Tensor, ""]:
+    """Alignment of all trained tensors of a network together, at its last training step."""
+    pairs = [(gradient.flatten(), parameters[name].flatten()) for name, gradient in gradients.items()]
+    gradient, parameter = (torch.cat(tensors) for tensors in zip(*pairs, strict=True))
+    return naive_loss_alignment(gradient, parameter)
+
+
+diagnostics.register(
+    "naive_loss_alignment",
+    Diagnostic(
+        "naive_loss_alignment",
+        family="structure",
+        reference=Reference("Grokking at the Edge of Numerical Stability", "2501.04697"),
+        function=_of_all,
+        needs={"gradients": "gradients", "parameters": "parameters"},
+        better=None,
+        results=(),
+        settings={},
+    ),
+)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="supervision",
+    reference=Reference(
+        "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by"
+        " Self-Distillation",
+        "2102.13088",
+    ),
+)
 def optimal_distillation_weight(
     targets: Float[Tensor, "*shape"],
     label_predictions: Float[Tensor, "*shape"],

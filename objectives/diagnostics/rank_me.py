@@ -6,9 +6,22 @@ from typing import Literal
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
 
+_REFERENCE = Reference(
+    "RankMe: Assessing the downstream performance of pretrained self-supervised representations by their rank",
+    "2210.02885",
+)
 
+
+@diagnostic(
+    family="representation",
+    reference=_REFERENCE,
+    needs={"embeddings": "view_a"},
+    better="max",
+)
 def rank_me(embeddings: Float[Tensor, "n d"], eps: float = 1e-7) -> Float[Tensor, ""]:
     """Exponential of the entropy of the normalised singular values; between 1 and min(n, d), up to ``eps``.
 
@@ -28,6 +41,7 @@ def rank_me(embeddings: Float[Tensor, "n d"], eps: float = 1e-7) -> Float[Tensor
     return torch.exp(-torch.xlogy(shares, shares).sum()).to(embeddings.dtype)
 
 
+@diagnostic(family="representation", reference=_REFERENCE)
 def rank_me_select(
     scores: Float[Tensor, "trials"],
     values: Float[Tensor, "trials"],

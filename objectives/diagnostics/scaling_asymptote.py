@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="supervision", reference=Reference("Pre-training under Infinite Compute", "2509.14786"), better="min"
+)
 def scaling_asymptote(losses: Float[Tensor, "3"]) -> Float[Tensor, ""]:
     """The E of ``L(N) = E + A * N ** -alpha`` from the losses at sizes N, k N and k^2 N.
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="supervision",
+    reference=Reference(
+        "Rethinking Conventional Wisdom in Machine Learning: From Generalization to Scaling", "2409.15156"
+    ),
+)
 def scaling_crossover(
     scales: Float[Tensor, "m"],
     losses_first: Float[Tensor, "m"],

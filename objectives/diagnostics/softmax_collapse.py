@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
 
+@diagnostic(
+    family="structure",
+    reference=Reference("Grokking at the Edge of Numerical Stability", "2501.04697"),
+    needs={"logits": "logits"},
+    better="min",
+)
 def softmax_collapse(
     logits: Float[Tensor, "batch classes"], *, precision: torch.dtype = torch.float32
 ) -> Float[Tensor, ""]:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 
+from selftune.diagnostics import diagnostic
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 
+Weights = Sequence[Tensor] | Mapping[str, Tensor]
 
+
+@diagnostic(
+    family="supervision",
+    reference=Reference(
+        "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural"
+        " Networks",
+        "1705.08741",
+    ),
+    needs={"parameters": "parameters", "initial": "initial_parameters"},
+)
 @torch.no_grad()
-def weight_distance(parameters: list[Tensor], initial: list[Tensor]) -> Float[Tensor, ""]:
-    """Euclidean distance between two lists of weights taken as one vector; carries no gradient.
+def weight_distance(parameters: Weights, initial: Weights) -> Float[Tensor, ""]:
+    """Euclidean distance between two sets of weights taken as one vector; carries no gradient.
 
     From the initialisation it grows like the logarithm of the steps while the learning rate is high; a slow
     curve signals too few updates.
 
+    Args:
+        parameters: a list of tensors, or tensors by name.
+        initial: in the same order, or by the same names (more names are ignored).
+
     Raises:
-        ValueError: if the lists differ in length.
+        ValueError: if lists differ in length.
 
     Source: "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural
     Networks" (arXiv 1705.08741).
@@ -23,6 +42,8 @@ def weight_distance(parameters: list[Tensor], initial: list[Tensor]) -> Float[Te
     >>> weight_distance([torch.tensor([3.0]), torch.tensor([4.0])], [torch.tensor([0.0]), torch.tensor([0.0])])
     tensor(5.)
     """
+    if isinstance(parameters, Mapping) and isinstance(initial, Mapping):
+        parameters, initial = list(parameters.values()), [initial[name] for name in parameters]
     if len(parameters) != len(initial):
         raise ValueError(f"{len(parameters)} parameters cannot be compared with {len(initial)} initial ones.")
     norms = [torch.linalg.vector_norm(now - then) for now, then in zip(parameters, initial, strict=True)]

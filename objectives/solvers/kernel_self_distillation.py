@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import torch
 
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.solvers import solver
 
 
+@solver(
+    family="supervision",
+    reference=Reference(
+        "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by"
+        " Self-Distillation",
+        "2102.13088",
+    ),
+)
 def kernel_self_distillation(
     kernel: Float[Tensor, "n n"],
     targets: Float[Tensor, "n"],

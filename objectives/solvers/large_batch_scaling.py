@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import math
 
+from selftune.regularizer import Reference
+from selftune.solvers import solver
 
+
+@solver(
+    family="supervision",
+    reference=Reference(
+        "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural"
+        " Networks",
+        "1705.08741",
+    ),
+)
 def large_batch_scaling(
     learning_rate: float, epochs: int, batch_size: int, base_batch_size: int
 ) -> tuple[float, int]:

@@ -5,9 +5,15 @@ from __future__ import annotations
 import torch
 from selftune.objectives.optimal_transport import log_density, potentials
 
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.solvers import solver
 
 
+@solver(
+    family="dynamics",
+    reference=Reference("Sinkhorn Distances: Lightspeed Computation of Optimal Transport", "1306.0895"),
+)
 def sinkhorn(
     cost: Float[Tensor, "n m"],
     source: Float[Tensor, "n"],

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import torch
 
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.solvers import solver
 
 
+@solver(
+    family="adaptation",
+    reference=Reference("Regularizing Towards Soft Equivariance Under Mixed Symmetries", "2306.00356"),
+)
 def soft_equivariance_strengths(
     strengths: Float[Tensor, "symmetries"],
     penalties: Float[Tensor, "symmetries"],

@@ -151,8 +151,9 @@ class Classification(NetworkObjective):
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
 
-    Beside what every classifier provides, ``images`` are provided where inputs have four axes, and ``branches``
-    where modules of the network are named ``branch``: residual branches, which can be skipped.
+    Beside what every classifier provides, ``images`` are provided where inputs have four axes, ``batch_norm``
+    where the network has layers of it, and ``branches`` where modules of the network are named ``branch``:
+    residual branches, which can be skipped.
 
     Raises:
         SettingError: if a split is empty, its inputs and labels differ in length, or a split has fewer
@@ -211,8 +212,15 @@ class Classification(NetworkObjective):
     def _marks(self, inputs: Tensor) -> set[str]:
         """What the inputs and the network make possible beside."""
         with torch.device("meta"):
-            names = [name.rpartition(".")[2] for name, _ in self.network().named_modules()]
-        marks = {"images": inputs.ndim == 4, "branches": "branch" in names, "stage": bool(self._stages)}
+            modules = dict(self.network().named_modules())
+        marks = {
+            "images": inputs.ndim == 4,
+            "batch_norm": any(
+                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
+            ),
+            "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
+            "stage": bool(self._stages),
+        }
         return {name for name, there in marks.items() if there}
 
     def network(self) -> nn.Module:

@@ -15,6 +15,7 @@ PROVIDED = {
     "targets": "(batch, classes) what the loss compares outputs with",
     "index": "(batch,) position of every example in the training split, stable across epochs",
     "domains": "(batch,) integer domain of every example",
+    "mixed": "number of examples, the first of the batch, that were mixed with others",
     "images": "marks inputs of shape (batch, channels, height, width)",
     # the network on it
     "logits": "(batch, classes) the network's outputs",
@@ -27,6 +28,7 @@ PROVIDED = {
     "head": "((classes, dim) weight, (classes,) bias) of the last layer, a linear one",
     "head_weight": "(classes, dim) its weight",
     "head_bias": "(classes,) its bias",
+    "batch_norm": "marks networks with batch normalisation",
     "branches": "marks networks with residual branches that can be skipped",
     "recompute": "() the training loss again, on the same batch with the same draws, at the current weights",
     "shards": "gradients of parts of the batch, which an aggregator combines",
@@ -47,6 +49,7 @@ PROVIDED = {
     "old_features": "(batch, dim) its features",
     "old_classes": "(classes,) mask of the classes of earlier stages",
     "teacher_logits": "(batch, classes) outputs of a teacher: an average of the weights, or another network",
+    "teacher_parameters": "the teacher's tensors by name, where it is an average of the weights",
     # several inputs per example
     "view_a": "(batch, dim) embedding of one view of every example",
     "view_b": "(batch, dim) embedding of another view of it",
@@ -66,6 +69,8 @@ PROVIDED = {
     "architecture": "(blocks, operations) logits of a supernet's choices",
     "input_actions": "(layers, group, in, in) how a symmetry acts on every layer's inputs",
     "output_actions": "(layers, group, out, out) how it acts on its outputs",
+    "masks": "Boolean tensors by parameter name, True where a weight of a sparse network is active",
+    "neuron_weights": "(neurons, vectors, length) what hidden neurons read and write, cut into vectors",
     "factors": "list of ((out, rank), (rank, in)) factors of low-rank layers, and the weights they came from",
     # where training stands
     "progress": "share of the training steps that are done, in [0, 1)",

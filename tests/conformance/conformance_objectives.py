@@ -74,7 +74,9 @@ def classification(dtype=torch.float32):
 
 
 def image_classification(dtype=torch.float32):
-    return Classification(_typed(cnn, dtype), *images(dtype), OPTIMIZATION)
+    splits = images(dtype)
+    flipped = tuple(inputs.flip(-1) for inputs, _ in splits)
+    return Classification(_typed(cnn, dtype), *splits, OPTIMIZATION, extra={"second_inputs": flipped})
 
 
 def domain_classification(dtype=torch.float32):

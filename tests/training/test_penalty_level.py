@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.methods import Box, Budget, Penalty, PenaltySettings, WorkOrder
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.objective import Classification, Optimization, Stage
+from selftune.regularizer import Reference, Regularizer, regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
 
 VARIANTS = {
@@ -178,6 +179,76 @@ def test_warming_up_is_plain_training_whatever_the_phases_are(objective, smooth)
     assert same(weights(plain), weights(other))
 
 
+@pytest.fixture
+def staged(objective):
+    """Two stages: even examples, then odd ones."""
+    splits = [tuple(split.values()) for split in objective.splits().values()]
+    stages = [Stage(torch.arange(start, 96, 2), 3) for start in (0, 1)]
+    return Classification(
+        objective.network, *splits, Optimization(batch_size=16, learning_rate=0.05), stages=stages
+    )
+
+
+class Own(Regularizer):
+    """Makes the training step itself, as sharpness-aware methods do."""
+
+    name = "own"
+    family = "supervision"
+    kind = "solver"
+    reference = Reference("A test")
+
+    def replace(self, step):
+        begun = step.asks.recompute(step)
+        step.asks.descend(step, begun)
+        return begun
+
+
+SPECIAL = {
+    "aggregated": lambda: regularizers["multi_krum"](workers=8, faulty=1),
+    "own_steps": Own,
+    "clipped": lambda: regularizers["gradient_clipping"](max_norm=0.05),
+    "co_teaching": lambda: regularizers["co_teaching"](),
+    "stages": lambda: regularizers["label_smoothing"](),
+}
+
+
+@pytest.mark.parametrize("special", SPECIAL)
+def test_training_steps_of_every_kind_stay_what_they_are(objective, staged, special):
+    task = staged if special == "stages" else objective
+    rows = [regularizers["weight_decay"](strength=Tune(1e-2)), SPECIAL[special]()]
+    plain, lower, penalised = (Trainer(task, rows) for _ in range(3))
+    plain.execute(replay(plain, 6))
+    lower.execute(cycle(lower, steps=6))
+    assert same(weights(plain), weights(lower))
+    report = penalised.execute(cycle(penalised, steps=6, sigma=1.0, penalised=True))
+    assert not same(weights(plain), weights(penalised))
+    assert (
+        report.metrics["validation_loss"]
+        < plain.lower.evaluate(plain.plain_network(), "validation")["validation_loss"]
+    )
+
+
+@pytest.mark.parametrize("special", ["aggregated", "own_steps", "stages"])
+def test_a_single_loop_refuses_training_steps_without_one_gradient(objective, staged, special):
+    task = staged if special == "stages" else objective
+    trainer = Trainer(task, [regularizers["weight_decay"](strength=Tune(1e-2)), SPECIAL[special]()])
+    with pytest.raises(SettingError, match="one gradient per training step") as error:
+        trainer.execute(cycle(trainer, momentum=0.5))
+    assert error.value.key == "method.momentum"
+
+
+def test_the_gradient_above_is_sigma_times_that_of_the_validation_loss(objective):
+    splits = [tuple(split.values()) for split in objective.splits().values()]
+    slow = Classification(objective.network, *splits, Optimization(16, "sgd", 0.05, momentum=0.0))
+    plain, penalised = (Trainer(slow, [regularizers["weight_decay"](strength=Tune(1e-2))]) for _ in range(2))
+    losses, _ = plain.lower.validation_losses(0)
+    gradients = torch.autograd.grad(losses.mean(), list(plain.lower.parameters.values()))
+    plain.execute(cycle(plain, steps=1))
+    penalised.execute(cycle(penalised, steps=1, sigma=0.7, penalised=True))
+    for (name, tensor), gradient in zip(weights(plain).items(), gradients, strict=True):
+        torch.testing.assert_close(weights(penalised)[name], tensor - 0.05 * 0.7 * gradient)
+
+
 def normed():
     return nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, 3))
 
@@ -268,6 +339,13 @@ def test_maps_and_changes_of_gradients_act_in_the_single_loop(objective):
     for name, tensor in weights(trainer).items():
         if tensor.ndim == 2:
             assert float(tensor.norm(dim=1).max()) <= 0.3 + 1e-6, name
+    clipped = Trainer(
+        objective,
+        [regularizers["gradient_clipping"](max_norm=0.1), regularizers["weight_decay"](strength=Tune(1e-2))],
+    )
+    before = weights(clipped)
+    clipped.execute(cycle(clipped, steps=1, momentum=0.5))
+    assert distance(before, weights(clipped)) == pytest.approx(0.05 * 0.1, rel=1e-3)
 
 
 # State and runs ---------------------------------------------------------------------------------------

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from selftune.objectives.domains import balanced_weights, same_domain
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="adaptation",
+    reference=Reference("Deep CORAL: Correlation Alignment for Deep Domain Adaptation", "1607.01719"),
+    strength=Positive(sweep=(0.1, 10.0)),
+    default=1.0,
+    needs={"features": "features", "domains": "domains"},
+    hyperparameters=[Hyperparameter("include_mean", Choice((True, False)), True, online=False, smooth=False)],
+)
 def correlation_alignment(
     features: Float[Tensor, "batch dim"], domains: Int[Tensor, "batch"], include_mean: bool = True
 ) -> Float[Tensor, ""]:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="adaptation",
+    reference=Reference(
+        "Direct Preference Optimization: Your Language Model is Secretly a Reward Model", "2305.18290"
+    ),
+    strength=Positive(sweep=(0.1, 10.0)),
+    default=1.0,
+    needs={name: name for name in ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected")},
+    hyperparameters=[
+        Hyperparameter("beta", Positive(sweep=(0.01, 0.5)), 0.1),
+        Hyperparameter("label_smoothing", Interval(0.0, 0.5, sweep=(0.0, 0.3)), 0.0),
+    ],
+)
 def dpo(
     policy_chosen: Float[Tensor, "batch"],
     policy_rejected: Float[Tensor, "batch"],

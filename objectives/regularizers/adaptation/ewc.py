@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
 
+from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -47,3 +53,87 @@ def diagonal_fisher(gradients: Float[Tensor, "samples parameters"]) -> Float[Ten
     tensor([5., 2.])
     """
     return gradients.square().mean(dim=0)
+
+
+@register
+class Ewc(Regularizer):
+    """Keeps parameters close to those at the end of the last stage, the closer the more they mattered so far.
+
+    At the end of a stage the Fisher information of ``samples`` of its examples is added to ``decay`` times that of
+    the stages before. Labels are the observed ones, or drawn from the network's predictions.
+    """
+
+    name = "ewc"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("Overcoming catastrophic forgetting in neural networks", "1612.00796")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1.0, 1e5)), 100.0, shared=True),
+        Hyperparameter("decay", Unit(), 1.0, online=False, smooth=False),
+        Hyperparameter("samples", Integer(1, 1_000_000), 200, online=False, smooth=False),
+        Hyperparameter("labels", Choice(("observed", "sampled")), "observed", online=False, smooth=False),
+    )
+    needs = frozenset({"parameters", "old_parameters", "stage", "logits", "labels"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._fisher: dict[str, Tensor] = {}
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        if not self._fisher:
+            return step.logits.new_zeros(())
+        names, device = list(self._fisher), step.inputs.device
+        self._fisher = {name: information.to(device) for name, information in self._fisher.items()}
+        parameters, old = ([where[name] for name in names] for where in (step.parameters, step.old_parameters))
+        return ewc(parameters, old, list(self._fisher.values()))
+
+    def boundary(self, step: Step) -> None:
+        training = self._network.training
+        self._network.eval()
+        found = self._information(step)
+        self._network.train(training)
+        decay = self.bound["decay"].value
+        self._fisher = {
+            name: new + decay * self._fisher[name].to(new) if self._fisher else new for name, new in found.items()
+        }
+
+    def _information(self, step: Step) -> dict[str, Tensor]:
+        """The Fisher information of the stage that ends, by parameter name."""
+        device, objective = step.inputs.device, self._objective
+        index = objective.stages()[step.stage].index
+        order = torch.randperm(len(index), generator=step.generator, device=device)
+        chosen = index[order[: self.bound["samples"].value].to(index.device)]
+        inputs, labels = (objective.splits()["train"][key][chosen].to(device) for key in ("inputs", "labels"))
+        tensors = {name: p.detach() for name, p in self._network.named_parameters() if p.requires_grad}
+
+        def loss(tensors: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
+            outputs = functional_call(self._network, tensors, (one.unsqueeze(0),))
+            return objective.loss(outputs, target.unsqueeze(0)).sum()
+
+        per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
+        sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        for some, known in zip(inputs.split(_CHUNK), labels.split(_CHUNK), strict=True):
+            if self.bound["labels"].value == "sampled":
+                with torch.no_grad():
+                    probabilities = torch.softmax(self._network(some), dim=-1)
+                known = torch.multinomial(probabilities, 1, generator=step.generator)[:, 0]
+            gradients = per_sample(tensors, some, objective.targets(known))
+            for name, gradient in gradients.items():
+                sums[name] += diagonal_fisher(gradient) * len(some)
+        return {name: total / len(inputs) for name, total in sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"fisher": self._fisher}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._fisher = dict(state["fisher"])
+
+
+_CHUNK = 32  # examples whose gradients are held at once

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -30,3 +35,66 @@ def experience_replay(
         raise ValueError(f"capacity must not be negative, got {capacity}")
     keys = torch.cat([priorities, new_priorities])
     return torch.argsort(keys, descending=True, stable=True)[:capacity]
+
+
+@register
+class ExperienceReplay(Regularizer):
+    """Adds examples of a bounded memory to every batch; the memory is a uniform sample of the stream so far.
+
+    The training loss is the stream's mean loss plus ``weight`` times that of the replayed examples, of which there
+    are ``replayed`` per example of the stream, or as many as are stored.
+    """
+
+    name = "experience_replay"
+    family = "adaptation"
+    kind = "augment"
+    reference = Reference("On Tiny Episodic Memories in Continual Learning", "1902.10486")
+    hyperparameters = (
+        Hyperparameter("weight", Positive(sweep=(0.1, 10.0)), 1.0),
+        Hyperparameter("capacity", Integer(1, 1_000_000), 500, online=False, smooth=False),
+        Hyperparameter("replayed", Integer(1, 16), 1, online=False, smooth=False),
+    )
+    needs = frozenset({"inputs", "labels", "targets"})
+    stage = "replay"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._memory: dict[str, Tensor] = {}
+        self._incoming: dict[str, Tensor] = {}
+        self._stream = 0
+
+    def batch(self, step: Step) -> None:
+        incoming = {"inputs": step.inputs, "labels": step.labels, "targets": step.targets}
+        incoming["keys"] = step.rand(len(step.inputs))
+        self._stream = len(step.inputs)
+        if not step.perturbed:
+            self._incoming = incoming
+        if self._memory:
+            self._memory = {name: tensor.to(step.inputs.device) for name, tensor in self._memory.items()}
+            stored = len(self._memory["keys"])
+            chosen = step.rand(stored).argsort()[: self.bound["replayed"].value * self._stream]
+            step.append(*(self._memory[name][chosen] for name in ("inputs", "labels", "targets")))
+
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        replayed = len(losses) - self._stream
+        if replayed == 0:
+            return losses
+        weight = self.value(step, "weight").expand(len(losses))
+        shares = torch.cat(
+            [torch.full_like(weight[: self._stream], 1 / self._stream), weight[self._stream :] / replayed]
+        )
+        return losses * shares * len(losses)
+
+    def parameters(self, step: Step) -> None:
+        if not self._incoming:
+            return
+        stored = self._memory or {name: tensor[:0] for name, tensor in self._incoming.items()}
+        kept = experience_replay(stored["keys"], self._incoming["keys"], self.bound["capacity"].value)
+        self._memory = {name: torch.cat([stored[name], new])[kept] for name, new in self._incoming.items()}
+        self._incoming = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"memory": self._memory}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._memory = dict(state["memory"])

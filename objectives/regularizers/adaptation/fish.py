@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -19,8 +24,39 @@ def fish(
 
     Source: "Gradient Matching for Domain Generalization" (arXiv 2104.09937, algorithm 1).
 
-    >>> import torch
     >>> fish(torch.zeros(1), torch.ones(1), step=0.25)
     tensor([0.2500])
     """
     return (1 - step) * weights + step * inner_weights
+
+
+@register
+class Fish(Regularizer):
+    """One step of the optimizer on every domain of the batch in turn, then back to a point part of the way.
+
+    Running statistics of normalisation layers go part of the way too.
+    """
+
+    name = "fish"
+    family = "adaptation"
+    kind = "proximal"
+    reference = Reference("Gradient Matching for Domain Generalization", "2104.09937")
+    hyperparameters = (Hyperparameter("step", Unit(sweep=(0.05, 0.5)), 0.5, smooth=False, shared=True),)
+    needs = frozenset({"parameters", "domains"})
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+
+    def replace(self, step: Step) -> Float[Tensor, ""]:
+        # state_dict shares memory with the network, and holds buffers too
+        moving = [tensor for tensor in self._network.state_dict().values() if tensor.is_floating_point()]
+        before = [tensor.clone() for tensor in moving]
+        losses = []
+        for domain in torch.unique(step.domains):
+            rows = torch.nonzero(step.domains == domain).flatten()
+            losses.append(step.asks.part(step, rows, perturbed=False))
+            step.asks.descend(step, losses[-1])
+        with torch.no_grad():
+            for tensor, start in zip(moving, before, strict=True):
+                tensor.copy_(fish(start, tensor, self.value(step, "step")))
+        return torch.stack(losses).detach().mean()

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from selftune.objectives.annealing import anneal_steps, annealed
 from selftune.objectives.domains import averaging_matrix
 
+from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -27,20 +35,80 @@ def fishr(
     Source: "Fishr: Invariant Gradient Variances for Out-of-Distribution Generalization" (arXiv 2109.02934),
     with the running averages of its code.
 
-    >>> import torch
     >>> fishr(torch.tensor([[1.0], [-1.0], [3.0], [-3.0]]), torch.tensor([0, 0, 1, 1]))
     tensor(16.)
     """
-    variances = _domain_variances(gradients, averaging_matrix(domains, gradients))
+    averaging = averaging_matrix(domains, gradients)
+    variances = _domain_variances(gradients, averaging)
     if previous is not None:
         if len(previous) != len(variances):
             raise ValueError(f"the batch holds {len(variances)} domains, but previous has {len(previous)} rows")
         variances = variances + decay / (1 - decay) * previous.detach()
-    return (variances - variances.mean(dim=0)).square().mean()
+    return _spread(variances, averaging.new_ones(len(variances)))
 
 
-def _domain_variances(gradients: Tensor, averaging: Tensor) -> Float[Tensor, "domains parameters"]:
+def _domain_variances(
+    gradients: Float[Tensor, "batch parameters"], averaging: Float[Tensor, "domains batch"]
+) -> Float[Tensor, "domains parameters"]:
     """Elementwise variances of every domain's gradients, divided by their number."""
     means = averaging @ gradients
     own = averaging.argmax(dim=0)
     return averaging @ (gradients - means[own]).square()
+
+
+def _spread(
+    variances: Float[Tensor, "domains parameters"], present: Float[Tensor, "domains"]
+) -> Float[Tensor, ""]:
+    """Variance over the domains that are present, averaged over parameters."""
+    weights = present / present.sum()
+    return (weights @ (variances - weights @ variances).square()).mean()
+
+
+@register
+class Fishr(Regularizer):
+    """Variance across domains of the variances of examples' gradients in the last layer, with running averages.
+
+    In the first ``anneal`` steps only the averages are kept. Domains that a batch lacks do not count in its step.
+    """
+
+    name = "fishr"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference(
+        "Fishr: Invariant Gradient Variances for Out-of-Distribution Generalization", "2109.02934"
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(10.0, 1e4)), 1000.0),
+        Hyperparameter("decay", Interval(0.0, 0.999, sweep=(0.9, 0.99)), 0.95, smooth=False, shared=True),
+        anneal_steps(),
+    )
+    needs = frozenset({"example_gradients", "domains"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._averages: Tensor | None = None
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._domains = torch.unique(objective.splits()["train"]["domains"])
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        gradients, decay = step.example_gradients, self.value(step, "decay")
+        self._domains = self._domains.to(step.domains.device)
+        members = (self._domains[:, None] == step.domains).to(gradients)
+        counts = members.sum(dim=1, keepdim=True)
+        variances = _domain_variances(gradients, members / counts.clamp_min(1))
+        if self._averages is None:
+            self._averages = torch.zeros_like(variances).detach()
+        averages = self._averages.to(gradients.device)
+        if not step.perturbed:
+            moved = decay * averages + (1 - decay) * variances.detach()
+            self._averages = torch.where(counts > 0, moved, averages)
+        value = _spread(variances + decay / (1 - decay) * averages, (counts[:, 0] > 0).to(gradients))
+        return annealed(value, self.value(step, "strength"), step.number, self.bound["anneal"].value, before=0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"averages": self._averages}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._averages = state["averages"]

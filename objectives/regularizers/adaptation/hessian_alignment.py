@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.domains import averaging_matrix
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -101,3 +103,54 @@ class _Head:
 
 def _spread(values: Tensor, centre: Tensor) -> Tensor:
     return (values - centre.detach()).square().flatten(1).sum(dim=1).mean()
+
+
+_REFERENCE = Reference("Understanding Hessian Alignment for Domain Generalization", "2308.11778")
+
+
+@register
+class HessianGradientAlignment(Regularizer):
+    """Equal gradients (``beta``) and Hessian-gradient products (``alpha``) of the last layer across domains."""
+
+    name = "hessian_gradient_alignment"
+    family = "adaptation"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("alpha", Positive(sweep=(1e-5, 10.0)), 1e-3),
+        Hyperparameter("beta", Positive(sweep=(1e-4, 100.0)), 5e-3),
+    )
+    needs = frozenset({"features", "head", "labels", "domains"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        of_products, of_gradients = hessian_gradient_alignment(
+            step.features, *step.head, step.labels, step.domains
+        )
+        return self.value(step, "alpha") * of_products + self.value(step, "beta") * of_gradients
+
+
+@register
+class HessianDiagonalAlignment(Regularizer):
+    """Equal gradients (``beta``) and Hessian diagonals (``alpha``) of the last layer across domains.
+
+    Diagonals are estimated with ``draws`` random sign vectors, drawn anew in every step.
+    """
+
+    name = "hessian_diagonal_alignment"
+    family = "adaptation"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("alpha", Positive(sweep=(1e-5, 10.0)), 1e-3),
+        Hyperparameter("beta", Positive(sweep=(1e-4, 100.0)), 5e-3),
+        Hyperparameter("draws", Integer(1, 1000), 300, online=False, smooth=False),
+    )
+    needs = frozenset({"features", "head", "labels", "domains"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        weight, bias = step.head
+        probes = 2.0 * (step.rand(self.bound["draws"].value, weight.numel() + bias.numel()) < 0.5) - 1
+        of_diagonals, of_gradients = hessian_diagonal_alignment(
+            step.features, weight, bias, step.labels, step.domains, probes.to(weight)
+        )
+        return self.value(step, "alpha") * of_diagonals + self.value(step, "beta") * of_gradients

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from selftune.hyperparameters import Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="adaptation",
+    reference=Reference(
+        "When is invariance useful in an Out-of-Distribution Generalization problem?", "2008.01883"
+    ),
+    strength=Positive(sweep=(10.0, 1e5)),
+    default=1000.0,
+    needs={"gradients": "domain_gradients"},
+)
 def inter_environment_gradient_alignment(gradients: Float[Tensor, "domains parameters"]) -> Float[Tensor, ""]:
     """Mean over domains of the squared distance of a domain's gradient from the mean gradient.
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.annealing import anneal_steps, annealed
 from selftune.objectives.domains import balanced_weights, same_domain
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -40,3 +43,23 @@ def _means(values: Tensor, members: Tensor) -> Tensor:
     """Row by row the mean of the values of the members, zero where there are none."""
     members = members.to(values)
     return members @ values / members.sum(dim=1).clamp_min(1)
+
+
+@register
+class InvariantRiskMinimization(Regularizer):
+    """Asks for logits whose scale is optimal in every domain; in the first ``anneal`` steps with strength 1."""
+
+    name = "invariant_risk_minimization"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("Invariant Risk Minimization", "1907.02893")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.1, 1e5)), 100.0),
+        Hyperparameter("unbiased", Choice((True, False)), True, online=False, smooth=False),
+        anneal_steps(),
+    )
+    needs = frozenset({"logits", "labels", "domains"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        value = invariant_risk_minimization(step.logits, step.labels, step.domains, self.value(step, "unbiased"))
+        return annealed(value, self.value(step, "strength"), step.number, self.bound["anneal"].value, before=1.0)

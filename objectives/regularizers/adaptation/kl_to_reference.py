@@ -6,9 +6,22 @@ from typing import Literal
 
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Bool, Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="adaptation",
+    reference=Reference("Training language models to follow instructions with human feedback", "2203.02155"),
+    strength=Positive(sweep=(1e-3, 1.0)),
+    default=0.01,
+    needs={"logits": "token_logits", "reference_logits": "reference_token_logits", "mask": "token_mask"},
+    hyperparameters=[
+        Hyperparameter("direction", Choice(("policy", "reference")), "policy", online=False, smooth=False)
+    ],
+)
 def kl_to_reference(
     logits: Float[Tensor, "batch tokens vocabulary"],
     reference_logits: Float[Tensor, "batch tokens vocabulary"],

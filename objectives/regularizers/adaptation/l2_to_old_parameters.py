@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -26,3 +28,29 @@ def l2_to_old_parameters(
         kept = new[: len(old)] if new.shape != old.shape else new
         terms.append((kept - old.detach()).square().sum())
     return torch.stack(terms).sum()
+
+
+@register
+class L2ToOldParameters(Regularizer):
+    """Keeps parameters close to those at the end of the last stage, or (``anchor: start``) at the start.
+
+    The first anchor is the end of the first stage, unless it is the start.
+    """
+
+    name = "l2_to_old_parameters"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("A Closer Look at Rehearsal-Free Continual Learning", "2203.17269")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 10.0)), 0.01, shared=True),
+        Hyperparameter("anchor", Choice(("last_stage", "start")), "last_stage", online=False, smooth=False),
+    )
+    needs = frozenset({"parameters", "old_parameters", "initial_parameters", "stage"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        from_start = self.value(step, "anchor") == "start"
+        if step.stage == 0 and not from_start:
+            return step.logits.new_zeros(())
+        old = step.initial_parameters if from_start else step.old_parameters
+        names = list(step.parameters)
+        return l2_to_old_parameters([step.parameters[name] for name in names], [old[name] for name in names])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -17,3 +19,20 @@ def old_feature_distillation(
     tensor([25.])
     """
     return (features - old_features.detach()).square().sum(dim=1)
+
+
+@register
+class OldFeatureDistillation(Regularizer):
+    """Keeps features close to those of the network at the end of the last stage; nothing in the first stage."""
+
+    name = "old_feature_distillation"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("A Closer Look at Rehearsal-Free Continual Learning", "2203.17269")
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-4, 1.0)), 1e-2),)
+    needs = frozenset({"features", "old_features", "stage"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        if step.stage == 0:
+            return step.features.new_zeros(())
+        return old_feature_distillation(step.features, step.old_features)

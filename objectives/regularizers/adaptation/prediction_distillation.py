@@ -7,10 +7,24 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Bool, Float, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="adaptation",
+    reference=Reference("A Closer Look at Rehearsal-Free Continual Learning", "2203.17269"),
+    strength=Positive(sweep=(0.1, 10.0)),
+    default=1.0,
+    needs={"logits": "logits", "old_logits": "old_logits", "old_classes": "old_classes"},
+    hyperparameters=[
+        Hyperparameter("temperature", Positive(sweep=(1.0, 4.0)), 2.0),
+        Hyperparameter("link", Choice(("softmax", "sigmoid")), "softmax", online=False, smooth=False),
+    ],
+)
 def prediction_distillation(
     logits: Float[Tensor, "batch classes"],
     old_logits: Float[Tensor, "batch classes"],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from selftune.objectives.annealing import anneal_steps, annealed
 from selftune.objectives.domains import balanced_weights, same_domain
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -21,3 +24,19 @@ def risk_extrapolation(losses: Float[Tensor, "batch"], domains: Int[Tensor, "bat
     members = same.to(losses)
     risks = members @ losses / members.sum(dim=1)
     return weights @ (risks - weights @ risks).square()
+
+
+@register
+class RiskExtrapolation(Regularizer):
+    """Variance of the domains' mean losses; in the first ``anneal`` steps with strength 1."""
+
+    name = "risk_extrapolation"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("Out-of-Distribution Generalization via Risk Extrapolation", "2003.00688")
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.1, 1e5)), 10.0), anneal_steps())
+    needs = frozenset({"losses", "domains"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        value = risk_extrapolation(step.losses, step.domains)
+        return annealed(value, self.value(step, "strength"), step.number, self.bound["anneal"].value, before=1.0)

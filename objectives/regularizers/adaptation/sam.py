@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -36,3 +38,37 @@ def sam(
     norm = torch.stack([torch.linalg.vector_norm(each) for each in scaled]).norm()
     step = rho / (norm + epsilon)
     return tuple(step * scale * each for scale, each in zip(scales, scaled, strict=True))
+
+
+@register
+class Sam(Regularizer):
+    """Steps with the gradient at the worst point nearby, found on the same batch; a second pass in every step.
+
+    ``adaptive`` measures distance relative to the size of every parameter and wants a ``rho`` ten times larger.
+    """
+
+    name = "sam"
+    family = "adaptation"
+    kind = "gradient"
+    reference = Reference("Sharpness-Aware Minimization for Efficiently Improving Generalization", "2010.01412")
+    hyperparameters = (
+        Hyperparameter("rho", Positive(sweep=(0.01, 0.5)), 0.05, smooth=False, shared=True),
+        Hyperparameter("adaptive", Choice((False, True)), False, online=False, smooth=False),
+    )
+    needs = frozenset({"parameters", "gradients", "recompute"})
+    stage = "correction"  # before what projects and clips the gradient that it finds
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        weights = [step.parameters[name] for name in gradients]
+        saved = [weight.detach().clone() for weight in weights]
+        moves = sam(saved, list(gradients.values()), self.value(step, "rho"), self.value(step, "adaptive"))
+        _set(weights, [weight + move for weight, move in zip(saved, moves, strict=True)])
+        found = torch.autograd.grad(step.asks.recompute(step), weights, materialize_grads=True)
+        _set(weights, saved)
+        _set(list(gradients.values()), found)
+
+
+@torch.no_grad()
+def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -32,3 +35,28 @@ def soft_equivariance(
     equivariant_weight: Tensor = (output_actions @ weight @ undone).mean(dim=0)
     equivariant_bias: Tensor = (output_actions @ bias).mean(dim=0)
     return 0.5 * ((weight - equivariant_weight).square().sum() + (bias - equivariant_bias).square().sum())
+
+
+@register
+class SoftEquivariance(Regularizer):
+    """Distance of every layer's weight and bias from those that commute with a symmetry, added up over layers."""
+
+    name = "soft_equivariance"
+    family = "adaptation"
+    kind = "penalty"
+    reference = Reference("Regularizing Towards Soft Equivariance Under Mixed Symmetries", "2306.00356")
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-2, 200.0)), 1.0, shared=True),)
+    needs = frozenset({"parameters", "input_actions", "output_actions"})
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._layers = objective.layers()
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        terms = []
+        actions = zip(self._layers, step.input_actions, step.output_actions, strict=True)
+        for layer, input_actions, output_actions in actions:
+            weight = step.parameters[self.weight_name(layer)]
+            bias = step.parameters.get(f"{layer}.bias" if layer else "bias", weight.new_zeros(len(weight)))
+            terms.append(soft_equivariance(weight, bias, input_actions, output_actions))
+        return torch.stack(terms).sum()

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from selftune.objectives.optimal_transport import log_density, potentials
+from selftune.objectives.optimal_transport import (
+    log_density,
+    mean_cost,
+    potentials,
+    squared_distances,
+    uniform_weights,
+)
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -37,3 +45,32 @@ def entropic_transport_cost(
     plan = source.detach()[:, None] * target.detach() * exponent.exp()
     value = (plan * cost).sum() + epsilon * (plan * exponent).sum()
     return value + (source - source.detach()) @ f + (target - target.detach()) @ g
+
+
+@register
+class EntropicTransportCost(Regularizer):
+    """Entropic transport cost between a generator's samples and data, for squared Euclidean distances.
+
+    ``epsilon`` is in units of the mean squared distance, so that it does not depend on the data's scale.
+    """
+
+    name = "entropic_transport_cost"
+    family = "dynamics"
+    kind = "penalty"
+    reference = Reference("Sinkhorn Distances: Lightspeed Computation of Optimal Transport", "1306.0895")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-3, 100.0)), 1.0),
+        Hyperparameter("epsilon", Positive(sweep=(1e-3, 1.0)), 0.05, shared=True),
+        Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False),
+    )
+    needs = frozenset({"samples", "data"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        cost = squared_distances(step.samples, step.data)
+        return entropic_transport_cost(
+            cost,
+            uniform_weights(step.samples),
+            uniform_weights(step.data),
+            epsilon=self.value(step, "epsilon") * mean_cost(cost),
+            iterations=self.bound["iterations"].value,
+        )

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from selftune.objectives.smoothed_absolute import smoothed_absolute
 
+from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="dynamics",
+    reference=Reference("Regression Shrinkage and Selection via the Lasso (Tibshirani, 1996)"),
+    strength=Positive(sweep=(1e-6, 1.0)),
+    default=1e-3,
+    needs={"x": "features"},
+    hyperparameters=[Hyperparameter("smoothing", Interval(0.0, sweep=(0.0, 1e-2)), 0.0)],
+)
 def l1_sparsity(
     x: Float[Tensor, "batch *shape"], *, smoothing: float | Float[Tensor, "*batch"] = 0.0
 ) -> Float[Tensor, "batch"]:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -24,3 +28,52 @@ def orthogonal_convolution(kernel: Float[Tensor, "out in k k"], *, stride: int =
     gram = F.conv2d(kernel, kernel, stride=stride, padding=steps * stride)
     identity = F.pad(torch.eye(channels).to(gram)[:, :, None, None], (steps,) * 4)
     return (gram - identity).square().sum() - max(0, channels - inputs * stride**2)
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether a module is a convolution that the formula covers: square, ungrouped, the same in both axes."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.groups == 1
+        and module.dilation == (1, 1)
+        and module.kernel_size[0] == module.kernel_size[1]
+        and module.stride[0] == module.stride[1]
+    )
+
+
+@register
+class OrthogonalConvolution(Regularizer):
+    """Deviation of convolutions from orthogonal operators, added up over layers; by default all but the first.
+
+    Grouped or dilated convolutions and those of unequal sides are left alone.
+    """
+
+    name = "orthogonal_convolution"
+    family = "dynamics"
+    kind = "penalty"
+    reference = Reference(
+        "Existence, Stability and Scalability of Orthogonal Convolutional Neural Networks", "2108.05623"
+    )
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-5, 10.0)), 0.1, shared=True),)
+    needs = frozenset({"parameters", "images"})
+    per_layer = True
+    layer_filter = staticmethod(_plain)
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        with torch.device("meta"):
+            modules = dict(objective.network().named_modules())
+        self._strides = {layer: modules[layer].stride[0] for layers in self.layers.values() for layer in layers}
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[1:] or layers
+
+    def penalty(self, step: Step) -> Float[Tensor, "*parts"]:
+        terms = [
+            torch.stack([self._deviation(step, layer) for layer in layers]).sum()
+            for layers in self.layers.values()
+        ]
+        return terms[0] if self.parts is None else torch.stack(terms)
+
+    def _deviation(self, step: Step, layer: str) -> Float[Tensor, ""]:
+        return orthogonal_convolution(step.parameters[self.weight_name(layer)], stride=self._strides[layer])

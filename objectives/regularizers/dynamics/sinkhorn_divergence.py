@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from selftune.objectives.optimal_transport import mean_cost, squared_distances, uniform_weights
 from selftune.objectives.regularizers.dynamics.entropic_transport_cost import entropic_transport_cost
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -28,15 +31,39 @@ def sinkhorn_divergence(
     >>> sinkhorn_divergence(torch.zeros(3, 2), torch.ones(2, 2))
     tensor(2.)
     """
-    source = x.new_full((len(x),), 1 / len(x)) if source is None else source
-    target = y.new_full((len(y),), 1 / len(y)) if target is None else target
-    # distances do not depend on the origin, but the rounding errors of the expanded square do
-    origin = x.detach().mean(dim=0)
-    x, y = x - origin, y - origin
+    source = uniform_weights(x) if source is None else source
+    target = uniform_weights(y) if target is None else target
 
     def transport(p: Tensor, q: Tensor, of_p: Tensor, of_q: Tensor) -> Tensor:
-        cost = p.square().sum(dim=1)[:, None] + q.square().sum(dim=1) - 2 * p @ q.T
-        return entropic_transport_cost(cost, of_p, of_q, epsilon=epsilon, iterations=iterations)
+        return entropic_transport_cost(squared_distances(p, q), of_p, of_q, epsilon=epsilon, iterations=iterations)
 
     within = transport(x, x, source, source) + transport(y, y, target, target)
     return transport(x, y, source, target) - 0.5 * within
+
+
+@register
+class SinkhornDivergence(Regularizer):
+    """Sinkhorn divergence between a generator's samples and data.
+
+    ``epsilon`` is in units of the mean squared distance between both, so that it does not depend on their scale.
+    """
+
+    name = "sinkhorn_divergence"
+    family = "dynamics"
+    kind = "penalty"
+    reference = Reference("Learning Generative Models with Sinkhorn Divergences", "1706.00292")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-3, 100.0)), 1.0),
+        Hyperparameter("epsilon", Positive(sweep=(1e-3, 10.0)), 0.05, shared=True),
+        Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False),
+    )
+    needs = frozenset({"samples", "data"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        scale = mean_cost(squared_distances(step.samples, step.data))
+        return sinkhorn_divergence(
+            step.samples,
+            step.data,
+            epsilon=self.value(step, "epsilon") * scale,
+            iterations=self.bound["iterations"].value,
+        )

@@ -6,9 +6,22 @@ from typing import Literal
 
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="dynamics",
+    reference=Reference("An adaptively inexact first-order method for bilevel optimization", "2308.10098"),
+    strength=Positive(sweep=(1e-5, 10.0)),
+    default=1e-2,
+    needs={"x": "reconstruction"},
+    hyperparameters=[
+        Hyperparameter("operator", Choice(("identity", "gradient")), "identity", online=False, smooth=False)
+    ],
+)
 def tikhonov(
     x: Float[Tensor, "batch channels height width"], *, operator: Literal["identity", "gradient"] = "identity"
 ) -> Float[Tensor, "batch"]:

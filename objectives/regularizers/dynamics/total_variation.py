@@ -6,10 +6,24 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.smoothed_absolute import safe_root, smoothed_absolute
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="dynamics",
+    reference=Reference("An adaptively inexact first-order method for bilevel optimization", "2308.10098"),
+    strength=Positive(sweep=(4.5e-5, 1.0)),
+    default=1e-2,
+    needs={"x": "reconstruction"},
+    hyperparameters=[
+        Hyperparameter("smoothing", Positive(sweep=(4.5e-5, 0.1)), 1e-3),
+        Hyperparameter("isotropic", Choice((True, False)), True, online=False, smooth=False),
+    ],
+)
 def total_variation(
     x: Float[Tensor, "batch channels height width"],
     *,

@@ -5,10 +5,24 @@ from __future__ import annotations
 import torch
 from selftune.objectives.smoothed_absolute import smoothed_absolute
 
+from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="dynamics",
+    reference=Reference("Ideal spatial adaptation by wavelet shrinkage (Donoho and Johnstone, 1994)"),
+    strength=Positive(sweep=(1e-5, 1.0)),
+    default=1e-2,
+    needs={"x": "reconstruction"},
+    hyperparameters=[
+        Hyperparameter("levels", Choice((1, 2, 3, 4, 5)), 1, online=False, smooth=False),
+        Hyperparameter("smoothing", Interval(0.0, sweep=(0.0, 1e-2)), 0.0),
+    ],
+)
 def wavelet_sparsity(
     x: Float[Tensor, "batch channels height width"],
     *,

@@ -5,9 +5,20 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="representation",
+    reference=Reference("Barlow Twins: Self-Supervised Learning via Redundancy Reduction", "2103.03230"),
+    strength=Positive(sweep=(0.01, 10.0)),
+    default=1.0,
+    needs={"view_a": "view_a", "view_b": "view_b"},
+    hyperparameters=[Hyperparameter("off_diagonal_weight", Positive(sweep=(1e-4, 0.1)), 0.0051, shared=True)],
+)
 def barlow_twins(
     view_a: Float[Tensor, "n dim"],
     view_b: Float[Tensor, "n dim"],

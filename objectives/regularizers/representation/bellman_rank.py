@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -41,3 +43,28 @@ def bellman_rank(
         explained = rewards.square() / torch.clamp_min(head_norm_squared, torch.finfo(features.dtype).tiny)
         bound = (norm.square() + (discount * next_norm).square() - explained) / (2 * discount * norm * next_norm)
     return torch.relu(cosine - bound)
+
+
+@register
+class BellmanRank(Regularizer):
+    """Keeps consecutive state-action features no more similar than the Bellman equation allows.
+
+    ``discount`` is the agent's; the last layer is the critic's value head.
+    """
+
+    name = "bellman_rank"
+    family = "representation"
+    kind = "penalty"
+    reference = Reference(
+        "Adaptive Regularization of Representation Rank as an Implicit Constraint of Bellman Equation",
+        "2404.12754",
+    )
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 1e-1)), 1e-3),
+        Hyperparameter("discount", Interval(0.01, 1.0), 0.99, online=False, smooth=False),
+    )
+    needs = frozenset({"features", "next_features", "rewards", "head_weight"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        head = step.head_weight.detach().square().sum()
+        return bellman_rank(step.features, step.next_features, step.rewards, head, self.value(step, "discount"))

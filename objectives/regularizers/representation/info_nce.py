@@ -5,10 +5,21 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="representation",
+    reference=Reference("Representation Learning with Contrastive Predictive Coding", "1807.03748"),
+    strength=Positive(sweep=(0.01, 10.0)),
+    default=1.0,
+    needs={"anchors": "view_a", "candidates": "view_b"},
+    hyperparameters=[Hyperparameter("temperature", Positive(sweep=(0.03, 1.0)), 0.1)],
+)
 def info_nce(
     anchors: Float[Tensor, "batch dim"],
     candidates: Float[Tensor, "count dim"],

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from selftune.objectives.draws import symmetric_beta
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -39,3 +42,28 @@ def mixed_barlow_twins(
     # correlations are linear in either side, so that the three of each view need one product
     residual = m - mix * a - (1 - mix) * b[permutation]
     return 0.5 * (residual.T @ torch.cat([a, b], dim=1) / len(m)).square().sum()
+
+
+@register
+class MixedBarlowTwins(Regularizer):
+    """Asks for mixed embeddings of mixed views; goes with ``barlow_twins``, whose views it mixes.
+
+    One ``mix ~ Beta(alpha, alpha)`` per batch. Embeddings are the network's outputs.
+    """
+
+    name = "mixed_barlow_twins"
+    family = "representation"
+    kind = "penalty"
+    reference = Reference("Guarding Barlow Twins Against Overfitting with Mixed Samples", "2312.02151")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.005, 0.5)), 0.05),
+        Hyperparameter("alpha", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),
+    )
+    needs = frozenset({"inputs", "second_inputs", "view_a", "view_b"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        mix = symmetric_beta(step, self.value(step, "alpha")).to(step.inputs)
+        permutation = step.permutation()
+        inputs = mix * step.inputs + (1 - mix) * step.second_inputs[permutation]
+        mixed = step.asks.pass_through(step, inputs).logits
+        return mixed_barlow_twins(mixed, step.view_a, step.view_b, mix, permutation)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
-from selftune.step import per_example
 
 
 def nt_xent(
@@ -35,3 +36,22 @@ def nt_xent(
     batch = len(view_a)
     positives = torch.cat([similarities.diagonal(batch), similarities.diagonal(-batch)])
     return torch.logsumexp(similarities.masked_fill(itself, -torch.inf), dim=-1) - positives
+
+
+@register
+class NtXent(Regularizer):
+    """The loss of SimCLR between two views: each embedding must be found among all others of the batch."""
+
+    name = "nt_xent"
+    family = "representation"
+    kind = "penalty"
+    reference = Reference("A Simple Framework for Contrastive Learning of Visual Representations", "2002.05709")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.01, 10.0)), 1.0),
+        Hyperparameter("temperature", Positive(sweep=(0.05, 1.0)), 0.5),
+    )
+    needs = frozenset({"view_a", "view_b"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        both = nt_xent(step.view_a, step.view_b, self.value(step, "temperature"))
+        return both.view(2, -1).mean(dim=0)

@@ -5,10 +5,21 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
+from selftune.stateless import penalty
 from selftune.step import per_example
 
 
+@penalty(
+    family="representation",
+    reference=Reference("Supervised Contrastive Learning", "2004.11362"),
+    strength=Positive(sweep=(0.01, 10.0)),
+    default=1.0,
+    needs={"embeddings": "features", "labels": "labels"},
+    hyperparameters=[Hyperparameter("temperature", Positive(sweep=(0.05, 0.5)), 0.1)],
+)
 def supervised_contrastive(
     embeddings: Float[Tensor, "n dim"],
     labels: Int[Tensor, "n"],

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
-from selftune.shapes import Float, Tensor
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.shapes import Bool, Float, Tensor
 
 
 def triplet(
@@ -37,3 +40,36 @@ def triplet(
 def _root(squares: Tensor) -> Tensor:
     positive = squares > 0
     return torch.where(positive, squares, 1).sqrt() * positive
+
+
+@register
+class Triplet(Regularizer):
+    """Triplet loss of unit-length features, with a random positive and a random negative for every example.
+
+    Positives share the example's label, negatives do not; an example without one of them has no term.
+    """
+
+    name = "triplet"
+    family = "representation"
+    kind = "penalty"
+    reference = Reference("FaceNet: A Unified Embedding for Face Recognition and Clustering", "1503.03832")
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(0.1, 10.0)), 1.0),
+        Hyperparameter("margin", Positive(sweep=(0.05, 1.0)), 0.2),
+    )
+    needs = frozenset({"features", "labels"})
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        features = F.normalize(step.features, dim=-1)
+        same = step.labels[:, None] == step.labels
+        others = ~torch.eye(len(same), dtype=torch.bool, device=same.device)
+        positive, has_positive = self._choice(step, same & others)
+        negative, has_negative = self._choice(step, ~same)
+        values = triplet(features, features[positive], features[negative], self.value(step, "margin"))
+        return values * (has_positive & has_negative)
+
+    @staticmethod
+    def _choice(step: Step, allowed: Bool[Tensor, "batch batch"]) -> tuple[Tensor, Tensor]:
+        """One allowed column per row, all equally likely, and whether there is any."""
+        keys = (step.rand(*allowed.shape) + 1) * allowed
+        return keys.argmax(dim=1), allowed.any(dim=1)

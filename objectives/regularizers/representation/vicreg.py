@@ -4,9 +4,23 @@ from __future__ import annotations
 
 import torch
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+from selftune.stateless import penalty
+
+_REFERENCE = Reference(
+    "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", "2105.04906"
+)
 
 
+@penalty(
+    family="representation",
+    reference=_REFERENCE,
+    strength=Positive(sweep=(1.0, 50.0)),
+    default=25.0,
+    needs={"view_a": "view_a", "view_b": "view_b"},
+)
 def vicreg_invariance(
     view_a: Float[Tensor, "batch dim"], view_b: Float[Tensor, "batch dim"]
 ) -> Float[Tensor, "batch"]:
@@ -72,3 +86,37 @@ def vicreg_covariance(features: Float[Tensor, "n dim"]) -> Float[Tensor, ""]:
 def _check_rows(features: Tensor) -> None:
     if len(features) < 2:
         raise ValueError(f"a variance needs at least 2 rows, got {len(features)}")
+
+
+@register
+class VicregVariance(Regularizer):
+    """How far the standard deviations of the embeddings fall short of a target, averaged over both views."""
+
+    name = "vicreg_variance"
+    family = "representation"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1.0, 50.0)), 25.0),
+        Hyperparameter("target_std", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),
+    )
+    needs = frozenset({"view_a", "view_b"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        target = self.value(step, "target_std")
+        return 0.5 * (vicreg_variance(step.view_a, target) + vicreg_variance(step.view_b, target))
+
+
+@register
+class VicregCovariance(Regularizer):
+    """Squared covariances between different coordinates of the embeddings, summed over both views."""
+
+    name = "vicreg_covariance"
+    family = "representation"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.01, 10.0)), 1.0),)
+    needs = frozenset({"view_a", "view_b"})
+
+    def penalty(self, step: Step) -> Float[Tensor, ""]:
+        return vicreg_covariance(step.view_a) + vicreg_covariance(step.view_b)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
+from selftune.hyperparameters import Choice, Hyperparameter, Interval
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register, weight_of
 from selftune.shapes import Float, Tensor
 
 
@@ -47,3 +52,85 @@ def erdos_renyi_sparsity(
     dense = fits.to(torch.int64).argmax(dim=0, keepdim=True)
     # A dense layer has at least the raw density of the one that decides the scale, hence is clamped.
     return (scales[dense] * raw).clamp(max=1)
+
+
+_REPARAMETERIZATIONS = (
+    "low_rank_adaptation",
+    "low_rank_factorization",
+    "ordered_low_rank",
+    "quantization_noise",
+    "weight_compander",
+)
+
+
+@register
+class ErdosRenyiSparsity(Regularizer):
+    """Trains a random part of the weights only, the others are zero: denser in smaller layers.
+
+    ``density`` is the active share of all weights of the layers; ``allocation`` says how layers share it: ``erk`` by
+    all axes of a weight, ``er`` by its first two, ``uniform`` all alike. Which weights are active is drawn once;
+    ``dynamic_sparse_training`` moves them.
+    """
+
+    name = "erdos_renyi_sparsity"
+    family = "structure"
+    kind = "reparam"
+    reference = Reference("Rigging the Lottery: Making All Tickets Winners", "1911.11134")
+    hyperparameters = (
+        Hyperparameter(
+            "density", Interval(1e-3, 1.0, sweep=(0.02, 1.0)), 0.2, online=False, smooth=False, shared=True
+        ),
+        Hyperparameter("allocation", Choice(("erk", "er", "uniform")), "erk", online=False, smooth=False),
+    )
+    needs = frozenset({"parameters", "gradients"})
+    provides = frozenset({"masks"})
+    incompatible = dict.fromkeys(_REPARAMETERIZATIONS, "it replaces the weights that would be sparse")
+    stage = "clipping"  # after whoever looks at the gradients of weights that are not active
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._masks: dict[str, Tensor] = {}
+        self._layers: tuple[str, ...] = ()
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._layers = objective.layers()
+
+    def attach(self, network: nn.Module) -> None:
+        tensors = dict(network.named_parameters())
+        weights = {name: tensors[name] for name in map(weight_of, self._layers)}
+        for (name, weight), density in zip(weights.items(), self._densities(weights), strict=True):
+            active = round(density * weight.numel())
+            # From the generator that seeds the network.
+            order = torch.randperm(weight.numel()).to(weight.device)
+            self._masks[name] = (order < active).view(weight.shape)
+        self._apply(weights)
+
+    def _densities(self, weights: Mapping[str, Tensor]) -> list[float]:
+        density, allocation = self.bound["density"].value, self.bound["allocation"].value
+        if allocation == "uniform":
+            return [density] * len(weights)
+        shapes = [tuple(weight.shape) for weight in weights.values()]
+        densities: list[float] = erdos_renyi_sparsity(shapes, density=density, kernel=allocation == "erk").tolist()
+        return densities
+
+    @torch.no_grad()
+    def _apply(self, tensors: Mapping[str, Tensor]) -> None:
+        for name, mask in self._masks.items():
+            if name in tensors:
+                tensors[name].mul_(mask.to(tensors[name].device))
+
+    def quantity(self, name: str, step: Step) -> dict[str, Tensor]:
+        return self._masks
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        self._apply(gradients)
+
+    def parameters(self, step: Step) -> None:
+        self._apply(step.parameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self._masks}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._masks = dict(state["masks"])

@@ -55,7 +55,9 @@ class LowRankAdaptation(Reparameterization):
 
     def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
         rows, columns, rank = len(weight), weight[0].numel(), int(values["rank"])
-        bound = 1 / math.sqrt(columns)  # Kaiming's for a slope of sqrt(5), from the generator that seeds the network
+        bound = 1 / math.sqrt(
+            columns
+        )  # Kaiming's for a slope of sqrt(5), from the generator that seeds the network
         down = weight.new_empty(rank, columns).uniform_(-bound, bound)
         return {"up": weight.new_zeros(rows, rank), "down": down}
 

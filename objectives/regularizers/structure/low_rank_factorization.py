@@ -63,9 +63,7 @@ class LowRankFactorization(Reparameterization):
 
     name = "low_rank_factorization"
     family = "structure"
-    reference = Reference(
-        "PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700"
-    )
+    reference = Reference("PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700")
     hyperparameters = (
         Hyperparameter(
             "compression_ratio", Interval(1.0, sweep=(1.5, 4.0)), 2.0, online=False, smooth=False, shared=True

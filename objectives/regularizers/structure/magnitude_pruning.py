@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from selftune.objectives.regularizers.structure.counts import Count
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Choice, Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
 
 
@@ -30,3 +37,65 @@ def magnitude_pruning(
     keep = torch.empty(size, dtype=torch.bool, device=weight.device)
     keep[order] = torch.arange(size, device=weight.device) >= removed
     return keep.view(weight.shape)
+
+
+@register
+class MagnitudePruning(Regularizer):
+    """Sets the smallest weights to zero, anew in every ``every``-th training step, and keeps them there in between.
+
+    ``scope: global`` ranks the weights of all layers together, ``layer`` those of every layer by themselves.
+    """
+
+    name = "magnitude_pruning"
+    family = "structure"
+    kind = "proximal"
+    reference = Reference("Learning both Weights and Connections for Efficient Neural Networks", "1506.02626")
+    hyperparameters = (
+        Hyperparameter("sparsity", Unit(sweep=(0.2, 0.98)), 0.8, smooth=False, shared=True),
+        Hyperparameter("scope", Choice(("global", "layer")), "global", online=False, smooth=False),
+        Hyperparameter("every", Count(1, 1_000_000), 100, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"parameters", "gradients"})
+    per_layer = True
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._kept: dict[str, Tensor] = {}
+
+    def _resolve_parts(self, layers: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+        if self.parts is not None and self.settings.get("scope", "global") == "global":
+            raise SettingError("parts", "weights ranked together have one sparsity; set scope to layer")
+        return super()._resolve_parts(layers)
+
+    def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
+        """Between prunings a weight that is zero stays zero, whatever the optimizer's moments say."""
+        self._kept = {}
+        if step.number % self.value(step, "every") == 0:
+            return
+        for layers in self.layers.values():
+            for layer in layers:
+                name = self.weight_name(layer)
+                self._kept[name] = step.parameters[name] != 0
+                if name in gradients:
+                    gradients[name].mul_(self._kept[name])
+
+    def parameters(self, step: Step) -> None:
+        for name, kept in self._kept.items():
+            step.parameters[name].mul_(kept)
+
+    def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        if not step.perturbed and step.number % values["every"]:
+            return parameter
+        if values["scope"] == "layer":
+            return parameter * magnitude_pruning(parameter, sparsity=values["sparsity"])
+        return parameter * (parameter.abs() > self._threshold(step, values["sparsity"]))
+
+    def _threshold(self, step: Step, sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The largest magnitude that is pruned, of all layers together; computed once per step."""
+        if "_pruning_threshold" not in step.__dict__:
+            names = [self.weight_name(layer) for layers in self.layers.values() for layer in layers]
+            together = torch.cat([step.parameters[name].detach().abs().flatten() for name in names])
+            pruned = together.masked_fill(magnitude_pruning(together, sparsity=sparsity), -1)
+            step.know(_pruning_threshold=pruned.amax())
+        threshold: Tensor = step._pruning_threshold
+        return threshold

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.regularizers.structure.counts import Count
 
-from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
 
@@ -48,7 +49,7 @@ class NuclearNorm(Regularizer):
     reference = Reference("Trained Rank Pruning for Efficient Deep Neural Networks", "2004.14566")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-5, 1e-2)), 3e-4, shared=True),
-        Hyperparameter("every", Integer(1, 1000), 1, online=False, smooth=False, shared=True),
+        Hyperparameter("every", Count(1, 1000), 1, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters"})
     per_layer = True
@@ -59,10 +60,6 @@ class NuclearNorm(Regularizer):
 
     def _sum(self, step: Step, layers: tuple[str, ...]) -> Float[Tensor, ""]:
         weights = [step.parameters[self.weight_name(layer)] for layer in layers]
-        if step.number % self._every:
+        if step.number % self.value(step, "every"):
             return weights[0].new_zeros(())
         return torch.stack([nuclear_norm(weight) for weight in weights]).sum()
-
-    @property
-    def _every(self) -> int:
-        return int(_first(self.bound["every"].value))

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+from typing import Any
 
+import torch
+from selftune.objectives.regularizers.structure.counts import Count
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -31,3 +37,28 @@ def rank_truncation(
     kept = before < energy * energies.sum()
     truncated: Tensor = (left * (values * kept)) @ right
     return truncated.reshape(matrix.shape)
+
+
+@register
+class RankTruncation(Regularizer):
+    """Replaces weights by their low-rank approximations in every ``every``-th training step.
+
+    The smallest ranks are taken that keep the share ``energy`` of the squared singular values. ``parts`` says of which
+    layers; by default of all. Convolutions are seen as matrices of their first axis against all others.
+    """
+
+    name = "rank_truncation"
+    family = "structure"
+    kind = "proximal"
+    reference = Reference("Trained Rank Pruning for Efficient Deep Neural Networks", "2004.14566")
+    hyperparameters = (
+        Hyperparameter("energy", Unit(sweep=(0.9, 0.999)), 0.9, smooth=False, shared=True),
+        Hyperparameter("every", Count(1, 1000), 1, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"parameters"})
+    per_layer = True
+
+    def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        if step.number % values["every"]:
+            return parameter
+        return rank_truncation(parameter, energy=values["energy"])

@@ -45,9 +45,7 @@ class WeightCompander(Reparameterization):
 
     name = "weight_compander"
     family = "structure"
-    reference = Reference(
-        "Weight Compander: A Simple Weight Reparameterization for Regularization", "2306.16993"
-    )
+    reference = Reference("Weight Compander: A Simple Weight Reparameterization for Regularization", "2306.16993")
     hyperparameters = (
         Hyperparameter("amplitude", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),
         Hyperparameter("width", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),

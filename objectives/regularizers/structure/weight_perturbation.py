@@ -45,9 +45,7 @@ class WeightPerturbation(Regularizer):
     name = "weight_perturbation"
     family = "structure"
     kind = "penalty"
-    reference = Reference(
-        "PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700"
-    )
+    reference = Reference("PELA: Learning Parameter-Efficient Models with Low-Rank Approximation", "2310.10700")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-2, 100.0)), 1.0, shared=True),
         Hyperparameter("radius", Positive(sweep=(1e-4, 1e-1)), 1e-3, shared=True),

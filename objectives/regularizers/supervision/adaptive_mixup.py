@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
+from selftune.objectives.regularizers.supervision.heads import Head
 from selftune.objectives.regularizers.supervision.mixup import mixup
+from torch import nn
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -49,3 +57,98 @@ def intrusion_loss(
     logits = torch.cat([real_logits, mixed_logits])
     labels = torch.arange(len(logits), device=logits.device) < len(real_logits)
     return F.cross_entropy(logits, labels.long(), reduction="none")
+
+
+@register
+class AdaptiveMixup(Regularizer):
+    """Mixes the first half of every batch, with ratios that a policy network chooses for each pair.
+
+    The policy has the network's architecture with three outputs and sees a random blend of the pair. It learns
+    from the training loss through the ratios, with ``relative_rate`` times the network's learning rate; add
+    ``intrusion_loss`` to keep mixtures away from real data. It is saved with the trainer and not exported.
+    """
+
+    name = "adaptive_mixup"
+    family = "supervision"
+    kind = "augment"
+    reference = Reference("MixUp as Locally Linear Out-Of-Manifold Regularization", "1809.02499")
+    hyperparameters = (
+        Hyperparameter(
+            "relative_rate", Positive(sweep=(0.01, 10.0)), 1.0, online=False, smooth=False, shared=True
+        ),
+    )
+    needs = frozenset({"inputs", "targets", "learning_rate"})
+    provides = frozenset({"mixed"})
+    stage = "mixing"
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        parameter, last = next(network.parameters()), self._objective.layers()[-1]
+        outputs = len(network.get_submodule(last).weight)
+        self._policy = nn.Sequential(self._objective.network(), nn.Linear(outputs, 3)).to(parameter)
+        self._optimizer = torch.optim.SGD(self._policy.parameters(), lr=1.0)
+
+    def batch(self, step: Step) -> None:
+        half, inputs, targets = self.quantity("mixed", step), step.inputs, step.targets
+        partners = torch.randperm(half, generator=step.generator, device=inputs.device)
+        noise = inputs.new_empty(2, half, *inputs.shape[1:])
+        nn.init.trunc_normal_(noise, generator=step.generator)
+        blend = (noise[0] * inputs[:half] + noise[1] * inputs[:half][partners]) / 2
+        with torch.set_grad_enabled(not step.perturbed):
+            policy_logits = self._policy(blend)
+        uniform = step.rand(half).to(inputs.dtype)
+        mixed = adaptive_mixup(inputs[:half], targets[:half], partners, policy_logits, uniform)
+        step.inputs, step.targets = torch.cat([mixed[0], inputs[half:]]), torch.cat([mixed[1], targets[half:]])
+
+    def quantity(self, name: str, step: Step) -> int:
+        return len(step.index) // 2
+
+    def parameters(self, step: Step) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.bound["relative_rate"].value * step.learning_rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"policy": self._policy.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._policy.load_state_dict(state["policy"])
+
+
+@register
+class IntrusionLoss(Regularizer):
+    """A head that tells real inputs from those that ``adaptive_mixup`` mixed; network and policy help it.
+
+    The head trains with the network and is not exported.
+    """
+
+    name = "intrusion_loss"
+    family = "supervision"
+    kind = "penalty"
+    reference = Reference("MixUp as Locally Linear Out-Of-Manifold Regularization", "1809.02499")
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.1, 2.0)), 1.0),)
+    needs = frozenset({"features", "mixed", "parameters"})
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._last = objective.layers()[-1]
+        self._heads = Head(f"{self.name}_first"), Head(f"{self.name}_second")
+
+    def attach(self, network: nn.Module) -> None:
+        classes, features = network.get_submodule(self._last).weight.shape
+        self._heads[0].add(network, features, classes)
+        self._heads[1].add(network, classes, 2)
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        mixed = step.mixed
+        logits = self._heads[1](step, self._heads[0](step, step.features))
+        losses = intrusion_loss(logits[mixed:], logits[:mixed])
+        return losses.roll(mixed)  # in the order of the batch, as strengths are
+
+    def export(self, state: dict[str, Tensor]) -> None:
+        for head in self._heads:
+            head.remove(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.hyperparameters import Hyperparameter, Integer, Positive, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -31,3 +33,34 @@ def augmentation_averaged_targets(
     confidence = anchor_probs.amax(dim=-1).mean()
     logits = augmented_logits.mean(dim=0).where(confidence < threshold, teacher_logits)
     return logits.detach().softmax(dim=-1)
+
+
+@register
+class AugmentationAveragedTargets(Regularizer):
+    """Replaces targets by a mean teacher's predictions, averaged over noisy views where the domain is unfamiliar.
+
+    Unfamiliar is a batch on which the network as it was at the start is less confident than ``threshold``.
+    Views are the inputs with Gaussian noise of standard deviation ``noise``. Labels are not used.
+    """
+
+    name = "augmentation_averaged_targets"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Continual Test-Time Domain Adaptation", "2203.13591")
+    hyperparameters = (
+        Hyperparameter("threshold", Unit(), 0.92, smooth=False, shared=True),
+        Hyperparameter("noise", Positive(sweep=(1e-3, 1.0)), 0.1, smooth=False, shared=True),
+        Hyperparameter("views", Integer(1, 256), 32, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"inputs", "targets", "teacher_logits", "teacher_parameters", "reference_logits"})
+    stage = "correction"
+
+    def targets(self, step: Step) -> None:
+        inputs, views = step.inputs.detach(), self.bound["views"].value
+        noise = step.randn(views, *inputs.shape).to(inputs.dtype)
+        augmented = (inputs + self.value(step, "noise") * noise).flatten(0, 1)
+        logits = step.asks.pass_copy(step.teacher_parameters, augmented).logits.unflatten(0, (views, -1))
+        anchor = step.reference_logits.softmax(dim=-1)
+        step.targets = augmentation_averaged_targets(
+            step.teacher_logits, logits, anchor, self.value(step, "threshold")
+        )

@@ -37,7 +37,7 @@ def dropconnect(
 class Dropconnect(Reparameterization):
     """Drops weights of layers, by one draw per weight and training pass; evaluation uses all of them.
 
-    ``parts`` gives layers rates of their own. Rates are capped at 0.95, because the division by ``1 - rate``
+    By default of every layer after the first; ``parts`` names layers, each part with a rate of its own. Rates are capped at 0.95, because the division by ``1 - rate``
     explodes at 1.
     """
 
@@ -45,6 +45,9 @@ class Dropconnect(Reparameterization):
     family = "supervision"
     reference = Reference("Regularization of Neural Networks using DropConnect (Wan et al., 2013)")
     hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True),)
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[1:] or layers
 
     def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
         if step is None:

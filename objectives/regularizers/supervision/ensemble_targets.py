@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from selftune.objectives.regularizers.supervision.companion import Companion
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter, Integer
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -28,3 +38,49 @@ def ensemble_targets(
     if space == "probabilities":
         return logits.detach().softmax(dim=-1).mean(dim=0)
     raise ValueError(f"space must be 'logits' or 'probabilities', got {space!r}.")
+
+
+@register
+class EnsembleTargets(Regularizer):
+    """Replaces targets by averaged predictions of other networks, which are trained beside on the targets.
+
+    The members differ in their random initialisation. They see the network's batches and take a step of the
+    objective's optimizer with every training step; other regularizers of weights and layers do not act on them.
+    They are saved with the trainer and not exported.
+    """
+
+    name = "ensemble_targets"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Pre-training under Infinite Compute", "2509.14786")
+    hyperparameters = (
+        Hyperparameter("members", Integer(1, 64), 5, online=False, smooth=False, shared=True),
+        Hyperparameter("space", Choice(("logits", "probabilities")), "logits", online=False, smooth=False),
+    )
+    needs = frozenset({"inputs", "targets", "logits"})
+    stage = "correction"
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._objective = objective
+
+    def attach(self, network: nn.Module) -> None:
+        device, objective = next(network.parameters()).device, self._objective
+        count = int(self.bound["members"].value)
+        self._members = [Companion(objective.network().to(device), objective.optimization) for _ in range(count)]
+
+    def targets(self, step: Step) -> None:
+        inputs, truth = step.inputs.detach(), step.targets.detach()
+        logits = torch.stack([member.predict(inputs) for member in self._members])
+        if not step.perturbed:
+            for member in self._members:
+                member.network.train()
+                member.descend(self._objective.loss(member.network(inputs), truth).mean())
+        step.targets = ensemble_targets(logits, self.bound["space"].value)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"members": [member.state_dict() for member in self._members]}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for member, saved in zip(self._members, state["members"], strict=True):
+            member.load_state_dict(saved)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
 
+import torch
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Hyperparameter, Integer
+from selftune.regularizer import Reference, Regularizer, register
 from selftune.shapes import Float, Tensor
 
 
@@ -43,3 +49,79 @@ def _normalized(
     axes = (1, *range(3, groups.ndim))
     variance, mean = torch.var_mean(groups, dim=axes, correction=0, keepdim=True)
     return (groups - mean) / (variance + eps).sqrt()
+
+
+@register
+class GhostBatchNorm(Regularizer):
+    """Batch normalisation by groups of ``ghost_size`` examples while training; evaluation is unchanged.
+
+    Running statistics move once per group, in order, with the layer's own momentum.
+    """
+
+    name = "ghost_batch_norm"
+    family = "supervision"
+    kind = "reparam"
+    reference = Reference(
+        "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural"
+        " Networks",
+        "1705.08741",
+    )
+    hyperparameters = (
+        Hyperparameter("ghost_size", Integer(2, 65536), 128, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"batch_norm"})
+
+    def attach(self, network: nn.Module) -> None:
+        for name, module in network.named_modules():
+            if type(module) in _GHOSTS:
+                if module.momentum is None:
+                    raise SettingError(
+                        self.name, f"{name} has no momentum for its running statistics; give it one"
+                    )
+                module.__class__ = _GHOSTS[type(module)]
+                module.ghost_size = int(self.bound["ghost_size"].value)
+
+
+class _Ghost:
+    """What replaces the forward pass of batch normalisation, under the same names of tensors."""
+
+    ghost_size: int
+
+    def forward(self: Any, inputs: Float[Tensor, "batch features *spatial"]) -> Tensor:
+        if not self.training:
+            return super().forward(inputs)  # type: ignore[misc]
+        if self.track_running_stats:
+            self._track(inputs.detach())
+        outputs = ghost_batch_norm(inputs, self.ghost_size, self.eps)
+        if not self.affine:
+            return outputs
+        shape = (-1, *([1] * (inputs.ndim - 2)))
+        return outputs * self.weight.view(shape) + self.bias.view(shape)
+
+    @torch.no_grad()
+    def _track(self: Any, inputs: Float[Tensor, "batch features *spatial"]) -> None:
+        self.num_batches_tracked.add_(1)
+        for group in inputs.split(self.ghost_size):
+            if group[:, 0].numel() > 1:  # a single value has no variance
+                variance, mean = torch.var_mean(group, dim=(0, *range(2, group.ndim)))
+                self.running_mean.lerp_(mean, self.momentum)
+                self.running_var.lerp_(variance, self.momentum)
+
+
+class _GhostBatchNorm1d(_Ghost, nn.BatchNorm1d):
+    pass
+
+
+class _GhostBatchNorm2d(_Ghost, nn.BatchNorm2d):
+    pass
+
+
+class _GhostBatchNorm3d(_Ghost, nn.BatchNorm3d):
+    pass
+
+
+_GHOSTS: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _GhostBatchNorm1d,
+    nn.BatchNorm2d: _GhostBatchNorm2d,
+    nn.BatchNorm3d: _GhostBatchNorm3d,
+}

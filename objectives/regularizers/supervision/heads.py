@@ -27,8 +27,8 @@ class Head:
         self.name = name
 
     def add(self, network: nn.Module, inputs: int, outputs: int) -> None:
-        """Registers freshly initialised tensors on the device of the network."""
-        drawn = nn.Linear(inputs, outputs).to(next(network.parameters()).device)
+        """Registers freshly initialised tensors of the network's type, on its device."""
+        drawn = nn.Linear(inputs, outputs).to(next(network.parameters()))
         network.register_parameter(f"{self.name}_weight", drawn.weight)
         network.register_parameter(f"{self.name}_bias", drawn.bias)
 

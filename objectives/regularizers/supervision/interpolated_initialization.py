@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.objective import NetworkObjective
@@ -53,13 +56,21 @@ class InterpolatedInitialization(Regularizer):
         self._objective = objective
 
     def attach(self, network: nn.Module) -> None:
-        _interpolate(network, network, self._objective.network(), self.bound["alpha"].value)
+        alpha = self.bound["alpha"].value
+        _join(
+            network, self._objective.network(), lambda own, drawn: interpolated_initialization(own, drawn, alpha)
+        )
 
 
 @torch.no_grad()
-def _interpolate(network: nn.Module, teacher: nn.Module, drawn: nn.Module, alpha: float) -> None:
-    """Sets a network's parameters between those of a teacher and of another network."""
-    teachers, drawns = dict(teacher.named_parameters()), dict(drawn.named_parameters())
-    for name, parameter in network.named_parameters():
-        random = drawns[name].to(parameter.device)
-        parameter.copy_(interpolated_initialization(teachers[name], random, alpha))
+def _join(network: nn.Module, plain: nn.Module, join: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Replaces every parameter of a network by ``join`` of it and that of a plain network."""
+    for name, other in plain.named_parameters():
+        owner, _, leaf = name.rpartition(".")
+        module = network.get_submodule(owner)
+        own: Tensor = getattr(module, leaf)
+        joined = join(own, other.to(own.device))
+        if parametrize.is_parametrized(module, leaf):
+            setattr(module, leaf, joined)
+        else:
+            own.copy_(joined)

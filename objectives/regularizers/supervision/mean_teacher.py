@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Choice, Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -24,3 +32,67 @@ def mean_teacher(
     tensor([1.2500])
     """
     return (decay * teacher + (1 - decay) * student).detach()
+
+
+@register
+class MeanTeacher(Regularizer):
+    """A teacher for other regularizers: the moving average of the network's weights over training steps.
+
+    It provides ``teacher_logits`` and ``teacher_parameters``. Buffers, such as running statistics, are copied.
+    With ``warm_up`` the first updates are plain averages; with ``export_teacher`` the exported network is the
+    teacher.
+    """
+
+    name = "mean_teacher"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("Mean Teachers are Better Role Models", "1703.01780")
+    hyperparameters = (
+        Hyperparameter("decay", Unit(), 0.999, smooth=False, shared=True),
+        Hyperparameter("warm_up", Choice((False, True)), False, online=False, smooth=False),
+        Hyperparameter("export_teacher", Choice((False, True)), False, online=False, smooth=False),
+    )
+    needs = frozenset({"parameters"})
+    provides = frozenset({"teacher_logits", "teacher_parameters"})
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._teacher: dict[str, Tensor] = {}
+        self._updates = 0
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+
+    def batch(self, step: Step) -> None:
+        if not self._teacher:  # what other regularizers attached is in place by now
+            self._teacher = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+
+    def parameters(self, step: Step) -> None:
+        decay = self.value(step, "decay")
+        if self.bound["warm_up"].value:
+            decay = decay.clamp(max=1 - 1 / (self._updates + 1))
+        names = [name for name, _ in self._network.named_parameters()]
+        students = [parameter.detach() for parameter in self._network.parameters()]
+        teachers = [self._teacher[name] for name in names]
+        torch._foreach_mul_(teachers, decay.to(teachers[0].dtype))  # mean_teacher of all tensors in three calls
+        torch._foreach_add_(teachers, torch._foreach_mul(students, (1 - decay).to(teachers[0].dtype)))
+        for name, buffer in self._network.named_buffers():
+            self._teacher[name].copy_(buffer)
+        self._updates += 1
+
+    def quantity(self, name: str, step: Step) -> Any:
+        if name == "teacher_parameters":
+            return self._teacher
+        return step.asks.pass_copy(self._teacher, step.inputs.detach()).logits
+
+    def export(self, state: dict[str, Tensor]) -> None:
+        if self.bound["export_teacher"].value:
+            state.update({name: tensor for name, tensor in self._teacher.items() if name in state})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"teacher": self._teacher, "updates": self._updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        device = next(self._network.parameters()).device
+        self._teacher = {name: tensor.to(device) for name, tensor in state["teacher"].items()}
+        self._updates = state["updates"]

@@ -4,10 +4,27 @@ from __future__ import annotations
 
 import torch
 
-from selftune.regularizer import per_example
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, per_example
 from selftune.shapes import Float, Int, Tensor
+from selftune.stateless import penalty
 
 
+@penalty(
+    family="supervision",
+    reference=Reference(
+        "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and"
+        " Customized Soft Labels",
+        "2303.13005",
+    ),
+    strength=Positive(sweep=(0.1, 10.0)),
+    default=1.0,
+    needs={"student_logits": "logits", "teacher_logits": "teacher_logits", "labels": "labels"},
+    hyperparameters=[
+        Hyperparameter("gamma", Positive(sweep=(0.5, 3.0)), 1.5),
+        Hyperparameter("temperature", Positive(sweep=(1.0, 4.0)), 1.0),
+    ],
+)
 def normalized_distillation(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from selftune.objectives.regularizers.supervision.interpolated_initialization import _interpolate
+from selftune.objectives.regularizers.supervision.interpolated_initialization import (
+    _join,
+    interpolated_initialization,
+)
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
@@ -65,7 +68,7 @@ class RandomTeacher(Regularizer):
         self._teacher.eval().requires_grad_(False)
         alpha = self.bound["alpha"].value
         if alpha < 1:
-            _interpolate(network, self._teacher, network, alpha)
+            _join(network, self._teacher, lambda own, taught: interpolated_initialization(taught, own, alpha))
 
     def quantity(self, name: str, step: Step) -> Float[Tensor, "batch outputs"]:
         return self._teacher(step.inputs.detach())

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from selftune.objectives.regularizers.supervision.label_smoothing import label_smoothing
 
-from selftune.regularizer import per_example
+from selftune.hyperparameters import Hyperparameter, Interval, Unit
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -39,3 +40,31 @@ def region_label_calibration(
     smoothed = label_smoothing(truth, per_example(smoothing, truth))
     targets = teacher.where((confidence >= upper)[:, None], smoothed)
     return targets, (confidence >= lower).to(teacher.dtype)
+
+
+@register
+class RegionLabelCalibration(Regularizer):
+    """Takes targets from a teacher where it is sure, smoothed labels elsewhere, and drops hopeless examples."""
+
+    name = "region_label_calibration"
+    family = "supervision"
+    kind = "target"
+    reference = Reference("FerKD: Surgical Label Adaptation for Efficient Distillation", "2312.17473")
+    hyperparameters = (
+        Hyperparameter("lower", Unit(), 0.15, smooth=False),
+        Hyperparameter("upper", Interval(0.0, 2.0, sweep=(0.2, 1.0)), 0.5, smooth=False),
+        Hyperparameter("smoothing", Unit(), 0.1),
+    )
+    needs = frozenset({"targets", "labels", "losses", "teacher_logits"})
+    stage = "correction"
+
+    def targets(self, step: Step) -> None:
+        step.targets = self._calibrate(step)[0]
+
+    def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
+        weights = self._calibrate(step)[1]
+        return losses * weights * (len(weights) / weights.sum().clamp(min=1))
+
+    def _calibrate(self, step: Step) -> tuple[Float[Tensor, "batch classes"], Float[Tensor, "batch"]]:
+        values = (self.value(step, name) for name in ("lower", "upper", "smoothing"))
+        return region_label_calibration(step.teacher_logits.softmax(dim=-1), step.labels, *values)

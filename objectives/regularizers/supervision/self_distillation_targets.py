@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import per_example
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
 
@@ -25,3 +32,58 @@ def self_distillation_targets(
     """
     alpha = per_example(alpha, targets)
     return alpha * targets + (1 - alpha) * predictions.detach()
+
+
+@register
+class SelfDistillationTargets(Regularizer):
+    """Trains in rounds: each starts afresh, on targets mixed with predictions of the network of the round before.
+
+    Training is divided into ``rounds`` of equal length. The first round sees the targets as they are; the others
+    start from the initial weights again (what the optimizer remembers stays).
+    """
+
+    name = "self_distillation_targets"
+    family = "supervision"
+    kind = "target"
+    reference = Reference(
+        "Even your Teacher Needs Guidance: Ground-Truth Targets Dampen Regularization Imposed by"
+        " Self-Distillation",
+        "2102.13088",
+    )
+    hyperparameters = (
+        Hyperparameter("alpha", Unit(), 0.5),
+        Hyperparameter("rounds", Integer(1, 100), 3, online=False, smooth=False, shared=True),
+    )
+    needs = frozenset({"targets", "logits", "progress", "initial_parameters"})
+    stage = "correction"
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._round = 0
+        self._teacher: dict[str, Tensor] = {}
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+
+    @torch.no_grad()
+    def batch(self, step: Step) -> None:
+        now = int(step.progress * self.bound["rounds"].value)
+        if now > self._round and not step.perturbed:
+            own = self._network.state_dict()
+            self._teacher = {name: tensor.clone() for name, tensor in own.items()}
+            for name, tensor in own.items():
+                tensor.copy_(step.initial_parameters[name])
+            self._round = now
+
+    def targets(self, step: Step) -> None:
+        if self._teacher:
+            taught = step.asks.pass_copy(self._teacher, step.inputs.detach()).logits.softmax(dim=-1)
+            step.targets = self_distillation_targets(step.targets, taught, self.value(step, "alpha"))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"round": self._round, "teacher": self._teacher}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        device = next(self._network.parameters()).device
+        self._round = state["round"]
+        self._teacher = {name: tensor.to(device) for name, tensor in state["teacher"].items()}

@@ -47,6 +47,7 @@ class SpatialDropout(LayerNoise):
     family = "supervision"
     reference = Reference("Efficient Object Localization Using Convolutional Networks", "1411.4280")
     hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),)
+    needs = frozenset({"images"})
     layer_filter = staticmethod(lambda module: isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
 
     def on_output(self, outputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
@@ -25,3 +30,30 @@ def stochastic_restore(
     tensor([1., 0.])
     """
     return source.detach().where(uniform < rate, parameter)
+
+
+@register
+class StochasticRestore(Regularizer):
+    """After every step sets a random small share of all trained weights back to where they started.
+
+    It acts after a mean teacher has seen the step.
+    """
+
+    name = "stochastic_restore"
+    family = "supervision"
+    kind = "proximal"
+    reference = Reference("Continual Test-Time Domain Adaptation", "2203.13591")
+    hyperparameters = (Hyperparameter("rate", Unit(), 0.01, smooth=False, shared=True),)
+    needs = frozenset({"parameters", "initial_parameters"})
+    stage = "average"
+
+    def attach(self, network: nn.Module) -> None:
+        self._network = network
+
+    def parameters(self, step: Step) -> None:
+        trained = {name: p for name, p in self._network.named_parameters() if p.requires_grad}
+        uniform = step.rand(sum(parameter.numel() for parameter in trained.values()))
+        draws = torch.split(uniform, [parameter.numel() for parameter in trained.values()])
+        for (name, parameter), draw in zip(trained.items(), draws, strict=True):
+            source, rate = step.initial_parameters[name], self.value(step, "rate")
+            parameter.copy_(stochastic_restore(parameter, source, draw.view_as(parameter), rate))

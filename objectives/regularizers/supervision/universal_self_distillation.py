@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from selftune.objectives.regularizers.supervision.heads import Head
 from selftune.objectives.regularizers.supervision.normalized_distillation import _of_target, _without_target
+from torch import nn
 
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 EPS = 1e-6
@@ -57,3 +62,46 @@ def _shares_of_others(
     """Probabilities of the other classes as shares of what the target class leaves."""
     probs = log_probs.detach().exp()
     return _without_target(probs, labels) / (1 - _of_target(probs, labels)[:, None] + EPS)
+
+
+@register
+class UniversalSelfDistillation(Regularizer):
+    """Self-distillation without a teacher: soft labels from confidence and from ranks of two heads.
+
+    The weak head is a linear map of the middle layer's outputs, averaged over space; it trains with the network
+    and is not exported.
+    """
+
+    name = "universal_self_distillation"
+    family = "supervision"
+    kind = "penalty"
+    reference = Reference(
+        "From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and"
+        " Customized Soft Labels",
+        "2303.13005",
+    )
+    hyperparameters = (
+        Hyperparameter("alpha", Positive(sweep=(0.1, 2.0)), 1.0),
+        Hyperparameter("beta", Positive(sweep=(0.01, 1.0)), 0.1),
+        Hyperparameter("mu", Positive(sweep=(5e-4, 0.05)), 0.005),
+    )
+    needs = frozenset({"logits", "labels", "layer_features", "parameters"})
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        self._names = objective.layers()
+        self._middle = (len(self._names) - 1) // 2
+        self._head = Head(self.name)
+
+    def attach(self, network: nn.Module) -> None:
+        middle, last = (network.get_submodule(self._names[at]) for at in (self._middle, -1))
+        self._head.add(network, len(middle.weight), len(last.weight))
+
+    def penalty(self, step: Step) -> Float[Tensor, "batch"]:
+        seen = step.layer_features[self._middle]
+        pooled = seen.flatten(2).mean(dim=2) if seen.ndim > 2 else seen
+        weights = (self.value(step, name) for name in ("alpha", "beta", "mu"))
+        return universal_self_distillation(step.logits, self._head(step, pooled), step.labels, *weights)
+
+    def export(self, state: dict[str, Tensor]) -> None:
+        self._head.remove(state)

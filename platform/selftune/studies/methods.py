@@ -12,7 +12,6 @@ from selftune.methods import (
     ImplicitSettings,
     InexactLineSearch,
     InexactLineSearchSettings,
-    Method,
     NetworkLineSearch,
     NetworkLineSearchSettings,
     OnlineImplicit,
@@ -22,6 +21,7 @@ from selftune.methods import (
     SelfTuning,
     SelfTuningSettings,
 )
+from selftune.methods.team import TeamMethod
 from selftune.objective import NetworkObjective
 from selftune.smooth_objective import SmoothObjective
 
@@ -58,17 +58,17 @@ class MethodEntry(NamedTuple):
     objective: type[NetworkObjective | SmoothObjective]
     settings: type[Any]
     budgets: tuple[str, ...]
-    method: type[Method]
-    build: Callable[[Budget, Any, int], Method]
+    method: type[TeamMethod]
+    build: Callable[[Budget, Any, int], TeamMethod]
     differentiates: bool = False
     twins: int = 1
 
 
-def _inexact_line_search(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> Method:
+def _inexact_line_search(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> TeamMethod:
     return InexactLineSearch(budget.work, budget.steps, settings, team_size)
 
 
-def _implicit(budget: Budget, settings: ImplicitSection, team_size: int) -> Method:
+def _implicit(budget: Budget, settings: ImplicitSection, team_size: int) -> TeamMethod:
     return Implicit(budget.work, budget.steps, settings, team_size)
 
 

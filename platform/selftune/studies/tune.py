@@ -11,10 +11,11 @@ from torch import nn
 
 from selftune.errors import SettingError, suggestion
 from selftune.listener import Listener, Listeners
-from selftune.methods import Budget, HyperStep, Report, SelfTuning, SelfTuningSettings
+from selftune.methods import Budget, HyperStep, Report
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
 from selftune.regularizer import regularizers as known_regularizers
+from selftune.studies.methods import METHODS, entry_for
 from selftune.training import TrainerFactory, run_in_process
 
 
@@ -45,9 +46,10 @@ def tune(
     seed: int = 0,
     device: str = "cpu",
     output: str | Path | None = None,
+    method: str = "self_tuning",
     **settings: Any,
 ) -> Result:
-    """Trains networks while Self-Tuning Networks move their regularization, in this process.
+    """Trains networks while a bilevel method moves their regularization, in this process.
 
     Args:
         objective: what is trained, for example a ``Classification``.
@@ -58,7 +60,10 @@ def tune(
         seed: everything random follows from it.
         device: a torch device.
         output: folder for the trajectory and for checkpoints, from which a second call goes on.
-        settings: of the method, see ``SelfTuningSettings``.
+        method: ``self_tuning`` tunes whatever is online; ``implicit``, ``penalty`` and ``inexact_line_search``
+            what is smooth beside.
+        settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings`` and
+            ``NetworkLineSearchSettings``.
 
     Raises:
         SettingError: if a setting is wrong; its key names it.
@@ -78,8 +83,15 @@ def tune(
     >>> result.network(x).shape
     torch.Size([96, 3])
     """
-    factory = TrainerFactory(objective, _built(regularizers), seed=seed, device=device)
-    method = SelfTuning(Budget(steps=steps, seconds=seconds), _settings(settings), trainers)
+    if method not in METHODS:
+        raise SettingError("method", f"unknown name {method!r}; {suggestion(method, METHODS)}")
+    form = entry_for(method, objective)
+    if trainers % form.twins:
+        raise SettingError("trainers", f"must be a multiple of {form.twins} with {method}, got {trainers}")
+    factory = TrainerFactory(
+        objective, _built(regularizers), seed=seed, device=device, twins=form.twins, steps=steps
+    )
+    machine = form.build(Budget(steps=steps, seconds=seconds), _settings(form.settings, settings), trainers)
     team = {member: factory(member) for member in range(trainers)}
     memory = _Memory()
     listeners: list[Listener] = [memory]
@@ -89,9 +101,9 @@ def tune(
 
         checkpoints = Path(output) / "checkpoints"
         listeners.append(TrajectoryWriter(Path(output)))
-    reports = run_in_process(method, team, Listeners(listeners), checkpoints)
+    reports = run_in_process(machine, team, Listeners(listeners), checkpoints)
     first = min(reports)
-    values = method.hyperparameters.tolist()
+    values = machine.hyperparameters.tolist()
     return Result(
         hyperparameters=dict(zip(team[first].space.names, values, strict=True)),
         trajectory=memory.steps,
@@ -135,9 +147,9 @@ def _built(given: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer]) -> tu
     return tuple(built)
 
 
-def _settings(given: Mapping[str, Any]) -> SelfTuningSettings:
-    known = [field.name for field in fields(SelfTuningSettings)]
+def _settings(cls: type[Any], given: Mapping[str, Any]) -> Any:
+    known = [field.name for field in fields(cls)]
     for name in given:
         if name not in known:
             raise SettingError(name, f"unknown setting; {suggestion(name, known)}")
-    return SelfTuningSettings(**given)
+    return cls(**given)
