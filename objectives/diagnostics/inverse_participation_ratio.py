@@ -45,7 +45,8 @@ diagnostics.register(
         "inverse_participation_ratio",
         family="structure",
         reference=Reference(
-            "To grok or not to grok: Disentangling generalization and memorization on corrupted algorithmic datasets",
+            "To grok or not to grok: Disentangling generalization and memorization on corrupted algorithmic "
+            "datasets",
             "2310.13061",
         ),
         function=_mean_of_neurons,

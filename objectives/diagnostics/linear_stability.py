@@ -33,7 +33,8 @@ def linear_stability(
     deviation within the span of G (its spectral radius): stable in mean square if at most 1. A trace ratio above 1
     is unstable for batches of one; full batches are unstable above a top ratio of 1.
 
-    In a study the gradients are those of some validation examples' losses, of which G is the empirical Fisher matrix.
+    In a study the gradients are those of the losses of some validation examples, and G is the empirical Fisher
+    matrix.
 
     Args:
         per_sample_gradients: of the network's (scalar) output under the squared loss ``1/2 (output - target)^2``.

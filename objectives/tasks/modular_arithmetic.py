@@ -56,8 +56,8 @@ class ModularArithmetic(Classification):
     """A two-layer network without biases learns (a op b) mod p from the one-hot codes of a and b.
 
     Memorization and learning of the rule come apart cleanly: some training labels are wrong, validation and test
-    labels are those of the rule. Weight decay, dropout and normalisation decide which wins; without them the network
-    memorizes first and learns the rule late, if ever.
+    labels are those of the rule. Weight decay, dropout and normalisation decide which wins; without them the
+    network memorizes first and learns the rule late, if ever.
 
     Args:
         modulus: p, at least 3.
@@ -157,8 +157,10 @@ class ModularArithmetic(Classification):
 
     @torch.no_grad()
     def accuracies(self, network: nn.Module) -> dict[str, float]:
-        """Shares of training examples: ``train`` as labelled, ``train_rule`` as the rule says, and, of those with a
-        wrong label, ``memorized`` as labelled and ``corrected`` as the rule says (nan where none is wrong).
+        """Shares of the training examples that a network predicts as labelled or as the rule says.
+
+        ``train`` as labelled, ``train_rule`` as the rule says; of those with a wrong label, ``memorized`` as
+        labelled, ``corrected`` as the rule says (nan where none is wrong).
         """
         train = self.splits()["train"]
         predicted = network(train["inputs"]).argmax(dim=1)

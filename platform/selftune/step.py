@@ -36,8 +36,8 @@ class Context(Protocol):
     def per_example_names(self, step: Step) -> frozenset[str]:
         """Names of the hyperparameters whose values have one row per example in this step."""
 
-    def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
-        """The training loss of some of the step's examples alone; no state changes."""
+    def part(self, step: Step, rows: Int[Tensor, "rows"], perturbed: bool = True) -> Float[Tensor, ""]:
+        """The training loss of some of the step's examples alone; ``perturbed``: no state changes."""
 
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer on a loss, with what regularizers do around it."""

@@ -119,7 +119,7 @@ class Ewc(Regularizer):
 
         per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
         sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
-        for some, known in zip(inputs.split(_CHUNK), labels.split(_CHUNK), strict=True):
+        for some, known in zip(torch.split(inputs, _CHUNK), torch.split(labels, _CHUNK), strict=True):
             if self.bound["labels"].value == "sampled":
                 with torch.no_grad():
                     probabilities = torch.softmax(self._network(some), dim=-1)

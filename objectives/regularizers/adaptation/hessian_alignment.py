@@ -123,10 +123,9 @@ class HessianGradientAlignment(Regularizer):
     needs = frozenset({"features", "head", "labels", "domains"})
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
-        of_products, of_gradients = hessian_gradient_alignment(
-            step.features, *step.head, step.labels, step.domains
-        )
-        return self.value(step, "alpha") * of_products + self.value(step, "beta") * of_gradients
+        weight, bias = step.head
+        terms = hessian_gradient_alignment(step.features, weight, bias, step.labels, step.domains)
+        return _weighted(self, step, *terms)
 
 
 @register
@@ -150,7 +149,14 @@ class HessianDiagonalAlignment(Regularizer):
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         weight, bias = step.head
         probes = 2.0 * (step.rand(self.bound["draws"].value, weight.numel() + bias.numel()) < 0.5) - 1
-        of_diagonals, of_gradients = hessian_diagonal_alignment(
+        terms = hessian_diagonal_alignment(
             step.features, weight, bias, step.labels, step.domains, probes.to(weight)
         )
-        return self.value(step, "alpha") * of_diagonals + self.value(step, "beta") * of_gradients
+        return _weighted(self, step, *terms)
+
+
+def _weighted(
+    regularizer: Regularizer, step: Step, hessians: Tensor, gradients: Tensor
+) -> Float[Tensor, "*batch"]:
+    total: Tensor = regularizer.value(step, "alpha") * hessians + regularizer.value(step, "beta") * gradients
+    return total

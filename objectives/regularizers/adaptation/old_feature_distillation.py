@@ -33,6 +33,7 @@ class OldFeatureDistillation(Regularizer):
     needs = frozenset({"features", "old_features", "stage"})
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
+        features: Tensor = step.features
         if step.stage == 0:
-            return step.features.new_zeros(())
-        return old_feature_distillation(step.features, step.old_features)
+            return features.new_zeros(())
+        return old_feature_distillation(features, step.old_features)

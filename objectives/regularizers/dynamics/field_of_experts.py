@@ -54,7 +54,7 @@ def field_of_experts(
     return lengths.sum(dim=(2, 3)) @ torch.exp(log_weights)
 
 
-_TENSORS = ("log_weights", "log_smoothing", "filters")
+_PER_EXPERT = ("log_weights", "log_smoothing")
 
 
 @register
@@ -62,7 +62,7 @@ class FieldOfExperts(Regularizer):
     """A bank of filters on the image that the network puts out; every filter, weight and length can be tuned.
 
     Hyperparameters ``log_weights`` and ``log_smoothing`` have one entry per expert, ``filters`` one per tap. A
-    bank that is not given starts at Xavier-normal filters of zero mean.
+    single number for ``filters`` is the scale of a bank of random filters of zero mean, 1 for Xavier-normal ones.
     """
 
     name = "field_of_experts"
@@ -73,7 +73,7 @@ class FieldOfExperts(Regularizer):
         Hyperparameter("strength", Positive(sweep=(1e-4, 10.0)), math.exp(-3)),
         Hyperparameter("log_weights", Interval(sweep=(-8.0, 2.0)), -3.0, shared=True),
         Hyperparameter("log_smoothing", Interval(sweep=(-8.0, 0.0)), -3.5, shared=True),
-        Hyperparameter("filters", Interval(sweep=(-1.0, 1.0)), 0.0, shared=True),
+        Hyperparameter("filters", Interval(sweep=(-1.0, 1.0)), 1.0, shared=True),
         Hyperparameter("experts", Integer(1, 256), 48, online=False, smooth=False),
         Hyperparameter("size", Integer(1, 15), 7, online=False, smooth=False),
     )
@@ -81,42 +81,38 @@ class FieldOfExperts(Regularizer):
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         given = self.settings
-        self.settings = {name: value for name, value in given.items() if name not in _TENSORS}
+        self.settings = {name: value for name, value in given.items() if name not in ("filters", *_PER_EXPERT)}
         super().bind(objective, provided)
         self.settings = given
         experts, size = (self.bound[name].value for name in ("experts", "size"))
         numbers = tuple(str(expert) for expert in range(experts))
         taps = tuple(f"{e}:{i}:{j}" for e in range(experts) for i in range(size) for j in range(size))
-        starts = {
-            "log_weights": (numbers, -3.0),
-            "log_smoothing": (numbers, -3.5),
-            "filters": (taps, _bank(experts, size)),
-        }
-        for name, (parts, start) in starts.items():
-            self.bound[name] = self._of_parts(name, parts, start)
+        for name, parts in (("filters", taps), *((name, numbers) for name in _PER_EXPERT)):
+            self.bound[name] = self._of_parts(name, parts)
 
-    def _of_parts(self, name: str, parts: tuple[str, ...], start: Any) -> Hyperparameter:
-        value = self.settings.get(name, start)
-        if isinstance(value, Tune) and value.start is None:
-            value = replace(value, start=start)
-        entries = value.start if isinstance(value, Tune) else value
-        if isinstance(entries, list | tuple) and len(entries) != len(parts):
-            raise SettingError(name, f"needs {len(parts)} entries, got {len(entries)}")
+    def _of_parts(self, name: str, parts: tuple[str, ...]) -> Hyperparameter:
         declared = next(h for h in self.hyperparameters if h.name == name)
+        value = self.settings.get(name, declared.value)
+        start: Any = value.start if isinstance(value, Tune) else value
+        start = declared.value if start is None else start
+        if isinstance(start, list | tuple) and len(start) != len(parts):
+            raise SettingError(name, f"needs {len(parts)} entries, got {len(start)}")
+        if name == "filters" and isinstance(start, int | float):
+            start = _bank(start, self.bound["experts"].value, self.bound["size"].value)
+        value = replace(value, start=start) if isinstance(value, Tune) else start
         try:
             return declared.with_value(value, parts, f"{self.name}.")
         except ValueError as error:
             raise SettingError(name, str(error)) from error
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
-        size = self.bound["size"].value
-        filters = self.value(step, "filters").view(-1, 1, size, size)
-        weights, smoothing = self.value(step, "log_weights"), self.value(step, "log_smoothing")
-        return field_of_experts(step.reconstruction, filters.to(step.reconstruction), weights, smoothing)
+        size, image = self.bound["size"].value, step.reconstruction
+        filters, weights, smoothing = (self.value(step, name).to(image) for name in ("filters", *_PER_EXPERT))
+        return field_of_experts(image, filters.view(-1, 1, size, size), weights, smoothing)
 
 
-def _bank(experts: int, size: int) -> tuple[float, ...]:
-    """Xavier-normal filters of zero mean, always the same."""
-    deviation = (2 / (size**2 * (1 + experts))) ** 0.5
+def _bank(scale: float, experts: int, size: int) -> tuple[float, ...]:
+    """Normal filters of zero mean, always the same ones."""
+    deviation = scale * (2 / (size**2 * (1 + experts))) ** 0.5
     filters = deviation * torch.randn(experts, size**2, generator=torch.Generator().manual_seed(0))
     return tuple((filters - filters.mean(dim=1, keepdim=True)).flatten().tolist())

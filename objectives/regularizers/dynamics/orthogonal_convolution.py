@@ -57,7 +57,7 @@ class OrthogonalConvolution(Regularizer):
     hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-5, 10.0)), 0.1, shared=True),)
     needs = frozenset({"parameters", "images"})
     per_layer = True
-    layer_filter = staticmethod(_plain)
+    layer_filter = staticmethod(_plain)  # type: ignore[assignment]
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -64,10 +64,10 @@ _MOMENTUM = 0.9  # of the running average of the gradient
 class DynamicSparseTraining(Regularizer):
     """Moves the active weights of a sparse network: every so often the smallest are dropped, and others grown.
 
-    In every ``every``-th step the share ``drop_fraction`` of the active weights of every layer is dropped, less and
-    less until the share ``stop`` of the run, and as many weights grow, from zero. ``growth`` says which: ``gradient``
-    or ``momentum`` by the magnitude of the dense gradient or of its running average, ``random``, or ``unfired``
-    those that were never active before.
+    In every ``every``-th step the share ``drop_fraction`` of the active weights of every layer is dropped, less
+    and less until the share ``stop`` of the run, and as many weights grow, from zero. ``growth`` says which: those
+    with the largest dense ``gradient`` or running average of it (``momentum``), ``random`` ones, or ``unfired``
+    ones, which were never active before. ``erdos_renyi_sparsity`` draws the first active weights.
     """
 
     name = "dynamic_sparse_training"

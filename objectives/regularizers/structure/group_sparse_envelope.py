@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 
+from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
+from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
 
 def group_sparse_envelope(
-    norms: Float[Tensor, "groups"], *, active: int, weights: Float[Tensor, "groups"] | None = None
+    norms: Float[Tensor, "groups"],
+    *,
+    active: int | Float[Tensor, ""],
+    weights: Float[Tensor, "groups"] | None = None,
 ) -> Float[Tensor, ""]:
     """``1/2 min_u sum_j d_j n_j^2 / u_j`` over shares 0 <= u_j <= 1 of sum at most ``active``.
 
@@ -17,7 +25,7 @@ def group_sparse_envelope(
 
     Args:
         norms: Euclidean norms n of the groups.
-        active: k, how many groups may stay; at least 1.
+        active: k, how many groups may stay; at least 1; tensors may lie between whole numbers.
         weights: d, positive; ones by default.
 
     Raises:
@@ -40,7 +48,7 @@ def group_sparse_envelope(
 def group_sparse_envelope_proximal(
     norms: Float[Tensor, "groups"],
     *,
-    active: int,
+    active: int | Float[Tensor, ""],
     strength: float | Float[Tensor, ""],
     weights: Float[Tensor, "groups"] | None = None,
 ) -> Float[Tensor, "groups"]:
@@ -71,15 +79,15 @@ def group_sparse_envelope_proximal(
 
 
 def _weights(
-    norms: Float[Tensor, "groups"], active: int, weights: Float[Tensor, "groups"] | None
+    norms: Float[Tensor, "groups"], active: int | Float[Tensor, ""], weights: Float[Tensor, "groups"] | None
 ) -> Float[Tensor, "groups"]:
-    if active < 1:
+    if not isinstance(active, Tensor) and active < 1:  # a tensor would have to be waited for
         raise ValueError(f"The group envelope needs at least one active group, got active={active}.")
     return torch.ones_like(norms) if weights is None else weights
 
 
 def _shares(
-    slopes: Float[Tensor, "groups"], offsets: Float[Tensor, "groups"], active: int
+    slopes: Float[Tensor, "groups"], offsets: Float[Tensor, "groups"], active: int | Float[Tensor, ""]
 ) -> Float[Tensor, "groups"]:
     """``clip(slopes * t - offsets, 0, 1)`` with t such that they sum to ``active``.
 
@@ -105,3 +113,86 @@ def _shares(
     t = torch.where(total > 0, solution, middle.to(slopes.dtype))
     shares = (slopes * t - offsets).clamp(0, 1)
     return torch.where(alive.sum() <= active, alive.to(slopes.dtype), shares)
+
+
+def _group_norms(weight: Float[Tensor, "out *rest"], groups: str) -> Float[Tensor, "..."]:
+    """Norms of the groups of a weight, of a shape that broadcasts with the weight."""
+    if groups == "weights":
+        return weight.abs()
+    axis = 0 if groups == "filters" else 1
+    others = [other for other in range(weight.ndim) if other != axis]
+    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+
+
+def _active(norms: Float[Tensor, "..."], sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """How many groups may stay."""
+    return (norms.numel() * (1 - sparsity)).clamp_min(1)
+
+
+_REFERENCE = Reference(
+    "Learning k-Level Structured Sparse Neural Networks Using Group Envelope Regularization", "2212.12921"
+)
+_SPARSITY = Hyperparameter("sparsity", Unit(sweep=(0.2, 0.98)), 0.8, smooth=False, shared=True)
+_GROUPS = Hyperparameter(
+    "groups", Choice(("filters", "channels", "weights")), "filters", online=False, smooth=False
+)
+
+
+@register
+class GroupSparseEnvelope(Regularizer):
+    """Shrinks the weights of every layer towards the share ``1 - sparsity`` of its groups.
+
+    Groups are ``filters`` (rows), ``channels`` (columns of a linear layer), or single ``weights``.
+    """
+
+    name = "group_sparse_envelope"
+    family = "structure"
+    kind = "penalty"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 1.0)), 1e-3, shared=True),
+        _SPARSITY,
+        _GROUPS,
+    )
+    needs = frozenset({"parameters"})
+    per_layer = True
+
+    def penalty(self, step: Step) -> Float[Tensor, "..."]:
+        sparsity = self.value_by_part(step, "sparsity")
+        terms = torch.stack([self._sum(step, layers, sparsity[part]) for part, layers in self.layers.items()])
+        return terms[0] if self.parts is None else terms
+
+    def _sum(self, step: Step, layers: tuple[str, ...], sparsity: Tensor) -> Float[Tensor, ""]:
+        groups = self.value(step, "groups")
+        norms = [_group_norms(step.parameters[self.weight_name(layer)], groups).flatten() for layer in layers]
+        return torch.stack([group_sparse_envelope(n, active=_active(n, sparsity)) for n in norms]).sum()
+
+
+@register
+class GroupSparseEnvelopeProximal(Regularizer):
+    """Sets whole groups of weights to zero: the exact proximal step of ``group_sparse_envelope``.
+
+    It follows the optimizer's step, and counts ``strength`` times the learning rate. Groups are ``filters`` (rows),
+    ``channels`` (columns of a linear layer), or single ``weights``.
+    """
+
+    name = "group_sparse_envelope_proximal"
+    family = "structure"
+    kind = "proximal"
+    reference = _REFERENCE
+    hyperparameters = (
+        Hyperparameter("strength", Positive(sweep=(1e-5, 1.0)), 1e-3, smooth=False, shared=True),
+        _SPARSITY,
+        _GROUPS,
+    )
+    needs = frozenset({"parameters", "learning_rate"})
+    per_layer = True
+
+    def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
+        norms = _group_norms(parameter, values["groups"])
+        factors = group_sparse_envelope_proximal(
+            norms.flatten(),
+            active=_active(norms, values["sparsity"]),
+            strength=step.learning_rate * values["strength"],
+        )
+        return parameter * factors.view(norms.shape)

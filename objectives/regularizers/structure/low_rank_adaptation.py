@@ -37,8 +37,8 @@ def low_rank_adaptation(
 class LowRankAdaptation(Reparameterization):
     """LoRA: keeps the weights of layers as they are and trains an update of low rank of each.
 
-    ``parts`` says which layers; by default all but the last one, which is trained as it is. Convolutions are seen as
-    matrices of their first axis against all others. The update starts at zero and is merged on export.
+    ``parts`` says which layers; by default all but the last one, which is trained as it is. Convolutions are seen
+    as matrices of their first axis against all others. The update starts at zero and is merged on export.
     """
 
     name = "low_rank_adaptation"

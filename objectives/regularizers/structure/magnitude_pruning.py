@@ -41,7 +41,7 @@ def magnitude_pruning(
 
 @register
 class MagnitudePruning(Regularizer):
-    """Sets the smallest weights to zero, anew in every ``every``-th training step, and keeps them there in between.
+    """Sets the smallest weights to zero in every ``every``-th training step, and keeps them there in between.
 
     ``scope: global`` ranks the weights of all layers together, ``layer`` those of every layer by themselves.
     """

@@ -39,8 +39,8 @@ def participation_pruning(
 class ParticipationPruning(Regularizer):
     """Sets the weights of the hidden neurons that memorize to zero, from training step ``start`` on.
 
-    These are the share ``fraction`` of the neurons of a two-layer network whose weights are least concentrated on one
-    frequency.
+    These are the share ``fraction`` of the neurons of a two-layer network whose weights are least concentrated on
+    one frequency.
     """
 
     name = "participation_pruning"

@@ -43,8 +43,8 @@ def rank_truncation(
 class RankTruncation(Regularizer):
     """Replaces weights by their low-rank approximations in every ``every``-th training step.
 
-    The smallest ranks are taken that keep the share ``energy`` of the squared singular values. ``parts`` says of which
-    layers; by default of all. Convolutions are seen as matrices of their first axis against all others.
+    The smallest ranks are taken that keep the share ``energy`` of the squared singular values. ``parts`` says of
+    which layers; by default of all. Convolutions are seen as matrices of their first axis against all others.
     """
 
     name = "rank_truncation"

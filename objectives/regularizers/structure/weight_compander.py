@@ -37,7 +37,7 @@ def weight_compander(
 
 @register
 class WeightCompander(Reparameterization):
-    """Trains values of which the weights are a saturating odd curve: large weights are capped, small ones pushed out.
+    """Trains values of which the weights are a saturating curve: large ones are capped, small ones pushed out.
 
     Values start where the weights are what they were, up to 1.5 times ``amplitude``. With ``learned: true`` every
     layer trains the logarithms of its amplitude and width, from the given ones.

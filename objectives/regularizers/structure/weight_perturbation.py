@@ -39,7 +39,7 @@ def weight_perturbation(
 class WeightPerturbation(Regularizer):
     """Holds the factors of compressed layers at a fixed distance from the original weights.
 
-    The distance is the largest deviation of an entry, averaged over layers as its squared difference to ``radius``.
+    The distance is the largest deviation of an entry; its squared difference to ``radius`` is averaged over layers.
     """
 
     name = "weight_perturbation"

@@ -38,7 +38,7 @@ class NetworkLineSearchSettings:
 
     warmup_steps: int = 200
     train_steps: int = 50
-    proximal: bool = True
+    proximal: bool = False
     smallest_curvature: float | None = None
     lanczos_steps: int = 20
     system_steps: int = 20

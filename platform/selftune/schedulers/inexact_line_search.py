@@ -86,7 +86,7 @@ class NetworkLineSearchScheduler(BilevelScheduler):
     made again, and the trajectory stays the same. With ``checkpoint_every`` above 1 the path may have to go back.
 
     Args:
-        steps, seconds: the budget, one of the two: training steps of the path that is kept, or seconds of its time.
+        steps, seconds: the budget, one of the two: training steps of the path that is kept, or its seconds.
         team_size: trials that search together; more than ``backtracks`` have nothing to do.
         transport, listener, patience: see ``BilevelScheduler``.
         settings: those of ``selftune.methods.NetworkLineSearchSettings``.

@@ -264,7 +264,8 @@ class LowerLevel:
         step.parameters = self.parameters
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         losses, gradients = [], []
-        for rows in torch.arange(len(index), device=self.device).chunk(aggregator.bound["workers"].value):
+        everyone = torch.arange(len(index), device=self.device)
+        for rows in everyone.tensor_split(aggregator.bound["workers"].value):
             losses.append(self.part(step, rows, perturbed=False))
             found = torch.autograd.grad(losses[-1], trained, materialize_grads=True)
             gradients.append(torch.cat([gradient.reshape(-1) for gradient in found]))

@@ -5,6 +5,8 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import adaptive_mixup, intrusion_loss
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -61,3 +63,25 @@ def test_intrusion_loss_is_symmetric_in_classes_and_arguments():
     real, mixed = torch.randn(2, 2), torch.randn(3, 2)
     swapped = intrusion_loss(mixed.flip(1), real.flip(1))
     torch.testing.assert_close(swapped.sort().values, intrusion_loss(real, mixed).sort().values)
+
+
+def test_only_the_first_half_is_mixed_and_the_policy_learns_in_training_steps_only(lab):
+    trainer = lab.train([regularizers["adaptive_mixup"](), regularizers["intrusion_loss"]()], 0)
+    policy = next(m for m in trainer.lower.regularizers.members if m.name == "adaptive_mixup")._policy
+    before = [parameter.detach().clone() for parameter in policy.parameters()]
+    loss, step = lab.perturbed_loss(trainer, 0)
+    loss.backward()
+    assert torch.equal(step.inputs[4:], lab.vectors[step.index][4:])
+    assert not torch.allclose(step.inputs[:4], lab.vectors[step.index][:4])
+    assert all(parameter.grad is None for parameter in policy.parameters())
+    lab.more(trainer, 3)
+    assert not any(torch.equal(now, then) for now, then in zip(policy.parameters(), before, strict=True))
+
+
+def test_the_intrusion_head_is_trained_and_not_exported(lab):
+    trainer = lab.train([regularizers["adaptive_mixup"](), regularizers["intrusion_loss"]()], 0)
+    head = trainer.lower.parameters["intrusion_loss_second_weight"]
+    before = head.detach().clone()
+    lab.more(trainer, 3)
+    assert not torch.equal(head, before)
+    assert set(trainer.plain_network().state_dict()) == set(lab.objective().network().state_dict())

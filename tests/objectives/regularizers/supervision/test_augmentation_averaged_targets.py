@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import augmentation_averaged_targets
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -22,3 +24,11 @@ def test_one_plain_view_makes_both_branches_agree_without_gradient():
     outs = [augmentation_averaged_targets(teacher, teacher[None], anchor, t) for t in (0.0, 1.0)]
     torch.testing.assert_close(*outs)
     assert not outs[0].requires_grad
+
+
+def test_training_does_not_see_the_labels(lab):
+    weights = []
+    for labels in (lab.labels, lab.labels.flip(0)):
+        members = [regularizers["augmentation_averaged_targets"](views=4), regularizers["mean_teacher"](decay=0.9)]
+        weights.append(lab.weights(lab.train(members, 5, labels=labels)))
+    assert torch.equal(*weights)

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import co_teaching
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -31,3 +33,31 @@ def test_ties_keep_the_lower_index_and_equal_losses_equal_masks():
     assert torch.equal(first, second)
     assert not first.requires_grad
     assert co_teaching(torch.zeros(4), torch.zeros(4), 0.5)[0].tolist() == [1, 1, 0, 0]
+
+
+def test_forgetting_nothing_is_plain_training_beside_a_peer_that_learns(lab):
+    trainer = lab.train([regularizers["co_teaching"](forget_rate=0.0, ramp=0)], 0)
+    peer = lab.member(trainer)._peer
+    inputs, targets = lab.vectors, torch.eye(3)[lab.labels]
+    before = trainer.lower.objective.loss(peer.predict(inputs), targets).mean()
+    lab.more(trainer, 30)
+    assert trainer.lower.objective.loss(peer.predict(inputs), targets).mean() < 0.8 * before
+    torch.testing.assert_close(lab.weights(trainer), lab.weights(lab.train([], 30)))
+
+
+def test_examples_that_the_peer_finds_hard_are_left_out(lab):
+    trainer = lab.train([regularizers["co_teaching"](forget_rate=0.5, ramp=0)], 10)
+    peer = lab.member(trainer)._peer
+    loss, step = lab.perturbed_loss(trainer, 10)
+    theirs = trainer.lower.objective.loss(peer.predict(step.inputs), step.targets)
+    easy = theirs.argsort()[:4]
+    torch.testing.assert_close(loss, step.losses[easy].mean())
+
+
+def test_the_ramp_starts_at_zero_and_ends_at_the_rate(lab):
+    trainer = lab.train([regularizers["co_teaching"](forget_rate=0.4, ramp=3)], 0)
+    rates = []
+    for number in (0, 3, 6, 9):  # three steps an epoch
+        _, step = lab.perturbed_loss(trainer, number)
+        rates.append(lab.member(trainer)._rate(step).item())
+    assert rates == pytest.approx([0.0, 0.2, 0.4, 0.4])

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import cutmix
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -37,3 +39,11 @@ def test_the_box_by_hand():
     expected[0:2, 2:4] = 1
     assert torch.equal(mixed[0, 0], expected)
     assert targets[0].tolist() == pytest.approx([1 - 4 / 48, 4 / 48, 0])
+
+
+def test_no_probability_is_plain_training_and_some_is_not(lab):
+    plain = lab.weights(lab.train([], 3, kind="images"))
+    for probability, same in ((0.0, True), (1.0, False)):
+        member = regularizers["cutmix"](probability=probability)
+        trainer = lab.train([member], 3, kind="images")
+        assert torch.equal(lab.weights(trainer), plain) is same

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import cutout
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -30,3 +32,11 @@ def test_a_size_per_image():
     centers = torch.tensor([[4, 4], [4, 4]])
     out = cutout(torch.ones(2, 1, 8, 8), centers, torch.tensor([2, 6]))
     assert (out == 0).flatten(1).sum(dim=1).tolist() == [4, 36]
+
+
+def test_no_probability_is_plain_training_and_some_is_not(lab):
+    plain = lab.weights(lab.train([], 3, kind="images"))
+    for probability, same in ((0.0, True), (1.0, False)):
+        member = regularizers["cutout"](probability=probability, size=4)
+        trainer = lab.train([member], 3, kind="images")
+        assert torch.equal(lab.weights(trainer), plain) is same

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import delayed_dropout
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -33,3 +35,10 @@ def test_tensors_and_numbers_agree_without_nan_gradients():
     torch.testing.assert_close(rates, delayed_dropout(PROGRESS, 0.3, 0.5, 0.0))
     (gradient,) = torch.autograd.grad(rates.sum(), ramp)
     assert gradient == 0
+
+
+def test_training_is_plain_until_the_start(lab):
+    member = regularizers["delayed_dropout"](rate=0.5, start=0.5)
+    for steps, same in ((5, True), (6, False)):
+        trainer = lab.train([member], steps, total=10)
+        assert torch.equal(lab.weights(trainer), lab.weights(lab.train([], steps))) is same

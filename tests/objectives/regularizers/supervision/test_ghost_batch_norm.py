@@ -3,6 +3,9 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import ghost_batch_norm
 
+from selftune.hypergradients.best_response import frozen_statistics
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -48,3 +51,26 @@ def test_a_group_of_one_becomes_zero_with_finite_gradients():
 def test_an_empty_group_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         ghost_batch_norm(torch.randn(4, 2), 0)
+
+
+def test_one_ghost_is_plain_training_running_statistics_included(lab):
+    ghost = lab.train([regularizers["ghost_batch_norm"](ghost_size=8)], 5, kind="images").plain_network()
+    plain = lab.train([], 5, kind="images").plain_network()
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(ghost.state_dict()[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+def test_running_statistics_move_once_per_group_and_not_in_perturbed_steps(lab):
+    trainer = lab.train([regularizers["ghost_batch_norm"](ghost_size=4)], 0, kind="images")
+    network, norm = trainer.lower.network, trainer.lower.network[1]
+    inputs = torch.randn(6, 2, 3, 3)
+    norm.train()(inputs)
+    mean, variance = torch.zeros(2), torch.ones(2)
+    for group in (inputs[:4], inputs[4:]):
+        mean = 0.9 * mean + 0.1 * group.mean(dim=(0, 2, 3))
+        variance = 0.9 * variance + 0.1 * group.var(dim=(0, 2, 3))
+    torch.testing.assert_close(norm.running_mean, mean)
+    torch.testing.assert_close(norm.running_var, variance)
+    with frozen_statistics(network):
+        lab.perturbed_loss(trainer, 0)
+    assert torch.equal(norm.running_mean, mean)

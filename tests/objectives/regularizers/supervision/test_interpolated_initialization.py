@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import interpolated_initialization
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -27,3 +29,16 @@ def test_no_gradient_reaches_the_teacher():
     teacher, draw = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
     value = interpolated_initialization(teacher, draw, 0.5).sum()
     assert torch.autograd.grad(value, [teacher, draw], allow_unused=True)[0] is None
+
+
+def test_as_a_regularizer_it_sets_the_start_also_of_reparameterised_layers(lab):
+    plain, kept, drawn = (
+        lab.weights(lab.train(members, 0))
+        for members in ([], *([regularizers["interpolated_initialization"](alpha=a)] for a in (0.0, 1.0)))
+    )
+    assert torch.equal(plain, kept)
+    assert not torch.allclose(plain, drawn)
+    members = [regularizers["interpolated_initialization"](alpha=1.0), regularizers["dropconnect"]()]
+    trainer = lab.train(members, 0)
+    assert torch.equal(trainer.plain_network()[2].weight, trainer.lower.network[2].weight)
+    assert not torch.equal(trainer.plain_network()[2].weight, lab.train([], 0).lower.network[2].weight)

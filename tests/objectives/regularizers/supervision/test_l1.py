@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import l1
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -21,3 +23,27 @@ def test_one_dimensional_minimiser_is_the_soft_threshold(a):
     values = torch.stack([0.5 * (w - a) ** 2 + 0.5 * l1([w]) for w in grid])
     expected = max(abs(a) - 0.5, 0.0) * (1 if a > 0 else -1)
     assert grid[values.argmin()].item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_proximal_steps_give_exact_zeros_and_subgradients_do_not(lab):
+    counts = []
+    for mode in ("proximal", "subgradient"):
+        trainer = lab.train([regularizers["l1"](strength=0.02, mode=mode)], 60)
+        counts.append(sum(int((layer == 0).sum()) for layer in trainer.lower.parameters.values()))
+    assert counts[0] > 10
+    assert counts[1] == 0
+
+
+def test_in_proximal_mode_the_strength_is_not_in_the_loss(lab):
+    trainer = lab.train([regularizers["l1"](strength=0.02, mode="proximal")], 0)
+    assert not lab.member(trainer).bound["strength"].smooth
+    plain = lab.train([], 0)
+    torch.testing.assert_close(lab.perturbed_loss(trainer, 0)[0], lab.perturbed_loss(plain, 0)[0])
+
+
+def test_parts_have_strengths_of_their_own(lab):
+    parts = {"first": ["0"], "rest": ["2", "4"]}
+    strengths = {"first": 0.05, "rest": 0.0}
+    trainer = lab.train([regularizers["l1"](strength=strengths, parts=parts, mode="proximal")], 60)
+    assert (trainer.lower.network[0].weight == 0).any()
+    assert not (trainer.lower.network[2].weight == 0).any()

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import label_noise
 
+from selftune.regularizer import regularizers
+
 
 @pytest.fixture
 def draws():
@@ -37,3 +39,27 @@ def test_the_largest_draw_below_one_never_returns_the_true_class(num_classes):
 def test_a_single_class_is_refused():
     with pytest.raises(ValueError, match="at least two classes"):
         label_noise(torch.zeros(2, dtype=torch.long), torch.rand(2), torch.rand(2), 0.5, 1)
+
+
+@pytest.mark.parametrize("noise", ["symmetric", "asymmetric"])
+def test_every_example_keeps_its_label_for_the_whole_run(lab, noise):
+    trainer = lab.train([regularizers["label_noise"](rate=0.5, noise=noise, seed=3)], 0)
+    seen = {}
+    for number in range(6):
+        _, step = lab.perturbed_loss(trainer, number)
+        torch.testing.assert_close(step.targets.argmax(dim=1), step.labels)
+        for index, label in zip(step.index.tolist(), step.labels.tolist(), strict=True):
+            assert seen.setdefault(index, label) == label
+    noisy = torch.tensor([seen[index] for index in range(24)])
+    wrong = noisy != lab.labels
+    assert 4 < wrong.sum() < 20
+    if noise == "asymmetric":
+        assert torch.equal(noisy[wrong], (lab.labels[wrong] + 1) % 3)
+
+
+def test_labels_are_corrupted_before_they_are_mixed(lab):
+    members = [regularizers["mixup"](), regularizers["label_noise"](rate=1.0)]
+    trainer = lab.train(members, 0)
+    _, step = lab.perturbed_loss(trainer, 0)
+    assert not torch.equal(step.labels, lab.labels[step.index])
+    assert (step.targets.gather(1, step.labels[:, None]) > 0).all()

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import mean_teacher
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -25,3 +27,35 @@ def test_with_the_warm_up_the_first_updates_are_plain_averages():
     for t, student in enumerate(students):
         teacher = mean_teacher(teacher, student, min(1 - 1 / (t + 1), 0.999))
         torch.testing.assert_close(teacher, students[: t + 1].mean(dim=0))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.0])
+def test_the_teacher_follows_the_network(lab, decay):
+    trainer = lab.train([regularizers["mean_teacher"](decay=decay)], 0)
+    expected = lab.weights(trainer)
+    for _ in range(3):
+        lab.more(trainer, 1)
+        expected = mean_teacher(expected, lab.weights(trainer), decay)
+        taught = torch.cat([tensor.flatten() for tensor in lab.member(trainer)._teacher.values()])
+        torch.testing.assert_close(taught, expected)
+
+
+def test_with_warm_up_it_is_the_average_of_the_iterates_which_can_be_exported(lab):
+    trainer = lab.train([regularizers["mean_teacher"](warm_up=True, export_teacher=True)], 0, kind="images")
+    iterates = []
+    for _ in range(4):
+        lab.more(trainer, 1)
+        iterates.append(lab.weights(trainer))
+    exported = trainer.plain_network()
+    average = torch.cat([parameter.detach().flatten() for parameter in exported.parameters()])
+    torch.testing.assert_close(average, torch.stack(iterates).mean(dim=0))
+    assert torch.equal(exported[1].running_mean, trainer.lower.network[1].running_mean)
+
+
+def test_the_teachers_predictions_are_those_of_its_weights(lab):
+    members = [regularizers["mean_teacher"](decay=0.9), regularizers["normalized_distillation"]()]
+    trainer = lab.train(members, 5)
+    _, step = lab.perturbed_loss(trainer, 5)
+    network = lab.objective().network()
+    network.load_state_dict(lab.member(trainer)._teacher)
+    torch.testing.assert_close(step.teacher_logits, network(step.inputs).detach())

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import multiplicative_gradient_noise
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -30,3 +32,8 @@ def test_is_the_gradient_of_the_weighted_loss():
     torch.testing.assert_close(multiplicative_gradient_noise(gradients, noise, 0.5), expected)
     sigmas = torch.full((6,), 0.5)
     torch.testing.assert_close(multiplicative_gradient_noise(gradients, noise, sigmas), expected)
+
+
+def test_no_noise_is_plain_training(lab):
+    trainer = lab.train([regularizers["multiplicative_gradient_noise"](sigma=0.0)], 4)
+    assert torch.equal(lab.weights(trainer), lab.weights(lab.train([], 4)))

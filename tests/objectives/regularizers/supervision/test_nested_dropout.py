@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import nested_dropout
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -45,3 +47,24 @@ def test_half_precision_counts_like_double():
         half = nested_dropout(features.bfloat16(), uniform, std=float("inf"))
         assert half.dtype == torch.bfloat16
         assert abs(int(half.double().sum()) - int(exact)) <= 1
+
+
+def test_the_exported_network_keeps_the_fewest_of_the_best_features(lab):
+    trainer = lab.train([regularizers["nested_dropout"](std=4.0, truncate=True)], 40)
+    network, exported = trainer.lower.network.eval(), trainer.plain_network()
+    features = network[:4](lab.vectors).detach()
+    hits = []
+    for k in range(1, 9):
+        logits = features[:, :k] @ network[4].weight[:, :k].T + network[4].bias
+        hits.append(int((logits.argmax(dim=1) == lab.labels).sum()))
+    best = 1 + hits.index(max(hits))
+    assert torch.equal(exported[4].weight[:, :best], network[4].weight[:, :best])
+    assert (exported[4].weight[:, best:] == 0).all()
+
+
+def test_only_the_head_of_the_features_is_seen(lab):
+    trainer = lab.train([regularizers["nested_dropout"](std=1e-3)], 0)  # k = 1, always
+    loss, _ = lab.perturbed_loss(trainer, 0)
+    (gradient,) = torch.autograd.grad(loss, trainer.lower.network[4].weight)
+    assert (gradient[:, 1:] == 0).all()
+    assert (gradient[:, 0] != 0).any()

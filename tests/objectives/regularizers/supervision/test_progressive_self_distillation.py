@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import progressive_self_distillation
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -32,3 +34,30 @@ def test_gradients():
     torch.testing.assert_close(to_logits, logits.detach().softmax(dim=1) - targets.detach())
     assert to_weight != 0
     assert to_past is None
+
+
+def test_the_first_epoch_is_plain_training_and_the_second_is_not(lab):
+    for steps, same in ((3, True), (4, False)):
+        trainer = lab.train([regularizers["progressive_self_distillation"]()], steps)
+        assert torch.equal(lab.weights(trainer), lab.weights(lab.train([], steps))) is same
+
+
+def test_past_predictions_are_those_of_the_epoch_before(lab):
+    trainer = lab.train([regularizers["progressive_self_distillation"]()], 3)
+    first_epoch = lab.member(trainer)._current.clone()
+    torch.testing.assert_close(first_epoch.sum(dim=1), torch.ones(24))
+    lab.more(trainer, 3)
+    member = lab.member(trainer)
+    assert torch.equal(member._past, first_epoch)
+    assert not torch.allclose(member._current, first_epoch)
+    current = member._current.clone()
+    lab.perturbed_loss(trainer, 5)
+    assert torch.equal(member._current, current)
+
+
+def test_targets_mix_by_progress(lab):
+    trainer = lab.train([regularizers["progressive_self_distillation"](final_weight=0.5)], 4, total=10)
+    _, step = lab.perturbed_loss(trainer, 5)
+    past = lab.member(trainer)._past[step.index]
+    expected = 0.75 * F.one_hot(lab.labels[step.index], 3) + 0.25 * past
+    torch.testing.assert_close(step.targets, expected)

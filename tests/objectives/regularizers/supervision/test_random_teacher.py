@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import random_teacher
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -29,3 +31,18 @@ def test_is_smooth_in_both_temperatures_per_example():
     student, teacher = torch.randn(3, 5), torch.randn(3, 5)
     temperatures = [(0.5 + torch.rand(3)).requires_grad_() for _ in range(2)]
     assert torch.autograd.gradcheck(lambda s, t: random_teacher(student, teacher, s, t), temperatures)
+
+
+def test_the_teacher_stays_as_it_was_drawn(lab):
+    trainer = lab.train([regularizers["random_teacher"]()], 0)
+    teacher = lab.member(trainer)._teacher
+    before = {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    lab.more(trainer, 5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
+
+
+def test_locality_starts_the_student_at_the_teacher(lab):
+    for alpha, same in ((0.0, True), (1.0, False)):
+        trainer = lab.train([regularizers["random_teacher"](alpha=alpha)], 0)
+        taught = torch.cat([p.flatten() for p in lab.member(trainer)._teacher.parameters()])
+        assert torch.allclose(lab.weights(trainer), taught) is same

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import label_smoothing, region_label_calibration
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -38,3 +40,15 @@ def test_hyperparameters_per_example():
     targets, _ = region_label_calibration(teacher, LABELS, 0.0, torch.tensor([0.0, 0.9, 0.9, 0.9]), smoothing)
     torch.testing.assert_close(targets[0], teacher[0])
     torch.testing.assert_close(targets[range(1, 4), LABELS[1:]], 1 - smoothing[1:] * 2 / 3)
+
+
+def test_dropped_examples_do_not_count_in_the_mean(lab):
+    members = [
+        regularizers["region_label_calibration"](lower=0.4, upper=2.0),
+        regularizers["random_teacher"](strength=0.0),
+    ]
+    trainer = lab.train(members, 0)
+    loss, step = lab.perturbed_loss(trainer, 0)
+    kept = step.teacher_logits.softmax(dim=1).amax(dim=1) >= 0.4
+    assert 0 < kept.sum() < 8
+    torch.testing.assert_close(loss, step.losses[kept].mean())

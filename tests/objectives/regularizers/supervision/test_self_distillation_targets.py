@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import kernel_self_distillation, self_distillation_targets
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -29,3 +31,21 @@ def test_rounds_of_ridge_regression_are_the_kernel_case():
         targets = self_distillation_targets(y[:, None], fitted[:, None], 0.3)[:, 0]
         fitted = kernel @ torch.linalg.solve(kernel + 0.5 * torch.eye(6), targets)
     torch.testing.assert_close(kernel_self_distillation(kernel, y, 0.5, 0.3, 4), fitted)
+
+
+def test_every_round_starts_afresh_and_is_taught_by_the_last(lab):
+    member = regularizers["self_distillation_targets"](alpha=0.0, rounds=2)
+    trainer = lab.train([member], 0, total=10)
+    start = lab.weights(trainer)
+    lab.more(trainer, 5)
+    end_of_first = lab.weights(trainer)
+    torch.testing.assert_close(end_of_first, lab.weights(lab.train([], 5)))  # the first round is plain
+    lab.more(trainer, 1)
+    taught = torch.cat([tensor.flatten() for tensor in lab.member(trainer)._teacher.values()])
+    assert torch.equal(taught, end_of_first)
+    step_length = (end_of_first - start).norm()
+    assert (lab.weights(trainer) - start).norm() < 0.5 * step_length
+    _, step = lab.perturbed_loss(trainer, 6)
+    network = lab.objective().network()
+    network.load_state_dict(lab.member(trainer)._teacher)
+    torch.testing.assert_close(step.targets, network(step.inputs).softmax(dim=1).detach())

@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import cutmix, self_mix
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -26,3 +28,11 @@ def test_is_cutmix_of_the_two_crops_of_one_image():
         pasted, mixed_targets = cutmix(crops[image], targets[image], torch.tensor([1, 0]), lam, center)
         assert torch.equal(mixed[image], pasted[0])
         torch.testing.assert_close(labels[image], mixed_targets[0])
+
+
+def test_no_probability_is_plain_training_and_some_is_not(lab):
+    plain = lab.weights(lab.train([], 3, kind="images"))
+    for probability, same in ((0.0, True), (1.0, False)):
+        member = regularizers["self_mix"](probability=probability)
+        trainer = lab.train([member], 3, kind="images")
+        assert torch.equal(lab.weights(trainer), plain) is same

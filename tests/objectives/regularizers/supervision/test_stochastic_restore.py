@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import stochastic_restore
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -26,3 +28,15 @@ def test_gradients_reach_the_kept_weights_only():
     to_parameter, to_source = torch.autograd.grad(value, [parameter, source], allow_unused=True)
     assert to_parameter.tolist() == [0, 1, 1]
     assert to_source is None
+
+
+def test_restoring_all_undoes_every_step(lab):
+    trainer = lab.train([regularizers["stochastic_restore"](rate=1.0)], 4)
+    assert torch.equal(lab.weights(trainer), lab.weights(lab.train([], 0)))
+
+
+def test_the_teacher_sees_the_step_before_it_is_undone(lab):
+    members = [regularizers["stochastic_restore"](rate=1.0), regularizers["mean_teacher"](decay=0.0)]
+    trainer = lab.train(members, 1)
+    taught = torch.cat([tensor.flatten() for tensor in lab.member(trainer)._teacher.values()])
+    torch.testing.assert_close(taught, lab.weights(lab.train([], 1)))

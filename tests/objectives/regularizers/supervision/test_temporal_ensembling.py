@@ -2,6 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import temporal_ensembling
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -30,3 +32,16 @@ def test_carries_no_gradient_and_takes_betas_per_example():
     out = temporal_ensembling(table, probs, torch.tensor([0.0, 1.0]))
     assert not out.requires_grad
     torch.testing.assert_close(out, torch.stack([probs[0], table[1]]).detach())
+
+
+def test_the_table_is_written_by_training_steps_only_and_taught_normalised(lab):
+    trainer = lab.train(
+        [regularizers["temporal_ensembling"](beta=0.6), regularizers["normalized_distillation"]()], 7
+    )
+    table = next(m for m in trainer.lower.regularizers.members if m.name == "temporal_ensembling")._table
+    torch.testing.assert_close(table.sum(dim=1).sort().values[[0, -1]], torch.tensor([1 - 0.6**2, 1 - 0.6**3]))
+    before = table.clone()
+    _, step = lab.perturbed_loss(trainer, 7)
+    assert torch.equal(table, before)
+    rows = before[step.index]
+    torch.testing.assert_close(step.teacher_logits.softmax(dim=1), rows / rows.sum(dim=1, keepdim=True))

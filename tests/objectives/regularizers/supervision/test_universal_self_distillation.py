@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import universal_self_distillation
 
+from selftune.regularizer import regularizers
+
 pytestmark = pytest.mark.usefixtures("double")
 
 
@@ -74,3 +76,13 @@ def test_certain_predictions_are_finite():
     value = universal_self_distillation(logits, -logits, torch.tensor([0]))
     assert value.isfinite().all()
     assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
+
+
+def test_the_weak_head_reads_the_middle_layer_and_is_trained(lab):
+    for kind, width in (("vectors", 8), ("images", 2)):
+        trainer = lab.train([regularizers["universal_self_distillation"]()], 0, kind=kind)
+        head = trainer.lower.parameters["universal_self_distillation_weight"]
+        assert head.shape == (3, width)
+        before = head.detach().clone()
+        lab.more(trainer, 3)
+        assert not torch.equal(head, before)
