@@ -29,4 +29,5 @@ def annealed(
     """
     if number >= anneal:
         return value
-    return value * torch.where(strength > 0, before / strength, 0)
+    there = strength > 0
+    return value * torch.where(there, before / torch.where(there, strength, 1), 0)

@@ -124,7 +124,7 @@ class ModularArithmetic(Classification):
         labels = labels.clone()
         labels[order[:wrong]] = torch.randint(self.modulus, (wrong,), generator=generator)
         inputs = F.one_hot(pairs, self.modulus).flatten(1).to(torch.get_default_dtype())
-        pieces = order.split([trained, held_out, len(labels) - trained - held_out])
+        pieces = torch.split(order, [trained, held_out, len(labels) - trained - held_out])
         return [(inputs[piece], labels[piece]) for piece in pieces]
 
     def _network(self) -> nn.Module:

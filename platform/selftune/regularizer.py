@@ -34,6 +34,8 @@ __all__ = [
     "Regularizers",
     "Stage",
     "Step",
+    "has_a_response",
+    "is_in_the_loss",
     "overrides",
     "per_example",
     "register",
@@ -236,6 +238,19 @@ def weight_of(layer: str) -> str:
     return f"{layer}.weight" if layer else "weight"
 
 
+_IN_THE_LOSS = ("attach", "batch", "targets", "losses", "penalty")
+
+
+def is_in_the_loss(regularizer: Regularizer) -> bool:
+    """Whether a regularizer changes the training loss, so that the loss depends on what it declares."""
+    return any(overrides(regularizer, hook) for hook in _IN_THE_LOSS)
+
+
+def has_a_response(regularizer: Regularizer) -> bool:
+    """Whether a step that fits the response sees what a regularizer does: in the loss, or as a parameter map."""
+    return is_in_the_loss(regularizer) or overrides(regularizer, "map_parameter")
+
+
 def overrides(regularizer: Regularizer, hook: str) -> bool:
     """Whether a regularizer implements a hook."""
     return getattr(type(regularizer), hook) is not getattr(Regularizer, hook)
@@ -387,6 +402,8 @@ class Regularizers:
             if regularizer.when == when:
                 for name, values in _parts_of(regularizer, step):
                     parameter = step.parameters[name]
+                    if not parameter.requires_grad:  # frozen by a reparameterisation
+                        continue
                     parameter.copy_(regularizer.map_parameter(parameter, step, values))
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:

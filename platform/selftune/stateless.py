@@ -20,7 +20,9 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Domain, Hyperparameter, Integer
+from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers
 from selftune.shapes import Tensor
 
@@ -251,6 +253,14 @@ def gradient(
 class _Aggregator(Regularizer):
     kind = "gradient"
     function: Callable[..., Tensor]
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
+        try:
+            self.function(torch.eye(self.bound["workers"].value), **values)
+        except ValueError as error:
+            raise SettingError("workers", str(error)) from error
 
     def aggregate(self, step: Step, gradients: Tensor) -> Tensor:
         values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}

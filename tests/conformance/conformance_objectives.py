@@ -4,6 +4,7 @@ from collections import OrderedDict
 
 import torch
 import torch.nn.functional as F
+from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
 from torch import nn
 
 from selftune.objective import Classification, NetworkObjective, Optimization, Stage
@@ -106,6 +107,19 @@ def self_supervised(dtype=torch.float32):
     return SelfSupervised(_typed(build, dtype), *vectors(dtype), _jitter, OPTIMIZATION)
 
 
+class Supernet(nn.Sequential):
+    """A perceptron whose two layers are mixtures of three slopes, by architecture weights."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16))
+        self.alphas = nn.Parameter(0.1 * torch.randn(2, 3))
+
+    def forward(self, inputs):
+        slopes = torch.softmax(self.alphas, dim=-1) @ torch.tensor([0.5, 1.0, 1.5]).to(self.alphas)
+        first, act, last = self[0], self[1], self[2]
+        return slopes[1] * last(act(slopes[0] * first(inputs)))
+
+
 class Everything(NetworkObjective):
     """Regression from vectors to vectors that plays every part that the objectives above do not.
 
@@ -156,9 +170,7 @@ class Everything(NetworkObjective):
         )
 
     def network(self):
-        network = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 16)).to(self.dtype)
-        network.register_parameter("alphas", nn.Parameter(0.1 * torch.randn(2, 3, dtype=self.dtype)))
-        return network
+        return Supernet().to(self.dtype)
 
     def splits(self):
         return self._splits
@@ -192,9 +204,18 @@ class Everything(NetworkObjective):
             "samples": lambda: step.logits,
             "data": lambda: step.inputs.detach(),
             "next_features": lambda: step.asks.pass_through(step, step.inputs.flip(0)).features,
-            "rewards": lambda: 0.1 * step.labels.to(self.dtype),
+            "rewards": lambda: 10 * step.labels.to(self.dtype),
             "second_inputs": lambda: step.inputs.flip(1),
         }[name]()
+
+
+def arithmetic(dtype=torch.float32):
+    objective = ModularArithmetic(modulus=7, hidden=16, batch_size=16)
+    build = objective.network
+    objective.network = lambda: build().to(dtype)
+    for split in objective.splits().values():
+        split["inputs"] = split["inputs"].to(dtype)
+    return objective
 
 
 OBJECTIVES = {
@@ -204,6 +225,7 @@ OBJECTIVES = {
     "continual_classification": continual_classification,
     "self_supervised": self_supervised,
     "everything": Everything,
+    "arithmetic": arithmetic,
 }
 
 

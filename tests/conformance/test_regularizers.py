@@ -9,7 +9,7 @@ from conformance_objectives import mlp, objective_for, partners_of, vectors
 from selftune.hyperparameters import Tune
 from selftune.methods import OnlineImplicitSettings, Response, WorkOrder
 from selftune.objective import Classification, Optimization
-from selftune.regularizer import overrides, regularizers
+from selftune.regularizer import has_a_response, is_in_the_loss, overrides, regularizers
 from selftune.training import Trainer
 
 NAMES = regularizers.names()
@@ -21,6 +21,13 @@ STARTS = {
     "stochastic_restore": {"rate": 0.5},
     "magnitude_pruning": {"every": 1},
     "dynamic_sparse_training": {"every": 2},
+    "inter_environment_gradient_alignment": {"strength": 1.0},
+    "invariant_risk_minimization": {"strength": 1.0},
+    "fishr": {"strength": 10.0},
+    "top_singular_mass": {"top": 1},
+    "architecture_entropy": {"schedule": False},
+    "vicreg_variance": {"strength": 1.0, "target_std": 3.0},
+    "field_of_experts": {"experts": 3, "size": 3},
     "self_distillation_targets": {"rounds": 20},
     "co_teaching": {"ramp": 0},
     "gradient_clipping": {"max_norm": 0.1},
@@ -34,7 +41,15 @@ WITHOUT_EFFECT_ON_TRAINING = {"mean_teacher", "temporal_ensembling", "mean_aggre
 
 LOSS_HOOKS = ("batch", "targets", "losses", "penalty", "attach")
 
-HAS_STOPPED_GRADIENTS: set[str] = {"universal_self_distillation"}
+HAS_STOPPED_GRADIENTS = {
+    "bellman_rank",
+    "entropic_transport_cost",
+    "hessian_gradient_alignment",
+    "ordered_low_rank",
+    "quantization_noise",
+    "sinkhorn_divergence",
+    "universal_self_distillation",
+}
 """Names whose loss holds something constant that depends on the weights."""
 
 
@@ -111,7 +126,7 @@ def test_it_trains_in_either_precision_and_changes_training(name, dtype):
     assert all(p.dtype == dtype for p in trainer.plain_network().parameters())
     plain = trainer_of(name, fixed(name)[1:], dtype)
     replay(plain)
-    changed = not torch.allclose(weights(trainer), weights(plain), rtol=1e-6, atol=1e-9)
+    changed = not torch.allclose(weights(trainer), weights(plain), rtol=1e-5, atol=1e-7)
     assert changed is (name not in WITHOUT_EFFECT_ON_TRAINING)
 
 
@@ -157,8 +172,8 @@ def test_gradients_of_the_loss_agree_with_finite_differences(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_self_tuning_finds_a_finite_hypergradient_of_what_is_online(name):
     trainer = trainer_of(name, tuned(name))
-    if not len(trainer.space):
-        pytest.skip("nothing of it is online")
+    if not len(trainer.space) or not has_a_response(tuned(name)[0]):
+        pytest.skip("nothing of it is online, or it acts outside of the loss")
     report = trainer.execute(cycle(trainer, steps=12))
     assert report.kind == "cycle", report.message
     for key in ("hypergradient", "scale_gradient"):
@@ -169,8 +184,8 @@ def test_self_tuning_finds_a_finite_hypergradient_of_what_is_online(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth(name):
     trainer = trainer_of(name, tuned(name, only_smooth=True))
-    if not len(trainer.space):
-        pytest.skip("nothing of it is smooth")
+    if not len(trainer.space) or not is_in_the_loss(tuned(name)[0]):
+        pytest.skip("nothing of it is smooth and in the loss")
     report = trainer.execute(implicit_cycle(trainer, steps=8))
     assert report.kind == "cycle", report.message
     assert torch.isfinite(report.payload["hypergradient"]).all()

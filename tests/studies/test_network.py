@@ -21,6 +21,14 @@ trainers: {number: 2}
 budget: {steps: 60}
 """
 
+SELF_SUPERVISED = """\
+study: views
+objective: {task: self_supervised_digits, hidden: 32, dimension: 16}
+regularizers: {barlow_twins: {strength: 0.03, off_diagonal_weight: {start: 1.0e-3}}}
+method: {name: self_tuning, warmup_steps: 10}
+budget: {steps: 40}
+"""
+
 METHODS = {"implicit": OnlineImplicit, "penalty": Penalty, "inexact_line_search": NetworkLineSearch}
 
 
@@ -81,10 +89,18 @@ def test_wrong_diagnostics(section, key, fragment):
 
 def test_diagnostics_go_to_the_trajectory_and_can_be_the_metric(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = STUDY.replace("METHOD", "implicit") + "diagnostics: {rank_me: {every: 2}}\nmetric: rank_me\n"
+    text = SELF_SUPERVISED + "diagnostics: {rank_me: {every: 2}}\nmetric: rank_me\n"
     assert parse_study(text).mode == "max"
     file = tmp_path / "small.yaml"
     file.write_text(text, encoding="utf-8")
     assert main(["run", str(file), "--local", "--no-mlflow", "--output", "out"]) == 0
     ranks = read_trajectory(tmp_path / "out").diagnostics["rank_me"]
     assert all((1 <= rank <= 16) == (number % 2 == 0) for number, rank in enumerate(ranks))
+    metric = json.loads((tmp_path / "out" / "summary.json").read_text())["metric"]
+    assert metric["best"] == max(ranks[::2])
+    assert metric["last"] == ranks[::2][-1]
+
+
+def test_a_plain_classifier_has_no_views_to_rank():
+    with pytest.raises(Mistakes, match=r"diagnostics.rank_me: rank_me needs view_a, which Digits"):
+        parse_study(STUDY.replace("METHOD", "implicit") + "diagnostics: {rank_me: {}}\n")

@@ -114,9 +114,9 @@ class DynamicSparseTraining(Regularizer):
         uniform = step.rand(*gradient.shape)
         if growth == "random":
             return uniform
-        fired = self._fired.get(name, step.masks[name]).to(gradient.device)
+        fired: Tensor = self._fired.get(name, step.masks[name]).to(gradient.device)
         self._fired[name] = fired
-        return uniform + ~fired
+        return uniform + (~fired).to(uniform.dtype)
 
     def parameters(self, step: Step) -> None:
         fractions = self._fractions(step)

@@ -68,8 +68,8 @@ class ErdosRenyiSparsity(Regularizer):
     """Trains a random part of the weights only, the others are zero: denser in smaller layers.
 
     ``density`` is the active share of all weights of the layers; ``allocation`` says how layers share it: ``erk``
-    by all axes of a weight, ``er`` by its first two, ``uniform`` all alike. Which weights are active is drawn once;
-    ``dynamic_sparse_training`` moves them.
+    by all axes of a weight, ``er`` by its first two, ``uniform`` all alike. Which weights are active is drawn
+    once; ``dynamic_sparse_training`` moves them.
     """
 
     name = "erdos_renyi_sparsity"

@@ -121,12 +121,14 @@ def _group_norms(weight: Float[Tensor, "out *rest"], groups: str) -> Float[Tenso
         return weight.abs()
     axis = 0 if groups == "filters" else 1
     others = [other for other in range(weight.ndim) if other != axis]
-    return torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=others, keepdim=True)
+    return norms
 
 
 def _active(norms: Float[Tensor, "..."], sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
     """How many groups may stay."""
-    return (norms.numel() * (1 - sparsity)).clamp_min(1)
+    groups: Tensor = norms.numel() * (1 - sparsity)
+    return groups.clamp_min(1)
 
 
 _REFERENCE = Reference(
@@ -172,7 +174,7 @@ class GroupSparseEnvelope(Regularizer):
 class GroupSparseEnvelopeProximal(Regularizer):
     """Sets whole groups of weights to zero: the exact proximal step of ``group_sparse_envelope``.
 
-    It follows the optimizer's step, and counts ``strength`` times the learning rate. Groups are ``filters`` (rows),
+    It follows the optimizer's step, with ``strength`` times the learning rate. Groups are ``filters`` (rows),
     ``channels`` (columns of a linear layer), or single ``weights``.
     """
 

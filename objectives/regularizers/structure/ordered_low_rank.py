@@ -47,6 +47,7 @@ class OrderedLowRank(Reparameterization):
     predictions of the full network. ``sampler: single`` cuts one layer, drawn with its width from all layers and
     widths; ``independent`` cuts all. After every epoch components of an importance below ``threshold`` are set to
     zero. ``hierarchical_group_lasso`` is the penalty that belongs to it. On export the factors are multiplied.
+    ``parts`` says which layers are factorised; by default all but the last one.
     """
 
     name = "ordered_low_rank"
@@ -66,6 +67,9 @@ class OrderedLowRank(Reparameterization):
         self._widths: dict[str, Tensor] = {}
         self._epoch = 0
 
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[:-1] or layers
+
     def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
         left, singular_values, right = torch.linalg.svd(weight.flatten(1), full_matrices=False)
         roots = singular_values.sqrt()
@@ -81,11 +85,11 @@ class OrderedLowRank(Reparameterization):
                 self._ranks[layer] = len(factors.down)
 
     def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
-        width = self._widths.get(extra.layer)
         up = extra.up
-        if width is not None:  # a mask: slices of a drawn width would wait for the device
-            up = up * (torch.arange(len(extra.down), device=up.device) < width)
-        return (up @ extra.down).view(original.shape)
+        if self._widths:  # a mask: slices of a drawn width would wait for the device
+            up = up * (torch.arange(len(extra.down), device=up.device) < self._widths[extra.layer])
+        product: Tensor = up @ extra.down
+        return product.view(original.shape)
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
         self._widths = self._draw(step)

@@ -28,6 +28,7 @@ def participation_pruning(
     Source: "To grok or not to grok: Disentangling generalization and memorization on corrupted algorithmic
     datasets" (arXiv 2310.13061, section on pruning).
 
+    >>> import torch
     >>> participation_pruning(torch.tensor([0.9, 0.1, 0.5, 0.2]), fraction=0.5)
     tensor([ True, False,  True, False])
     """

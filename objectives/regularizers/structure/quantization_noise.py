@@ -52,6 +52,7 @@ class QuantizationNoise(Reparameterization):
 
     ``bits`` lists the bit widths in competition; their shares are trained with the network, a softmax for every
     layer. Evaluation and the exported network are free of it: rounding is left to whoever deploys the network.
+    ``parts`` says which layers; by default all but the last one.
     """
 
     name = "quantization_noise"
@@ -66,6 +67,9 @@ class QuantizationNoise(Reparameterization):
         Hyperparameter("bits", Choice(("4,8", "2,4,8", "4", "8")), "4,8", online=False, smooth=False),
         Hyperparameter("noise", Choice(("gaussian", "uniform")), "gaussian", online=False, smooth=False),
     )
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[:-1] or layers
 
     def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
         return {"share_logits": weight.new_zeros(len(values["bits"].split(",")))}

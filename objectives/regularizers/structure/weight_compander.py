@@ -40,7 +40,8 @@ class WeightCompander(Reparameterization):
     """Trains values of which the weights are a saturating curve: large ones are capped, small ones pushed out.
 
     Values start where the weights are what they were, up to 1.5 times ``amplitude``. With ``learned: true`` every
-    layer trains the logarithms of its amplitude and width, from the given ones.
+    layer trains the logarithms of its amplitude and width, from the given ones. ``parts`` says in which layers; by
+    default in all but the last one.
     """
 
     name = "weight_compander"
@@ -51,6 +52,9 @@ class WeightCompander(Reparameterization):
         Hyperparameter("width", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),
         Hyperparameter("learned", Choice((False, True)), False, online=False, smooth=False),
     )
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        return layers[:-1] or layers
 
     def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
         if not self.bound["learned"].value:

@@ -39,7 +39,8 @@ def weight_perturbation(
 class WeightPerturbation(Regularizer):
     """Holds the factors of compressed layers at a fixed distance from the original weights.
 
-    The distance is the largest deviation of an entry; its squared difference to ``radius`` is averaged over layers.
+    The distance is the largest deviation of an entry; its squared difference to ``radius`` is averaged over
+    layers.
     """
 
     name = "weight_perturbation"

@@ -37,8 +37,8 @@ def dropconnect(
 class Dropconnect(Reparameterization):
     """Drops weights of layers, by one draw per weight and training pass; evaluation uses all of them.
 
-    By default of every layer after the first; ``parts`` names layers, each part with a rate of its own. Rates are capped at 0.95, because the division by ``1 - rate``
-    explodes at 1.
+    By default of every layer after the first; ``parts`` names layers, each part with a rate of its own. Rates
+    are capped at 0.95, because the division by ``1 - rate`` explodes at 1.
     """
 
     name = "dropconnect"

@@ -11,7 +11,7 @@ import torch
 from selftune.errors import SettingError, suggestion
 from selftune.objective import NetworkObjective
 from selftune.provided import closure
-from selftune.regularizer import Regularizer, Regularizers
+from selftune.regularizer import Regularizer, Regularizers, has_a_response, is_in_the_loss
 from selftune.studies.methods import METHODS
 from selftune.studies.mistakes import as_mistakes, join
 
@@ -85,8 +85,9 @@ def _smoothness_mistakes(study: Study) -> Iterator[SettingError]:
         for name, forms in METHODS.items()
         if any(isinstance(study.objective, form.objective) and not form.differentiates for form in forms)
     ]
+    in_the_loss = {regularizer.name: is_in_the_loss(regularizer) for regularizer in study.regularizers}
     for hyperparameter in study.space.tuned:
-        if not hyperparameter.smooth:
+        if not (hyperparameter.smooth and in_the_loss[hyperparameter.name.partition(".")[0]]):
             yield SettingError(
                 f"regularizers.{hyperparameter.name}",
                 f"cannot be tuned by {study.method_name}, because the training loss is not differentiable in"
@@ -95,6 +96,14 @@ def _smoothness_mistakes(study: Study) -> Iterator[SettingError]:
 
 
 def _conversion_mistakes(study: Study) -> Iterator[SettingError]:
+    acting = {regularizer.name: has_a_response(regularizer) for regularizer in study.regularizers}
+    for hyperparameter in study.space.tuned:
+        if not acting[hyperparameter.name.partition(".")[0]]:
+            yield SettingError(
+                f"regularizers.{hyperparameter.name}",
+                "cannot be tuned by self_tuning, because it acts on gradients or whole steps, to which a network"
+                " learns no response; give it a fixed value",
+            )
     rank, columns = study.method.response.rank, len(study.space)
     if rank != "auto" and rank > columns:
         yield SettingError(

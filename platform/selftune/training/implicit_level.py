@@ -11,13 +11,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from selftune.errors import SettingError
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
-from selftune.regularizer import overrides
+from selftune.regularizer import is_in_the_loss
 from selftune.shapes import Float, Tensor
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _STREAM = "hypergradient"
-_IN_THE_LOSS = ("attach", "batch", "targets", "penalty", "losses", "replace")  # hooks that change the loss
 
 
 class ImplicitLevel(Level):
@@ -205,7 +204,7 @@ def _check_differentiable(lower: LowerLevel) -> None:
     regularizers = {r.name: r for r in lower.regularizers.members}
     for hyperparameter in lower.space.tuned:
         regularizer = regularizers[hyperparameter.name.partition(".")[0]]
-        if not any(overrides(regularizer, hook) for hook in _IN_THE_LOSS):
+        if not is_in_the_loss(regularizer):
             why = "acts around the optimizer's step and not in the training loss"
         elif not hyperparameter.smooth:
             why = "is one in which the training loss is not differentiable"

@@ -91,3 +91,8 @@ def test_refuses_other_boundaries(accuracy, boundaries):
 def test_refuses_an_empty_window(accuracy):
     with pytest.raises(ValueError, match="window must be at least 1"):
         continual_evaluation(accuracy, BOUNDARIES, 0)
+
+
+def test_tasks_that_have_not_begun_do_not_count(accuracy):
+    early = continual_evaluation(accuracy[:12], torch.tensor([0, 5, 12, 12]))
+    assert early == continual_evaluation(accuracy[:12, :2], torch.tensor([0, 5, 12]))

@@ -1,6 +1,16 @@
 import pytest
 import torch
-from selftune.objectives.tasks.singular_density_estimation import _points, _sliced_wasserstein
+from selftune.objectives.tasks.singular_density_estimation import (
+    SingularDensityEstimation,
+    _points,
+    _sliced_wasserstein,
+)
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Tune
+from selftune.methods import Response, WorkOrder
+from selftune.regularizer import regularizers
+from selftune.training import Trainer
 
 
 @pytest.mark.parametrize(("curve", "dim"), [("circle", 2), ("sphere", 3), ("swiss_roll", 2)])
@@ -23,8 +33,8 @@ def test_seeds_change_the_sample_not_the_curve():
 
 
 def test_too_few_dimensions_are_refused():
-    with pytest.raises(ValueError, match="at least 3 dimensions"):
-        _points("sphere", 2, 10, 0)
+    with pytest.raises(SettingError, match="at least 3"):
+        SingularDensityEstimation("sphere", ambient_dim=2)
 
 
 def test_sliced_wasserstein_of_a_shift_and_of_a_permutation():
@@ -36,3 +46,43 @@ def test_sliced_wasserstein_of_a_shift_and_of_a_permutation():
     moved = _sliced_wasserstein(points, points + shift, directions)
     torch.testing.assert_close(moved, (unit @ shift).abs().mean())
     assert _sliced_wasserstein(points, points.flip(0), 5 * directions) < 1e-15
+
+
+def test_the_bound_is_below_the_exact_likelihood_of_a_linear_model():
+    torch.manual_seed(0)
+    network = SingularDensityEstimation(ambient_dim=4).network()
+    linear = torch.nn.Linear(2, 4)
+    network.decoder = linear
+    points = torch.randn(2000, 4)
+    covariance = linear.weight @ linear.weight.T + (2 * network.log_scale).exp() * torch.eye(4)
+    exact = torch.distributions.MultivariateNormal(linear.bias, covariance).log_prob(points)
+    assert -network(points)[:, 0].mean() < exact.mean()
+
+
+def test_noise_on_the_data_keeps_the_decoders_noise_from_collapsing():
+    scales = []
+    for members in ([], [regularizers["gaussian_input_noise"](sigma=0.3, mode="fixed")]):
+        trainer = Trainer(SingularDensityEstimation(examples=128, learning_rate=1e-2), members)
+        trainer.execute(WorkOrder("replay", {"segments": ((400, torch.empty(0)),)}))
+        scales.append(trainer.plain_network().log_scale.exp().item())
+    assert scales[0] < 0.5 * scales[1]
+
+
+def test_the_noise_level_is_tuned_online():
+    trainer = Trainer(
+        SingularDensityEstimation(examples=128), [regularizers["gaussian_input_noise"](sigma=Tune(0.1))]
+    )
+    body = {
+        "unconstrained": trainer.space.start,
+        "scale": torch.full((1,), 0.3),
+        "level": "response",
+        "settings": vars(Response(learning_rate=0.01)),
+        "tune_scale": False,
+        "hyper_step": 0,
+        "steps": 6,
+        "hypergradient": True,
+    }
+    report = trainer.execute(WorkOrder("cycle", body))
+    assert report.kind == "cycle", report.message
+    assert torch.isfinite(report.payload["hypergradient"]).all()
+    assert report.payload["hypergradient"] != 0

@@ -1,5 +1,10 @@
 import pytest
 import torch
+from torch import nn
+
+from selftune.methods import WorkOrder
+from selftune.objective import Classification, Optimization
+from selftune.training import Trainer
 
 
 @pytest.fixture
@@ -17,3 +22,43 @@ def randn(generator):
 def rotation(randn):
     """Random orthogonal matrices."""
     return lambda size: torch.linalg.qr(randn(size, size)).Q
+
+
+CLASSES = 3
+
+
+def _network():
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+
+
+@pytest.fixture
+def objective(generator):
+    """Vectors of three classes and a small network of three layers."""
+    splits = []
+    for examples in (64, 32, 32):
+        labels = torch.arange(examples) % CLASSES
+        splits.append((torch.randn(examples, 6, generator=generator) + labels[:, None], labels))
+    return Classification(_network, *splits, Optimization(batch_size=16, learning_rate=0.05))
+
+
+@pytest.fixture
+def trainer(objective):
+    """A trainer with the given regularizers, after some training steps out of 40."""
+
+    def build(*regularizers, steps=0):
+        made = Trainer(objective, regularizers, steps=40)
+        return train(made, steps) if steps else made
+
+    return build
+
+
+def train(trainer, steps):
+    report = trainer.execute(WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)}))
+    assert report.kind == "replay", report.message
+    return trainer
+
+
+@pytest.fixture
+def go_on():
+    """More training steps."""
+    return train

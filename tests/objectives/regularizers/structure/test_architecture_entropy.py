@@ -1,7 +1,9 @@
+import itertools
 import math
 
+import pytest
 import torch
-from selftune.objectives.regularizers.structure.architecture_entropy import architecture_entropy
+from selftune.objectives.regularizers.structure.architecture_entropy import _schedule, architecture_entropy
 
 
 def test_uniform_and_discrete_choices():
@@ -26,3 +28,12 @@ def test_descent_raises_the_largest_share(randn):
     before = alphas.softmax(1).amax(1)
     (gradient,) = torch.autograd.grad(architecture_entropy(alphas), alphas)
     assert ((alphas - 0.1 * gradient).softmax(1).amax(1) > before).all()
+
+
+def test_the_schedule_rises_from_the_first_quarter_to_the_end():
+    factors = [_schedule(progress / 200) for progress in range(200)]
+    assert set(factors[:50]) == {0.0}
+    assert all(later > earlier for earlier, later in itertools.pairwise(factors[50:]))
+    assert factors[-1] == pytest.approx(1.0, abs=0.01)
+    # the paper's formula at epoch 60 of 100
+    assert factors[120] == pytest.approx(60 / 99 * math.log(37) / math.log(76))

@@ -1,6 +1,11 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.dynamic_sparse_training import dynamic_sparse_training
+from selftune.objectives.regularizers.structure.dynamic_sparse_training import (
+    DynamicSparseTraining,
+    dynamic_sparse_training,
+)
+
+from selftune.regularizer import regularizers
 
 
 @pytest.fixture
@@ -47,3 +52,30 @@ def test_ties_go_to_the_smaller_index():
     weight, mask = torch.ones(4), torch.tensor([True, True, False, False])
     new = dynamic_sparse_training(weight, mask, torch.tensor([0.0, 0.0, 1.0, 1.0]), drop_fraction=0.5)
     assert new.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize("growth", ["gradient", "momentum", "random", "unfired"])
+def test_active_weights_move_and_their_number_does_not(trainer, go_on, growth):
+    sparse = regularizers["erdos_renyi_sparsity"](density=0.3)
+    trained = trainer(sparse, DynamicSparseTraining(every=3, growth=growth), steps=3)
+    masks = trained.lower.regularizers.members[-1]._masks
+    before = {name: mask.clone() for name, mask in masks.items()}
+    go_on(trained, 1)  # step 3 moves weights
+    for name, mask in masks.items():
+        weight = trained.lower.parameters[name]
+        assert mask.sum() == before[name].sum()
+        assert weight[~mask].eq(0).all()
+        assert weight[mask & ~before[name]].eq(0).all()
+    assert any(not torch.equal(mask, before[name]) for name, mask in masks.items())
+    moved = {name: mask.clone() for name, mask in masks.items()}
+    go_on(trained, 2)
+    assert all(torch.equal(mask, moved[name]) for name, mask in masks.items())
+
+
+def test_nothing_moves_after_the_stop(trainer, go_on):
+    sparse = regularizers["erdos_renyi_sparsity"](density=0.3)
+    trained = trainer(sparse, DynamicSparseTraining(every=1, stop=0.25), steps=10)  # of 40
+    masks = trained.lower.regularizers.members[-1]._masks
+    before = {name: mask.clone() for name, mask in masks.items()}
+    go_on(trained, 5)
+    assert all(torch.equal(mask, before[name]) for name, mask in masks.items())

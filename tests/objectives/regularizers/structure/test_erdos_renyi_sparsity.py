@@ -2,7 +2,10 @@ import math
 
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.erdos_renyi_sparsity import erdos_renyi_sparsity
+from selftune.objectives.regularizers.structure.erdos_renyi_sparsity import (
+    ErdosRenyiSparsity,
+    erdos_renyi_sparsity,
+)
 
 SHAPES = ((16, 3, 3, 3), (32, 16, 3, 3), (32, 32, 3, 3), (10, 32), (32, 32, 3, 3))
 SIZES = torch.tensor([math.prod(shape) for shape in SHAPES], dtype=torch.float64)
@@ -50,3 +53,16 @@ def test_density_one_gives_ones(kernel):
 def test_is_differentiable_in_the_density():
     density = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda d: erdos_renyi_sparsity(SHAPES, density=d), density)
+
+
+@pytest.mark.parametrize("allocation", ["erk", "er", "uniform"])
+def test_the_drawn_weights_alone_are_trained(trainer, go_on, allocation):
+    sparse = trainer(ErdosRenyiSparsity(density=0.4, allocation=allocation))
+    weights = [sparse.lower.network[layer].weight for layer in (0, 2, 4)]
+    active = [weight != 0 for weight in weights]
+    total = sum(weight.numel() for weight in weights)
+    assert sum(int(a.sum()) for a in active) == pytest.approx(0.4 * total, abs=1.5)
+    densities = [float(a.double().mean()) for a in active]
+    assert (max(densities) - min(densities) < 0.02) is (allocation == "uniform")
+    go_on(sparse, 5)
+    assert all(torch.equal(weight != 0, a) for weight, a in zip(weights, active, strict=True))

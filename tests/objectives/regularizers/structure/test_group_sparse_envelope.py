@@ -3,6 +3,8 @@ import itertools
 import pytest
 import torch
 from selftune.objectives.regularizers.structure.group_sparse_envelope import (
+    GroupSparseEnvelope,
+    GroupSparseEnvelopeProximal,
     group_sparse_envelope,
     group_sparse_envelope_proximal,
 )
@@ -128,3 +130,32 @@ def test_no_active_group_is_refused(randn):
         group_sparse_envelope(randn(3).abs(), active=0)
     with pytest.raises(ValueError, match="at least one active group"):
         group_sparse_envelope_proximal(randn(3).abs(), active=0, strength=1.0)
+
+
+@pytest.mark.parametrize("groups", ["filters", "channels", "weights"])
+def test_the_penalty_adds_up_layers(trainer, groups):
+    lower = trainer(GroupSparseEnvelope(strength=0.1, sparsity=0.5, groups=groups)).lower
+    step = lower.begin(0, lower.batches.index(0), lower.space.values(lower.space.start), "elementary")
+    loss = lower.loss(step, lower.network, lower.parameters)
+    plain = torch.nn.functional.cross_entropy(step.logits, step.labels)
+    envelopes = []
+    for layer in (0, 2, 4):
+        weight = lower.network[layer].weight
+        norms = {"filters": weight.norm(dim=1), "channels": weight.norm(dim=0), "weights": weight.abs().flatten()}
+        active = torch.tensor(len(norms[groups]) * 0.5).clamp_min(1)
+        envelopes.append(group_sparse_envelope(norms[groups], active=active))
+    torch.testing.assert_close(loss, plain + 0.1 * sum(envelopes))
+
+
+def test_the_proximal_step_removes_whole_groups(trainer):
+    trained = trainer(GroupSparseEnvelopeProximal(strength=30.0, sparsity=0.5), steps=30)
+    zero = trained.lower.network[0].weight.eq(0).all(dim=1)
+    assert 4 <= zero.sum() <= 12
+    assert trained.plain_network()[0].weight.eq(0).all(dim=1).sum() == zero.sum()
+
+
+def test_an_active_number_may_be_a_tensor_between_whole_numbers(randn):
+    norms = randn(7).abs()
+    values = [group_sparse_envelope(norms, active=torch.tensor(k)) for k in (2.0, 2.5, 3.0)]
+    assert values[0] > values[1] > values[2]
+    assert values[0] == group_sparse_envelope(norms, active=2)

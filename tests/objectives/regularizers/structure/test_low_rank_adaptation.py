@@ -1,5 +1,5 @@
 import torch
-from selftune.objectives.regularizers.structure.low_rank_adaptation import low_rank_adaptation
+from selftune.objectives.regularizers.structure.low_rank_adaptation import LowRankAdaptation, low_rank_adaptation
 
 
 def test_starts_at_the_pretrained_weight(randn):
@@ -21,3 +21,16 @@ def test_gradients_reach_the_factors_only(randn):
     assert to_weight is None
     torch.testing.assert_close(to_up, 2 * down.detach().sum(1).expand(5, 2))
     torch.testing.assert_close(to_down, 2 * up.detach().sum(0)[:, None].expand(2, 4))
+
+
+def test_only_the_factors_and_the_other_layers_are_trained(trainer, objective, go_on):
+    adapted, plain = trainer(LowRankAdaptation(rank=2)), trainer()
+    inputs = objective.splits()["test"]["inputs"]
+    assert torch.equal(adapted.lower.network(inputs), plain.lower.network(inputs))
+    start = plain.lower.network[0].weight.detach().clone()
+    go_on(adapted, 5)
+    assert torch.equal(adapted.lower.parameters["0.parametrizations.weight.original"], start)
+    merged = adapted.plain_network()
+    assert torch.linalg.matrix_rank(merged[0].weight - start, rtol=1e-4) == 2
+    torch.testing.assert_close(merged(inputs), adapted.lower.network.eval()(inputs), atol=1e-5, rtol=1e-5)
+    assert not torch.equal(merged[4].weight, plain.lower.network[4].weight)

@@ -2,7 +2,9 @@ import itertools
 
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.magnitude_pruning import magnitude_pruning
+from selftune.objectives.regularizers.structure.magnitude_pruning import MagnitudePruning, magnitude_pruning
+
+from selftune.errors import SettingError
 
 SPARSITIES = [0.0, 0.25, 0.5, 0.9, 1.0]
 
@@ -26,3 +28,26 @@ def test_masks_are_nested(randn):
 def test_ties_remove_the_smaller_index_first():
     weight = torch.tensor([[1.0, -1.0], [1.0, 1.0]])
     assert magnitude_pruning(weight, sparsity=0.5).tolist() == [[False, False], [True, True]]
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_pruned_weights_stay_zero_between_prunings(trainer, go_on, scope):
+    trained = trainer(MagnitudePruning(sparsity=0.5, every=4, scope=scope), steps=1)
+    weights = [trained.lower.network[layer].weight for layer in (0, 2, 4)]
+    zeros = [weight == 0 for weight in weights]
+    share = torch.cat([z.flatten() for z in zeros]).double().mean()
+    assert share == 0.5
+    if scope == "layer":
+        assert all(z.double().mean() == 0.5 for z in zeros)
+    go_on(trained, 3)
+    assert all(torch.equal(weight == 0, z) for weight, z in zip(weights, zeros, strict=True))
+    go_on(trained, 10)
+    assert torch.cat([(w == 0).flatten() for w in weights]).double().mean() == 0.5
+
+
+def test_global_ranking_has_no_parts(trainer):
+    with pytest.raises(SettingError, match="one sparsity"):
+        trainer(MagnitudePruning(parts="layer"))
+    trained = trainer(MagnitudePruning(parts={"first": ["0"]}, scope="layer", every=1, sparsity=0.25), steps=2)
+    assert (trained.lower.network[0].weight == 0).double().mean() == 0.25
+    assert trained.lower.network[2].weight.ne(0).all()

@@ -1,6 +1,8 @@
 import torch
 from selftune.objectives.regularizers.structure.mean_aggregation import mean_aggregation
 
+from selftune.regularizer import regularizers
+
 
 def test_is_the_gradient_on_the_joint_batch_when_weighted_by_sample_counts(randn):
     x, y, w = randn(10, 3), randn(10), randn(3).requires_grad_()
@@ -27,3 +29,10 @@ def test_one_worker_moves_the_mean_arbitrarily_far(randn):
     gradients = randn(5, 3)
     gradients[2] = 1e9
     assert mean_aggregation(gradients).min() > 1e8
+
+
+def test_training_on_the_mean_of_parts_is_plain_training(trainer):
+    parts = trainer(regularizers["mean_aggregation"](workers=4), steps=5)
+    plain = trainer(steps=5)
+    for name, tensor in plain.lower.parameters.items():
+        torch.testing.assert_close(parts.lower.parameters[name], tensor)

@@ -1,5 +1,5 @@
 import torch
-from selftune.objectives.regularizers.structure.nuclear_norm import nuclear_norm
+from selftune.objectives.regularizers.structure.nuclear_norm import NuclearNorm, nuclear_norm
 
 
 def test_value_and_bounds(randn):
@@ -44,3 +44,15 @@ def test_zero_matrix_has_a_zero_subgradient():
     value = nuclear_norm(matrix)
     assert value == 0
     assert torch.autograd.grad(value, matrix)[0].eq(0).all()
+
+
+def test_it_adds_the_norms_of_all_layers_in_every_other_step(trainer):
+    lower = trainer(NuclearNorm(strength=0.1, every=2)).lower
+    for number in (0, 1):
+        step = lower.begin(
+            number, lower.batches.index(number), lower.space.values(lower.space.start), "elementary"
+        )
+        loss = lower.loss(step, lower.network, lower.parameters)
+        plain = torch.nn.functional.cross_entropy(step.logits, step.labels)
+        norms = sum(nuclear_norm(lower.network[layer].weight) for layer in (0, 2, 4))
+        torch.testing.assert_close(loss, plain + (0.1 * norms if number == 0 else 0))

@@ -1,6 +1,8 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.ordered_low_rank import ordered_low_rank
+from selftune.objectives.regularizers.structure.ordered_low_rank import OrderedLowRank, ordered_low_rank
+
+from selftune.regularizer import regularizers
 
 
 def test_all_components_are_the_dense_product(randn):
@@ -30,3 +32,56 @@ def test_cut_components_have_no_gradient(randn):
 def test_keep_out_of_range_is_refused(randn, keep):
     with pytest.raises(ValueError, match="from 0 to 3"):
         ordered_low_rank(randn(5, 4), randn(3, 3), randn(3, 4), keep=keep)
+
+
+def _factors(trained, layer=0):
+    return [trained.lower.parameters[f"{layer}.parametrizations.weight.0.{side}"] for side in ("up", "down")]
+
+
+def test_the_network_starts_as_it_is(trainer, objective):
+    inputs = objective.splits()["test"]["inputs"]
+    torch.testing.assert_close(
+        trainer(OrderedLowRank()).lower.network(inputs), trainer().lower.network(inputs), atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("sampler", ["single", "independent"])
+def test_widths_are_whole_and_every_component_takes_part(trainer, sampler):
+    made = trainer(OrderedLowRank(sampler=sampler))
+    member, lower = made.lower.regularizers.members[0], made.lower
+    step = lower.begin(0, lower.batches.index(0), lower.space.values(lower.space.start), "elementary")
+    drawn = [{layer: int(width) for layer, width in member._draw(step).items()} for _ in range(400)]
+    assert {d["0"] for d in drawn} == set(range(1, 7))
+    assert {d["2"] for d in drawn} == set(range(1, 13))
+    if sampler == "single":
+        assert all((d["0"] == 6) or (d["2"] == 12) for d in drawn)
+
+
+def test_components_below_the_threshold_vanish_after_an_epoch(trainer):
+    lasso = regularizers["hierarchical_group_lasso"](strength=0.05)
+    trained = trainer(OrderedLowRank(threshold=0.3), lasso, steps=17)  # four steps are an epoch
+    up, down = _factors(trained)
+    importance = torch.stack([up[:, j:].norm() * down[j:].norm() for j in range(6)])
+    kept = importance > 0
+    assert 0 < kept.sum() < 6
+    assert kept.tolist() == sorted(kept.tolist(), reverse=True)
+    assert torch.linalg.matrix_rank(trained.plain_network()[0].weight, rtol=1e-5) == kept.sum()
+
+
+def test_components_of_a_linear_map_on_white_inputs_become_ordered():
+    """Truncated at random, a factorised linear map learns the singular directions of its target in order."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = (torch.linalg.qr(torch.randn(4, 4, generator=generator)).Q for _ in range(2))
+    target = left @ torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5])) @ right
+    up, down = (torch.randn(4, 4, generator=generator).mul_(0.5).requires_grad_() for _ in range(2))
+    optimizer = torch.optim.Adam([up, down], lr=0.02)
+    for _ in range(1500):
+        optimizer.zero_grad()
+        sum(
+            (ordered_low_rank(torch.eye(4), up, down, keep=k) - target.T).square().sum() for k in range(1, 5)
+        ).backward()
+        optimizer.step()
+    for keep in range(1, 5):
+        cut = up[:, :keep] @ down[:keep]
+        best = left[:, :keep] @ torch.diag(torch.tensor([4.0, 2.0, 1.0, 0.5])[:keep]) @ right[:keep]
+        torch.testing.assert_close(cut, best, atol=0.05, rtol=0)

@@ -1,6 +1,12 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.participation_pruning import participation_pruning
+from selftune.objectives.regularizers.structure.participation_pruning import (
+    ParticipationPruning,
+    participation_pruning,
+)
+from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
+
+from selftune.training import Trainer
 
 
 def test_fraction_zero_keeps_all(randn):
@@ -26,3 +32,14 @@ def test_removing_neurons_is_zeroing_their_activations(randn):
     keep = participation_pruning(torch.softmax(randn(6), 0), fraction=0.5)
     pruned = (x @ (first * keep[:, None]).T).square() @ (last * keep).T
     torch.testing.assert_close(pruned, ((x @ first.T).square() * keep) @ last.T)
+
+
+def test_neurons_are_removed_from_both_layers_from_the_start_on(go_on):
+    task = ModularArithmetic(modulus=7, hidden=20)
+    trained = go_on(Trainer(task, [ParticipationPruning(fraction=0.5, start=2)]), 2)
+    first, last = (trained.lower.parameters[f"{layer}.weight"] for layer in ("first", "last"))
+    assert first.ne(0).any(1).all()
+    go_on(trained, 1)
+    removed = first.eq(0).all(1)
+    assert removed.sum() == 10
+    assert torch.equal(removed, last.eq(0).all(0))

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.quantization_noise import quantization_noise
+from selftune.objectives.regularizers.structure.quantization_noise import QuantizationNoise, quantization_noise
 
 BITS = torch.tensor([2, 4, 8])
 
@@ -44,3 +44,20 @@ def test_constant_tensors_receive_no_noise(randn):
     x = torch.full((4,), 3.0, dtype=torch.float64)
     shares = torch.ones(3, dtype=torch.float64)
     torch.testing.assert_close(quantization_noise(x, randn(3, 4), shares, BITS), (0.25 + 3 / 3.25) * x)
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "uniform"])
+def test_training_is_noisy_and_its_shares_are_trained(trainer, objective, noise):
+    noisy = trainer(QuantizationNoise(noise=noise, bits="4,8"), steps=10)
+    shares = noisy.lower.parameters["0.parametrizations.weight.0.share_logits"]
+    assert shares.shape == (2,)
+    assert shares.ne(0).all()
+    lower = noisy.lower
+    values = lower.space.values(lower.space.start)
+    logits = []
+    for number in (0, 4, 0):
+        step = lower.begin(number, lower.batches.index(0), values, "elementary", perturbed=True)
+        lower.loss(step, lower.network, lower.parameters)
+        logits.append(step.logits)
+    assert torch.equal(logits[0], logits[2])
+    assert not torch.allclose(logits[0], logits[1])

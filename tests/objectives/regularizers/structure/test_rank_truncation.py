@@ -1,6 +1,6 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.rank_truncation import rank_truncation
+from selftune.objectives.regularizers.structure.rank_truncation import RankTruncation, rank_truncation
 
 
 @pytest.mark.parametrize("energy", [0.5, 0.9, 0.99])
@@ -30,3 +30,14 @@ def test_all_energy_changes_nothing(randn):
     steep = torch.diag(torch.tensor([1.0, 1e-4]))  # energy 1e-8 is lost in single precision
     torch.testing.assert_close(rank_truncation(steep, energy=1.0), steep, rtol=1e-5, atol=0)
     assert rank_truncation(torch.zeros(3, 2)).eq(0).all()
+
+
+def test_weights_are_of_low_rank_after_every_step_that_truncates(trainer, go_on):
+    trained = trainer(RankTruncation(energy=0.7, every=2), steps=1)
+    weight = trained.lower.network[0].weight
+    low = torch.linalg.matrix_rank(weight, rtol=1e-4)
+    assert low < 6
+    go_on(trained, 1)
+    assert torch.linalg.matrix_rank(weight, rtol=1e-4) == 6
+    go_on(trained, 1)
+    assert torch.linalg.matrix_rank(weight, rtol=1e-4) < 6

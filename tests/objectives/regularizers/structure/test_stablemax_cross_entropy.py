@@ -2,7 +2,10 @@ import math
 
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.stablemax_cross_entropy import stablemax_cross_entropy
+from selftune.objectives.regularizers.structure.stablemax_cross_entropy import (
+    StablemaxCrossEntropy,
+    stablemax_cross_entropy,
+)
 
 
 def test_follows_the_definition(randn):
@@ -50,3 +53,17 @@ def test_extreme_logits_stay_finite():
     value = stablemax_cross_entropy(logits, torch.tensor([1, 0]))
     assert value.isfinite().all()
     assert torch.autograd.grad(value.sum(), logits)[0].isfinite().all()
+
+
+def test_it_takes_the_place_of_the_training_loss(trainer):
+    lower = trainer(StablemaxCrossEntropy()).lower
+    half = trainer(StablemaxCrossEntropy(mix=0.5)).lower
+    found = []
+    for member in (lower, half):
+        step = member.begin(0, member.batches.index(0), member.space.values(member.space.start), "elementary")
+        loss = member.loss(step, member.network, member.parameters)
+        own = stablemax_cross_entropy(step.logits, step.labels).mean()
+        plain = torch.nn.functional.cross_entropy(step.logits, step.labels)
+        found.append((loss, own, plain))
+    torch.testing.assert_close(found[0][0], found[0][1])
+    torch.testing.assert_close(found[1][0], 0.5 * found[1][1] + 0.5 * found[1][2])

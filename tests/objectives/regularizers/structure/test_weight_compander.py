@@ -1,7 +1,8 @@
 import math
 
+import pytest
 import torch
-from selftune.objectives.regularizers.structure.weight_compander import weight_compander
+from selftune.objectives.regularizers.structure.weight_compander import WeightCompander, weight_compander
 
 
 def test_is_odd_increasing_and_bounded(randn):
@@ -32,3 +33,18 @@ def test_wide_curves_are_the_identity(randn):
 def test_inverse_gives_back_the_weight(randn):
     weight = 0.2 * randn(10)
     torch.testing.assert_close(weight_compander(2.0 * torch.tan(weight / 0.9), amplitude=0.9, width=2.0), weight)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_network_starts_as_it_is_and_its_weights_stay_bounded(trainer, objective, go_on, learned):
+    reparameterised, plain = trainer(WeightCompander(amplitude=0.6, learned=learned)), trainer()
+    inputs = objective.splits()["test"]["inputs"]
+    torch.testing.assert_close(
+        reparameterised.lower.network(inputs), plain.lower.network(inputs), atol=1e-6, rtol=1e-6
+    )
+    go_on(reparameterised, 20)
+    amplitude = 0.6
+    if learned:
+        amplitude = reparameterised.lower.parameters["0.parametrizations.weight.0.amplitude"].exp().item()
+        assert amplitude != pytest.approx(0.6)
+    assert reparameterised.plain_network()[0].weight.abs().max() < amplitude * math.pi / 2

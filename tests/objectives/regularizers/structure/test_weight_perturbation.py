@@ -1,5 +1,7 @@
 import torch
-from selftune.objectives.regularizers.structure.weight_perturbation import weight_perturbation
+from selftune.objectives.regularizers.structure.weight_perturbation import WeightPerturbation, weight_perturbation
+
+from selftune.regularizer import regularizers
 
 
 def test_values(randn):
@@ -26,3 +28,16 @@ def test_gradient(randn):
     assert torch.autograd.gradcheck(
         lambda left, right, r: weight_perturbation(left, right, weight, radius=r), (*factors, radius)
     )
+
+
+def test_training_moves_the_largest_deviation_to_the_radius(trainer):
+    def deviation(strength):
+        members = [regularizers["low_rank_factorization"](parts={"all": ["0"]})]
+        trained = trainer(*members, WeightPerturbation(strength=strength, radius=0.05), steps=40)
+        left, right, weight = (
+            trained.lower.parameters[f"0.parametrizations.weight.{name}"]
+            for name in ("0.left", "0.right", "original")
+        )
+        return (left @ right - weight).abs().max()
+
+    assert abs(deviation(1.0) - 0.05) < abs(deviation(0.0) - 0.05)
