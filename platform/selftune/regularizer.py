@@ -172,6 +172,9 @@ class Regularizer:
 
     # Hooks -------------------------------------------------------------------------------------------
 
+    def extend(self, network: nn.Module) -> None:
+        """Once, before ``attach``, and on every exported network: what becomes part of the network for good."""
+
     def attach(self, network: nn.Module) -> None:
         """Once, before training: place hooks on layers, reparameterise."""
 
@@ -238,7 +241,7 @@ def weight_of(layer: str) -> str:
     return f"{layer}.weight" if layer else "weight"
 
 
-_IN_THE_LOSS = ("attach", "batch", "targets", "losses", "penalty")
+_IN_THE_LOSS = ("extend", "attach", "batch", "targets", "losses", "penalty")
 
 
 def is_in_the_loss(regularizer: Regularizer) -> bool:
@@ -331,6 +334,10 @@ class Regularizers:
     @property
     def changes_gradients(self) -> bool:
         return bool(self._gradients)
+
+    def extend(self, network: nn.Module) -> None:
+        for regularizer in self.members:
+            regularizer.extend(network)
 
     def attach(self, network: nn.Module) -> None:
         for regularizer in self.members:

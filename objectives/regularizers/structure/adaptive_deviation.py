@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.regularizer import Reference, Regularizer, register
 from selftune.shapes import Float, Tensor
 
 
@@ -29,5 +37,63 @@ def adaptive_deviation(
     >>> adaptive_deviation(torch.ones(1, 1, 1, 3), skip)
     tensor([[[[3., 5., 7.]]]])
     """
-    deviation = skip.std(dim=(1, 2, 3), keepdim=True)
-    return transformed * (slope * deviation + offset) + skip
+    return _scaled(transformed, skip, slope, offset) + skip
+
+
+def _scaled(transformed: Tensor, skip: Tensor, slope: float | Tensor, offset: float | Tensor) -> Tensor:
+    return transformed * (slope * skip.std(dim=(1, 2, 3), keepdim=True) + offset)
+
+
+@register
+class AdaptiveDeviation(Regularizer):
+    """Starts every residual branch with a BatchNorm, and gives it back the deviation of what it is added to.
+
+    Slope and offset of every block are trained with the network, and stay part of it: the exported network has
+    them, too. The shortcut of a block has to be what its branch sees.
+    """
+
+    name = "adaptive_deviation"
+    family = "structure"
+    kind = "reparam"
+    reference = Reference(
+        "QuantNAS for super resolution: searching for efficient quantization-friendly architectures against"
+        " quantization noise",
+        "2208.14839",
+    )
+    hyperparameters = (Hyperparameter("slope", Positive(sweep=(0.1, 10.0)), 1.5, online=False, smooth=False),)
+    needs = frozenset({"branches", "images"})
+
+    def extend(self, network: nn.Module) -> None:
+        slope = self.settings.get("slope", self.hyperparameters[0].value)
+        blocks = [block for block in network.modules() if isinstance(getattr(block, "branch", None), nn.Module)]
+        for block in blocks:
+            branch: Any = block.branch
+            convolutions = [module for module in branch.modules() if isinstance(module, nn.Conv2d)]
+            if not convolutions:
+                raise SettingError("adaptive_deviation", "needs convolutions in every residual branch")
+            like = convolutions[0].weight
+            block.deviation_norm = nn.BatchNorm2d(convolutions[0].in_channels).to(like)
+            block.deviation = nn.ParameterDict(
+                {"slope": torch.tensor(float(slope)).to(like), "offset": torch.zeros(()).to(like)}
+            )
+            around = _Around(block)
+            branch.register_forward_pre_hook(around.before)
+            branch.register_forward_hook(around.after)
+
+
+class _Around:
+    """What comes before and after the branch of one block; a class, so that a network with it can be copied."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.block: Any = block
+        self._skip: Tensor | None = None
+
+    def before(self, branch: nn.Module, arguments: tuple[Any, ...]) -> Tensor:
+        (self._skip,) = arguments
+        normalized: Tensor = self.block.deviation_norm(self._skip)
+        return normalized
+
+    def after(self, branch: nn.Module, arguments: tuple[Any, ...], transformed: Tensor) -> Tensor:
+        assert self._skip is not None
+        skip, self._skip = self._skip, None
+        return _scaled(transformed, skip, **self.block.deviation)  # the block adds the skip itself

@@ -77,7 +77,7 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
         results[label] = mean_metrics(dict(enumerate(reports)))
         if label in FILES:
             with replacing(folder / FILES[label]) as temporary:
-                torch.save(network_of(study.objective, reports[0]), temporary)
+                torch.save(network_of(study.objective, study.regularizers, reports[0]), temporary)
     with replacing(folder / "replay.json") as temporary:
         text = json.dumps({"seeds": seeds, "results": _kept(folder, seeds) | results}, indent=2)
         temporary.write_text(text + "\n", encoding="utf-8")

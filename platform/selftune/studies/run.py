@@ -112,7 +112,7 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
         return summary
     first = reports[min(reports)]
     with replacing(folder / "network.pt") as temporary:
-        torch.save(network_of(study.objective, first), temporary)
+        torch.save(network_of(study.objective, study.regularizers, first), temporary)
     trajectory = read_trajectory(folder)
     start = study.space.constrain(study.space.start).tolist()
     end = trajectory.values[-1].tolist() if len(trajectory) else start

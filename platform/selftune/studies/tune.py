@@ -107,16 +107,18 @@ def tune(
     return Result(
         hyperparameters=dict(zip(team[first].space.names, values, strict=True)),
         trajectory=memory.steps,
-        network=network_of(objective, reports[first]),
+        network=network_of(objective, factory.regularizers, reports[first]),
         metrics=mean_metrics(reports),
     )
 
 
-def network_of(objective: NetworkObjective, report: Report) -> nn.Module:
-    """The plain network that a "finish" report carries, in evaluation mode."""
+def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:
+    """The plain network that a "finish" report carries, with what regularizers made part of it."""
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
     network = objective.network()
+    for regularizer in regularizers:
+        regularizer.extend(network)
     network.load_state_dict(state)
     return network.eval()
 

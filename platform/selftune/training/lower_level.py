@@ -59,6 +59,7 @@ class LowerLevel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(streams.seed, streams.member, "network", 0))
             self.network: nn.Module = objective.network().to(device)
+            self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
         self.splits = {
             name: {key: tensor.to(device) for key, tensor in split.items()}

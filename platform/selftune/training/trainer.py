@@ -241,6 +241,7 @@ class Trainer:
             unconstrained: where an uncentred response (STN) is evaluated; a centred one is plain already.
         """
         network = self.lower.objective.network().to(self.device)
+        self.lower.regularizers.extend(network)
         state = dict(self.lower.network.state_dict())
         if self.level is not None:
             self.level.export(state, unconstrained)
