@@ -10,6 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftune.diagnostics import Measurement as Measurement
+    from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
     from selftune.hyperparameters import Choice as Choice
     from selftune.hyperparameters import Integer as Integer
@@ -18,14 +20,26 @@ if TYPE_CHECKING:
     from selftune.hyperparameters import Tune as Tune
     from selftune.hyperparameters import Unit as Unit
     from selftune.methods import Budget as Budget
+    from selftune.methods import ImplicitSettings as ImplicitSettings
+    from selftune.methods import InexactLineSearchSettings as InexactLineSearchSettings
+    from selftune.methods import NetworkLineSearchSettings as NetworkLineSearchSettings
+    from selftune.methods import OnlineImplicitSettings as OnlineImplicitSettings
+    from selftune.methods import PenaltySettings as PenaltySettings
     from selftune.methods import Response as Response
     from selftune.methods import SelfTuning as SelfTuning
     from selftune.methods import SelfTuningSettings as SelfTuningSettings
     from selftune.objective import Classification as Classification
     from selftune.objective import Optimization as Optimization
+    from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
     from selftune.regularizer import regularizers as regularizers
+    from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
+    from selftune.schedulers import InexactLineSearchScheduler as InexactLineSearchScheduler
+    from selftune.schedulers import NetworkLineSearchScheduler as NetworkLineSearchScheduler
+    from selftune.schedulers import PenaltyScheduler as PenaltyScheduler
     from selftune.schedulers import SelfTuningScheduler as SelfTuningScheduler
+    from selftune.self_supervised import SelfSupervised as SelfSupervised
+    from selftune.smooth_objective import SmoothObjective as SmoothObjective
     from selftune.studies.tune import Result as Result
     from selftune.studies.tune import tune as tune
 
@@ -46,6 +60,20 @@ _HOMES = {
     "tasks": "selftune.objective",
     "regularizers": "selftune.regularizer",
     "SelfTuningScheduler": "selftune.schedulers",
+    "Measurement": "selftune.diagnostics",
+    "diagnostics": "selftune.diagnostics",
+    "InexactLineSearchSettings": "selftune.methods",
+    "ImplicitSettings": "selftune.methods",
+    "NetworkLineSearchSettings": "selftune.methods",
+    "OnlineImplicitSettings": "selftune.methods",
+    "PenaltySettings": "selftune.methods",
+    "Stage": "selftune.objective",
+    "ImplicitScheduler": "selftune.schedulers",
+    "InexactLineSearchScheduler": "selftune.schedulers",
+    "NetworkLineSearchScheduler": "selftune.schedulers",
+    "PenaltyScheduler": "selftune.schedulers",
+    "SelfSupervised": "selftune.self_supervised",
+    "SmoothObjective": "selftune.smooth_objective",
     "Result": "selftune.studies.tune",
     "tune": "selftune.studies.tune",
 }

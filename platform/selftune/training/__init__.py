@@ -1,7 +1,16 @@
 """The worker side: trainers execute work orders; the in-process runner moves them."""
 
 from selftune.training.runner import NoTrainerLeft, run_in_process
-from selftune.training.smooth_trainer import SmoothTrainer
+from selftune.training.simulator import simulate
+from selftune.training.smooth_trainer import SmoothTrainer, SmoothTrainerFactory
 from selftune.training.trainer import Trainer, TrainerFactory
 
-__all__ = ["NoTrainerLeft", "SmoothTrainer", "Trainer", "TrainerFactory", "run_in_process"]
+__all__ = [
+    "NoTrainerLeft",
+    "SmoothTrainer",
+    "SmoothTrainerFactory",
+    "Trainer",
+    "TrainerFactory",
+    "run_in_process",
+    "simulate",
+]
