@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Interval, Positive, Tune, Unit
@@ -37,3 +39,16 @@ def test_parts_take_one_value_each_or_share_one():
 def test_values_that_do_not_fit_are_refused_in_one_sentence(hyperparameter, value, parts, fragment):
     with pytest.raises(ValueError, match=fragment):
         hyperparameter.with_value(value, parts=parts)
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "sentence"),
+    [
+        (Unit(), Interval(0.0, 2.0), "its domain must stay within what is allowed: a number in [0, 1]"),
+        (Unit(), Positive(), "its domain must stay within"),
+        (Integer(1, 9), Interval(1.0, 9.0), "its domain must be integer"),
+    ],
+)
+def test_a_domain_can_be_narrowed_never_widened(own, given, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Hyperparameter("x", own, 1).with_value(Tune(0.5, given))

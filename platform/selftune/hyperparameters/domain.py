@@ -47,6 +47,24 @@ class Domain(ABC):
     def is_interior(self, value: Any) -> bool:
         """Whether tuning may start here (a bound has no finite unconstrained coordinate)."""
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Bounds of the values."""
+        return 0.0, math.inf
+
+    def check_narrows(self, own: Domain) -> None:
+        """Refuses to take the place of a domain that allows less.
+
+        Raises:
+            ValueError: one sentence.
+
+        >>> Interval(0.0, 0.5).check_narrows(Unit())
+        """
+        if isinstance(own, Integer) and not isinstance(self, Integer):
+            raise ValueError("must be integer: [low, high], because only whole numbers are allowed")
+        if self.limits[0] < own.limits[0] or self.limits[1] > own.limits[1]:
+            raise ValueError(f"must stay within what is allowed: {own.describe()}")
+
     @abstractmethod
     def to_ray(self) -> Any:
         """The ``ray.tune`` search domain that covers the same values."""
@@ -105,6 +123,10 @@ class Interval(Domain):
         if math.isinf(self.low):
             return inverse_softplus(self.high - value)
         return torch.log(value - self.low) - torch.log(self.high - value)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.low, self.high
 
     def contains(self, value: Any) -> bool:
         return _is_number(value) and self.low <= value <= self.high and math.isfinite(value)
@@ -216,6 +238,10 @@ class Integer(Domain):
     def unconstrain(self, value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         fraction = (value + 0.5 - self.low) / (self.high + 1 - self.low)  # the middle of the value's cell
         return torch.logit(fraction)
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        return self.low, self.high
 
     def contains(self, value: Any) -> bool:
         return _is_number(value) and self.low <= value <= self.high and float(value).is_integer()

@@ -85,9 +85,14 @@ class Hyperparameter:
         tuned = isinstance(value, Tune)
         domain = self.domain
         if isinstance(value, Tune):
-            domain = value.domain or domain
             if not self.online or not domain.movable:
                 raise ValueError("cannot be tuned while the network trains; give it a fixed value")
+            if value.domain is not None:
+                try:
+                    value.domain.check_narrows(domain)
+                except ValueError as error:
+                    raise ValueError(f"its domain {error}") from error
+                domain = value.domain
             value = self.value if value.start is None else value.start
         if isinstance(value, Mapping):
             value = _by_part(value, parts)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -70,11 +69,10 @@ def _fixed(declared: Hyperparameter, given: Any) -> Any:
 def _narrowed(declared: Hyperparameter, given: Any) -> Domain:
     """The domain a study gives, if it lies within the hyperparameter's own."""
     domain = _domain(given)
-    (low, high), (own_low, own_high) = _bounds(domain), _bounds(declared.domain)
-    if isinstance(declared.domain, Integer) and not isinstance(domain, Integer):
-        raise SettingError("domain", "must be integer: [low, high], because only whole numbers are allowed")
-    if low < own_low or high > own_high:
-        raise SettingError("domain", f"must stay within what is allowed: {declared.domain.describe()}")
+    try:
+        domain.check_narrows(declared.domain)
+    except ValueError as error:
+        raise SettingError("domain", str(error)) from error
     return domain
 
 
@@ -103,9 +101,3 @@ def _domain(given: Any) -> Domain:
         return Integer(*bounds) if name == "integer" else Interval(float(bounds[0]), float(bounds[1]))
     except ValueError as error:
         raise SettingError(f"domain.{name}", str(error)) from error
-
-
-def _bounds(domain: Domain) -> tuple[float, float]:
-    if isinstance(domain, Interval | Integer):
-        return domain.low, domain.high
-    return 0.0, math.inf
