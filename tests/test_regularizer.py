@@ -193,8 +193,7 @@ def test_mixup_draws_from_the_symmetric_beta_distribution(objective, monkeypatch
         composed.begin(step_of(objective, space, batch=100, seed=seed))
     assert all(lam.shape == ((100,) if per_sample else ()) for lam in drawn)
     lam = torch.stack(drawn).flatten().double()
-    assert 0 <= lam.min() <= lam.max() <= 1
-    assert lam.mean().item() == pytest.approx(0.5, abs=0.03)
+    assert 0.5 <= lam.min() <= lam.max() <= 1  # the larger one of two shares that are distributed alike
     assert (lam - 0.5).square().mean().item() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.05)
 
 

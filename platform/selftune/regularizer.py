@@ -1,19 +1,20 @@
 """Regularizers: the hooks, what they see of a training step, and how several compose.
 
 **Order of action.** Within one training step, hooks run in this order, whatever the order in the study:
-``batch`` (mixing before noise), forward pass with what ``attach`` placed on layers, ``targets`` (corrections
-before smoothing), ``losses``, ``penalty``, backward pass (by parts of the batch for an ``aggregate``),
-``gradients`` (projections before clipping), parameter maps marked ``before`` the optimizer, the optimizer's step,
-parameter maps ``after`` it, ``parameters``. Regularizers of one stage act in the order of their names.
+``batch`` (what defines the problem, replay, mixing, noise), forward pass with what ``attach`` placed on layers,
+``targets`` (corrections before smoothing), ``losses``, ``penalty``, backward pass (by parts of the batch for an
+``aggregate``), ``gradients`` (projections before clipping), parameter maps marked ``before`` the optimizer, the
+optimizer's step, parameter maps ``after`` it, ``parameters`` (averages last). Regularizers of one stage act in the
+order of their names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import nn
@@ -40,11 +41,16 @@ __all__ = [
     "per_example",
     "register",
     "regularizers",
+    "reparameterized_weights",
     "weight_of",
 ]
 
-Stage = Literal["replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average"]
-_STAGES = ("replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average")
+Stage = Literal[
+    "problem", "replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average"
+]
+"""When a regularizer acts among others: ``problem`` is what defines labels, the loss or the initial weights."""
+
+_STAGES = get_args(Stage)
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,8 @@ class Regularizer:
     needs: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
     incompatible: ClassVar[Mapping[str, str]] = {}
+    whole_batch: ClassVar[str | None] = None
+    """Why it cannot act on the parts of a batch one by one, as an ``aggregate`` asks; None where it can."""
     per_layer: ClassVar[bool] = False
     stage: ClassVar[Stage] = "any"
     when: ClassVar[Literal["before", "after"]] = "after"
@@ -241,6 +249,15 @@ def weight_of(layer: str) -> str:
     return f"{layer}.weight" if layer else "weight"
 
 
+def reparameterized_weights(network: nn.Module) -> dict[str, str]:
+    """The parameter names of the tensors in the place of reparameterised weights, by layer."""
+    return {
+        name: f"{name}.parametrizations.weight.original" if name else "parametrizations.weight.original"
+        for name, module in network.named_modules()
+        if parametrize.is_parametrized(module, "weight")
+    }
+
+
 _IN_THE_LOSS = ("extend", "attach", "batch", "targets", "losses", "penalty")
 
 
@@ -310,6 +327,8 @@ class Regularizers:
             if len(both) > 1:
                 first, second, *_ = (r.name for r in both)
                 raise SettingError(second, f"cannot be combined with {first}: {why}")
+        for one, another, why in self._clashes():
+            raise SettingError(one.name, f"cannot be combined with {another.name}: {why}")
         owners: dict[str, str] = {}
         for regularizer in self.members:
             for name in regularizer.provides:
@@ -317,6 +336,21 @@ class Regularizers:
                     raise SettingError(
                         regularizer.name, f"cannot be combined with {owners[name]}: both provide {name}"
                     )
+
+    def _clashes(self) -> Iterator[tuple[Regularizer, Regularizer, str]]:
+        """Pairs that cannot work together whatever they are called, and why."""
+        for aggregator in self._with("aggregate"):
+            for other in self.members:
+                if overrides(other, "replace"):
+                    yield other, aggregator, "it replaces the training step whose gradients would be combined"
+                if other.whole_batch is not None:
+                    yield other, aggregator, other.whole_batch
+        readers = {*self._with("targets"), *self._with("penalty")}
+        for mixer in (r for r in self.members if r.stage == "mixing"):
+            for reader in sorted(readers, key=lambda r: r.name):
+                known = sorted(reader.needs & _OF_ONE_EXAMPLE)
+                if known:
+                    yield reader, mixer, f"it reads the {' and '.join(known)} of examples, which mixed ones lack"
 
     def _with(self, hook: str) -> list[Regularizer]:
         return [r for r in self.members if overrides(r, hook)]
@@ -342,13 +376,12 @@ class Regularizers:
     def attach(self, network: nn.Module) -> None:
         for regularizer in self.members:
             regularizer.attach(network)
-        names = {
-            name: f"{name}.parametrizations.weight.original" if name else "parametrizations.weight.original"
-            for name, module in network.named_modules()
-            if parametrize.is_parametrized(module, "weight")
-        }
+        names = reparameterized_weights(network)
+        frozen = {layer for layer, name in names.items() if not network.get_parameter(name).requires_grad}
         for regularizer in self.members:
             regularizer.weight_names = names
+            if frozen and _acts_on_weights(regularizer):
+                _leave_alone(regularizer, frozen)
 
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
@@ -426,6 +459,8 @@ class Regularizers:
         for regularizer in self._maps:
             for name, values in _parts_of(regularizer, step):
                 parameter = step.parameters[name]
+                if not parameter.requires_grad:  # has no response
+                    continue
                 with torch.no_grad():
                     mapped = regularizer.map_parameter(parameter, step, values)
                     direction = (parameter - mapped) * (1 - step.momentum) / step.learning_rate
@@ -434,7 +469,7 @@ class Regularizers:
         return total
 
     def export(self, state: dict[str, Tensor]) -> None:
-        for regularizer in self.members:
+        for regularizer in reversed(self.members):  # averages of all tensors before these are merged
             regularizer.export(state)
 
     def state_dict(self) -> dict[str, Any]:
@@ -459,6 +494,29 @@ _ALONE = {
     "aggregate": "each of them makes the one gradient of the step",
 }
 """Hooks that one regularizer of a study can have, and why."""
+
+
+_OF_ONE_EXAMPLE = frozenset({"labels", "domains", "domain_gradients"})
+"""What an example mixed of several has not got; its targets are mixed with it."""
+
+
+def _acts_on_weights(regularizer: Regularizer) -> bool:
+    """Whether its layers are those whose trained weights it reads or maps; what attaches makes them itself."""
+    return regularizer.per_layer and "parameters" in regularizer.needs and not overrides(regularizer, "attach")
+
+
+def _leave_alone(regularizer: Regularizer, frozen: Set[str]) -> None:
+    """Takes away layers whose weights a reparameterisation keeps as they are, unless the study names them."""
+    for label, layers in regularizer.layers.items():
+        trained = tuple(layer for layer in layers if layer not in frozen)
+        if not trained or (regularizer.parts is not None and len(trained) < len(layers)):
+            others = ", ".join(layer for layer in layers if layer in frozen)
+            raise SettingError(
+                regularizer.name,
+                f"has no weight to act on in layer {others}: a reparameterisation keeps it as it is and trains"
+                " factors in its place; name other layers in parts",
+            )
+        regularizer.layers[label] = trained
 
 
 def _wanted(missing: list[str], objective: NetworkObjective) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import nn
+from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError
-from selftune.regularizer import Regularizer, Step
+from selftune.regularizer import Regularizer, Step, weight_of
 from selftune.shapes import Tensor
 
 
@@ -60,8 +61,11 @@ class Reparameterization(Regularizer):
             for layer in layers:
                 module = network.get_submodule(layer)
                 if parametrize.is_parametrized(module, "weight"):
+                    other: Any = module.parametrizations["weight"]  # type: ignore[index]
                     raise SettingError(
-                        self.name, f"the weight of {layer} is reparameterised already; use one such method"
+                        self.name,
+                        f"cannot be combined with {other[0].regularizer.name}: the weight of layer {layer} would"
+                        " be reparameterised twice; give them different layers in parts",
                     )
                 weight: Any = module.weight
                 extra = self.tensors(weight.detach(), parts)
@@ -83,11 +87,10 @@ class Reparameterization(Regularizer):
         assert self._network is not None
         for layers in self.layers.values():
             for layer in layers:
-                prefix = f"{layer}." if layer else ""
-                weight: Any = self._network.get_submodule(layer).weight
-                for name in [key for key in state if key.startswith(f"{prefix}parametrizations.weight.")]:
+                weight = effective_weight(self._network, layer, state).detach()
+                for name in [key for key in state if key.startswith(_prefix(layer))]:
                     del state[name]
-                state[f"{prefix}weight"] = weight.detach()
+                state[weight_of(layer)] = weight
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self._values}
@@ -101,7 +104,7 @@ class _Weight(nn.Module):
 
     def __init__(self, regularizer: Reparameterization, label: str, extra: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.__dict__["regularizer"] = regularizer
+        self.__dict__["regularizer"] = regularizer  # no submodule, whatever it holds
         self.label = label
         for name, tensor in extra.items():
             self.register_parameter(name, nn.Parameter(tensor))
@@ -113,6 +116,22 @@ class _Weight(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         regularizer: Reparameterization = self.__dict__["regularizer"]
         return regularizer.inverse(weight, regularizer.values_of(self.label))
+
+
+def effective_weight(network: nn.Module, layer: str, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The weight that a layer uses in evaluation when the network's tensors are these, by name."""
+    module, prefix = network.get_submodule(layer), _prefix(layer)
+    if not parametrize.is_parametrized(module, "weight"):
+        return tensors[weight_of(layer)]
+    own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
+    function: Any = module.parametrizations["weight"]  # type: ignore[index]
+    weight: Tensor = functional_call(function, own, ())
+    return weight
+
+
+def _prefix(layer: str) -> str:
+    """What the names of the tensors behind a layer's weight begin with."""
+    return f"{layer}.parametrizations.weight." if layer else "parametrizations.weight."
 
 
 def _part(regularizer: Regularizer, name: str, label: str, value: Any) -> Any:

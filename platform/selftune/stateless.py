@@ -250,12 +250,24 @@ def gradient(
     return decorate
 
 
+def check_workers(workers: int, objective: NetworkObjective) -> None:
+    """Refuses more parts of a batch than it has examples.
+
+    Raises:
+        SettingError: naming both numbers.
+    """
+    size = objective.optimization.batch_size
+    if workers > size:
+        raise SettingError("workers", f"is {workers}, but a batch has {size} examples; set it to {size} or less")
+
+
 class _Aggregator(Regularizer):
     kind = "gradient"
     function: Callable[..., Tensor]
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
+        check_workers(self.bound["workers"].value, objective)
         values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
         try:
             self.function(torch.eye(self.bound["workers"].value), **values)

@@ -36,8 +36,8 @@ class Context(Protocol):
     def per_example_names(self, step: Step) -> frozenset[str]:
         """Names of the hyperparameters whose values have one row per example in this step."""
 
-    def part(self, step: Step, rows: Int[Tensor, "rows"], perturbed: bool = True) -> Float[Tensor, ""]:
-        """The training loss of some of the step's examples alone; ``perturbed``: no state changes."""
+    def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
+        """The training loss of some of the step's examples alone; its draws follow those of the step so far."""
 
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer on a loss, with what regularizers do around it."""
@@ -117,8 +117,14 @@ class Step:
         """A random order of the examples."""
         return torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
 
-    def append(self, inputs: Tensor, labels: Tensor, targets: Tensor) -> None:
-        """Adds examples to the batch; they take the perturbations of the first rows, over and over."""
+    def append(self, inputs: Tensor, labels: Tensor, targets: Tensor, **others: Tensor) -> None:
+        """Adds examples to the batch; they take the perturbations of the first rows, over and over.
+
+        They have no ``index``: tables of training examples have rows for the first ones only.
+
+        Args:
+            others: the rows of what else the batch has of every example, such as ``domains``.
+        """
         batch, added = len(self.inputs), len(inputs)
         everyone = torch.arange(batch + added, device=inputs.device)
         rows = everyone % batch if self.rows is None else self.rows[everyone % batch]
@@ -130,6 +136,10 @@ class Step:
         self.inputs = torch.cat([self.inputs, inputs])
         self.labels = torch.cat([self.labels, labels])
         self.targets = torch.cat([self.targets, targets])
+        self.batch = {
+            name: torch.cat([tensor, others[name]]) if name in others else tensor
+            for name, tensor in self.batch.items()
+        }
 
 
 def per_example(value: Any, like: Tensor) -> Any:

@@ -13,6 +13,15 @@ def objective():
     return Classification(network, *splits, Optimization(batch_size=16))
 
 
+def judged():
+    """The same with enough validation examples for a paired test."""
+    generator = torch.Generator().manual_seed(1)
+    inputs, labels = torch.randn(128, 6, generator=generator), torch.randint(3, (128,), generator=generator)
+    train, validation, test = ((inputs[a:b], labels[a:b]) for a, b in ((0, 32), (32, 96), (96, 128)))
+    network = lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))  # noqa: E731
+    return Classification(network, train, validation, test, Optimization(batch_size=16))
+
+
 def settings():
     return {"weight_decay": {"parts": "layer", "strength": Tune(1e-3)}, "dropout": {"rate": Tune(0.2)}}
 
@@ -51,8 +60,27 @@ def test_a_second_call_with_the_same_output_goes_on(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("method", "trainers", "more"),
+    [
+        ("implicit", 1, {"system_steps": 3}),
+        ("penalty", 2, {"train_steps": 5}),
+        ("inexact_line_search", 1, {"train_steps": 10, "validation_samples": 30}),
+    ],
+)
+def test_every_method_of_networks_tunes_what_is_smooth(method, trainers, more):
+    smooth = {"weight_decay": settings()["weight_decay"]}
+    result = tune(judged(), smooth, steps=60, trainers=trainers, method=method, warmup_steps=10, **more)
+    assert list(result.hyperparameters) == ["weight_decay.strength[0]", "weight_decay.strength[2]"]
+    assert all(step.certificate["certified"] == 0 for step in result.trajectory)
+    assert result.network(objective().splits()["test"]["inputs"]).shape == (32, 3)
+
+
+@pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"method": "penalti"}, "method: unknown name 'penalti'; did you mean penalty?"),
+        ({"method": "penalty"}, "trainers: must be a multiple of 2 with penalty, got 1"),
+        ({"method": "implicit"}, "dropout.rate: .* implicit differentiation cannot tune it"),
         ({"regularizers": {"droput": {}}}, "droput: unknown regularizer; did you mean dropout?"),
         ({"warmup_step": 1}, "warmup_step: unknown setting; did you mean warmup_steps?"),
         ({"steps": None}, "give either steps or seconds"),

@@ -70,8 +70,9 @@ def distance(a, b):
 # Training ---------------------------------------------------------------------------------------------
 
 
-def test_the_lower_network_is_trained_bit_for_bit_as_without_tuning(objective, regularization):
-    tuned, plain = (Trainer(objective, regularization, seed=1) for _ in range(2))
+def test_the_lower_network_is_trained_bit_for_bit_as_without_tuning(objective, smooth):
+    every_hook = [*smooth, regularizers["decoupled_weight_decay"](strength=0.1)]
+    tuned, plain = (Trainer(objective, every_hook, seed=1) for _ in range(2))
     tuned.execute(cycle(tuned, steps=5))
     tuned.execute(cycle(tuned, steps=3, batches=2))
     plain.execute(replay(plain, 8))

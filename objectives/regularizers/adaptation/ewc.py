@@ -73,7 +73,7 @@ class Ewc(Regularizer):
         Hyperparameter("samples", Integer(1, 1_000_000), 200, online=False, smooth=False),
         Hyperparameter("labels", Choice(("observed", "sampled")), "observed", online=False, smooth=False),
     )
-    needs = frozenset({"parameters", "old_parameters", "stage", "logits", "labels"})
+    needs = frozenset({"parameters", "old_parameters", "stage", "logits"})
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

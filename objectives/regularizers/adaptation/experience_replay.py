@@ -55,34 +55,32 @@ class ExperienceReplay(Regularizer):
         Hyperparameter("replayed", Integer(1, 16), 1, online=False, smooth=False),
     )
     needs = frozenset({"inputs", "labels", "targets"})
+    whole_batch = "its memory takes in the whole batch"
     stage = "replay"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._memory: dict[str, Tensor] = {}
         self._incoming: dict[str, Tensor] = {}
-        self._stream = 0
 
     def batch(self, step: Step) -> None:
-        incoming = {"inputs": step.inputs, "labels": step.labels, "targets": step.targets}
+        incoming = {**step.batch, "inputs": step.inputs, "labels": step.labels, "targets": step.targets}
         incoming["keys"] = step.rand(len(step.inputs))
-        self._stream = len(step.inputs)
         if not step.perturbed:
             self._incoming = incoming
         if self._memory:
             self._memory = {name: tensor.to(step.inputs.device) for name, tensor in self._memory.items()}
             stored = len(self._memory["keys"])
-            chosen = step.rand(stored).argsort()[: self.bound["replayed"].value * self._stream]
-            step.append(*(self._memory[name][chosen] for name in ("inputs", "labels", "targets")))
+            chosen = step.rand(stored).argsort()[: self.bound["replayed"].value * len(step.index)]
+            step.append(**{name: tensor[chosen] for name, tensor in self._memory.items() if name != "keys"})
 
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        replayed = len(losses) - self._stream
+        stream = len(step.index)  # appended examples have none
+        replayed = len(losses) - stream
         if replayed == 0:
             return losses
         weight = self.value(step, "weight").expand(len(losses))
-        shares = torch.cat(
-            [torch.full_like(weight[: self._stream], 1 / self._stream), weight[self._stream :] / replayed]
-        )
+        shares = torch.cat([torch.full_like(weight[:stream], 1 / stream), weight[stream:] / replayed])
         return losses * shares * len(losses)
 
     def parameters(self, step: Step) -> None:

@@ -30,6 +30,16 @@ def fish(
     return (1 - step) * weights + step * inner_weights
 
 
+_COMPARE_DOMAINS = (
+    "correlation_alignment",
+    "fishr",
+    "hessian_diagonal_alignment",
+    "hessian_gradient_alignment",
+    "inter_environment_gradient_alignment",
+    "risk_extrapolation",
+)
+
+
 @register
 class Fish(Regularizer):
     """One step of the optimizer on every domain of the batch in turn, then back to a point part of the way.
@@ -43,6 +53,7 @@ class Fish(Regularizer):
     reference = Reference("Gradient Matching for Domain Generalization", "2104.09937")
     hyperparameters = (Hyperparameter("step", Unit(sweep=(0.05, 0.5)), 0.5, smooth=False, shared=True),)
     needs = frozenset({"parameters", "domains"})
+    incompatible = dict.fromkeys(_COMPARE_DOMAINS, "fish trains on one domain at a time, and it compares several")
 
     def attach(self, network: nn.Module) -> None:
         self._network = network
@@ -54,7 +65,7 @@ class Fish(Regularizer):
         losses = []
         for domain in torch.unique(step.domains):
             rows = torch.nonzero(step.domains == domain).flatten()
-            losses.append(step.asks.part(step, rows, perturbed=False))
+            losses.append(step.asks.part(step, rows))
             step.asks.descend(step, losses[-1])
         with torch.no_grad():
             for tensor, start in zip(moving, before, strict=True):

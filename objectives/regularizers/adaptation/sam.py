@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 
@@ -56,6 +57,8 @@ class Sam(Regularizer):
         Hyperparameter("adaptive", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"parameters", "gradients", "recompute"})
+    incompatible: ClassVar = {"fish": "it repeats the whole batch, and fish steps on one domain at a time"}
+    whole_batch = "the gradient that it finds is that of the whole batch"
     stage = "correction"  # before what projects and clips the gradient that it finds
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:

@@ -47,6 +47,9 @@ class SoftEquivariance(Regularizer):
     reference = Reference("Regularizing Towards Soft Equivariance Under Mixed Symmetries", "2306.00356")
     hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-2, 200.0)), 1.0, shared=True),)
     needs = frozenset({"parameters", "input_actions", "output_actions"})
+    incompatible = dict.fromkeys(
+        ("low_rank_adaptation", "low_rank_factorization", "ordered_low_rank"), "it keeps the layers' weights fixed"
+    )
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from selftune.objectives.regularizers.structure.krum import _scores, _squared_distances
+from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
 from selftune.regularizer import Reference
@@ -53,8 +54,14 @@ def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Te
         picked.append(winner)
 
     # Sorted, so that ties do not depend on the order in which they were picked.
-    chosen = gradients[torch.cat(picked)].sort(dim=0).values
+    chosen = sorted_rows(gradients[torch.cat(picked)])
     count = len(chosen)
-    median = chosen[(count - 1) // 2 : count // 2 + 1].mean(dim=0)
-    closest = (chosen - median).abs().sort(dim=0, stable=True).indices[: count - 2 * faulty]
-    return chosen.gather(0, closest).mean(dim=0)
+    median = torch.stack(chosen[(count - 1) // 2 : count // 2 + 1]).mean(dim=0)
+    # The values closest to the median lie side by side: they move up while the lowest of them is farther from it
+    # than the next one above.
+    width = count - 2 * faulty
+    closest = chosen[:width]
+    for low in range(2 * faulty):
+        farther = (chosen[low] - median).abs() > (chosen[low + width] - median).abs()
+        closest[low % width] = torch.where(farther, chosen[low + width], closest[low % width])
+    return torch.stack(closest).mean(dim=0)

@@ -11,7 +11,7 @@ from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
 from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register, weight_of
+from selftune.regularizer import Reference, Regularizer, Step, register, reparameterized_weights, weight_of
 from selftune.shapes import Float, Tensor
 
 
@@ -98,7 +98,9 @@ class ErdosRenyiSparsity(Regularizer):
 
     def attach(self, network: nn.Module) -> None:
         tensors = dict(network.named_parameters())
-        weights = {name: tensors[name] for name in map(weight_of, self._layers)}
+        elsewhere = reparameterized_weights(network)
+        names = [elsewhere.get(layer, weight_of(layer)) for layer in self._layers]
+        weights = {name: tensors[name] for name in names}
         for (name, weight), density in zip(weights.items(), self._densities(weights), strict=True):
             active = round(density * weight.numel())
             # From the generator that seeds the network.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer
+from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
-from selftune.stateless import aggregator
+from selftune.stateless import aggregator, check_workers
 
 _REFERENCE = Reference("Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", "1703.02757")
 _FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)
@@ -81,14 +84,30 @@ class MultiKrum(Regularizer):
     )
     needs = frozenset({"shards"})
 
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        workers = self.bound["workers"].value
+        check_workers(workers, objective)
+        try:
+            self._combined(torch.eye(workers))
+        except ValueError as error:
+            raise SettingError("workers", str(error)) from error
+
     def aggregate(self, step: Step, gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
+        return self._combined(gradients)
+
+    def _combined(self, gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
         faulty, selected = self.bound["faulty"].value, self.bound["selected"].value
         return multi_krum(gradients, faulty=faulty, selected=selected or None)
 
 
 def _squared_distances(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "workers workers"]:
     # Through products of rows, equal rows far from the origin would not be at distance zero.
-    return torch.cdist(gradients, gradients, compute_mode="donot_use_mm_for_euclid_dist").square()
+    workers = len(gradients)
+    one, other = torch.triu_indices(workers, workers, offset=1, device=gradients.device)
+    distances = gradients.new_zeros(workers, workers)
+    distances[one, other] = F.pdist(gradients).square()
+    return distances + distances.T
 
 
 def _scores(

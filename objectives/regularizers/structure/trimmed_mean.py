@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
 from selftune.regularizer import Reference
@@ -38,7 +39,7 @@ def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Fl
         raise ValueError(
             f"A trimmed mean with faulty={faulty} needs faulty >= 0 and over {2 * faulty} workers, got {workers}."
         )
-    return torch.sort(gradients, dim=0).values[faulty : workers - faulty].mean(dim=0)
+    return torch.stack(sorted_rows(gradients)[faulty : workers - faulty]).mean(dim=0)
 
 
 @aggregator(family="structure", reference=_REFERENCE, workers=8)

@@ -79,6 +79,7 @@ class AdaptiveMixup(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "learning_rate"})
     provides = frozenset({"mixed"})
+    whole_batch = "its policy learns from the backward pass of the whole batch"
     stage = "mixing"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
@@ -132,6 +133,7 @@ class IntrusionLoss(Regularizer):
     reference = Reference("MixUp as Locally Linear Out-Of-Manifold Regularization", "1809.02499")
     hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.1, 2.0)), 1.0),)
     needs = frozenset({"features", "mixed", "parameters"})
+    incompatible = dict.fromkeys(("cutmix", "mixup"), "inputs that it mixes would count as real ones")
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

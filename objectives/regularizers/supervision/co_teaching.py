@@ -63,6 +63,7 @@ class CoTeaching(Regularizer):
         Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"losses", "parameters", "epoch"})
+    whole_batch = "it selects examples of the whole batch, and its peer takes one step for it"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

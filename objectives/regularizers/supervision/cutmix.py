@@ -71,13 +71,8 @@ class Cutmix(Mixup):
     needs = frozenset({"inputs", "targets", "images"})
 
     def batch(self, step: Step) -> None:
-        permutation, lam, center = step.permutation(), self._kept(step), self._center(step)
+        permutation, lam, center = step.permutation(), self._own_share(step), self._center(step)
         step.inputs, step.targets = cutmix(step.inputs, step.targets, permutation, lam, center)
-
-    def _kept(self, step: Step) -> Float[Tensor, ""]:
-        """The share to keep: all of it in batches that are not mixed."""
-        lam = self._beta(step, 1)
-        return torch.where(step.rand(1) < self.value(step, "probability"), lam, torch.ones_like(lam))[0]
 
     def _center(self, step: Step) -> Int[Tensor, "2"]:
         return torch.cat([_pixels(step, 1, length) for length in step.inputs.shape[-2:]])

@@ -23,5 +23,7 @@ def decoupled_weight_decay(
     """Shrinks weights outside the loss: ``p - learning_rate * strength * p``, before the optimizer's step.
 
     With a learning rate or strength of zero the parameter is unchanged; matches ``torch.optim.AdamW``.
+
+    Source: "Decoupled Weight Decay Regularization" (arXiv 1711.05101).
     """
     return parameter * (1 - learning_rate * strength)

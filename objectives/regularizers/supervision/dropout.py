@@ -21,6 +21,8 @@ def dropout(
     Args:
         rate: in [0, 1); one for all entries or one broadcastable per example.
 
+    Source: "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv 1207.0580).
+
     >>> import torch
     >>> dropout(torch.ones(3), torch.tensor([0.1, 0.5, 0.9]), 0.5)
     tensor([0., 2., 2.])

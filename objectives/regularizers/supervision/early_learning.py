@@ -51,7 +51,7 @@ class EarlyLearning(Regularizer):
         self._table: Tensor | None = None
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
-        probs = step.probs
+        probs = step.probs[: len(step.index)]  # appended examples have no rows
         if self._table is None:
             self._table = torch.zeros(step.examples, step.classes, dtype=probs.dtype, device=probs.device)
         self._table = self._table.to(probs.device)  # a checkpoint is read on the CPU

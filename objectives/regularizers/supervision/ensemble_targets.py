@@ -58,6 +58,7 @@ class EnsembleTargets(Regularizer):
         Hyperparameter("space", Choice(("logits", "probabilities")), "logits", online=False, smooth=False),
     )
     needs = frozenset({"inputs", "targets", "logits"})
+    whole_batch = "its members take one step for the whole batch"
     stage = "correction"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:

@@ -16,6 +16,8 @@ def gaussian_input_noise(
 ) -> Float[Tensor, "*shape"]:
     """``inputs + sigma * noise``; for small sigma this penalises the squared input gradient.
 
+    Source: "Training with Noise is Equivalent to Tikhonov Regularization" (Bishop, 1995).
+
     >>> gaussian_input_noise(torch.zeros(2), torch.ones(2), 0.5)
     tensor([0.5000, 0.5000])
     """
@@ -27,7 +29,7 @@ class GaussianInputNoise(Regularizer):
     """Adds noise of standard deviation ``sigma * examples ** -power`` to the inputs.
 
     ``mode: fresh`` draws anew at every step; ``mode: fixed`` gives every training example one draw that never
-    changes, so that the perturbed data set is a fixed sample.
+    changes, so that the perturbed data set is a fixed sample; replayed examples always get new draws.
     """
 
     name = "gaussian_input_noise"
@@ -50,7 +52,8 @@ class GaussianInputNoise(Regularizer):
         if self.value(step, "mode") == "fresh":
             noise = step.randn(*step.inputs.shape)
         else:
-            noise = self._table(step)[step.index]
+            appended = step.randn(len(step.inputs) - len(step.index), *step.inputs.shape[1:])
+            noise = torch.cat([self._table(step)[step.index], appended.to(step.inputs.dtype)])
         sigma = self.value(step, "sigma") * step.examples ** -self.value(step, "power")
         step.inputs = gaussian_input_noise(step.inputs, noise, per_example(sigma, step.inputs))
 

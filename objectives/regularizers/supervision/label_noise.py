@@ -63,7 +63,7 @@ class LabelNoise(Regularizer):
         Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"labels", "targets", "index", "examples", "classes"})
-    stage = "replay"  # before labels are mixed
+    stage = "problem"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -74,11 +74,9 @@ class LabelNoise(Regularizer):
             generator = torch.Generator().manual_seed(int(self.bound["seed"].value))
             self._draws = torch.rand(2, step.examples, generator=generator).to(step.inputs.device)
         uniform, offset = self._draws[:, step.index]
-        own, rate = step.labels[: len(step.index)], self.bound["rate"].value
+        labels, rate = step.labels, self.bound["rate"].value
         if self.bound["noise"].value == "symmetric":
-            noisy = label_noise(own, uniform, offset, rate, step.classes)
+            step.labels = label_noise(labels, uniform, offset, rate, step.classes)
         else:
-            noisy = ((own + 1) % step.classes).where(uniform < rate, own)
-        step.labels = torch.cat([noisy, step.labels[len(own) :]])
-        targets = F.one_hot(noisy, step.classes).to(step.targets.dtype)
-        step.targets = torch.cat([targets, step.targets[len(own) :]])
+            step.labels = ((labels + 1) % step.classes).where(uniform < rate, labels)
+        step.targets = F.one_hot(step.labels, step.classes).to(step.targets.dtype)

@@ -19,6 +19,8 @@ def label_smoothing(
 ) -> Float[Tensor, "batch classes"]:
     """Mixes targets with the uniform distribution: ``(1 - epsilon) * targets + epsilon / classes``.
 
+    Source: "Rethinking the Inception Architecture for Computer Vision" (arXiv 1512.00567).
+
     >>> import torch
     >>> label_smoothing(torch.tensor([[1.0, 0.0]]), 0.5)
     tensor([[0.7500, 0.2500]])

@@ -18,6 +18,8 @@ from selftune.stateless import proximal
 def max_norm(weight: Float[Tensor, "out *rest"], limit: float | Float[Tensor, ""]) -> Float[Tensor, "out *rest"]:
     """Projects each row (output unit) onto the ball of radius ``limit``; rows inside are untouched.
 
+    Source: "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv 1207.0580).
+
     >>> max_norm(torch.tensor([[3.0, 4.0], [0.3, 0.4]]), 1.0)
     tensor([[0.6000, 0.8000],
             [0.3000, 0.4000]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.draws import symmetric_beta
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
@@ -20,6 +21,8 @@ def mixup(
     Args:
         lam: weight of the example itself, in [0, 1]; shape () or (batch,).
 
+    Source: "mixup: Beyond Empirical Risk Minimization" (arXiv 1710.09412).
+
     >>> x, y = torch.tensor([[0.0], [1.0]]), torch.eye(2)
     >>> mixup(x, y, torch.tensor([1, 0]), torch.tensor(0.75))[0]
     tensor([[0.2500],
@@ -36,7 +39,9 @@ def mixup(
 class Mixup(Regularizer):
     """Mixup with ``lam ~ Beta(alpha, alpha)``, one per batch or (``per_sample``) one per example.
 
-    Only a share ``probability`` of the batches is mixed; the others are left as they are.
+    The larger one of the two shares is that of the example itself, whose label and place in tables of training
+    examples count; since partners are random, batches are distributed as without this. Only a share
+    ``probability`` of the batches is mixed; the others are left as they are.
     """
 
     name = "mixup"
@@ -52,21 +57,12 @@ class Mixup(Regularizer):
     stage = "mixing"
 
     def batch(self, step: Step) -> None:
-        batch = len(step.inputs)
-        lam = self._beta(step, batch if self.value(step, "per_sample") else 1)
-        permutation = torch.randperm(batch, generator=step.generator, device=step.inputs.device)
-        mixes = step.rand(1) < self.value(step, "probability")
-        lam = torch.where(mixes, lam, torch.ones_like(lam))
-        lam = lam if self.value(step, "per_sample") else lam[0]
-        step.inputs, step.targets = mixup(step.inputs, step.targets, permutation, lam)
+        shape = (len(step.inputs),) if self.value(step, "per_sample") else ()
+        lam = self._own_share(step, *shape)
+        lam = torch.maximum(lam, 1 - lam)  # pairs are the same, and an example resembles what is known about it
+        step.inputs, step.targets = mixup(step.inputs, step.targets, step.permutation(), lam)
 
-    def _beta(self, step: Step, draws: int) -> Float[Tensor, "draws"]:
-        """Beta(alpha, alpha) as G1 / (G1 + G2) of gamma variables, in logarithms.
-
-        For small alpha both would underflow. A gamma variable of shape alpha is one of shape alpha + 1 times
-        U ** (1 / alpha).
-        """
-        alpha = self.value(step, "alpha").clamp_min(1e-6).expand(2, draws)
-        larger = torch._standard_gamma(alpha + 1, generator=step.generator)
-        first, second = torch.log(larger) + torch.log1p(-step.rand(2, draws)) / alpha
-        return torch.sigmoid(first - second)
+    def _own_share(self, step: Step, *shape: int) -> Float[Tensor, "*shape"]:
+        """Shares of Beta(alpha, alpha), or one in batches that are not mixed."""
+        lam = symmetric_beta(step, self.value(step, "alpha"), *shape)
+        return lam.where(step.rand() < self.value(step, "probability"), torch.ones_like(lam))

@@ -52,8 +52,9 @@ class SelfMix(Cutmix):
         Hyperparameter("probability", Unit(), 0.5, smooth=False, shared=True),
     )
     needs = frozenset({"inputs", "second_inputs", "targets", "images"})
+    stage = "replay"  # both crops show one image, which no other is mixed with yet
 
     def batch(self, step: Step) -> None:
         crops = torch.stack([step.inputs, step.second_inputs], dim=1)
         targets = torch.stack([step.targets, step.targets], dim=1)
-        step.inputs, step.targets = self_mix(crops, targets, self._kept(step), self._center(step))
+        step.inputs, step.targets = self_mix(crops, targets, self._own_share(step), self._center(step))

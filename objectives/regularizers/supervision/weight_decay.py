@@ -22,6 +22,8 @@ def weight_decay(parameters: list[Tensor]) -> Float[Tensor, ""]:
 
     As a regularizer it collects the weights of layers (tensors of two or more axes), not biases or gains.
 
+    Source: "A simple weight decay can improve generalization" (Krogh and Hertz, 1991).
+
     >>> weight_decay([torch.tensor([3.0, 4.0])])
     tensor(12.5000)
     """

@@ -37,3 +37,9 @@ class Budget:
             raise SettingError("work", f"must be at least 1, got {self.work}")
         if self.seconds is not None and not (self.seconds > 0 and math.isfinite(self.seconds)):
             raise SettingError("seconds", f"must be a positive number, got {self.seconds}")
+
+    def spent(self, steps: int, seconds: float) -> bool:
+        """Whether so many training steps, or so many seconds, use it up."""
+        if self.steps is not None:
+            return steps >= self.steps
+        return self.seconds is not None and seconds >= self.seconds

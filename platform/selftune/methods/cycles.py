@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import statistics
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from selftune.errors import SettingError
 from selftune.methods.budget import Budget
-from selftune.methods.method import DIAGNOSTIC, HyperStep, Report, WorkOrder
+from selftune.methods.measures import average, measured
+from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.team import TeamMethod
 from selftune.methods.update_rules import UpdateName
 
@@ -83,7 +82,7 @@ class CycleMethod(TeamMethod):
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
         if len(idle) < len(self._members):
             return {}
-        if self._spent():
+        if self.budget.spent(self._training_step, self._seconds):
             self.stopped = "budget"
             return dict.fromkeys(idle, self._finish())
         body = self._common() | {"steps": self._steps_due(), "hypergradient": not self._warming_up()}
@@ -118,12 +117,6 @@ class CycleMethod(TeamMethod):
             due = min(due, self.budget.steps - self._training_step)
         return due
 
-    def _spent(self) -> bool:
-        if self.budget.steps is not None:
-            return self._training_step >= self.budget.steps
-        assert self.budget.seconds is not None
-        return self._seconds >= self.budget.seconds
-
     # Tell --------------------------------------------------------------------------------------------
 
     def _left(self, member: int) -> HyperStep | None:
@@ -140,23 +133,17 @@ class CycleMethod(TeamMethod):
             return None
         reports = {member: self._reports[member] for member in sorted(self._reports)}
         self._reports = {}
-        first = next(iter(reports.values()))
+        first, counted = next(iter(reports.values())), self._counted(reports)
         training_step = int(first.metrics["training_step"])
         if training_step > self._training_step:  # a hyper-step without training keeps the last training's loss
-            self._training_loss = average(r.metrics["training_loss"] for r in reports.values())
+            self._training_loss = average(r.metrics["training_loss"] for r in counted)
         self._training_step = training_step
         self._seconds += max(r.metrics["seconds"] for r in reports.values())
         if "hypergradient" not in first.payload:
             return None
         step = self._move(reports)
-        return step and replace(step, diagnostics=diagnosed(list(reports.values())))
+        return step and replace(step, diagnostics=measured(counted))
 
-
-def diagnosed(reports: Sequence[Report]) -> dict[str, float]:
-    """What the members' reports hold of diagnostics, by name, averaged."""
-    names = [name for name in reports[0].metrics if name.startswith(DIAGNOSTIC)]
-    return {name.removeprefix(DIAGNOSTIC): average(r.metrics[name] for r in reports) for name in names}
-
-
-def average(values: Iterable[float]) -> float:
-    return statistics.fmean(values)
+    def _counted(self, reports: dict[int, Report]) -> list[Report]:
+        """The reports of those networks that come out, over which losses and diagnostics are averaged."""
+        return list(reports.values())

@@ -89,9 +89,12 @@ class Method(ABC):
     ``stateful`` says whether a report depends on the orders that its trainer did before. If so, a trainer that
     restarts is made to do again what it lost. If not, all that a report depends on is its order and the warm start
     that the order names; a restarted trainer gets its one order again, cold where the warm start is gone.
+
+    ``message`` says what there is to say about the end; above all why nothing came of it.
     """
 
     stateful: ClassVar[bool] = True
+    message: str = ""
 
     @abstractmethod
     def join(self, member: int, space: Space) -> None:
@@ -117,6 +120,10 @@ class Method(ABC):
     @abstractmethod
     def done(self) -> bool:
         """True when there is nothing left to ask."""
+
+    def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
+        """Of the last reports of members those that hold what the method found; empty if it found nothing."""
+        return {member: report for member, report in reports.items() if report.kind == "finish"}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...

@@ -12,10 +12,10 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
 from selftune.methods.holders import Holders
+from selftune.methods.measures import measured
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.network_search import Search
-from selftune.methods.paired_test import SMALLEST_SAMPLE
 from selftune.methods.team import TeamMethod
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
@@ -119,7 +119,7 @@ class NetworkLineSearch(TeamMethod):
             return self._trials(idle)
         if any(order.kind == "stay" for order in self._issued.values()):
             return {}
-        if self.stopped is None and not self._spent():
+        if self.stopped is None and not self.budget.spent(self._training_step, self._seconds):
             return self._stay(idle)
         return self._deliver(idle)
 
@@ -150,12 +150,10 @@ class NetworkLineSearch(TeamMethod):
             self._state, self._training_step, self._fresh = "start", 0, True
         else:
             self.stopped = "lost"
+            self.message = "no trainer keeps the network of the path any more"
 
-    def _spent(self) -> bool:
-        if self.budget.steps is not None:
-            return self._training_step >= self.budget.steps
-        assert self.budget.seconds is not None
-        return self._seconds >= self.budget.seconds
+    def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
+        return {} if self.stopped == "lost" else super().results(reports)
 
     def _warming_up(self) -> bool:
         return self._training_step < self.settings.warmup_steps
@@ -171,6 +169,7 @@ class NetworkLineSearch(TeamMethod):
             "unconstrained": self._u.clone(),
             "end": f"{self._attempt}.stay",
             "steps": steps,
+            "hyper_step": self._hyper_step if self._training_step + steps >= settings.warmup_steps else None,
             "hypergradient": not self._warming_up(),
             "curvature": settings.smallest_curvature,
             "lanczos_steps": settings.lanczos_steps,
@@ -190,6 +189,7 @@ class NetworkLineSearch(TeamMethod):
                 "unconstrained": search.candidates[candidate].u,
                 "end": f"{self._attempt}.{candidate}",
                 "steps": int(search.stay.metrics["work"]),
+                "hyper_step": self._hyper_step,
                 "candidate": candidate,
                 "attempt": self._attempt,
             }
@@ -224,8 +224,8 @@ class NetworkLineSearch(TeamMethod):
             "start": None if source is None else self._state,
             "fresh": False,
             "keep": (self._state,),
-            "remark": f"{self.stopped or 'budget'}; accepted steps passed tests that err with a probability of at"
-            f" most {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
+            "remark": "accepted steps passed tests that err with a probability of at most"
+            f" {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
         }
         warm_from = None if source is None else (source, self._state)
         return WorkOrder("finish", body, checkpoint=True, warm_from=warm_from)
@@ -282,13 +282,9 @@ class NetworkLineSearch(TeamMethod):
         return None
 
     def _tell_stay(self, report: Report, order: WorkOrder) -> HyperStep | None:
-        judges, needed = len(report.payload["losses"]), self.settings.validation_samples or SMALLEST_SAMPLE
-        if judges < needed:
-            raise SettingError(
-                "validation_samples",
-                f"the validation split lets {judges} examples judge and keeps the rest for the hypergradient, but "
-                f"{needed} must judge: make it larger, or lower this to {SMALLEST_SAMPLE} at least",
-            )
+        mistake = self.settings.mistake_of(len(report.payload["losses"]))
+        if mistake is not None:
+            raise mistake
         self._fresh = False
         self._spend()
         if not order.body["hypergradient"]:
@@ -346,4 +342,5 @@ class NetworkLineSearch(TeamMethod):
                 "work": float(self._work),
                 "certified": _CERTIFIED,
             },
+            diagnostics=measured([kept]),
         )

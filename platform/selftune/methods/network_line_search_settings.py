@@ -75,3 +75,14 @@ class NetworkLineSearchSettings:
                 raise SettingError(key, f"must lie between 0 and 1, got {getattr(self, key)}")
         if not (self.step_growth >= 1 and math.isfinite(self.step_growth)):
             raise SettingError("step_growth", f"must be a number of at least 1, got {self.step_growth}")
+
+    def mistake_of(self, judges: int) -> SettingError | None:
+        """What is wrong if so many validation examples judge the arms."""
+        needed = self.validation_samples or SMALLEST_SAMPLE
+        if judges >= needed:
+            return None
+        return SettingError(
+            "validation_samples",
+            f"the validation split lets {judges} examples judge and keeps the rest for the hypergradient, but"
+            f" {needed} must judge: make it larger, or set this to {SMALLEST_SAMPLE} or more",
+        )

@@ -12,7 +12,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod, CycleSettings, average
+from selftune.methods.cycles import CycleMethod, CycleSettings
+from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report
 from selftune.methods.update_rules import UpdateRule, UpdateSettings
 

@@ -11,7 +11,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod, average
+from selftune.methods.cycles import CycleMethod
+from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.penalty_settings import PenaltySettings
 from selftune.methods.update_rules import UpdateRule, UpdateSettings
@@ -28,7 +29,8 @@ class Penalty(CycleMethod):
     in the difference: make trainers with ``twins=2``.
 
     Several pairs are averaged. A pair that loses a member no longer counts: what is left of it is ended, and
-    nobody waits for it. ``stopped`` is ``budget``, or ``lost`` once no pair is left; ``message`` says so.
+    nobody waits for it, and its network is no result. ``stopped`` is ``budget``, or ``lost`` once no pair is left;
+    ``message`` says so.
 
     Args:
         budget: when to stop.
@@ -61,7 +63,10 @@ class Penalty(CycleMethod):
 
     def _begin(self, space: Space) -> None:
         super()._begin(space)
-        projected = self._project(self._u)
+        try:
+            projected = self._project(self._u)
+        except SettingError as error:
+            raise SettingError(f"constraint.{error.key}", error.message) from error
         if not torch.allclose(projected, self._u, rtol=1e-5, atol=1e-6):
             raise SettingError(
                 "constraint",
@@ -90,6 +95,8 @@ class Penalty(CycleMethod):
         if pair in self._broken:
             self._singles.pop(member, None)
             return None
+        if self.stopped is not None:  # its partner has come to its end all the same
+            return super().leave(member)
         self._broken.append(pair)
         partner = member ^ 1
         if partner in self._members:
@@ -133,16 +140,20 @@ class Penalty(CycleMethod):
         self._singles[member] = "finished" if report.kind == "finish" else "idle"
         return None
 
+    def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
+        finished = super().results(reports)
+        return {m: report for m, report in finished.items() if m % 2 == 0 and m // 2 not in self._broken}
+
+    def _counted(self, reports: dict[int, Report]) -> list[Report]:
+        return [report for member, report in reports.items() if member % 2 == 0]
+
     def _move(self, reports: dict[int, Report]) -> HyperStep:
         assert self._updates is not None
-        lower, penalised = ([reports[m] for m in reports if m % 2 == role] for role in (0, 1))
+        lower, penalised = self._counted(reports), [reports[m] for m in reports if m % 2 == 1]
         sigma = self.settings.sigma_of(self._hyper_step)
         per_batch = torch.cat([p.payload["hypergradients"] for p in penalised])
         per_batch = (per_batch - torch.cat([p.payload["hypergradients"] for p in lower])) / sigma
         hypergradient = per_batch.mean(dim=0)
-        losses = [report.metrics["training_loss"] for report in lower]
-        if not any(map(math.isnan, losses)):  # a hyper-step without training keeps the last training's loss
-            self._training_loss = average(losses)
         certificate = {
             "sigma": sigma,
             "penalised_validation_loss": average(p.metrics["validation_loss"] for p in penalised),

@@ -10,7 +10,8 @@ import torch
 
 from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, scale_of
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod, average
+from selftune.methods.cycles import CycleMethod
+from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report
 from selftune.methods.self_tuning_settings import SCALE_BOUNDS, SelfTuningSettings
 from selftune.methods.update_rules import UpdateRule, UpdateSettings

@@ -53,11 +53,11 @@ def run_on_ray(
         patience: seconds to wait for an autoscaling cluster to become large enough.
 
     Returns:
-        The final report of each member that got to its end.
+        The final report of each member that got to its end, as far as it holds a result of the method.
 
     Raises:
-        SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer got to its
-            end; says why.
+        SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer with a result
+            got to its end; says why.
         SettingError: if a trainer refuses a setting.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
@@ -108,10 +108,13 @@ def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:
         raise KeyboardInterrupt("interrupted; the study can be resumed")
     members = team.members.items()
     reports = {member: entry.final for member, entry in members if entry.final is not None}
-    if not reports:
-        reasons = "; ".join(f"trainer {member}: {entry.lost}" for member, entry in members)
-        raise SchedulerError(f"no trainer got to its end: {reasons}")
-    return reports
+    results = team.method.results(reports)
+    if not results:
+        reasons = "; ".join(
+            f"trainer {member}: {entry.lost}" for member, entry in members if entry.lost is not None
+        )
+        raise SchedulerError(f"{team.method.message or 'no trainer got to its end'}: {reasons}".removesuffix(": "))
+    return results
 
 
 class _Same:

@@ -78,7 +78,11 @@ class OrderTrainable(tune.Trainable):
             return self._ready()
         order, warm = self._order, self._warm
         self._order = self._warm = None
-        return self._report(order, warm)
+        try:
+            return self._report(order, warm)
+        except SettingError as error:  # found only now that the order says what is to be done
+            self._refusal = error
+            return self._result("refused", key=error.key, message=error.message)
 
     def _ready(self) -> dict[str, Any]:
         self._greeted = True

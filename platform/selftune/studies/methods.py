@@ -52,7 +52,9 @@ class MethodEntry(NamedTuple):
         method: its class.
         build: makes it from budget, settings and the number of trainers.
         differentiates: whether it differentiates the training loss in the hyperparameters, which must be smooth.
-        twins: trainers that share their random numbers; their number is a multiple of it.
+        twins: trainers that share their random numbers; their number is a multiple of it, and the network of the
+            first one is what comes out.
+        shared: whether all trainers work on one network.
     """
 
     objective: type[NetworkObjective | SmoothObjective]
@@ -62,6 +64,7 @@ class MethodEntry(NamedTuple):
     build: Callable[[Budget, Any, int], TeamMethod]
     differentiates: bool = False
     twins: int = 1
+    shared: bool = False
 
 
 def _inexact_line_search(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> TeamMethod:
@@ -79,14 +82,20 @@ METHODS: dict[str, tuple[MethodEntry, ...]] = {
     "inexact_line_search": (
         MethodEntry(SmoothObjective, InexactLineSearchSection, _SOLVING, InexactLineSearch, _inexact_line_search),
         MethodEntry(
-            NetworkObjective, NetworkLineSearchSettings, _TRAINING, NetworkLineSearch, NetworkLineSearch, True
+            NetworkObjective,
+            NetworkLineSearchSettings,
+            _TRAINING,
+            NetworkLineSearch,
+            NetworkLineSearch,
+            differentiates=True,
+            shared=True,
         ),
     ),
     "implicit": (
         MethodEntry(SmoothObjective, ImplicitSection, _SOLVING, Implicit, _implicit),
         MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, OnlineImplicit, True),
     ),
-    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, Penalty, True, twins=2),),
+    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, Penalty, True, 2),),
 }
 """Forms of every method by its name."""
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.methods import NetworkLineSearchSettings, PenaltySettings
 from selftune.objective import NetworkObjective
 from selftune.provided import closure
 from selftune.regularizer import Regularizer, Regularizers, has_a_response, is_in_the_loss
 from selftune.studies.methods import METHODS
 from selftune.studies.mistakes import as_mistakes, join
+from selftune.training.penalty_level import single_loop_mistake
+from selftune.training.trials import number_of_judges
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -52,13 +55,14 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
         )
         return
     mistakes = list(_conversion_mistakes(study) if study.converts else _smoothness_mistakes(study))
-    yield from mistakes
     steps, warmup = study.budget.steps, study.method.warmup_steps
     if steps is not None and steps <= warmup:
         yield SettingError(
             "method.warmup_steps",
             f"must be below the budget of {steps} training steps, or nothing is ever tuned; got {warmup}",
         )
+    mistakes += _method_mistakes(study) if not mistakes else []
+    yield from mistakes
     if mistakes:
         return
     measured = [name for m in study.diagnostics for name in m.names]
@@ -93,6 +97,25 @@ def _smoothness_mistakes(study: Study) -> Iterator[SettingError]:
                 f"cannot be tuned by {study.method_name}, because the training loss is not differentiable in"
                 f" it; tune it by {' or '.join(able)}, or give it a fixed value",
             )
+
+
+def _method_mistakes(study: Study) -> Iterator[SettingError]:
+    """What the method says of hyperparameters, regularizers and data as they are."""
+    objective, settings = study.objective, study.method
+    assert isinstance(objective, NetworkObjective)
+    try:
+        study.form.build(study.budget, settings, study.form.twins).join(0, study.space)
+    except SettingError as error:
+        yield SettingError(join("method", error.key), error.message)
+    if isinstance(settings, PenaltySettings) and settings.momentum is not None:
+        mistake = single_loop_mistake(study.regularizers, objective.stages())
+        if mistake is not None:
+            yield mistake
+    if isinstance(settings, NetworkLineSearchSettings):
+        examples = len(objective.splits()["validation"]["labels"])
+        mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))
+        if mistake is not None:
+            yield SettingError(join("method", mistake.key), mistake.message)
 
 
 def _conversion_mistakes(study: Study) -> Iterator[SettingError]:

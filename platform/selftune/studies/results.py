@@ -55,6 +55,8 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         lines.insert(0, f"metric  {metric['name']} {metric['last']:.4g} at the end, {best}")
     if summary.get("stopped"):
         lines.insert(0, f"ended   because {summary['stopped']}")
+    if "remark" in summary:
+        lines.insert(0, f"remark  {summary['remark']}")
     if mlflow:
         lines.append(f"MLflow  {mlflow_command(folder)}")
     for line in lines:

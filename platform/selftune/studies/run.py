@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from selftune.tracking.files import replacing
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
+from selftune.training import TrainerFactory
 
 
 def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
@@ -78,7 +80,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
             listener = Listeners([TrajectoryWriter(folder), show(console, study.study, study.budget)])
             reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
             summary = _tuned(study, folder, reports, summary)
-            metric = metric_of(study, folder)
+            metric = metric_of(study, folder, summary["tuned"])
             if metric is not None:
                 summary = {**summary, "metric": metric}
                 write_summary(folder, summary)
@@ -100,7 +102,10 @@ def _compared(study: Study, folder: Path, console: Console, runner: Runner, summ
     steps = summary["training_steps"]
     display = Display(console, f"{study.study}, start values held", Budget(steps=steps))
     start = study.space.constrain(study.space.start)
-    reports = runner.run(constant(study, start, steps), study.trainer_factory(), folder / COMPARISON, display)
+    factory = study.trainer_factory()
+    assert isinstance(factory, TrainerFactory)
+    apart = replace(factory, twins=1, diagnostics=())  # a network of each group of twins is enough
+    reports = runner.run(constant(study, start, steps), apart, folder / COMPARISON, display, study.networks)
     return mean_metrics(reports)
 
 
@@ -126,5 +131,7 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
         ],
         "tuned": mean_metrics(reports),
     }
+    if first.message:
+        summary["remark"] = first.message
     write_summary(folder, summary)
     return summary

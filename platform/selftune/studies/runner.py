@@ -55,25 +55,29 @@ class Runner:
         trainers: TrainerFactory | SmoothTrainerFactory,
         folder: Path,
         listener: Listener,
+        members: int | None = None,
     ) -> dict[int, Report]:
         """Runs a method from its start, or from where the last call with this folder was stopped.
 
+        Args:
+            members: size of the team; None takes the study's.
+
         Returns:
-            The final report of every member that got to its end.
+            The final report of every member that got to its end with a result.
 
         Raises:
             StudyFailed: if none did.
         """
-        number = self.study.trainers.number
+        number = members or self.study.trainers.number
         if self.local:
             team: dict[int, Executes] = {member: trainers(member) for member in range(number)}
             try:
-                reports = run_in_process(method(), team, listener, folder / CHECKPOINTS)
+                machine = method()
+                return machine.results(run_in_process(machine, team, listener, folder / CHECKPOINTS))
             except (NoTrainerLeft, NotStronglyConvex) as error:
                 raise StudyFailed(str(error)) from error
             except torch.OutOfMemoryError as error:
                 raise StudyFailed("the GPU's memory is full; lower objective.batch_size") from error
-            return {member: report for member, report in reports.items() if report.kind == "finish"}
         from selftune.schedulers import SchedulerError, run_on_ray
 
         folder.mkdir(exist_ok=True)
@@ -93,8 +97,8 @@ class Runner:
 
 
 def constant(study: Study, values: object, steps: int) -> Callable[[], Method]:
-    """A method, not yet made, that trains the study's team with hyperparameters that do not move."""
+    """A method, not yet made, that trains the study's networks with hyperparameters that do not move."""
     from selftune.methods import Replay, Segment
 
     segment = Segment(steps, values)  # type: ignore[arg-type]
-    return partial(Replay, [segment], steps, study.trainers.number)
+    return partial(Replay, [segment], steps, study.networks)

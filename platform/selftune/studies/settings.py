@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
@@ -32,14 +32,25 @@ def build_settings(cls: type[T], given: Any) -> T:
     selftune.studies.mistakes.Mistakes: step: unknown key; did you mean steps?
     """
     check_mapping(given)
-    unknown = list(_unknown_keys(cls, given))
-    if unknown:
-        raise Mistakes(unknown)
+    mistakes = list(_unknown_keys(cls, given))
+    chosen: dict[str, Any] = {}
+    for name, alternatives in _alternatives(cls).items():
+        if isinstance(given.get(name), Mapping):
+            try:
+                chosen[name] = build_settings(_meant(alternatives, given[name]), given[name])
+            except Mistakes as error:
+                mistakes += error.under(name).mistakes
+    if mistakes:
+        raise Mistakes(mistakes)
+    rest = {name: value for name, value in given.items() if name not in chosen}
     try:
         # JSON, because strict validation accepts a list for a tuple only there
-        return TypeAdapter(cls).validate_json(json.dumps(given), strict=True)
+        built = TypeAdapter(cls).validate_json(json.dumps(rest), strict=True)
+        return cast(T, dataclasses.replace(cast(Any, built), **chosen)) if chosen else built
     except ValidationError as error:
         raise Mistakes(mistakes_of(error, given)) from error
+    except SettingError as error:
+        raise Mistakes([error]) from error
 
 
 def check_mapping(given: Any) -> None:
@@ -58,12 +69,42 @@ def unknown_key(key: str, known: Iterable[str]) -> SettingError:
 
 def _unknown_keys(cls: Any, given: Mapping[str, Any], key: str = "") -> Iterator[SettingError]:
     types = get_type_hints(cls)
-    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    known = [field.name for field in _fields(cls)]
     for name, value in given.items():
         if name not in known:
             yield unknown_key(join(key, name), known)
         elif dataclasses.is_dataclass(types[name]) and isinstance(value, Mapping):
             yield from _unknown_keys(types[name], value, join(key, name))
+
+
+def _alternatives(cls: type[Any]) -> dict[str, list[type[Any]]]:
+    """The settings that are one of several dataclasses."""
+    hints = get_type_hints(cls)
+    found = {f.name: [c for c in get_args(hints[f.name]) if dataclasses.is_dataclass(c)] for f in _fields(cls)}
+    return {name: cast(list[type[Any]], kinds) for name, kinds in found.items() if len(kinds) > 1}
+
+
+def _meant(alternatives: list[type[Any]], given: Mapping[str, Any]) -> type[Any]:
+    """The dataclass that a mapping is meant for: the one that knows most of its keys.
+
+    Pydantic would take one that ignores what it does not know, and where one refuses a value, the next.
+
+    Raises:
+        Mistakes: if no key belongs to any.
+    """
+    known = {cls: [field.name for field in _fields(cls)] for cls in alternatives}
+    best = max(alternatives, key=lambda cls: sum(key in known[cls] for key in given))
+    if any(key in known[best] for key in given):
+        return best
+    names = [name for own in known.values() for name in own]
+    if given:
+        raise Mistakes(unknown_key(key, names) for key in given)
+    words = " or ".join(f"{cls.__name__} ({', '.join(known[cls])})" for cls in alternatives)
+    raise Mistakes([SettingError("", f"is empty; give the settings of {words}")])
+
+
+def _fields(cls: type[Any]) -> list[dataclasses.Field[Any]]:
+    return [field for field in dataclasses.fields(cls) if field.init]
 
 
 # Sentences -------------------------------------------------------------------------------------------
@@ -101,7 +142,7 @@ def mistakes_of(error: ValidationError, given: Any) -> list[SettingError]:
             found.append(SettingError(key, text[:1].lower() + text[1:]))
     for key, (alternatives, details) in wanted.items():
         given_value = details["input"]
-        message = f"must be {' or '.join(alternatives)}, got {shown(given_value)}"
+        message = f"must be {' or '.join(dict.fromkeys(alternatives))}, got {shown(given_value)}"
         options = details.get("ctx", {}).get("expected")
         if options and isinstance(given_value, str):
             names = [option.strip("'") for option in options.replace(" or ", ", ").split(", ")]

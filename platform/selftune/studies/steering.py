@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,23 @@ import numpy as np
 from selftune.shapes import Float, Int
 from selftune.studies.mistakes import UserError
 from selftune.tracking.summary import MetricSummary, Summary, read_summary
-from selftune.tracking.trajectory import read_reports, read_trajectory
+from selftune.tracking.trajectory import read_trajectory
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
 
 
-def metric_of(study: Study, folder: Path) -> MetricSummary | None:
-    """The best and the last value of a study's metric; None where no hyper-step has one."""
+def metric_of(study: Study, folder: Path, tuned: Mapping[str, float]) -> MetricSummary | None:
+    """The best and the last value of a study's metric over the hyper-steps; None where nobody knows one.
+
+    Args:
+        tuned: measures at the end, which stand in for a metric that is too dear to take at every step.
+    """
     steps, values = _history(study.metric, folder)
     if not len(values):
-        return None
+        if study.metric not in tuned or not len(read_trajectory(folder)):
+            return None
+        steps, values = read_trajectory(folder).hyper_step[-1:], np.array([tuned[study.metric]])
     best = int(values.argmin() if study.mode == "min" else values.argmax())
     return MetricSummary(
         name=study.metric,
@@ -39,15 +45,8 @@ def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.
         steps, values = trajectory.hyper_step, trajectory.validation_loss
     elif metric in trajectory.diagnostics:
         steps, values = trajectory.hyper_step, trajectory.diagnostics[metric]
-    else:  # a measure of the reports, the team's average at every hyper-step
-        table = read_reports(folder)
-        if metric not in table.column_names:
-            return np.empty(0, dtype=np.int64), np.empty(0)
-        at, measured = (np.array(table[name].to_pylist(), dtype=float) for name in ("training_step", metric))
-        means = {step: measured[at == step].mean() for step in np.unique(at[np.isfinite(measured)])}
-        kept = [i for i, step in enumerate(trajectory.training_step) if step in means]
-        steps = trajectory.hyper_step[kept]
-        values = np.array([means[trajectory.training_step[i]] for i in kept])
+    else:
+        return np.empty(0, dtype=np.int64), np.empty(0)
     there = np.isfinite(values)
     return steps[there], values[there]
 

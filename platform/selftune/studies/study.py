@@ -238,6 +238,11 @@ class Study(BaseModel):
     def form(self) -> MethodEntry:
         return next(entry for entry in METHODS[self.method_name] if type(self.method) is entry.settings)
 
+    @property
+    def networks(self) -> int:
+        """How many networks come out of the study, each with random numbers of its own."""
+        return 1 if self.form.shared else self.trainers.number // self.form.twins
+
     def build_method(self) -> Method:
         return self.form.build(self.budget, self.method, self.trainers.number)
 

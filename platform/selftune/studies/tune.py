@@ -101,7 +101,7 @@ def tune(
 
         checkpoints = Path(output) / "checkpoints"
         listeners.append(TrajectoryWriter(Path(output)))
-    reports = run_in_process(machine, team, Listeners(listeners), checkpoints)
+    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
     first = min(reports)
     values = machine.hyperparameters.tolist()
     return Result(
@@ -124,8 +124,8 @@ def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer],
 
 
 def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
-    """Metrics of the members' "finish" reports, averaged over those that got there."""
-    finished = [report.metrics for report in reports.values() if report.kind == "finish"]
+    """Metrics of the networks that came out, by "finish" reports, averaged."""
+    finished = [report.metrics for report in reports.values()]
     names = [name for name in finished[0] if name.startswith(("validation_", "test_"))]
     return {name: sum(metrics[name] for metrics in finished) / len(finished) for name in names}
 

@@ -183,6 +183,9 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     sentences = [f"{_counted(count, 'hyperparameter')} tuned in {taken} {spent} ({_duration(seconds)})."]
     if summary.get("stopped"):
         sentences.append(f"The method ended because {summary['stopped']}.")
+    if "remark" in summary:
+        remark = summary["remark"]
+        sentences.append(f"{remark[:1].upper()}{remark[1:]}.")
     if steps and trajectory.certificate:
         sentences.append(_worth(trajectory))
     status = summary.get("status", "running")

@@ -34,8 +34,9 @@ class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
     Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist.
-    ``steps``, ``work`` and ``stopped`` (accepted steps of the upper level; lower-level gradients and products; why
-    the method ended) stand in for ``training_steps`` in studies of smooth objectives, which train no network.
+    ``remark`` is what the method says of its result. ``steps``, ``work`` and ``stopped`` (accepted steps of the
+    upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
+    studies of smooth objectives, which train no network.
     """
 
     status: str
@@ -45,6 +46,7 @@ class Summary(TypedDict, total=False):
     steps: int
     work: int
     stopped: str
+    remark: str
     seconds: float
     hyperparameters: list[HyperparameterSummary]
     metric: MetricSummary

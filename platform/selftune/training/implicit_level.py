@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from selftune.errors import SettingError
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
-from selftune.regularizer import is_in_the_loss
 from selftune.shapes import Float, Tensor
+from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -51,7 +50,7 @@ class ImplicitLevel(Level):
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = OnlineImplicitSettings(**settings)
-        _check_differentiable(lower)
+        check_differentiable(lower, "implicit differentiation")
         rate = self.settings.system_rate
         momentum = lower.objective.optimization.momentum_of_sgd
         self.rate = lower.learning_rate / (1 + momentum) if rate is None else rate
@@ -198,19 +197,3 @@ class _Fresh:
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "weights"]:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _check_differentiable(lower: LowerLevel) -> None:
-    regularizers = {r.name: r for r in lower.regularizers.members}
-    for hyperparameter in lower.space.tuned:
-        regularizer = regularizers[hyperparameter.name.partition(".")[0]]
-        if not is_in_the_loss(regularizer):
-            why = "acts around the optimizer's step and not in the training loss"
-        elif not hyperparameter.smooth:
-            why = "is one in which the training loss is not differentiable"
-        else:
-            continue
-        raise SettingError(
-            hyperparameter.name,
-            f"{why}, so that implicit differentiation cannot tune it; tune it with self_tuning, or fix it",
-        )

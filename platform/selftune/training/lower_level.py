@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -107,7 +106,10 @@ class LowerLevel:
     ) -> Step:
         """A training step with its batch drawn and augmented; random draws come from ``stream``."""
         self.streams.seed_global(f"{stream}_modules", number)
-        step = self._step(number, index, self.batches.batch(index), values, stream, perturbed)
+        batch = self.batches.batch(index)
+        return self._begun(self._step(number, index, batch, values, self.streams(stream, number), perturbed))
+
+    def _begun(self, step: Step) -> Step:
         self.objective.prepare(step)
         self.regularizers.begin(step)
         return step
@@ -118,7 +120,7 @@ class LowerLevel:
         index: Int[Tensor, "batch"],
         batch: Mapping[str, Tensor],
         values: Mapping[str, Any],
-        stream: str,
+        generator: torch.Generator,
         perturbed: bool,
     ) -> Step:
         return Step(
@@ -128,7 +130,7 @@ class LowerLevel:
             targets=self.objective.targets(batch["labels"]),
             index=index,
             values=values,
-            generator=self.streams(stream, number),
+            generator=generator,
             learning_rate=self.learning_rate,
             momentum=self.objective.optimization.momentum_of_sgd,
             classes=getattr(self.objective, "classes", 0),
@@ -189,11 +191,12 @@ class LowerLevel:
         with frozen_statistics(self.network):
             return self.loss(again, self.network, self.parameters)
 
-    def part(self, step: Step, rows: Int[Tensor, "rows"], perturbed: bool = True) -> Float[Tensor, ""]:
-        """The training loss of some of the step's examples alone; ``perturbed``: no state changes."""
-        part = self.begin(step.number, step.index[rows], step.values, "elementary", perturbed)
-        with frozen_statistics(self.network) if perturbed else nullcontext():
-            return self.loss(part, self.network, self.parameters)
+    def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
+        """The training loss of some of the step's examples alone; its draws follow those of the step so far."""
+        index = step.index[rows]
+        batch = self.batches.batch(index)
+        part = self._step(step.number, index, batch, step.values, step.generator, step.perturbed)
+        return self.loss(self._begun(part), self.network, self.parameters)
 
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer on a loss, with what regularizers do around it."""
@@ -261,13 +264,15 @@ class LowerLevel:
         """A gradient for every shard of the batch, as if each were a worker's; a step on what they make."""
         aggregator = self.regularizers.aggregator
         assert aggregator is not None
-        step = self._step(number, index, self.batches.batch(index), values, "elementary", perturbed=False)
+        self.streams.seed_global("elementary_modules", number)
+        draws, batch = self.streams("elementary", number), self.batches.batch(index)
+        step = self._step(number, index, batch, values, draws, perturbed=False)
         step.parameters = self.parameters
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         losses, gradients = [], []
         everyone = torch.arange(len(index), device=self.device)
         for rows in everyone.tensor_split(aggregator.bound["workers"].value):
-            losses.append(self.part(step, rows, perturbed=False))
+            losses.append(self.part(step, rows))
             found = torch.autograd.grad(losses[-1], trained, materialize_grads=True)
             gradients.append(torch.cat([gradient.reshape(-1) for gradient in found]))
         combined = aggregator.aggregate(step, torch.stack(gradients))
@@ -282,7 +287,8 @@ class LowerLevel:
         stage = self.batches.stage(number)
         if stage == self._stage:
             return
-        step = self._step(number - 1, index, self.batches.batch(index), values, "elementary", perturbed=True)
+        draws, batch = self.streams("elementary", number - 1), self.batches.batch(index)
+        step = self._step(number - 1, index, batch, values, draws, perturbed=True)
         step.parameters = self.parameters
         self.regularizers.boundary(step)
         if "old" in self.copies:
@@ -294,7 +300,8 @@ class LowerLevel:
         """A step over validation data in evaluation mode, from which diagnostics take what they need."""
         batch = {name: tensor[:_MEASURED] for name, tensor in self.splits["validation"].items()}
         index = torch.arange(len(batch["labels"]), device=self.device)
-        step = self._step(number, index, batch, {}, "validation_noise", perturbed=True)
+        draws = self.streams("validation_noise", number)
+        step = self._step(number, index, batch, {}, draws, perturbed=True)
         self.objective.prepare(step)
         step.forward, step.parameters = self.network, self.parameters
         self.network.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,8 +11,11 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hypergradients.stochastic import Storm
-from selftune.regularizer import Step, overrides
+from selftune.objective import Stage
+from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
+from selftune.training.added_gradient import added_gradient
+from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -34,10 +37,12 @@ class PenaltyLevel(Level):
         settings: ``proximal``, ``relaxation``, ``batches`` and ``momentum`` of ``PenaltySettings``.
 
     Raises:
-        SettingError: if a single loop is asked for where a training step is not one gradient of one loss.
+        SettingError: if the training loss is not a differentiable function of a tuned hyperparameter, or a single
+            loop is asked for where a training step is not one gradient of one loss.
     """
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
+        check_differentiable(lower, "the penalty method")
         self.lower = lower
         self.trained: dict[str, Tensor] = {name: p for name, p in lower.parameters.items() if p.requires_grad}
         self.parameters = list(self.trained.values())
@@ -48,12 +53,10 @@ class PenaltyLevel(Level):
         self._storm = None if momentum is None else Storm(momentum)
         self._before: tuple[list[Tensor], Tensor, float] | None = None
         self._start: list[Tensor] | None = None
-        self._added: list[Tensor | None] = []
-        if self._storm is None:
-            # not in the loss: whatever the regularizers make of a training step, they make of that of h
-            lower.optimizer.register_step_pre_hook(self._add)
-        else:
-            _check_single(lower)
+        if self._storm is not None:
+            mistake = single_loop_mistake(lower.regularizers.members, lower.batches.stages)
+            if mistake is not None:
+                raise mistake
 
     def begin(self, order: Mapping[str, Any]) -> None:
         self._unconstrained = order["unconstrained"].to(self.lower.device)
@@ -73,36 +76,21 @@ class PenaltyLevel(Level):
         """A training step; its loss is that of h."""
         if self._storm is not None:
             return self._train_by_estimate(self._storm, number)
-        self._added = self._gradient_above(number)
-        loss = self.lower.train(number, self._values)
-        self._added = []
-        return loss
+        with added_gradient(self.lower.optimizer, self.parameters, self._gradient_above(number)):
+            return self.lower.train(number, self._values)
 
     def _gradient_above(self, number: int) -> list[Tensor | None]:
         """Gradient of what a phase has beside h, as far as there is any: sigma g, and the proximal term."""
-        added: list[Tensor | None] = []
+        added: list[Tensor | None] = [None] * len(self.parameters)
         if self._penalised:
             loss = self._sigma * self.lower.validation_losses(number)[0].mean()
             added = list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
         if self._start is not None and self._proximal is not None:
             with torch.no_grad():
                 pulls = [(p - at) / self._proximal for p, at in zip(self.parameters, self._start, strict=True)]
-            both = zip(added, pulls, strict=True) if added else ((None, pull) for pull in pulls)
+            both = zip(added, pulls, strict=True)
             added = [pull if gradient is None else gradient + pull for gradient, pull in both]
         return added
-
-    def _add(self, *_: Any) -> None:
-        """Before the optimizer's step: to its gradients, once per training step."""
-        present, added = [], []
-        for parameter, gradient in zip(self.parameters, self._added, strict=False):
-            if gradient is not None and parameter.grad is not None:
-                present.append(parameter.grad)
-                added.append(gradient)
-            elif gradient is not None:
-                parameter.grad = gradient
-        if present:
-            torch._foreach_add_(present, added)
-        self._added = []
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
@@ -214,8 +202,10 @@ class PenaltyLevel(Level):
             self._before = [tensor.to(device) for tensor in weights], unconstrained.to(device), sigma
 
 
-def _check_single(lower: LowerLevel) -> None:
-    own = [r.name for r in lower.regularizers.members if overrides(r, "replace") or overrides(r, "aggregate")]
-    if own or lower.batches.stages:
-        what = f"{own[0]} makes training steps of its own" if own else "the data come in stages"
-        raise SettingError("method.momentum", f"is for one gradient per training step, but {what}; set it to null")
+def single_loop_mistake(regularizers: Iterable[Regularizer], stages: Sequence[Stage]) -> SettingError | None:
+    """Why a study cannot be a single loop, where a training step is not one gradient of one loss."""
+    own = [r.name for r in regularizers if overrides(r, "replace") or overrides(r, "aggregate")]
+    if not own and not stages:
+        return None
+    what = f"{own[0]} makes training steps of its own" if own else "the data come in stages"
+    return SettingError("method.momentum", f"is for one gradient per training step, but {what}; set it to null")

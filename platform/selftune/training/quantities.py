@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import functional_call, grad, vmap
 
+from selftune.hypergradients.best_response import frozen_statistics
+from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
@@ -24,6 +26,7 @@ COPIES = ("reference", "old")
 def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[Step], Any]]:
     """A function of the step for every name that the objective or the engine computes."""
     engine: dict[str, Callable[[LowerLevel, Step], Any]] = {
+        "losses": lambda lower, step: lower.objective.loss(step.logits, step.targets),
         "kernels": _kernels,
         "head": _head,
         "head_weight": lambda lower, step: step.head[0],
@@ -80,12 +83,9 @@ def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
 
 def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
     name = lower.layers[-1]
-    prefix = f"{name}." if name else ""
-    weight = step.parameters[f"{prefix}weight"]
-    bias = (
-        step.parameters[f"{prefix}bias"] if f"{prefix}bias" in step.parameters else weight.new_zeros(len(weight))
-    )
-    return weight, bias
+    weight = effective_weight(lower.network, name, step.parameters)
+    bias = f"{name}.bias" if name else "bias"
+    return weight, step.parameters[bias] if bias in step.parameters else weight.new_zeros(len(weight))
 
 
 def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains parameters"]:
@@ -95,7 +95,12 @@ def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains p
         name: tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         for name, tensor in tensors.items()
     }
-    losses = lower.objective.loss(functional_call(lower.network, tensors, (step.inputs,)), step.targets)
+    if step.parameters is lower.parameters:
+        losses = step.losses
+    else:  # the network that the step runs is no function of these weights
+        with frozen_statistics(lower.network):
+            outputs = functional_call(lower.network, tensors, (step.inputs,))
+        losses = lower.objective.loss(outputs, step.targets)
     found, domain = torch.unique(step.domains, return_inverse=True)
     rows = []
     for number in range(len(found)):

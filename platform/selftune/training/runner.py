@@ -34,7 +34,7 @@ class Executes(Protocol):
 
 
 class NoTrainerLeft(RuntimeError):
-    """Every trainer of the study diverged or was lost; the message names the last one's reason."""
+    """No trainer with a result got to its end; the message names the last reason why one did not."""
 
 
 class Stalled(RuntimeError):
@@ -56,7 +56,7 @@ def run_in_process(
             study goes on from there, to the same trajectory as without the interruption.
 
     Raises:
-        NoTrainerLeft: if no trainer is left to go on.
+        NoTrainerLeft: if no trainer is left to go on, or those that are left have nothing to show.
     """
     listener = listener or Listener()
     run = _Run(method, dict(trainers), listener, checkpoints)
@@ -69,6 +69,8 @@ def run_in_process(
             run.round()
     finally:
         listener.ended()
+    if not method.results(run.last):
+        raise NoTrainerLeft(": ".join(filter(None, (method.message, run.ended))) or "no trainer got to its end")
     return run.last
 
 
@@ -82,6 +84,7 @@ class _Run:
         self.checkpoints = checkpoints
         self.numbers = dict.fromkeys(trainers, 0)
         self.last: dict[int, Report] = {}
+        self.ended = ""  # why the last trainer that stopped before its end did so
 
     def round(self) -> None:
         """One round of orders, executed one after the other."""
@@ -129,6 +132,7 @@ class _Run:
             "method": self.method.state_dict(),
             "numbers": self.numbers,
             "last": self.last,
+            "ended": self.ended,
             "trainers": {member: trainer.state_dict() for member, trainer in self.trainers.items()},
         }
         partial = self.checkpoints / f"{CHECKPOINT}.partial"
@@ -143,6 +147,7 @@ class _Run:
         self.method.load_state_dict(state["method"])
         self.numbers = state["numbers"]
         self.last = state["last"]
+        self.ended = state["ended"]
         self.trainers = {m: t for m, t in self.trainers.items() if m in state["trainers"]}
         for member, trainer in self.trainers.items():
             trainer.load_state_dict(state["trainers"][member])

@@ -141,9 +141,9 @@ class Trainer:
 
     def _stay(self, body: Mapping[str, Any]) -> _Outcome:
         """Trains from the order's state with its hyperparameters and judges the end; differentiates there."""
-        arm, training_loss = self._train_arm(body)
+        arm, training = self._train_arm(body)
         losses, metrics = arm.losses()
-        metrics |= {"training_loss": training_loss, "work": float(body["steps"])}
+        metrics |= training | {"work": float(body["steps"])}
         payload = {"losses": losses.cpu()}
         if body["hypergradient"]:
             hypergradient, measured = arm.hypergradient(self.training_step)
@@ -160,19 +160,22 @@ class Trainer:
         """``stay`` at other hyperparameters, without a hypergradient. If it diverges, so does no trainer."""
         first = self.training_step
         try:
-            arm, training_loss = self._train_arm(body)
+            arm, training = self._train_arm(body)
         except Diverged:
             return _Outcome({"diverged": 1.0, "work": float(self.training_step - first)})
         losses, metrics = arm.losses()
-        metrics |= {"training_loss": training_loss, "work": float(body["steps"])}
+        metrics |= training | {"work": float(body["steps"])}
         return _Outcome(metrics, {"losses": losses.cpu()})
 
-    def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, float]:
+    def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, dict[str, float]]:
+        """The arm at its end, its training loss, and the diagnostics that are due in case it is the one kept."""
         arm, first = Arm(self.lower, body), self.training_step
         losses = [arm.train(number) for number in range(first, first + body["steps"])]
-        training_loss = self._finish_steps(losses, arm.values)
+        found = {"training_loss": self._finish_steps(losses, arm.values)}
+        if body.get("hyper_step") is not None:
+            found |= self.measurements.take(body["hyper_step"], self.training_step)
         self._kept.keep(body["end"], self._state())
-        return arm, training_loss
+        return arm, found
 
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""

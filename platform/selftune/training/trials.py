@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
 from selftune.shapes import Float, Int, Tensor
+from selftune.training.added_gradient import added_gradient
+from selftune.training.differentiable import check_differentiable
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _CHUNK = 4096  # validation examples per forward pass
@@ -27,36 +30,30 @@ class Arm:
         order: ``unconstrained``, ``gamma``, ``sample`` (number of the validation sample), ``samples`` (its size;
             None for half of the split), and for a hypergradient ``curvature``, ``lanczos_steps`` and
             ``system_steps``.
+
+    Raises:
+        SettingError: if the training loss is not a differentiable function of a tuned hyperparameter.
     """
 
     def __init__(self, lower: LowerLevel, order: Mapping[str, Any]) -> None:
+        check_differentiable(lower, "the line search")
         self.lower = lower
         self.order = order
         # constrained where the method does it, so that a replay of its trajectory sees the same bits
         self.values = lower.space.unpack(lower.space.constrain(order["unconstrained"]).to(lower.device))
         self._gamma: float = order["gamma"]
-        self._parameters = list(lower.parameters.values())
+        self._parameters: list[Tensor] = [p for p in lower.parameters.values() if p.requires_grad]
         self._anchor = [p.detach().clone() for p in self._parameters] if self._gamma else []
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """One training step; returns the loss without the proximal term, detached."""
         if not self._gamma:
             return self.lower.train(number, self.values)
-        lower = self.lower
-        index = lower.batches.index(number)
-        assert index is not None
-        step = lower.begin(number, index, self.values, "elementary")
-        loss = lower.loss(step, lower.network, lower.parameters)
-        lower.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
-            moved = [
-                (p, p.grad, a) for p, a in zip(self._parameters, self._anchor, strict=True) if p.grad is not None
-            ]
-            offsets = torch._foreach_sub([p for p, _, _ in moved], [a for _, _, a in moved])
-            torch._foreach_add_([gradient for _, gradient, _ in moved], offsets, alpha=self._gamma)
-        lower.update(step)
-        return loss.detach()
+            pulls = torch._foreach_sub(self._parameters, self._anchor)
+            torch._foreach_mul_(pulls, self._gamma)
+        with added_gradient(self.lower.optimizer, self._parameters, pulls):
+            return self.lower.train(number, self.values)
 
     # Judgement ---------------------------------------------------------------------------------------
 
@@ -70,7 +67,7 @@ class Arm:
         generator = lower.streams("validation", self.order["sample"])
         examples = len(lower.splits["validation"]["labels"])
         order = torch.randperm(examples, generator=generator, device=lower.device)
-        judges = min(self.order["samples"] or examples // 2, examples - 1)
+        judges = number_of_judges(examples, self.order["samples"])
         rest = order[judges:]
         return order[:judges], rest[: lower.objective.validation_batch_size or len(rest)]
 
@@ -104,7 +101,8 @@ class Arm:
         parameters = self._parameters
         b = self._upper_gradient()
         u = order["unconstrained"].detach().clone().to(lower.device).requires_grad_()
-        loss = lower.smooth_loss(number, u, "hypergradient")
+        with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivatives
+            loss = lower.smooth_loss(number, u, "hypergradient")
         gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
 
         def product(v: Tensor) -> Tensor:
@@ -128,6 +126,15 @@ class Arm:
         losses = lower.objective.validation_loss(lower.objective.outputs(lower.network, batch), batch["labels"])
         lower.network.train()
         return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
+
+
+def number_of_judges(examples: int, asked: int | None) -> int:
+    """How many of the validation examples judge the arms; None asks for half. At least one is left for the rest.
+
+    >>> number_of_judges(100, None), number_of_judges(100, 80), number_of_judges(100, 200)
+    (50, 80, 99)
+    """
+    return min(asked or examples // 2, examples - 1)
 
 
 def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, "p"]:

@@ -57,5 +57,5 @@ def test_the_teachers_predictions_are_those_of_its_weights(lab):
     trainer = lab.train(members, 5)
     _, step = lab.perturbed_loss(trainer, 5)
     network = lab.objective().network()
-    network.load_state_dict(lab.member(trainer)._teacher)
+    network.load_state_dict(step.teacher_parameters)
     torch.testing.assert_close(step.teacher_logits, network(step.inputs).detach())

@@ -1,0 +1,26 @@
+"""What the reports of a team say of its networks, as averages."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+
+from selftune.methods.method import DIAGNOSTIC, Report
+
+_VALIDATION = "validation_"
+
+
+def average(values: Iterable[float]) -> float:
+    return statistics.fmean(values)
+
+
+def measured(reports: Sequence[Report]) -> dict[str, float]:
+    """What reports hold of validation data beside the loss: accuracy and the like, then diagnostics; averaged.
+
+    >>> measured([Report("cycle", metrics={"validation_loss": 1.0, "validation_accuracy": 0.5, "work": 3.0})])
+    {'validation_accuracy': 0.5}
+    """
+    metrics = reports[0].metrics
+    names = [name for name in metrics if name.startswith(_VALIDATION) and name != f"{_VALIDATION}loss"]
+    names += [name for name in metrics if name.startswith(DIAGNOSTIC)]
+    return {name.removeprefix(DIAGNOSTIC): average(r.metrics[name] for r in reports) for name in names}
