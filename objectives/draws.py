@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from selftune.shapes import Float, Tensor
@@ -18,3 +20,9 @@ def symmetric_beta(step: Step, alpha: Float[Tensor, ""], *shape: int) -> Float[T
     larger = torch._standard_gamma(alpha + 1, generator=step.generator)
     first, second = torch.log(larger) + torch.log1p(-step.rand(2, *shape)) / alpha
     return torch.sigmoid(first - second)
+
+
+def truncated_normal(step: Step, *shape: int) -> Float[Tensor, "*shape"]:
+    """Standard normal draws, all of them inside [-2, 2]; torch's own function looks at what it has drawn."""
+    inside = math.erf(2 / math.sqrt(2))
+    return math.sqrt(2) * torch.erfinv(inside * (2 * step.rand(*shape) - 1))

@@ -152,7 +152,7 @@ class ModularArithmetic(Classification):
         """``neuron_weights``: what every hidden neuron reads of a, reads of b, and writes."""
         if name != "neuron_weights":
             return super().quantity(name, step)
-        first, last = step.parameters["first.weight"], step.parameters["last.weight"]
+        first, last = (step.asks.weight(step, layer) for layer in ("first", "last"))
         return torch.cat([first.view(-1, 2, self.modulus), last.T.unsqueeze(1)], dim=1)
 
     @torch.no_grad()

@@ -233,7 +233,8 @@ def _resume(options: argparse.Namespace) -> int:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    from selftune.studies.replay import SCHEDULE, replay, same_network
+    from selftune.studies.display import say
+    from selftune.studies.replay import OTHER_NETWORK, SAME_NETWORK, SCHEDULE, replay, same_network
     from selftune.studies.results import print_results
     from selftune.studies.runner import StudyFailed
 
@@ -249,8 +250,9 @@ def _replay(options: argparse.Namespace) -> int:
     console.print()
     networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
     print_results(console, f"plain networks, the same training steps each{networks}", results)
-    if SCHEDULE in results and same_network(options.folder):
-        console.print("The schedule gave the tuned network of the study again, bit for bit.")
+    if SCHEDULE in results:
+        again = same_network(options.folder)
+        say(console, SAME_NETWORK if again else OTHER_NETWORK)
     return 0
 
 

@@ -10,7 +10,7 @@ order of their names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
@@ -87,6 +87,8 @@ class Regularizer:
     whole_batch: ClassVar[str | None] = None
     """Why it cannot act on the parts of a batch one by one, as an ``aggregate`` asks; None where it can."""
     per_layer: ClassVar[bool] = False
+    freezes: ClassVar[bool] = False
+    """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
     stage: ClassVar[Stage] = "any"
     when: ClassVar[Literal["before", "after"]] = "after"
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = None
@@ -304,6 +306,12 @@ class Regularizers:
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        kept = {
+            layer: r.name for r in self.members if r.freezes for layers in r.layers.values() for layer in layers
+        }
+        for regularizer in self.members:
+            if kept and _acts_on_weights(regularizer):
+                _leave_alone(regularizer, kept)
         self.needs = frozenset[str]().union(*(r.needs for r in self.members))
         self._batch = self._with("batch")
         self._targets = self._with("targets")
@@ -377,11 +385,8 @@ class Regularizers:
         for regularizer in self.members:
             regularizer.attach(network)
         names = reparameterized_weights(network)
-        frozen = {layer for layer, name in names.items() if not network.get_parameter(name).requires_grad}
         for regularizer in self.members:
             regularizer.weight_names = names
-            if frozen and _acts_on_weights(regularizer):
-                _leave_alone(regularizer, frozen)
 
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
@@ -505,16 +510,16 @@ def _acts_on_weights(regularizer: Regularizer) -> bool:
     return regularizer.per_layer and "parameters" in regularizer.needs and not overrides(regularizer, "attach")
 
 
-def _leave_alone(regularizer: Regularizer, frozen: Set[str]) -> None:
-    """Takes away layers whose weights a reparameterisation keeps as they are, unless the study names them."""
+def _leave_alone(regularizer: Regularizer, kept: Mapping[str, str]) -> None:
+    """Takes away layers whose weights another regularizer keeps as they are, unless the study names them."""
     for label, layers in regularizer.layers.items():
-        trained = tuple(layer for layer in layers if layer not in frozen)
+        trained = tuple(layer for layer in layers if layer not in kept)
         if not trained or (regularizer.parts is not None and len(trained) < len(layers)):
-            others = ", ".join(layer for layer in layers if layer in frozen)
+            layer = next(layer for layer in layers if layer in kept)
             raise SettingError(
                 regularizer.name,
-                f"has no weight to act on in layer {others}: a reparameterisation keeps it as it is and trains"
-                " factors in its place; name other layers in parts",
+                f"cannot be combined with {kept[layer]} on layer {layer}: that keeps the weight as it is and"
+                " trains other tensors in its place; name other layers in parts",
             )
         regularizer.layers[label] = trained
 

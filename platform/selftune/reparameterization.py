@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import nn
 from torch.func import functional_call
@@ -25,8 +25,6 @@ class Reparameterization(Regularizer):
     kind = "reparam"
     per_layer = True
     needs = frozenset({"parameters"})
-    freezes: ClassVar[bool] = False
-    """Whether the original tensor is kept as it is, and only extra tensors are trained."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

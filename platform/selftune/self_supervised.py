@@ -23,7 +23,7 @@ class SelfSupervised(NetworkObjective):
 
     The training loss is zero: what shapes the embeddings are penalties such as ``barlow_twins``. The validation
     loss is the InfoNCE loss between two fixed views of the validation examples, which needs no labels. Labels are
-    there for linear probes and diagnostics.
+    there for linear probes and diagnostics; outputs have nothing to do with classes, so that none are provided.
 
     Args:
         build: makes a freshly initialised network, from inputs to embeddings.
@@ -54,7 +54,6 @@ class SelfSupervised(NetworkObjective):
             "parameters",
             "learning_rate",
             "examples",
-            "classes",
         }
     )
 
@@ -82,7 +81,6 @@ class SelfSupervised(NetworkObjective):
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
         if train[0].ndim == 4:
             self.provides = type(self).provides | {"images"}
-        self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
 
     def network(self) -> nn.Module:
         return self._build()

@@ -30,6 +30,9 @@ class Context(Protocol):
     def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
 
+    def weight(self, step: Step, layer: str) -> Tensor:
+        """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
+
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
 
@@ -57,6 +60,7 @@ class Step:
         momentum: of SGD; 0 where the optimizer has none that adds up.
         perturbed: True in a step that must not change state (tables, averages): one that fits the response, or
             that recomputes a loss.
+        measured: True outside of training, where diagnostics look on: nothing acts on layers.
         rows: the rows of ``values`` that the rows of ``inputs`` belong to; None where they are the same.
     """
 
@@ -72,6 +76,7 @@ class Step:
     classes: int
     examples: int
     perturbed: bool = False
+    measured: bool = False
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Int[Tensor, "rows"] | None = None

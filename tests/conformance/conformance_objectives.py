@@ -115,7 +115,7 @@ class Supernet(nn.Sequential):
         self.alphas = nn.Parameter(0.1 * torch.randn(2, 3))
 
     def forward(self, inputs):
-        slopes = torch.softmax(self.alphas, dim=-1) @ torch.tensor([0.5, 1.0, 1.5]).to(self.alphas)
+        slopes = torch.softmax(self.alphas, dim=-1) @ self.alphas.new_tensor([0.5, 1.0, 1.5])
         first, act, last = self[0], self[1], self[2]
         return slopes[1] * last(act(slopes[0] * first(inputs)))
 
@@ -187,19 +187,19 @@ class Everything(NetworkObjective):
     def quantity(self, name, step):
         batch = len(step.inputs)
         if name in ("input_actions", "output_actions"):
-            swap = torch.eye(16, dtype=self.dtype).roll(8, 0)
-            return torch.stack([torch.eye(16, dtype=self.dtype), swap]).expand(2, 2, 16, 16)
+            same = torch.eye(16, dtype=self.dtype, device=step.inputs.device)
+            return torch.stack([same, same.roll(8, 0)]).expand(2, 2, 16, 16)
         if name == "architecture":
             return step.parameters["alphas"]
         if name in ("policy_chosen", "policy_rejected", "reference_chosen", "reference_rejected"):
             who, which = name.split("_")
             logits = step.logits if who == "policy" else step.reference_logits
-            chosen = step.labels if which == "chosen" else step.labels + 1
+            chosen = step.labels if which == "chosen" else (step.labels + 1) % self.classes
             return torch.log_softmax(logits, dim=-1).gather(1, chosen[:, None])[:, 0]
         if name in ("token_logits", "reference_token_logits"):
             return (step.logits if name == "token_logits" else step.reference_logits).view(batch, 4, 4)
         return {
-            "token_mask": lambda: torch.arange(4) < 1 + step.labels[:, None],
+            "token_mask": lambda: torch.arange(4, device=step.labels.device) < 1 + step.labels[:, None],
             "reconstruction": lambda: step.logits.view(batch, 1, 4, 4),
             "samples": lambda: step.logits,
             "data": lambda: step.inputs.detach(),

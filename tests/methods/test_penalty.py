@@ -1,4 +1,5 @@
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -246,6 +247,46 @@ def test_a_pair_that_loses_both_members_is_counted_once(space):
     method.leave(3)
     assert method.stopped == "lost"
     assert {member: order.kind for member, order in method.ask().items()} == {2: "finish"}
+
+
+def test_only_lower_networks_of_whole_pairs_are_results(space):
+    team = pairs([1.0, 0.0], [3.0, 2.0])
+    method = begun(space, team)
+    ends = {member: Report("finish", metrics={"test_loss": float(member)}) for member in team}
+    assert sorted(method.results(ends)) == [0, 2]
+    assert sorted(method.results(ends | {2: Report("diverged")})) == [0]
+    method.leave(1)
+    assert sorted(method.results(ends)) == [2]
+
+
+def test_a_network_that_came_to_its_end_stays_a_result_although_its_partner_is_lost_then(space):
+    team = pairs([1.0, 0.0])
+    method = begun(space, team)
+    while method.stopped is None:
+        reports = cycle(method, team)
+        for member, report in reports.items():
+            method.tell(member, report)
+        method._training_step = max(method._training_step, 28)
+    method.leave(1)
+    assert method.stopped == "budget"
+    assert sorted(method.results({0: Report("finish")})) == [0]
+
+
+def test_losses_and_diagnostics_are_those_of_the_networks_that_come_out(space):
+    team = pairs([1.0, 0.0], [3.0, 2.0])
+    method = begun(space, team)
+    reports = {
+        member: replace(
+            report,
+            metrics={**report.metrics, "validation_accuracy": 0.1 * member, "diagnostic/rank": float(member)},
+        )
+        for member, report in cycle(method, team).items()
+    }
+    steps = [method.tell(member, report) for member, report in reports.items()]
+    assert steps[-1].diagnostics == {"validation_accuracy": 0.1, "rank": 1.0}
+    assert (
+        steps[-1].training_loss == (reports[0].metrics["training_loss"] + reports[2].metrics["training_loss"]) / 2
+    )
 
 
 def test_a_member_lost_before_its_partner_joins_breaks_the_pair(space):

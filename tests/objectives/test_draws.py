@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from selftune.objectives.draws import symmetric_beta
+from selftune.objectives.draws import symmetric_beta, truncated_normal
 
 
 def step(seed=0):
@@ -31,3 +31,10 @@ def test_derivative_in_alpha():
     (slope,) = torch.autograd.grad((ends - 0.5).square().mean(), alpha)
     # the variance is 1 / (8 alpha + 4)
     assert slope.item() == pytest.approx(-8 / 144, rel=0.35)
+
+
+def test_truncated_normals_have_the_moments_of_the_normal_distribution_within_two_deviations():
+    draws = truncated_normal(step(), 20000)
+    assert draws.abs().max() <= 2
+    assert abs(draws.mean()) < 0.03
+    assert draws.var().item() == pytest.approx(0.7737, rel=0.03)

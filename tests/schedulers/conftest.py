@@ -10,12 +10,13 @@ from selftune.schedulers import crews, slots
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import network_fakes
 import ray_fakes
 import smooth_fakes
 
 from selftune.training import run_in_process
 
-for module in (ray_fakes, smooth_fakes):
+for module in (network_fakes, ray_fakes, smooth_fakes):
     cloudpickle.register_pickle_by_value(module)  # workers do not see this folder
 
 

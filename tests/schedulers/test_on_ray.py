@@ -3,15 +3,19 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import network_fakes
 import pytest
+from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
 from ray_fakes import Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
 from selftune.errors import SettingError
+from selftune.methods import Budget, Penalty, PenaltySettings
 from selftune.schedulers import (
     BilevelScheduler,
     InexactLineSearchScheduler,
@@ -203,3 +207,28 @@ def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
         assert result.metrics["hyper_step"] == STEPS - 1
         assert result.metrics["validation_loss"] == alone()[1].metrics["validation_loss"]
         assert result.metrics["work"] > 0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, tmp_path):
+    marker, recorder = tmp_path / "killed", Recorder()
+    reports = run_on_ray(
+        network_fakes.method(name),
+        Networks(name, marker),
+        members=2,
+        cpus=1,
+        gpus=0,
+        folder=tmp_path / "run",
+        listener=recorder,
+    )
+    steps, networks = network_fakes.here(name)
+    assert marker.exists()
+    assert len(steps) > 4
+    assert network_fakes.hyper_steps(recorder) == steps
+    assert network_fakes.payloads(reports) == networks
+
+
+def test_a_wrong_setting_found_at_the_first_order_comes_back_as_such(tmp_path):
+    single = partial(Penalty, Budget(steps=20), PenaltySettings(warmup_steps=0, train_steps=1, momentum=0.3), 2)
+    with pytest.raises(SettingError, match=r"method\.momentum: is for one gradient per training step"):
+        run_on_ray(single, network_fakes.stepwise, members=2, cpus=1, gpus=0, folder=tmp_path, listener=Recorder())

@@ -1,14 +1,17 @@
 """Studies of networks with methods that differentiate the training loss: what fits, what runs, what it says."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from selftune.cli import main
 from selftune.methods import NetworkLineSearch, OnlineImplicit, Penalty
 from selftune.studies.mistakes import Mistakes
+from selftune.studies.replay import SCHEDULE, START
 from selftune.studies.study import parse_study
-from selftune.tracking.trajectory import read_trajectory
+from selftune.tracking.trajectory import read_reports, read_trajectory
+from selftune.training.trainer import Diverged, Trainer
 
 STUDY = """\
 study: small
@@ -51,6 +54,132 @@ def test_what_is_not_smooth_is_refused(name):
 def test_penalty_needs_pairs_of_trainers():
     with pytest.raises(Mistakes, match=r"trainers.number: must be a multiple of 2"):
         parse_study(STUDY.replace("METHOD", "penalty").replace("number: 2", "number: 3"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "fragment"),
+    [
+        ({"METHOD": "penalty, constraint: {radius: 2}"}, "method.constraint", "lies outside"),
+        ({"METHOD": "penalty, constraint: {low: [1, 2, 3]}"}, "method.constraint.low", "has 3 entries"),
+        (
+            {"METHOD": "penalty, momentum: 0.3, train_steps: 1", "task: digits": "task: split_digits"},
+            "method.momentum",
+            "the data come in stages",
+        ),
+        (
+            {
+                "METHOD": "penalty, momentum: 0.3, train_steps: 1",
+                "regularizers:": "regularizers:\n  coordinate_median: {}",
+            },
+            "method.momentum",
+            "coordinate_median makes training steps of its own",
+        ),
+        (
+            {"METHOD": "inexact_line_search", "train_examples": "validation_examples: 40, train_examples"},
+            "method.validation_samples",
+            "lets 20 examples judge",
+        ),
+        (
+            {"METHOD": "inexact_line_search, validation_samples: 700"},
+            "method.validation_samples",
+            "lets 699 examples judge and keeps the rest for the hypergradient, but 700 must judge",
+        ),
+    ],
+)
+def test_what_the_method_refuses_is_refused_before_anything_is_written(
+    changes, key, fragment, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    text = STUDY
+    for old, new in changes.items():
+        text = text.replace(old, new, 1)
+    Path("small.yaml").write_text(text, encoding="utf-8")
+    assert main(["run", "small.yaml", "--local", "--no-mlflow"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(f"small.yaml: {key}: ")
+    assert fragment in line
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def finished(text, folder, *more):
+    """Runs a study in this process; its folder, with the replay where ``more`` asks for one."""
+    file = folder / "small.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert main(["run", str(file), "--local", "--no-mlflow", "--output", str(folder / "out")]) == 0
+    for command in more:
+        assert main([command, str(folder / "out")]) == 0
+    return folder / "out", json.loads((folder / "out" / "summary.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["penalty", "inexact_line_search"])
+def test_trainers_that_work_on_one_network_are_not_averaged(name, tmp_path, capsys):
+    """Neither the penalised network, which saw the validation split, nor other networks for comparison."""
+    text = STUDY.replace("METHOD", name).replace("warmup_steps: 10", "warmup_steps: 10, train_steps: 10")
+    folder, summary = finished(text + "metric: validation_accuracy\n", tmp_path, "replay")
+    assert "bit for bit" in capsys.readouterr().out
+    replayed = json.loads((folder / "replay.json").read_text())["results"]
+    assert summary["tuned"] == replayed[SCHEDULE]
+    assert summary["fixed"] == replayed[START]
+
+
+def test_the_metric_of_a_search_is_that_of_the_arms_that_were_kept(tmp_path):
+    text = STUDY.replace("METHOD", "inexact_line_search, train_steps: 10") + "metric: validation_accuracy\n"
+    folder, summary = finished(text, tmp_path)
+    trajectory, reports = read_trajectory(folder), read_reports(folder).to_pylist()
+    measured = [
+        {r["validation_accuracy"] for r in reports if r["validation_loss"] == loss and r["kind"] != "finish"}
+        for loss in trajectory.validation_loss
+    ]
+    accuracy = trajectory.diagnostics["validation_accuracy"]
+    assert measured == [{value} for value in accuracy]
+    assert summary["metric"]["best"] == accuracy.max()
+    assert summary["metric"]["last"] == accuracy[-1]
+
+
+@pytest.mark.parametrize(
+    "method", ["penalty, momentum: 0.3, train_steps: 1", "inexact_line_search, proximal: true, train_steps: 10"]
+)
+def test_a_replay_says_that_plain_training_is_another(method, tmp_path, capsys):
+    finished(STUDY.replace("METHOD", method), tmp_path, "replay")
+    assert "The schedule gave another network than the study" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_diagnostics_are_taken_at_every_due_hyper_step(name, tmp_path):
+    text = STUDY.replace("METHOD", f"{name}, train_steps: 10") + "diagnostics: {softmax_collapse: {every: 2}}\n"
+    folder, _ = finished(text, tmp_path)
+    diagnostics = read_trajectory(folder).diagnostics
+    measured = [column for name, column in diagnostics.items() if name != "validation_accuracy"]
+    assert len(measured) >= 1
+    for column in measured:
+        assert [value == value for value in column] == [number % 2 == 0 for number in range(len(column))]
+
+
+def test_a_search_says_what_its_tests_are_worth(tmp_path, capsys):
+    folder, summary = finished(STUDY.replace("METHOD", "inexact_line_search"), tmp_path)
+    assert "probability of at most 0.2" in summary["remark"]
+    assert f"remark  {summary['remark']}" in capsys.readouterr().out
+    assert "Accepted steps passed tests" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("member", [0, 1])
+def test_a_pair_that_loses_one_fails_and_says_why(member, tmp_path, monkeypatch, capsys):
+    cycle = Trainer._cycle
+
+    def diverge(self, body):
+        if self.member == member and body["hyper_step"] == 2:
+            raise Diverged("the training loss is nan at training step 20")
+        return cycle(self, body)
+
+    monkeypatch.setattr(Trainer, "_cycle", diverge)
+    file = tmp_path / "small.yaml"
+    file.write_text(STUDY.replace("METHOD", "penalty"), encoding="utf-8")
+    assert main(["run", str(file), "--local", "--no-mlflow", "--output", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert f"every pair has lost a trainer: trainer {member} stopped: the training loss is nan" in err
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["status"] == "failed"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.methods import (
@@ -71,6 +72,41 @@ def same(a, b):
 
 def weights(trainer):
     return copy.deepcopy(trainer.lower.network.state_dict())
+
+
+class Attentive(nn.Module):
+    """Attention, which has fast kernels without second derivatives, on layers of which one is not trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(2, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.outer = nn.Linear(8, 3)
+        self.inner.weight.requires_grad_(False)
+
+    def forward(self, inputs):
+        parts = self.inner(inputs.view(-1, 3, 2))
+        return self.outer(self.attention(parts, parts, parts, need_weights=False)[0].mean(dim=1))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5])
+def test_attention_and_weights_that_are_not_trained(blobs, gamma):
+    objective = Classification(Attentive, blobs(96, 0), blobs(80, 1), blobs(48, 2), Optimization(16))
+    trainer = Trainer(objective, [regularizers["weight_decay"](strength=Tune(0.05))])
+    before = weights(trainer)
+    report = trainer.execute(order(trainer, gamma=gamma))
+    assert report.payload["hypergradient"].abs() > 0
+    after = weights(trainer)
+    assert torch.equal(before["inner.weight"], after["inner.weight"])
+    assert not torch.equal(before["inner.bias"], after["inner.bias"])
+
+
+@pytest.mark.parametrize("name", ["decoupled_weight_decay", "dropout"])
+def test_what_the_training_loss_is_not_differentiable_in_is_refused(deep, smooth, name):
+    tuned = {"decoupled_weight_decay": {"strength": Tune(0.1)}, "dropout": {"rate": Tune(0.1)}}[name]
+    trainer = Trainer(deep, [*smooth[:1], regularizers[name](**tuned)])
+    with pytest.raises(SettingError, match=rf"{name}\..* so that the line search cannot tune it"):
+        trainer.execute(order(trainer))
 
 
 # States ----------------------------------------------------------------------------------------------
@@ -181,6 +217,24 @@ class NoLooks(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         assert func.overloadpacket.__name__ not in {"_local_scalar_dense", "item", "nonzero"}
         return func(*args, **(kwargs or {}))
+
+
+def test_what_regularizers_make_of_a_step_they_make_of_the_loss_alone(linear, smooth):
+    """Arms whose gradients are aggregated over shards, pulled to their start all the same."""
+    gamma, rate = 0.7, 0.2
+    by_shards = [smooth[0], regularizers["coordinate_median"]()]
+    free, held = (Trainer(linear, by_shards) for _ in range(2))
+    anchor = weights(free)
+    held.execute(order(held, steps=1, gamma=gamma))
+    first = weights(held)
+    held.execute(order(held, steps=2, gamma=gamma, fresh=False))
+    free.execute(order(free, steps=1, gamma=0.0))
+    assert same(weights(free), first)  # at its start nothing pulls
+    free.execute(order(free, steps=2, gamma=0.0, fresh=False))
+    for name, plain in weights(free).items():
+        expected = plain - rate * gamma * (first[name] - anchor[name])
+        torch.testing.assert_close(weights(held)[name], expected, rtol=1e-4, atol=1e-6)
+    assert not same(weights(held), weights(free))
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5])

@@ -63,8 +63,9 @@ class Fish(Regularizer):
         moving = [tensor for tensor in self._network.state_dict().values() if tensor.is_floating_point()]
         before = [tensor.clone() for tensor in moving]
         losses = []
-        for domain in torch.unique(step.domains):
-            rows = torch.nonzero(step.domains == domain).flatten()
+        domains = step.domains[: len(step.index)]  # every part appends its own examples
+        for domain in torch.unique(domains):
+            rows = torch.nonzero(domains == domain).flatten()
             losses.append(step.asks.part(step, rows))
             step.asks.descend(step, losses[-1])
         with torch.no_grad():

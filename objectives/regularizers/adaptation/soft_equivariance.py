@@ -47,9 +47,6 @@ class SoftEquivariance(Regularizer):
     reference = Reference("Regularizing Towards Soft Equivariance Under Mixed Symmetries", "2306.00356")
     hyperparameters = (Hyperparameter("strength", Positive(sweep=(1e-2, 200.0)), 1.0, shared=True),)
     needs = frozenset({"parameters", "input_actions", "output_actions"})
-    incompatible = dict.fromkeys(
-        ("low_rank_adaptation", "low_rank_factorization", "ordered_low_rank"), "it keeps the layers' weights fixed"
-    )
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
@@ -59,7 +56,7 @@ class SoftEquivariance(Regularizer):
         terms = []
         actions = zip(self._layers, step.input_actions, step.output_actions, strict=True)
         for layer, input_actions, output_actions in actions:
-            weight = step.parameters[self.weight_name(layer)]
+            weight = step.asks.weight(step, layer)
             bias = step.parameters.get(f"{layer}.bias" if layer else "bias", weight.new_zeros(len(weight)))
             terms.append(soft_equivariance(weight, bias, input_actions, output_actions))
         return torch.stack(terms).sum()

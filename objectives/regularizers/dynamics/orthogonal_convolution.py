@@ -26,7 +26,7 @@ def orthogonal_convolution(kernel: Float[Tensor, "out in k k"], *, stride: int =
     channels, inputs, size, _ = kernel.shape
     steps = (size - 1) // stride
     gram = F.conv2d(kernel, kernel, stride=stride, padding=steps * stride)
-    identity = F.pad(torch.eye(channels).to(gram)[:, :, None, None], (steps,) * 4)
+    identity = F.pad(torch.eye(channels, dtype=gram.dtype, device=gram.device)[:, :, None, None], (steps,) * 4)
     return (gram - identity).square().sum() - max(0, channels - inputs * stride**2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -41,7 +42,10 @@ def adaptive_deviation(
 
 
 def _scaled(transformed: Tensor, skip: Tensor, slope: float | Tensor, offset: float | Tensor) -> Tensor:
-    return transformed * (slope * skip.std(dim=(1, 2, 3), keepdim=True) + offset)
+    # As a norm: library deviations go through every sample number by number.
+    centred = skip - skip.mean(dim=(1, 2, 3), keepdim=True)
+    norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
+    return transformed * (slope * (norm / math.sqrt(skip[0].numel() - 1)) + offset)
 
 
 @register

@@ -120,7 +120,7 @@ class ErdosRenyiSparsity(Regularizer):
     def _apply(self, tensors: Mapping[str, Tensor]) -> None:
         for name, mask in self._masks.items():
             if name in tensors:
-                tensors[name].mul_(mask.to(tensors[name].device))
+                tensors[name].mul_(mask)
 
     def quantity(self, name: str, step: Step) -> dict[str, Tensor]:
         return self._masks
@@ -135,4 +135,4 @@ class ErdosRenyiSparsity(Regularizer):
         return {"masks": self._masks}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._masks = dict(state["masks"])
+        self._masks = {name: mask.to(self._masks[name].device) for name, mask in state["masks"].items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.regularizers.structure.krum import _squared_distances
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
 from selftune.regularizer import Reference
@@ -44,13 +45,26 @@ def geometric_median(
     >>> geometric_median(torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [9.0, 9.0]])).abs().max() < 1e-5
     tensor(True)
     """
-    point = gradients.mean(dim=0)
+    # Every point of the iteration is a weighted mean of the gradients, so its distances follow from D, the squared
+    # distances between them: |g_i - sum_j w_j g_j|^2 = (D w)_i - w' D w / 2. In double precision, the difference
+    # is exact enough for gradients that lie up to a billion times farther away than others.
+    workers = len(gradients)
+    between = _squared_distances(gradients.double())
+    lengths = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64).square()
+    nearest = epsilon * epsilon
+    weights = between.new_ones(workers)
+    shares = weights / workers
+    reach = between @ shares
+    inner = shares @ reach / 2
     done = torch.zeros((), dtype=torch.bool, device=gradients.device)
     for _ in range(iterations):
-        weights = 1 / torch.linalg.vector_norm(gradients - point, dim=1).clamp_min(epsilon)
+        new = (reach - inner).clamp_min(nearest).rsqrt()
         # A finished point is kept by `where`: leaving the loop would wait for the device at every step.
-        new = torch.where(done, point, weights @ gradients / weights.sum())
-        move = torch.linalg.vector_norm(new - point)
-        done = done | (move <= tolerance * torch.linalg.vector_norm(new).clamp_min(1))
-        point = new
-    return point
+        weights = torch.where(done, weights, new)
+        moved = weights / weights.sum()
+        reached = between @ moved
+        inner = moved @ reached / 2
+        step = (moved - shares) @ (reach - reached) / 2
+        done = done | (step <= tolerance * tolerance * (moved @ lengths - inner).clamp_min(1))
+        shares, reach = moved, reached
+    return (weights.to(gradients.dtype)[:, None] * gradients).sum(dim=0) / weights.sum().to(gradients.dtype)

@@ -102,8 +102,7 @@ class LowRankFactorization(Reparameterization):
         if name == "factors":
             return [tuple(step.parameters[key] for key in _names(layer)) for layer in self._factorized()]
         if "_outputs_of_uncompressed" not in step.__dict__:
-            teacher = {key: tensor.to(step.inputs.device) for key, tensor in self._teacher.items()}
-            step.know(_outputs_of_uncompressed=step.asks.pass_copy(teacher, step.inputs))
+            step.know(_outputs_of_uncompressed=step.asks.pass_copy(self._teacher, step.inputs))
         return getattr(step._outputs_of_uncompressed, name.removeprefix("reference_"))
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,7 +110,7 @@ class LowRankFactorization(Reparameterization):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        self._teacher = dict(state["teacher"])
+        self._teacher = {name: tensor.to(self._teacher[name].device) for name, tensor in state["teacher"].items()}
 
 
 def _names(layer: str) -> tuple[str, str, str]:

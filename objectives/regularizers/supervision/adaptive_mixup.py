@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from selftune.objectives.draws import truncated_normal
 from selftune.objectives.regularizers.supervision.heads import Head
 from selftune.objectives.regularizers.supervision.mixup import mixup
 from torch import nn
@@ -95,8 +96,7 @@ class AdaptiveMixup(Regularizer):
     def batch(self, step: Step) -> None:
         half, inputs, targets = self.quantity("mixed", step), step.inputs, step.targets
         partners = torch.randperm(half, generator=step.generator, device=inputs.device)
-        noise = inputs.new_empty(2, half, *inputs.shape[1:])
-        nn.init.trunc_normal_(noise, generator=step.generator)
+        noise = truncated_normal(step, 2, half, *inputs.shape[1:]).to(inputs.dtype)
         blend = (noise[0] * inputs[:half] + noise[1] * inputs[:half][partners]) / 2
         with torch.set_grad_enabled(not step.perturbed):
             policy_logits = self._policy(blend)

@@ -36,19 +36,33 @@ def ghost_batch_norm(
     """
     if ghost_size < 1:
         raise ValueError(f"ghost_size must be at least 1, got {ghost_size}.")
+    return _normalized(inputs, ghost_size, eps)[0]
+
+
+def _normalized(
+    inputs: Float[Tensor, "batch features *spatial"], ghost_size: int, eps: float
+) -> tuple[Float[Tensor, "batch features *spatial"], Float[Tensor, "g features"], Float[Tensor, "g features"]]:
+    """The normalised groups, one after the other, and their means and unbiased variances."""
     full = len(inputs) // ghost_size * ghost_size
     groups = [inputs[:full].reshape(-1, ghost_size, *inputs.shape[1:])] if full else []
     if full < len(inputs):
         groups.append(inputs[None, full:])
-    return torch.cat([_normalized(group, eps).flatten(0, 1) for group in groups])
+    pieces, means, variances = zip(*[_of_equal_size(group, eps) for group in groups], strict=True)
+    return torch.cat(pieces), torch.cat(means), torch.cat(variances)
 
 
-def _normalized(
-    groups: Float[Tensor, "groups size features *spatial"], eps: float
-) -> Float[Tensor, "groups size features *spatial"]:
-    axes = (1, *range(3, groups.ndim))
-    variance, mean = torch.var_mean(groups, dim=axes, correction=0, keepdim=True)
-    return (groups - mean) / (variance + eps).sqrt()
+def _of_equal_size(groups: Float[Tensor, "g size features *spatial"], eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    number, _, features = groups.shape[:3]
+    mean, variance = groups.new_zeros(2, number * features).unbind()
+    if groups[0, :, 0].numel() == 1:  # a single value has no variance
+        return (groups - groups)[:, 0], groups.detach().reshape(number, features), variance.view(number, -1)
+    # One fused pass: every feature of every group is a channel, and with momentum 1 the running statistics are
+    # those of the batch.
+    channels = groups.transpose(0, 1).flatten(1, 2)
+    fused = torch.backends.cudnn.enabled
+    outputs = torch.batch_norm(channels, None, None, mean, variance, True, 1.0, eps, fused)
+    outputs = outputs.unflatten(1, (number, features)).transpose(0, 1).flatten(0, 1)
+    return outputs, mean.view(number, features), variance.view(number, features)
 
 
 @register
@@ -90,20 +104,22 @@ class _Ghost:
     def forward(self: Any, inputs: Float[Tensor, "batch features *spatial"]) -> Tensor:
         if not self.training:
             return super().forward(inputs)  # type: ignore[misc]
+        outputs, means, variances = _normalized(inputs, self.ghost_size, self.eps)
         if self.track_running_stats:
-            self._track(inputs.detach())
-        outputs = ghost_batch_norm(inputs, self.ghost_size, self.eps)
+            self._track(inputs, means, variances)
         if not self.affine:
             return outputs
         shape = (-1, *([1] * (inputs.ndim - 2)))
         return outputs * self.weight.view(shape) + self.bias.view(shape)
 
     @torch.no_grad()
-    def _track(self: Any, inputs: Float[Tensor, "batch features *spatial"]) -> None:
+    def _track(
+        self: Any, inputs: Tensor, means: Float[Tensor, "g features"], variances: Float[Tensor, "g features"]
+    ) -> None:
         self.num_batches_tracked.add_(1)
-        for group in inputs.split(self.ghost_size):
-            if group[:, 0].numel() > 1:  # a single value has no variance
-                variance, mean = torch.var_mean(group, dim=(0, *range(2, group.ndim)))
+        sizes = [group[:, 0].numel() for group in inputs.split(self.ghost_size)]
+        for size, mean, variance in zip(sizes, means, variances, strict=True):
+            if size > 1:  # a single value has no variance
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_var.lerp_(variance, self.momentum)
 

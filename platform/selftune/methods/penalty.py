@@ -16,7 +16,6 @@ from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.penalty_settings import PenaltySettings
 from selftune.methods.update_rules import UpdateRule, UpdateSettings
-from selftune.shapes import Float, Tensor
 
 
 class Penalty(CycleMethod):
@@ -63,25 +62,13 @@ class Penalty(CycleMethod):
 
     def _begin(self, space: Space) -> None:
         super()._begin(space)
-        try:
-            projected = self._project(self._u)
-        except SettingError as error:
-            raise SettingError(f"constraint.{error.key}", error.message) from error
-        if not torch.allclose(projected, self._u, rtol=1e-5, atol=1e-6):
-            raise SettingError(
-                "constraint",
-                f"the start {self._u.tolist()}, in unconstrained coordinates, lies outside; the nearest point"
-                f" inside is {projected.tolist()}",
-            )
+        self.settings.check_start(self._u)
         self._make_updates()
 
     def _make_updates(self) -> UpdateRule:
         rule = UpdateSettings(rule=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self._updates = UpdateRule(rule, [self._u])
         return self._updates
-
-    def _project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        return u if self.settings.constraint is None else self.settings.constraint(u)
 
     # Pairs -------------------------------------------------------------------------------------------
 
@@ -175,7 +162,7 @@ class Penalty(CycleMethod):
             certificate=certificate,
         )
         self._updates.step([hypergradient])
-        self._u.copy_(self._project(self._u))
+        self._u.copy_(self.settings.project(self._u))
         self._hyper_step += 1
         return step
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
 from selftune.errors import SettingError
 from selftune.methods.cycles import CycleSettings
 from selftune.methods.projections import Projection
+from selftune.shapes import Float, Tensor
 
 
 @dataclass(frozen=True)
@@ -83,3 +86,24 @@ class PenaltySettings(CycleSettings):
         """The weight of the validation loss in a hyper-step, counted from 0."""
         decayed: float = self.sigma * (hyper_step + 1) ** -self.sigma_decay
         return max(self.smallest_sigma, decayed)
+
+    def project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """The point of the constraint that is nearest to u."""
+        return u if self.constraint is None else self.constraint(u)
+
+    def check_start(self, u: Float[Tensor, "n"]) -> None:
+        """Refuses a constraint that is not for vectors like u, or that u is not in.
+
+        Raises:
+            SettingError: with the key ``constraint``, or one below it.
+        """
+        try:
+            nearest = self.project(u)
+        except SettingError as error:
+            raise SettingError(f"constraint.{error.key}", error.message) from error
+        if not torch.allclose(nearest, u, rtol=1e-5, atol=1e-6):
+            raise SettingError(
+                "constraint",
+                f"the start {u.tolist()}, in unconstrained coordinates, lies outside; the nearest point inside is"
+                f" {nearest.tolist()}",
+            )

@@ -103,10 +103,11 @@ def _method_mistakes(study: Study) -> Iterator[SettingError]:
     """What the method says of hyperparameters, regularizers and data as they are."""
     objective, settings = study.objective, study.method
     assert isinstance(objective, NetworkObjective)
-    try:
-        study.form.build(study.budget, settings, study.form.twins).join(0, study.space)
-    except SettingError as error:
-        yield SettingError(join("method", error.key), error.message)
+    if isinstance(settings, PenaltySettings):
+        try:
+            settings.check_start(study.space.start)
+        except SettingError as error:
+            yield SettingError(join("method", error.key), error.message)
     if isinstance(settings, PenaltySettings) and settings.momentum is not None:
         mistake = single_loop_mistake(study.regularizers, objective.stages())
         if mistake is not None:

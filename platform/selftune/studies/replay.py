@@ -23,6 +23,11 @@ from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process
 
 SCHEDULE, END, START = "schedule", "end values held", "start values held"
+SAME_NETWORK = "The schedule gave the tuned network of the study again, bit for bit."
+OTHER_NETWORK = (
+    "The schedule gave another network than the study: training there was more than plain steps with these values"
+    " (a proximal term, relaxation, estimates of gradients, a response that is not centred), or went on elsewhere."
+)
 FILES = {SCHEDULE: "network_schedule.pt", END: "network_final.pt"}
 
 
@@ -87,7 +92,9 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
 def same_network(folder: Path) -> bool:
     """Whether the replayed schedule gave the tuned network again, bit for bit.
 
-    It does with Delta-STN, whose response never touches the network, in a team of one on the same machine.
+    It does on the same machine where training was plain: with Delta-STN, whose response never touches the network,
+    with implicit differentiation, with the double loop of the penalty method and with the line search, as long as
+    no proximal term holds their networks back.
     """
     tuned, replayed = (
         torch.load(folder / name, weights_only=False).state_dict() for name in ("network.pt", FILES[SCHEDULE])

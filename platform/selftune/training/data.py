@@ -72,4 +72,4 @@ class Batches:
         """The examples at these positions."""
         if index is None:
             return self.split
-        return {name: tensor[index] for name, tensor in self.split.items()}
+        return {name: tensor.index_select(0, index) for name, tensor in self.split.items()}

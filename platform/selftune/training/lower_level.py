@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Regularizers, Step
+from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Outputs
 from selftune.training.capture import Capture
@@ -162,7 +165,8 @@ class LowerLevel:
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
         """A pass of the step's network, with the step's own weights and what is attached to its layers."""
         assert step.forward is not None
-        self.regularizers.act(step)
+        if not step.measured:
+            self.regularizers.act(step)
         try:
             if self._capture is None:
                 return Outputs(step.forward(inputs), inputs, [])
@@ -184,6 +188,10 @@ class LowerLevel:
                 return self._capture.outputs(logits, seen)
         finally:
             self.network.train(training)
+
+    def weight(self, step: Step, layer: str) -> Tensor:
+        """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
+        return effective_weight(self.network, layer, step.parameters)
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
@@ -269,14 +277,15 @@ class LowerLevel:
         step = self._step(number, index, batch, values, draws, perturbed=False)
         step.parameters = self.parameters
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
-        losses, gradients = [], []
-        everyone = torch.arange(len(index), device=self.device)
-        for rows in everyone.tensor_split(aggregator.bound["workers"].value):
+        losses, sizes = [], [p.numel() for p in trained]
+        shards = torch.arange(len(index), device=self.device).tensor_split(aggregator.bound["workers"].value)
+        gradients = trained[0].new_empty(len(shards), sum(sizes))
+        for rows, row in zip(shards, gradients, strict=True):
             losses.append(self.part(step, rows))
             found = torch.autograd.grad(losses[-1], trained, materialize_grads=True)
-            gradients.append(torch.cat([gradient.reshape(-1) for gradient in found]))
-        combined = aggregator.aggregate(step, torch.stack(gradients))
-        pieces = torch.split(combined, [p.numel() for p in trained])
+            torch.cat([gradient.reshape(-1) for gradient in found], out=row)
+        combined = aggregator.aggregate(step, gradients)
+        pieces = torch.split(combined, sizes)
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
         self.update(step)
@@ -295,24 +304,28 @@ class LowerLevel:
             self.copies["old"] = self._snapshot()
         self._stage = stage
 
-    @torch.no_grad()
-    def measured_step(self, number: int) -> Step:
-        """A step over validation data in evaluation mode, from which diagnostics take what they need."""
+    @contextmanager
+    def measuring(self, number: int) -> Iterator[Step]:
+        """A step over validation data, from which diagnostics take what they need while the context lasts.
+
+        The network is in evaluation mode, and no regularizer acts on it.
+        """
         batch = {name: tensor[:_MEASURED] for name, tensor in self.splits["validation"].items()}
         index = torch.arange(len(batch["labels"]), device=self.device)
         draws = self.streams("validation_noise", number)
-        step = self._step(number, index, batch, {}, draws, perturbed=True)
-        self.objective.prepare(step)
-        step.forward, step.parameters = self.network, self.parameters
+        step = replace(self._step(number, index, batch, {}, draws, perturbed=True), measured=True)
         self.network.eval()
         try:
-            outputs = self.pass_through(step, step.inputs)
+            with torch.no_grad():
+                self.objective.prepare(step)
+                step.forward, step.parameters = self.network, self.parameters
+                outputs = self.pass_through(step, step.inputs)
+                step.logits = outputs.logits
+                if self._capture is not None:
+                    step.know(features=outputs.features, layer_features=outputs.layer_features)
+                yield step
         finally:
             self.network.train()
-        step.logits = outputs.logits
-        if self._capture is not None:
-            step.know(features=outputs.features, layer_features=outputs.layer_features)
-        return step
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:

@@ -34,11 +34,10 @@ class Measurements:
         due = [m for m in self.measurements if hyper_step % m.every == 0]
         if not due:
             return {}
-        step = self.lower.measured_step(number)
-        if self._by_stage:
-            self._remember_stages(step.logits, number)
-            step.know(stage_accuracies=torch.stack(self._accuracies), stage_boundaries=self._boundaries())
-        with torch.no_grad():
+        with self.lower.measuring(number) as step:
+            if self._by_stage:
+                self._remember_stages(step.logits, number)
+                step.know(stage_accuracies=torch.stack(self._accuracies), stage_boundaries=self._boundaries())
             taken = {name: value for m in due for name, value in m.take(step).items()}
         values = torch.stack([value.double().reshape(()) for value in taken.values()]).tolist()
         return {f"{DIAGNOSTIC}{name}": value for name, value in zip(taken, values, strict=True)}
@@ -66,4 +65,5 @@ class Measurements:
         return {"accuracies": list(self._accuracies), "starts": list(self._starts)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._accuracies, self._starts = list(state["accuracies"]), list(state["starts"])
+        self._accuracies = [row.to(self.lower.device) for row in state["accuracies"]]
+        self._starts = list(state["starts"])

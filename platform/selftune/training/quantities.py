@@ -10,7 +10,6 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from selftune.hypergradients.best_response import frozen_statistics
-from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
@@ -83,7 +82,7 @@ def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
 
 def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
     name = lower.layers[-1]
-    weight = effective_weight(lower.network, name, step.parameters)
+    weight = lower.weight(step, name)
     bias = f"{name}.bias" if name else "bias"
     return weight, step.parameters[bias] if bias in step.parameters else weight.new_zeros(len(weight))
 

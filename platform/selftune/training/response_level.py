@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from selftune.errors import SettingError
 from selftune.hypergradients.best_response import convert, frozen_statistics
 from selftune.methods import Response
 from selftune.objective import Optimization
@@ -23,20 +24,26 @@ class ResponseLevel(Level):
     Args:
         lower: the network to convert; it stays the plain network wherever the perturbation is zero.
         settings: those of ``Response``.
+
+    Raises:
+        SettingError: if no layer of the network can have a response.
     """
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = Response(**settings)
         objective = lower.objective
-        self.response = convert(
-            lower.network,
-            hyperparameters=len(lower.space),
-            example=lower.splits["train"]["inputs"][: max(2, objective.optimization.batch_size)],
-            rank=self.settings.rank,
-            generator=lower.streams("conversion"),
-            output_layer=self.settings.output_layer,
-        )
+        try:
+            self.response = convert(
+                lower.network,
+                hyperparameters=len(lower.space),
+                example=lower.splits["train"]["inputs"][: max(2, objective.optimization.batch_size)],
+                rank=self.settings.rank,
+                generator=lower.streams("conversion"),
+                output_layer=self.settings.output_layer,
+            )
+        except ValueError as error:
+            raise SettingError("method", f"a response cannot be fitted: {error}") from error
         self.parameters = list(self.response.parameters())
         rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self.optimizer = rule.build(self.parameters)

@@ -77,12 +77,12 @@ def test_the_losses_are_those_of_the_models():
 def test_diagnostics_measure_the_hidden_neurons():
     trainer = _trained(ModularArithmetic(modulus=7, hidden=10), 2)
     first, last = (trainer.lower.parameters[f"{layer}.weight"].detach() for layer in ("first", "last"))
-    step = trainer.lower.measured_step(2)
     vectors = torch.cat([first[:, :7], first[:, 7:], last.T])
-    (taken,) = Measurement("inverse_participation_ratio").take(step).values()
-    torch.testing.assert_close(taken, inverse_participation_ratio(vectors).mean())
     names = ("softmax_collapse", "naive_loss_alignment", "linear_stability")
-    measured = {name: value for m in names for name, value in Measurement(m).take(step).items()}
+    with trainer.lower.measuring(2) as step:
+        (taken,) = Measurement("inverse_participation_ratio").take(step).values()
+        measured = {name: value for m in names for name, value in Measurement(m).take(step).items()}
+    torch.testing.assert_close(taken, inverse_participation_ratio(vectors).mean())
     assert len(measured) == 5
     assert all(torch.isfinite(value) for name, value in measured.items() if name != "linear_stability.growth")
     assert -1 <= measured["naive_loss_alignment"] <= 1

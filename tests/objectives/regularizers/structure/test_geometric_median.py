@@ -46,3 +46,9 @@ def test_no_iteration_gives_the_mean_and_a_loose_tolerance_one_step(randn):
     assert torch.equal(
         geometric_median(gradients, tolerance=10.0), geometric_median(gradients, iterations=1, tolerance=0.0)
     )
+
+
+def test_gradients_a_billion_times_farther_away_change_little(randn):
+    near, directions = randn(5, 4).float(), randn(2, 4).float()
+    medians = [geometric_median(torch.cat([near, scale * directions])) for scale in (1e6, 1e9)]
+    torch.testing.assert_close(*medians, atol=1e-4, rtol=0)

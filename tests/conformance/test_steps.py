@@ -1,0 +1,132 @@
+"""Training steps of every regularizer: perturbed ones change nothing, and none waits for the device."""
+
+import copy
+
+import pytest
+import torch
+from test_regularizers import NAMES, cycle, fixed, replay, trainer_of, tuned
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WAITS = {
+    "fish": "takes a step for every domain of the batch",
+    "hessian_diagonal_alignment": "has a row of averages for every domain of the batch",
+    "hessian_gradient_alignment": "has a row of averages for every domain of the batch",
+    "inter_environment_gradient_alignment": "has a gradient for every domain of the batch",
+}
+"""Names whose training steps look at the device, and why they have to."""
+
+
+def one_hot(labels, classes):
+    """What torch's does on devices; on the CPU it looks at the labels."""
+    return (labels[..., None] == torch.arange(classes, device=labels.device)).long()
+
+
+class NoLooks(TorchDispatchMode):
+    """Refuses what would make the host wait for a device."""
+
+    LOOKS = frozenset(
+        {
+            "_local_scalar_dense",
+            "item",
+            "nonzero",
+            "masked_select",
+            "is_nonzero",
+            "equal",
+            "_unique2",
+            "unique_dim",
+        }
+    )
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        assert name not in self.LOOKS, name
+        if name in ("index", "index_put", "index_put_"):
+            assert all(index is None or index.dtype != torch.bool for index in args[1]), "index by a mask"
+        return func(*args, **(kwargs or {}))
+
+
+def state_of(lower):
+    """A copy of everything that a training step may change, moved apart from what goes on."""
+    return copy.deepcopy({"network": lower.network.state_dict(), "regularizers": lower.regularizers.state_dict()})
+
+
+def tensors_of(state):
+    if isinstance(state, torch.Tensor):
+        return [state]
+    if isinstance(state, dict):
+        return [tensor for value in state.values() for tensor in tensors_of(value)]
+    if isinstance(state, list | tuple):
+        return [tensor for value in state for tensor in tensors_of(value)]
+    return []
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(tensors_of(first), tensors_of(second), strict=True))
+
+
+def loss_of(trainer, number, perturbed):
+    """The loss of a training step, and where its random numbers ended."""
+    lower = trainer.lower
+    values = trainer.space.values(trainer.space.start)
+    step = lower.begin(number, lower.batches.index(number), values, "elementary", perturbed=perturbed)
+    loss = lower.loss(step, lower.network, lower.parameters)
+    return loss, step.generator.get_state()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_perturbed_steps_change_no_state_and_draw_the_same(name):
+    trainer = trainer_of(name, fixed(name))
+    replay(trainer, 4)
+    lower = trainer.lower
+    buffers = {key: buffer.clone() for key, buffer in lower.network.named_buffers()}
+    before = state_of(lower)
+    first, draws = loss_of(trainer, 4, perturbed=True)
+    for key, buffer in lower.network.named_buffers():  # whose running statistics the engine freezes
+        buffer.copy_(buffers[key])
+    assert same(before, state_of(lower))
+    again, _ = loss_of(trainer, 4, perturbed=True)
+    for key, buffer in lower.network.named_buffers():
+        buffer.copy_(buffers[key])
+    assert torch.equal(first, again)
+    _, of_unperturbed = loss_of(trainer, 4, perturbed=False)
+    assert torch.equal(draws, of_unperturbed)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_response_steps_change_only_the_response(name):
+    trainer = trainer_of(name, tuned(name))
+    if not len(trainer.space):
+        pytest.skip("nothing of it is online")
+    trainer.execute(cycle(trainer, steps=5))
+    before = state_of(trainer.lower)
+    trainer.level.begin(cycle(trainer).body)
+    trainer.level.fit(5)
+    assert same(before, state_of(trainer.lower))
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WAITS)))
+def test_training_steps_do_not_wait_for_the_device(name, monkeypatch):
+    monkeypatch.setattr(torch.nn.functional, "one_hot", one_hot)
+    trainer = trainer_of(name, tuned(name))
+    steps = one_step(trainer)
+    with NoLooks():
+        steps(2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_steps_make_tensors_where_the_batch_is(name):
+    trainer = trainer_of(name, tuned(name))
+    steps = one_step(trainer)
+    with torch.device("meta"):  # where tensors are made for which no device is named
+        steps(2)
+
+
+def one_step(trainer):
+    """What makes a training step, after two of them."""
+    if len(trainer.space):
+        trainer.execute(cycle(trainer, steps=2))
+        trainer.level.begin(cycle(trainer).body)
+        return trainer.level.train
+    replay(trainer, 2)
+    values = trainer.space.unpack(trainer.space.constrain(trainer.space.start))
+    return lambda number: trainer.lower.train(number, values)
