@@ -130,6 +130,12 @@ def test_the_comparison_is_one_solve_at_the_start_values(tmp_path, console):
     assert summary["fixed"]["validation_loss"] == pytest.approx(exact, rel=1e-2)
 
 
+def test_a_metric_that_is_measured_at_the_end_only_is_that_of_the_end(tmp_path, console):
+    _, _, summary = start(PICTURES + "metric: validation_psnr\n", tmp_path, console)
+    metric, end = summary["metric"], summary["tuned"]["validation_psnr"]
+    assert (metric["mode"], metric["best"], metric["last"], metric["hyper_step"]) == ("max", end, end, 0)
+
+
 def test_a_work_budget_ends_a_study(tmp_path, console):
     _, _, summary = start(STUDY.replace("steps: 3", "work: 40"), tmp_path, console)
     assert summary["stopped"] == "its budget was spent"
