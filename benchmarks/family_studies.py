@@ -3,7 +3,7 @@
 Both train for equally many steps from the same weights and batches. Beside loss and accuracy on the test split,
 every study is judged by what it is about: labels memorized, old digits remembered, RankMe, ranks of the weights.
 
-    python benchmarks/family_studies.py --seeds 3
+    python benchmarks/family_studies.py --seeds 6
     python benchmarks/family_studies.py low_rank_digits
 """
 
@@ -97,7 +97,7 @@ def rows(name: str, seeds: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("studies", nargs="*", metavar="STUDY", help=f"of {', '.join(STUDIES)}; by default all")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=6)
     arguments = parser.parse_args()
     unknown = set(arguments.studies) - set(STUDIES)
     if unknown:

@@ -3,10 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, Tune
 from selftune.objective import Classification, Optimization
-from selftune.regularizer import PROVIDED, Regularizers, Step, per_example, regularizers
+from selftune.regularizer import PROVIDED, Step, per_example, regularizers
 
 
 def build():

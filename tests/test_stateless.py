@@ -2,9 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from selftune.composition import Regularizers
 from selftune.hyperparameters import Hyperparameter, Positive, Space, Tune
 from selftune.objective import Classification, Optimization
-from selftune.regularizer import Reference, Regularizers, Step, regularizers
+from selftune.regularizer import Reference, Step, regularizers
 from selftune.stateless import augment, normal_like_inputs, penalty, uniform_like_inputs
 
 ABOUT = {"family": "test", "reference": Reference("test")}

@@ -10,10 +10,11 @@ from conformance_objectives import OBJECTIVES, partners_of
 from test_regularizers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods import Response, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
 from selftune.training import Trainer
+from selftune.training.response_level import ResponseLevel
 
 SUBSETS_PER_OBJECTIVE = 2
 
@@ -50,7 +51,9 @@ def names_for(objective):
 
 def compatible(objective, names):
     try:
-        trainer_of(objective, names)
+        trainer = trainer_of(objective, names)
+        if len(trainer.space):
+            ResponseLevel(trainer.lower, vars(Response()))  # refused where every layer is reparameterised
     except SettingError:
         return False
     return True

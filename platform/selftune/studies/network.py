@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from selftune.composition import Regularizers
 from selftune.errors import SettingError, suggestion
 from selftune.methods import NetworkLineSearchSettings, PenaltySettings
 from selftune.objective import NetworkObjective
 from selftune.provided import closure
-from selftune.regularizer import Regularizer, Regularizers, has_a_response, is_in_the_loss
+from selftune.regularizer import Regularizer, has_a_response, is_in_the_loss
 from selftune.studies.methods import METHODS
 from selftune.studies.mistakes import as_mistakes, join
 from selftune.training.penalty_level import single_loop_mistake

@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from selftune.composition import Regularizers
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.best_response import ConversionReport, convert
@@ -31,7 +32,7 @@ from selftune.hyperparameters import Space
 from selftune.methods import Budget, Method, SelfTuningSettings
 from selftune.objective import NetworkObjective, tasks
 from selftune.registry import UnknownName
-from selftune.regularizer import Regularizer, Regularizers, regularizers
+from selftune.regularizer import Regularizer, regularizers
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
+from selftune.composition import Regularizers
 from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
 from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer, Regularizers, Step
+from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Outputs
