@@ -42,6 +42,14 @@ class ContinualEvaluation(NamedTuple):
     reference=Reference("Continual evaluation for lifelong learning: Identifying the stability gap", "2205.13452"),
     needs={"accuracy": "stage_accuracies", "boundaries": "stage_boundaries"},
     results=ContinualEvaluation._fields,
+    better={
+        "average_accuracy": "max",
+        "forgetting": "min",
+        "minimum_accuracy": "max",
+        "worst_case_accuracy": "max",
+        "windowed_forgetting": "min",
+        "gap_depth": "min",
+    },
 )
 def continual_evaluation(
     accuracy: Float[Tensor, "steps tasks"], boundaries: Int[Tensor, "tasks+1"], window: int = 10

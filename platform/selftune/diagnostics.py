@@ -17,6 +17,7 @@ from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
+Mode = Literal["max", "min"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -27,7 +28,7 @@ class Diagnostic:
     Attributes:
         needs: function argument -> provided quantity, on validation data. Without any, it is for finished runs:
             a function to call, which no study computes by itself.
-        better: whether larger or smaller values are better, where one of them is.
+        better: whether larger or smaller values are better, where one of them is; by result, where they differ.
         results: names of its results, where there are several.
         settings: the function's further arguments with their defaults.
     """
@@ -37,7 +38,7 @@ class Diagnostic:
     reference: Reference
     function: Callable[..., Any]
     needs: Mapping[str, str]
-    better: Literal["max", "min"] | None
+    better: Mode | Mapping[str, Mode] | None
     results: tuple[str, ...]
     settings: Mapping[str, Any]
 
@@ -53,14 +54,14 @@ def diagnostic(
     family: str,
     reference: Reference,
     needs: Mapping[str, str] | None = None,
-    better: Literal["max", "min"] | None = None,
+    better: Mode | Mapping[str, Mode] | None = None,
     results: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Registers a measurement and returns the function unchanged.
 
     Args:
         needs: function argument -> provided quantity; none for what is computed from finished runs.
-        better: whether a study steered by it prefers larger or smaller values.
+        better: whether a study steered by it prefers larger or smaller values; by result, where results differ.
         results: names of the results of a function that returns several.
     """
 
@@ -114,6 +115,14 @@ class Measurement:
     def names(self) -> tuple[str, ...]:
         """What its results are called: its name, or ``name.result`` of several."""
         return tuple(f"{self.diagnostic}.{result}" for result in self.entry.results) or (self.diagnostic,)
+
+    @property
+    def better(self) -> dict[str, Mode | None]:
+        """What a study steered by one of the results prefers, by their names; None where neither is better."""
+        better = self.entry.better
+        if not isinstance(better, Mapping):
+            return dict.fromkeys(self.names, better)
+        return {f"{self.diagnostic}.{result}": better.get(result) for result in self.entry.results}
 
     def check(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         """Refuses an objective that does not provide what is needed.

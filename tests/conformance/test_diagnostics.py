@@ -11,7 +11,7 @@ from test_regularizers import cycle
 from selftune.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods.method import DIAGNOSTIC
+from selftune.methods.method import DIAGNOSTIC, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
 from selftune.training import Trainer
@@ -96,3 +96,21 @@ def test_it_is_measured_every_so_many_hyper_steps(name):
 def test_those_of_finished_runs_say_where_to_call_them(name):
     with pytest.raises(SettingError, match=f"finished runs; call selftune.objectives.functional.{name}"):
         Measurement(name)
+
+
+def test_a_stage_that_passes_unmeasured_takes_the_first_measurement_after_it():
+    trainer = trainer_of("continual_classification", "continual_evaluation")
+    first = trainer.lower.batches.stages[0].steps
+    replay = WorkOrder("replay", {"segments": ((first + 2, trainer.space.constrain(trainer.space.start)),)})
+    assert trainer.execute(replay).kind == "replay"
+    report = trainer.execute(cycle(trainer))
+    assert report.kind == "cycle", report.message
+    assert report.metrics[f"{DIAGNOSTIC}continual_evaluation.forgetting"] == 0.0
+
+
+def test_a_study_knows_which_result_it_prefers_large():
+    better = Measurement("continual_evaluation").better
+    assert better["continual_evaluation.average_accuracy"] == "max"
+    assert better["continual_evaluation.forgetting"] == "min"
+    assert better["continual_evaluation.gap_recovery"] is None
+    assert Measurement("linear_stability").better["linear_stability.growth"] == "min"

@@ -94,6 +94,7 @@ class Display(Listener):
         self._began: tuple[float, float] | None = None  # clock and share done at the first report
         self._next_picture = -math.inf
         self._last_line = -math.inf
+        self._printed = ""
         self._next_share = 0.0
         self._step: HyperStep | None = None
         self._training_loss = math.nan
@@ -166,7 +167,10 @@ class Display(Listener):
         left = self._left()
         if left:
             parts.append(left)
-        say(self._console, ", ".join(parts))
+        line = ", ".join(parts)
+        if line != self._printed:  # the last report and the end of a run may find nothing new
+            say(self._console, line)
+        self._printed = line
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""

@@ -70,7 +70,7 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
     metrics = [*_metrics(objective), *measured]
     if study.metric not in metrics:
         yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, metrics)}")
-    better = {name: m.entry.better for m in study.diagnostics for name in m.names}
+    better = {name: mode for m in study.diagnostics for name, mode in m.better.items()}
     if study.metric in better and better[study.metric] is None:
         yield SettingError("metric", f"{study.metric} is neither better large nor better small; name another")
 

@@ -228,7 +228,7 @@ class Study(BaseModel):
     @property
     def mode(self) -> Literal["min", "max"]:
         """Whether a smaller or a larger ``metric`` is better."""
-        measured = {name: m.entry.better for m in self.diagnostics for name in m.names}
+        measured = {name: better for m in self.diagnostics for name, better in m.better.items()}
         return measured.get(self.metric) or ("min" if self.metric.endswith("loss") else "max")
 
     @property

@@ -82,8 +82,8 @@ def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
     sections = [
         {
             "title": "Losses",
-            "text": "Team averages at each hyper-step. The training loss includes the regularization in "
-            "force at that step, so only the validation loss compares across steps.",
+            "text": "At each hyper-step, averaged over networks that are trained side by side. The training loss "
+            "includes the regularization in force at that step, so only the validation loss compares across steps.",
             "plots": [plots.losses(trajectory)],
         }
     ]

@@ -46,14 +46,16 @@ class Measurements:
         """Accuracy on the classes of every stage, and where each stage begins in this history."""
         lower = self.lower
         stages = lower.batches.stages
-        while len(self._starts) <= lower.batches.stage(max(0, number - 1)):
-            self._starts.append(len(self._accuracies))
         labels, right = lower.splits["validation"]["labels"], lower.splits["train"]["labels"]
         hits = (logits.argmax(dim=-1) == labels[: len(logits)]).double()
         rows = []
         for stage in stages:
             own = torch.isin(labels[: len(logits)], right[stage.index.to(right.device)])
             rows.append((hits * own).sum() / own.sum())
+        while len(self._starts) <= lower.batches.stage(max(0, number - 1)):
+            if self._starts and self._starts[-1] == len(self._accuracies):  # a stage that passed unmeasured
+                self._accuracies.append(torch.stack(rows))
+            self._starts.append(len(self._accuracies))
         self._accuracies.append(torch.stack(rows))
 
     def _boundaries(self) -> Tensor:
