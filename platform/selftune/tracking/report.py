@@ -83,7 +83,7 @@ def _sections(trajectory: Trajectory) -> list[dict[str, Any]]:
         {
             "title": "Losses",
             "text": "At each hyper-step, averaged over networks that are trained side by side. The training loss "
-            "includes the regularization in force at that step, so only the validation loss compares across steps.",
+            "includes the regularization in force at that step; only the validation loss compares across steps.",
             "plots": [plots.losses(trajectory)],
         }
     ]
