@@ -233,3 +233,22 @@ def test_diagnostics_go_to_the_trajectory_and_can_be_the_metric(tmp_path, monkey
 def test_a_plain_classifier_has_no_views_to_rank():
     with pytest.raises(Mistakes, match=r"diagnostics.rank_me: rank_me needs view_a, which Digits"):
         parse_study(STUDY.replace("METHOD", "implicit") + "diagnostics: {rank_me: {}}\n")
+
+
+def test_compare_ranks_studies_by_the_metric_they_share(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "small.yaml"
+    file.write_text(STUDY.replace("METHOD", "implicit"), encoding="utf-8")
+    for seed in (0, 1):
+        assert main(["run", str(file), "--local", "--no-mlflow", "--seed", str(seed), "--output", f"s{seed}"]) == 0
+    ends = {
+        f"s{seed}": json.loads((tmp_path / f"s{seed}" / "summary.json").read_text())["metric"]["last"]
+        for seed in (0, 1)
+    }
+    capsys.readouterr()
+    assert main(["compare", "s0", "s1"]) == 0
+    title, *_, better, worse = capsys.readouterr().out.splitlines()
+    assert title.strip() == "validation_loss at the end, smallest first"
+    assert [better.split()[0], worse.split()[0]] == sorted(ends, key=ends.get)
+    assert main(["compare", "s0", "nowhere"]) == 2
+    assert "nowhere: holds no finished study" in capsys.readouterr().err

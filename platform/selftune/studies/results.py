@@ -86,19 +86,22 @@ def print_results(
 
 
 def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> None:
-    """Studies in the order of their metric, with what else is known of them."""
+    """Studies in the order of their metric, with the tests of their networks."""
+    first = ranking[0][1]["metric"]
+    say(console, f"{first['name']} at the end, {'smallest' if first['mode'] == 'min' else 'largest'} first")
     table = Table(box=None, padding=(0, 1))
-    name = ranking[0][1]["metric"]["name"]
-    for title in ("study", "folder", f"{name}\nat the end", "best", "at hyper-step"):
-        table.add_column(title, justify="left" if title in ("study", "folder") else "right")
-    measures = sorted({key for _, summary in ranking for key in summary.get("tuned", {})})
+    table.add_column("folder", overflow="fold")
+    for title in ("end", "best"):
+        table.add_column(title, justify="right", no_wrap=True)
+    tests = {key for _, summary in ranking for key in summary.get("tuned", {}) if key.startswith("test_")}
+    measures = sorted(tests)
     for measure in measures:
-        table.add_column(measure.replace("_", "\n"), justify="right")
+        table.add_column(measure.replace("_", "\n"), justify="right", no_wrap=True)
     for folder, summary in ranking:
         metric, tuned = summary["metric"], summary.get("tuned", {})
-        cells = [f"{metric['last']:.4g}", f"{metric['best']:.4g}", str(metric["hyper_step"])]
+        cells = [f"{metric['last']:.4g}", f"{metric['best']:.4g}"]
         cells += [f"{tuned[measure]:.4f}" if measure in tuned else "-" for measure in measures]
-        table.add_row(Text(summary.get("name", "")), Text(str(folder)), *cells)
+        table.add_row(Text(str(folder)), *cells)
     console.print(table)
 
 
