@@ -10,6 +10,7 @@ from selftune.objectives.regularizers.structure.counts import Count
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
+from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
 
@@ -43,7 +44,9 @@ def magnitude_pruning(
 class MagnitudePruning(Regularizer):
     """Sets the smallest weights to zero in every ``every``-th training step, and keeps them there in between.
 
-    ``scope: global`` ranks the weights of all layers together, ``layer`` those of every layer by themselves.
+    ``scope: global`` ranks the weights of all layers together, ``layer`` those of every layer by themselves. With
+    an ``end`` above zero sparsity grows from ``initial`` to ``sparsity`` between the shares ``begin`` and ``end``
+    of the training steps, fast at first, as one minus a cube ("To prune, or not to prune", arXiv 1710.01878).
     """
 
     name = "magnitude_pruning"
@@ -54,6 +57,9 @@ class MagnitudePruning(Regularizer):
         Hyperparameter("sparsity", Unit(sweep=(0.2, 0.98)), 0.8, smooth=False, shared=True),
         Hyperparameter("scope", Choice(("global", "layer")), "global", online=False, smooth=False),
         Hyperparameter("every", Count(1, 1_000_000), 100, online=False, smooth=False, shared=True),
+        Hyperparameter("initial", Unit(), 0.0, online=False, smooth=False, shared=True),
+        Hyperparameter("begin", Unit(), 0.0, online=False, smooth=False, shared=True),
+        Hyperparameter("end", Unit(), 0.0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters", "gradients"})
     per_layer = True
@@ -66,6 +72,28 @@ class MagnitudePruning(Regularizer):
         if self.parts is not None and self.settings.get("scope", "global") == "global":
             raise SettingError("parts", "weights ranked together have one sparsity; set scope to layer")
         return super()._resolve_parts(layers)
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        _, begin, end = self._schedule()
+        if end and not begin < end:
+            raise SettingError("end", f"must lie above begin = {begin:g}, got {end:g}")
+        if end and provided is not None and "progress" not in provided:
+            raise SettingError("end", "is a share of the training steps, which only a budget in steps knows")
+
+    def _schedule(self) -> tuple[float, float, float]:
+        """(initial, begin, end), one schedule for all parts."""
+        values = (self.bound[name].value for name in ("initial", "begin", "end"))
+        initial, begin, end = (value[0] if isinstance(value, tuple) else value for value in values)
+        return initial, begin, end
+
+    def _grown(self, step: Step, sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """The sparsity of a training step."""
+        initial, begin, end = self._schedule()
+        if not end:
+            return sparsity
+        left = 1 - min(max((step.progress - begin) / (end - begin), 0.0), 1.0)
+        return sparsity + (initial - sparsity) * left**3
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         """Between prunings a weight that is zero stays zero, whatever the optimizer's moments say."""
@@ -86,9 +114,10 @@ class MagnitudePruning(Regularizer):
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         if not step.perturbed and step.number % values["every"]:
             return parameter
+        sparsity = self._grown(step, values["sparsity"])
         if values["scope"] == "layer":
-            return parameter * magnitude_pruning(parameter, sparsity=values["sparsity"])
-        return parameter * (parameter.abs() > self._threshold(step, values["sparsity"]))
+            return parameter * magnitude_pruning(parameter, sparsity=sparsity)
+        return parameter * (parameter.abs() > self._threshold(step, sparsity))
 
     def _threshold(self, step: Step, sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The largest magnitude that is pruned, of all layers together; computed once per step."""

@@ -5,6 +5,8 @@ import torch
 from selftune.objectives.regularizers.structure.magnitude_pruning import MagnitudePruning, magnitude_pruning
 
 from selftune.errors import SettingError
+from selftune.methods import WorkOrder
+from selftune.training import Trainer
 
 SPARSITIES = [0.0, 0.25, 0.5, 0.9, 1.0]
 
@@ -51,3 +53,24 @@ def test_global_ranking_has_no_parts(trainer):
     trained = trainer(MagnitudePruning(parts={"first": ["0"]}, scope="layer", every=1, sparsity=0.25), steps=2)
     assert (trained.lower.network[0].weight == 0).double().mean() == 0.25
     assert trained.lower.network[2].weight.ne(0).all()
+
+
+def test_sparsity_grows_as_a_cube_between_two_shares_of_training(objective):
+    pruning = MagnitudePruning(sparsity=0.8, initial=0.2, begin=0.25, end=0.75, every=1)
+    trained = Trainer(objective, [pruning], steps=40)
+    weights = [trained.lower.network[layer].weight for layer in (0, 2, 4)]
+    size = sum(w.numel() for w in weights)
+    for number in range(40):
+        trained.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)}))
+        left = 1 - min(max((number / 40 - 0.25) / 0.5, 0.0), 1.0)
+        removed = sum(int((w == 0).sum()) for w in weights)
+        assert removed == pytest.approx((0.8 - 0.6 * left**3) * size, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "sentence"),
+    [({"begin": 0.5, "end": 0.4}, 40, "above begin = 0.5"), ({"end": 0.5}, None, "only a budget in steps knows")],
+)
+def test_a_schedule_that_cannot_be_is_refused(objective, settings, steps, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Trainer(objective, [MagnitudePruning(**settings)], steps=steps)
