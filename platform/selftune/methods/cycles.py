@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import torch
+
 from selftune.errors import SettingError
+from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
 from selftune.methods.measures import average, measured
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.team import TeamMethod
-from selftune.methods.update_rules import UpdateName
+from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
+from selftune.shapes import Tensor
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
 
@@ -68,6 +73,22 @@ class CycleMethod(TeamMethod):
         self._reports: dict[int, Report] = {}
         self._training_step = 0
         self._training_loss = math.nan
+        self._updates: UpdateRule | None = None
+
+    def join(self, member: int, space: Space) -> None:
+        super().join(member, space)
+        if self._updates is None:
+            self._make_updates()
+
+    def _moving(self) -> dict[str, tuple[Tensor, float | None]]:
+        """The vectors that the update rule moves, with learning rates of their own where they have one."""
+        return {"hyperparameters": (self._u, None)}
+
+    def _make_updates(self) -> UpdateRule:
+        rule = UpdateSettings(rule=self._cycles.optimizer, learning_rate=self._cycles.learning_rate)
+        vectors, rates = zip(*self._moving().values(), strict=True)
+        self._updates = UpdateRule(rule, vectors, rates)
+        return self._updates
 
     @abstractmethod
     def _body(self) -> dict[str, Any]:
@@ -147,3 +168,32 @@ class CycleMethod(TeamMethod):
     def _counted(self, reports: dict[int, Report]) -> list[Report]:
         """The reports of those networks that come out, over which losses and diagnostics are averaged."""
         return list(reports.values())
+
+    def _row(self, counted: list[Report], hypergradient: Tensor, **more: Any) -> HyperStep:
+        """The hyper-step that starts here; ``scale`` is zero where nothing is perturbed."""
+        return HyperStep(
+            number=self._hyper_step,
+            training_step=self._training_step,
+            seconds=self._seconds,
+            training_loss=self._training_loss,
+            validation_loss=average(r.metrics["validation_loss"] for r in counted),
+            hyperparameters=self.hyperparameters,
+            hypergradient=hypergradient,
+            **{"scale": torch.zeros_like(self._u), **more},
+        )
+
+    def _update(self, gradients: Sequence[Tensor | None]) -> None:
+        """Moves what moves, and counts the hyper-step."""
+        assert self._updates is not None
+        self._updates.step(gradients)
+        self._hyper_step += 1
+
+    # State -------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"updates": self._updates.state_dict() if self._updates else None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        if self.space is not None:  # the rule moves the vectors that were just loaded
+            self._make_updates().load_state_dict(state["updates"])

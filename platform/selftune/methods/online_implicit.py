@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
 
 from selftune.errors import SettingError
-from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
 from selftune.methods.cycles import CycleMethod, CycleSettings
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report
-from selftune.methods.update_rules import UpdateRule, UpdateSettings
 
 System = Literal["neumann", "descent", "conjugate_gradient"]
 
@@ -103,46 +100,17 @@ class OnlineImplicit(CycleMethod):
     def __init__(self, budget: Budget, settings: OnlineImplicitSettings | None = None, team_size: int = 1) -> None:
         self.settings = settings or OnlineImplicitSettings()
         super().__init__(budget, self.settings, team_size)
-        self._updates: UpdateRule | None = None
-
-    def _begin(self, space: Space) -> None:
-        super()._begin(space)
-        self._make_updates()
-
-    def _make_updates(self) -> UpdateRule:
-        rule = UpdateSettings(rule=self.settings.optimizer, learning_rate=self.settings.learning_rate)
-        self._updates = UpdateRule(rule, [self._u])
-        return self._updates
 
     def _body(self) -> dict[str, Any]:
         return {"level": "implicit", "settings": {key: getattr(self.settings, key) for key in _OF_THE_LEVEL}}
 
     def _move(self, reports: dict[int, Report]) -> HyperStep:
-        assert self._updates is not None
         hypergradient = torch.stack([r.payload["hypergradient"] for r in reports.values()]).mean(dim=0)
-        step = HyperStep(
-            number=self._hyper_step,
-            training_step=self._training_step,
-            seconds=self._seconds,
-            training_loss=self._training_loss,
-            validation_loss=average(r.metrics["validation_loss"] for r in reports.values()),
-            hyperparameters=self.hyperparameters,
-            scale=torch.zeros_like(self._u),  # nothing is perturbed
-            hypergradient=hypergradient,
-            certificate={
-                "hypergradient_norm": float(hypergradient.norm()),
-                "system_residual": average(float(r.payload["system_residual"]) for r in reports.values()),
-                "certified": 0.0,
-            },
-        )
-        self._updates.step([hypergradient])
-        self._hyper_step += 1
+        certificate = {
+            "hypergradient_norm": float(hypergradient.norm()),
+            "system_residual": average(float(r.payload["system_residual"]) for r in reports.values()),
+            "certified": 0.0,
+        }
+        step = self._row(list(reports.values()), hypergradient, certificate=certificate)
+        self._update([hypergradient])
         return step
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"updates": self._updates.state_dict() if self._updates else None}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        if self.space is not None:
-            self._make_updates().load_state_dict(state["updates"])

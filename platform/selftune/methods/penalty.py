@@ -15,7 +15,6 @@ from selftune.methods.cycles import CycleMethod
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.penalty_settings import PenaltySettings
-from selftune.methods.update_rules import UpdateRule, UpdateSettings
 
 
 class Penalty(CycleMethod):
@@ -58,17 +57,10 @@ class Penalty(CycleMethod):
         self._pairs = team_size // 2
         self._broken: list[int] = []  # pairs that lost a member
         self._singles: dict[int, str] = {}  # what is left of them: member -> idle | busy | finished
-        self._updates: UpdateRule | None = None
 
     def _begin(self, space: Space) -> None:
         super()._begin(space)
         self.settings.check_start(self._u)
-        self._make_updates()
-
-    def _make_updates(self) -> UpdateRule:
-        rule = UpdateSettings(rule=self.settings.optimizer, learning_rate=self.settings.learning_rate)
-        self._updates = UpdateRule(rule, [self._u])
-        return self._updates
 
     # Pairs -------------------------------------------------------------------------------------------
 
@@ -135,7 +127,6 @@ class Penalty(CycleMethod):
         return [report for member, report in reports.items() if member % 2 == 0]
 
     def _move(self, reports: dict[int, Report]) -> HyperStep:
-        assert self._updates is not None
         lower, penalised = self._counted(reports), [reports[m] for m in reports if m % 2 == 1]
         sigma = self.settings.sigma_of(self._hyper_step)
         per_batch = torch.cat([p.payload["hypergradients"] for p in penalised])
@@ -150,28 +141,7 @@ class Penalty(CycleMethod):
         if self.settings.batches > 1:
             error = per_batch.std(dim=0) / math.sqrt(len(per_batch))
             certificate["hypergradient_noise"] = float(error.norm())
-        step = HyperStep(
-            number=self._hyper_step,
-            training_step=self._training_step,
-            seconds=self._seconds,
-            training_loss=self._training_loss,
-            validation_loss=average(p.metrics["validation_loss"] for p in lower),
-            hyperparameters=self.hyperparameters,
-            scale=torch.zeros_like(self._u),
-            hypergradient=hypergradient,
-            certificate=certificate,
-        )
-        self._updates.step([hypergradient])
+        step = self._row(lower, hypergradient, certificate=certificate)
+        self._update([hypergradient])
         self._u.copy_(self.settings.project(self._u))
-        self._hyper_step += 1
         return step
-
-    # State -------------------------------------------------------------------------------------------
-
-    def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"updates": self._updates.state_dict() if self._updates else None}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        if self.space is not None:
-            self._make_updates().load_state_dict(state["updates"])
