@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
-from selftune.listener import Listener
-from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings
-from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.settings import settings_of
-from selftune.schedulers.transport import TransportName
+from selftune.methods import OnlineImplicit, OnlineImplicitSettings
+from selftune.schedulers.network import NetworkScheduler
 
 
-class ImplicitScheduler(BilevelScheduler):
+class ImplicitScheduler(NetworkScheduler):
     """Tunes hyperparameters by implicit differentiation while the trials train; nothing is certified.
 
     Trials of a team share one hyperparameter vector; each trains its own network, and the mean of their
@@ -39,18 +32,5 @@ class ImplicitScheduler(BilevelScheduler):
     '0 teams of 2'
     """
 
-    def __init__(
-        self,
-        *,
-        steps: int | None = None,
-        seconds: float | None = None,
-        team_size: int = 1,
-        transport: TransportName = "auto",
-        listener: Callable[[int], Listener] | None = None,
-        patience: float = 0.0,
-        **settings: Any,
-    ) -> None:
-        method = partial(
-            OnlineImplicit, Budget(steps, seconds), settings_of(OnlineImplicitSettings, settings), team_size
-        )
-        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
+    METHOD = OnlineImplicit
+    SETTINGS = OnlineImplicitSettings

@@ -8,12 +8,12 @@ from typing import Any
 
 from selftune.listener import Listener
 from selftune.methods import (
-    Budget,
     InexactLineSearch,
     InexactLineSearchSettings,
     NetworkLineSearch,
     NetworkLineSearchSettings,
 )
+from selftune.schedulers.network import NetworkScheduler
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.settings import settings_of
 from selftune.schedulers.transport import TransportName
@@ -69,7 +69,7 @@ class InexactLineSearchScheduler(BilevelScheduler):
         super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
 
 
-class NetworkLineSearchScheduler(BilevelScheduler):
+class NetworkLineSearchScheduler(NetworkScheduler):
     """Tunes smooth hyperparameters of networks by steps that pass a test (after MAID, arXiv 2308.10098).
 
     Trials of a team train the candidates of one search at the same time, from one state that travels between
@@ -98,17 +98,5 @@ class NetworkLineSearchScheduler(BilevelScheduler):
     '0 teams of 3'
     """
 
-    def __init__(
-        self,
-        *,
-        steps: int | None = None,
-        seconds: float | None = None,
-        team_size: int = 1,
-        transport: TransportName = "auto",
-        listener: Callable[[int], Listener] | None = None,
-        patience: float = 0.0,
-        **settings: Any,
-    ) -> None:
-        chosen = settings_of(NetworkLineSearchSettings, settings)
-        method = partial(NetworkLineSearch, Budget(steps, seconds), chosen, team_size)
-        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
+    METHOD = NetworkLineSearch
+    SETTINGS = NetworkLineSearchSettings

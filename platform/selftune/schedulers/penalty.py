@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
-from selftune.listener import Listener
-from selftune.methods import Budget, Penalty, PenaltySettings
-from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.settings import settings_of
-from selftune.schedulers.transport import TransportName
+from selftune.methods import Penalty, PenaltySettings
+from selftune.schedulers.network import NetworkScheduler
 
 
-class PenaltyScheduler(BilevelScheduler):
+class PenaltyScheduler(NetworkScheduler):
     """Tunes hyperparameters while the trials train, by first derivatives alone (arXiv 2309.01753).
 
     Trials work in pairs with the same random numbers: one trains its network plainly, the other with a share of
@@ -40,17 +33,6 @@ class PenaltyScheduler(BilevelScheduler):
     '0 teams of 2'
     """
 
-    def __init__(
-        self,
-        *,
-        steps: int | None = None,
-        seconds: float | None = None,
-        team_size: int = 2,
-        transport: TransportName = "auto",
-        listener: Callable[[int], Listener] | None = None,
-        patience: float = 0.0,
-        **settings: Any,
-    ) -> None:
-        method = partial(Penalty, Budget(steps, seconds), settings_of(PenaltySettings, settings), team_size)
-        method()  # refuses a team that is not made of pairs, before there is any trial
-        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
+    METHOD = Penalty
+    SETTINGS = PenaltySettings
+    SMALLEST_TEAM = 2

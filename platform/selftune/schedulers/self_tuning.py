@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
-from selftune.listener import Listener
-from selftune.methods import Budget, SelfTuning, SelfTuningSettings
-from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.settings import settings_of
-from selftune.schedulers.transport import TransportName
+from selftune.methods import SelfTuning, SelfTuningSettings
+from selftune.schedulers.network import NetworkScheduler
 
 
-class SelfTuningScheduler(BilevelScheduler):
+class SelfTuningScheduler(NetworkScheduler):
     """Tunes hyperparameters while the trials train (STN, arXiv 1903.03088; Delta-STN, arXiv 2010.13514).
 
     Trials of a team share one hyperparameter vector; each trains its own network. The vector and its
@@ -39,16 +32,5 @@ class SelfTuningScheduler(BilevelScheduler):
     '0 teams of 2'
     """
 
-    def __init__(
-        self,
-        *,
-        steps: int | None = None,
-        seconds: float | None = None,
-        team_size: int = 1,
-        transport: TransportName = "auto",
-        listener: Callable[[int], Listener] | None = None,
-        patience: float = 0.0,
-        **settings: Any,
-    ) -> None:
-        method = partial(SelfTuning, Budget(steps, seconds), settings_of(SelfTuningSettings, settings), team_size)
-        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
+    METHOD = SelfTuning
+    SETTINGS = SelfTuningSettings
