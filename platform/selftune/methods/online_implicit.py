@@ -90,7 +90,7 @@ class OnlineImplicit(CycleMethod):
         settings: see ``OnlineImplicitSettings``.
         team_size: number of trainers; nothing is asked before all have joined.
 
-    >>> from selftune.hyperparameters import Hyperparameter, Positive
+    >>> from selftune.hyperparameters import Hyperparameter, Positive, Space
     >>> method = OnlineImplicit(Budget(steps=10), OnlineImplicitSettings(warmup_steps=0))
     >>> method.join(0, Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)]))
     >>> method.ask()
