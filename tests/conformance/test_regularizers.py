@@ -1,7 +1,5 @@
 """Every regularizer of the catalogue in a real trainer: it acts, it is tuned, it can be saved and exported."""
 
-import io
-
 import pytest
 import torch
 from conformance_objectives import mlp, objective_for, partners_of, vectors
@@ -10,6 +8,7 @@ from selftune.hyperparameters import Tune
 from selftune.methods import OnlineImplicitSettings, Response, WorkOrder
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import has_a_response, is_in_the_loss, overrides, regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
 
 NAMES = regularizers.names()
@@ -194,14 +193,12 @@ def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_saved_trainer_goes_on_to_the_same_report(name):
+def test_a_saved_trainer_goes_on_to_the_same_report(name, tmp_path):
     first, second = (trainer_of(name, tuned(name)) for _ in range(2))
     go_on = replay if not len(first.space) else lambda trainer: trainer.execute(cycle(trainer))
     go_on(first)
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=False))
+    save_state(tmp_path / "state", first.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [go_on(trainer) for trainer in (first, second)]
     assert reports[0].kind != "diverged", reports[0].message
     for key, tensor in reports[0].payload.items():
