@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -91,9 +91,9 @@ def shown(value: object) -> str:
 
 
 @cache
-def _annotations(cls: Any) -> dict[str, Any]:
+def _annotations(cls: Hashable) -> dict[str, Any]:
     hints = get_type_hints(cls)
-    return {field.name: hints[field.name] for field in fields(cls) if field.init}
+    return {field.name: hints[field.name] for field in fields(cls) if field.init}  # type: ignore[arg-type]
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -38,7 +38,7 @@ def check_seed(seed: object) -> None:
     """
     if not isinstance(seed, Integral) or isinstance(seed, bool):
         raise SettingError("seed", f"must be a whole number, got {shown(seed)}")
-    if not 0 <= seed < 2**63:
+    if not 0 <= int(seed) < 2**63:
         raise SettingError("seed", f"must be at least 0 and below 2 ** 63, got {seed}")
 
 
