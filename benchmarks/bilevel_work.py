@@ -304,7 +304,7 @@ def _ratios(other: str, ratios: dict[str, tuple[float, float]]) -> list[str]:
     if left:
         lines += [
             "",
-            f"{left} of {len(ratios)} rows are not in the mean: a method never got there, or began there.",
+            f"{left} of {len(ratios)} rows are not in the mean: a method never arrived, or began there.",
         ]
     return lines
 
