@@ -35,7 +35,7 @@ class ImplicitSettings:
         rollback: whether a rejected step of ``hoag`` is undone and retried half as long; else it is kept, and the
             next one is half as long.
         bound: largest unconstrained value in size.
-        tolerance: stops when the hypergradient's norm is at most this, seen at an accuracy of that size; nothing of
+        tolerance: stops when the hypergradient's norm is at most this, seen at an accuracy of that size; none of
             it is certified.
         error_bounds: whether the error bound of every hypergradient is reported; costs products where constants
             are estimated.

@@ -56,9 +56,8 @@ class InexactLineSearch(LeaderMethod):
         settings: see ``InexactLineSearchSettings``.
         team_size: number of trainers.
 
-    ``stopped`` says why the method is done: ``stationary`` (certified by proven constants), ``estimated`` (the same
-    with a constant that is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for),
-    ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto the
+    ``stopped`` says why the method is done: ``stationary`` (certified by proven constants), ``estimated`` (a
+    constant is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for), ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto the
     box: the hypergradient's, but for coordinates that the box stops.
 
     >>> method = InexactLineSearch(steps=5)
@@ -231,7 +230,7 @@ class InexactLineSearch(LeaderMethod):
             self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
 
     def _believe_flat(self, metrics: Mapping[str, float]) -> None:
-        """A loose solution may be the solver's start itself, where the hypergradient can vanish for no other reason."""
+        """A loose solution may be the solver's start itself, where the hypergradient can vanish for no reason."""
         tolerance = self.settings.tolerance
         loosest = max(metrics["error"], metrics["residual"])
         if loosest <= tolerance:
