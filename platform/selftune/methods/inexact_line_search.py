@@ -57,8 +57,9 @@ class InexactLineSearch(LeaderMethod):
         team_size: number of trainers.
 
     ``stopped`` says why the method is done: ``stationary`` (certified by proven constants), ``estimated`` (a
-    constant is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for), ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto the
-    box: the hypergradient's, but for coordinates that the box stops.
+    constant is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for),
+    ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto
+    the box: the hypergradient's, but for coordinates that the box stops.
 
     >>> method = InexactLineSearch(steps=5)
     >>> method.done
