@@ -75,6 +75,8 @@ class Regularizers:
         self._replace = self._with("replace")
         self._boundary = self._with("boundary")
         self._domains_weigh_the_same = any(r.risk == "domains" for r in self.members)
+        self.terms: dict[str, Tensor] = {}
+        """The weighted terms of the last loss, by regularizer, without gradient."""
         self.aggregator = next(iter(self._with("aggregate")), None)
 
     def _check_pairs(self) -> None:
@@ -163,11 +165,13 @@ class Regularizers:
     def penalty(self, step: Step) -> Float[Tensor, ""] | None:
         """The sum of all penalties times their strengths; None without penalties."""
         total: Tensor | None = None
+        self.terms = {}
         for regularizer in self._penalty:
             value = regularizer.penalty(step)
             if "strength" in regularizer.bound:
                 value = _weighted(regularizer, value, regularizer.value(step, "strength"))
             weighted = value.mean() if value.ndim else value
+            self.terms[regularizer.name] = weighted.detach()
             total = weighted if total is None else total + weighted
         return total
 

@@ -121,6 +121,13 @@ class NetworkObjective(ABC):
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
 
+    def constant_answer(self) -> Tensor | None:
+        """What the best network that does not look at its input puts out; None where there is no such thing.
+
+        A result that is worse than this one is said to be so at the end of a study.
+        """
+        return None
+
     def quantity(self, name: str, step: Step) -> Any:
         """A quantity that this objective ``provides`` beside what the engine computes and what its splits hold.
 
@@ -249,6 +256,11 @@ class Classification(NetworkObjective):
         self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch"]:
         return F.cross_entropy(outputs, targets, reduction="none")
+
+    def constant_answer(self) -> Float[Tensor, "classes"]:
+        """Logarithms of the classes' shares of the training split."""
+        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
+        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def validation_loss(
         self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]

@@ -96,6 +96,8 @@ class LowerLevel:
         self._capture = Capture(self.network, self.layers) if looks else None
         self._providers = providers(self, self.regularizers.provided.union(needs))
         self._stage = 0
+        self.history: list[Mapping[str, Tensor]] = []
+        """What regularizers added to the loss of every training step since somebody last cleared it."""
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in self.network.state_dict(keep_vars=True).items()}
@@ -274,8 +276,10 @@ class LowerLevel:
         step = self.begin(number, index, values, "elementary")
         replaced = self.regularizers.replace(step)
         if replaced is not None:
+            self.history.append(self.regularizers.terms)
             return replaced.detach()
         loss = self.loss(step, self.network, self.parameters)
+        self.history.append(self.regularizers.terms)
         self.descend(step, loss)
         return loss.detach()
 
@@ -301,6 +305,7 @@ class LowerLevel:
         pieces = torch.split(combined, sizes)
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
+        self.history.append(self.regularizers.terms)
         self.update(step)
         return torch.stack(losses).detach().mean()
 

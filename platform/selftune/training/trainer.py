@@ -110,6 +110,7 @@ class Trainer:
         if order.body.get("start") is not None and not self._go_to(order.body, warm):
             metrics = {"training_step": float(self.training_step)}
             return Report("missing", order.number, metrics, message=f"no state {order.body['start']} is kept here")
+        self.lower.history.clear()
         try:
             with torch.random.fork_rng(devices=devices):
                 outcome = self._handlers[order.kind](order.body)
@@ -223,13 +224,25 @@ class Trainer:
         stacked = torch.stack(losses).cpu()
         bad = torch.nonzero(~torch.isfinite(stacked))
         if len(bad):
-            step = self.training_step + int(bad[0])
-            self.training_step = step
+            first = int(bad[0])
+            self.training_step += first
             raise Diverged(
-                f"the training loss is {float(stacked[bad[0]])} at training step {step} with {_printed(values)}"
+                f"the training loss is {float(stacked[first])} at training step {self.training_step}"
+                f"{self._blown_up(stacked.tolist(), first)} with {_printed(values)}"
             )
         self.training_step += len(losses)
         return float(stacked.mean())
+
+    def _blown_up(self, losses: list[float], first: int) -> str:
+        """Says which regularizer's term made up most of the loss right before it was not finite any more."""
+        terms = self.lower.history[first - 1] if 0 < first <= len(self.lower.history) else {}
+        if not terms:
+            return ""
+        sizes = {name: float(term) for name, term in terms.items()}
+        name = max(sizes, key=lambda name: abs(sizes[name]))
+        if 2 * abs(sizes[name]) <= abs(losses[first - 1]):
+            return ""
+        return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
         if self.level is None:
