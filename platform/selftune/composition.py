@@ -2,7 +2,8 @@
 
 **Order of action.** Within one training step, hooks run in this order, whatever the order in the study:
 ``batch`` (what defines the problem, replay, mixing, noise), forward pass with what ``attach`` placed on layers,
-``targets`` (corrections before smoothing), ``losses``, ``penalty``, backward pass (by parts of the batch for an
+``targets`` (corrections before smoothing), ``losses`` (then, where a penalty compares domains, every domain gets
+the same weight), ``penalty``, backward pass (by parts of the batch for an
 ``aggregate``), ``gradients`` (projections before clipping), parameter maps marked ``before`` the optimizer, the
 optimizer's step, parameter maps ``after`` it, ``parameters`` (averages last). Regularizers of one stage act in the
 order of their names.
@@ -17,6 +18,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
+from selftune.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
@@ -72,6 +74,7 @@ class Regularizers:
         self._parameters = self._with("parameters")
         self._replace = self._with("replace")
         self._boundary = self._with("boundary")
+        self._domains_weigh_the_same = any(r.risk == "domains" for r in self.members)
         self.aggregator = next(iter(self._with("aggregate")), None)
 
     def _check_pairs(self) -> None:
@@ -171,7 +174,7 @@ class Regularizers:
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         for regularizer in self._losses:
             losses = regularizer.losses(step, losses)
-        return losses
+        return balanced(losses, step.domains) if self._domains_weigh_the_same else losses
 
     def replace(self, step: Step) -> Float[Tensor, ""] | None:
         """Lets the one regularizer that trains by itself do so."""

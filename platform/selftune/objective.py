@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.domains import groups
 from selftune.errors import SettingError
 from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.registry import Registry
@@ -89,6 +90,9 @@ class NetworkObjective(ABC):
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
+
+    balanced_by: str | None = None
+    """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -197,6 +201,7 @@ class Classification(NetworkObjective):
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
+        balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
 
     Beside what every classifier provides, ``images`` are provided where inputs have four axes, ``batch_norm``
     where the network has layers of it, and ``branches`` where modules of the network are named ``branch``:
@@ -237,6 +242,7 @@ class Classification(NetworkObjective):
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
+        balanced_by: str | None = None,
     ) -> None:
         self._build = build
         self._stages = tuple(stages)
@@ -253,6 +259,9 @@ class Classification(NetworkObjective):
                 raise SettingError(
                     "batch_size", f"stage {number} has {len(stage.index)} examples, fewer than a batch; lower it"
                 )
+        self.balanced_by = balanced_by
+        if balanced_by is not None:
+            check_balance(self._splits["train"], self.optimization.batch_size, balanced_by, self._stages)
         self.provides = type(self).provides.union(extra or (), self._marks(train[0]))
         self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
 
@@ -320,8 +329,42 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
             )
 
 
+<<<<<<< HEAD
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
+=======
+def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Sequence[Stage] = ()) -> None:
+    """Refuses batches that cannot hold as many examples of every value.
+
+    Raises:
+        SettingError: if the training split has no such tensor, it does not hold a whole number per example, or a
+            batch cannot be shared out among its values.
+    """
+    values = train.get(balanced_by)
+    if values is None or values.ndim != 1 or values.is_floating_point():
+        fitting = [name for name, tensor in train.items() if tensor.ndim == 1 and not tensor.is_floating_point()]
+        raise SettingError(
+            "balanced_by",
+            f"must name one of {', '.join(fitting)}, a whole number per example; got {balanced_by!r}",
+        )
+    for pool in [stage.index for stage in stages] or [torch.arange(len(values))]:
+        apart = groups(values, pool)
+        share, rest = divmod(batch_size, len(apart))
+        if rest:
+            raise SettingError(
+                "batch_size",
+                f"is {batch_size}, which {len(apart)} values of {balanced_by} cannot share; set it to a multiple"
+                f" of {len(apart)}",
+            )
+        rarest = min(apart, key=len)
+        value = int(values[rarest[0]])
+        if len(rarest) < share:
+            raise SettingError(
+                "batch_size",
+                f"is {batch_size}, so that {share} examples must have {balanced_by} = {value}, but"
+                f" only {len(rarest)} have; set it to {len(rarest) * len(apart)} or less",
+            )
+>>>>>>> main
 
 
 tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")

@@ -75,6 +75,8 @@ class Regularizer:
     whole_batch: ClassVar[str | None] = None
     """Why it cannot act on the parts of a batch one by one, as an ``aggregate`` asks; None where it can."""
     per_layer: ClassVar[bool] = False
+    risk: ClassVar[Literal["examples", "domains"]] = "examples"
+    """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
     freezes: ClassVar[bool] = False
     """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
     stage: ClassVar[Stage] = "any"

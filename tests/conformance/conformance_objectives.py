@@ -234,7 +234,7 @@ OBJECTIVES = {
 def partners_of(name):
     """Names of the regularizers that provide what no objective does, for the one of this name."""
     by_objectives = frozenset().union(*(closure(make().provides) for make in OBJECTIVES.values()))
-    wanted = regularizers[name].needs - by_objectives - {"progress"}
+    wanted = regularizers[name].needs - by_objectives - {"progress", "epochs"}
     found = []
     for need in sorted(wanted):
         helpers = [other for other in regularizers.names() if need in regularizers[other].provides]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.regularizers.structure.counts import Count
+from selftune.objectives.counts import Count
 
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
 from selftune.regularizer import Reference, Regularizer, Step, register

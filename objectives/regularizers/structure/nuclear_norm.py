@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from selftune.objectives.regularizers.structure.counts import Count
+from selftune.objectives.counts import Count
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.regularizer import Reference, Regularizer, Step, register

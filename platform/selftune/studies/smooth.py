@@ -13,8 +13,8 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
-from selftune.tracking.files import replacing
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports

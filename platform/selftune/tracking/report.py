@@ -14,8 +14,8 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from selftune.storage.files import replacing
 from selftune.tracking import plots
-from selftune.tracking.files import replacing
 from selftune.tracking.pictures import read_pictures
 from selftune.tracking.plots import Plot
 from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict, cast
 
-from selftune.tracking.files import replacing
+from selftune.storage.files import replacing
 
 STATUSES = ("running", "finished", "failed", "interrupted")
 

@@ -23,6 +23,7 @@ from selftune.shapes import Float, Int, Tensor
 from selftune.step import Outputs
 from selftune.training.capture import Capture
 from selftune.training.data import Batches
+from selftune.training.moments import forget_moments
 from selftune.training.quantities import COPIES, providers
 from selftune.training.seeds import Streams, seed_of
 
@@ -71,7 +72,14 @@ class LowerLevel:
             for name, split in objective.splits().items()
         }
         optimization = objective.optimization
-        self.batches = Batches(self.splits["train"], optimization.batch_size, streams, "epoch", objective.stages())
+        self.batches = Batches(
+            self.splits["train"],
+            optimization.batch_size,
+            streams,
+            "epoch",
+            objective.stages(),
+            objective.balanced_by,
+        )
         self.validation = Batches(
             self.splits["validation"], objective.validation_batch_size, streams, "validation"
         )
@@ -215,6 +223,11 @@ class LowerLevel:
         loss.backward()  # type: ignore[no-untyped-call]
         step.parameters = self.parameters
         self.update(step)
+
+    def forget_moments(self, step: Step, entries: Mapping[str, Tensor] | None = None) -> None:
+        """Makes the optimizer forget what it remembers of earlier steps; a perturbed step changes nothing."""
+        if not step.perturbed:
+            forget_moments(self.optimizer, self.parameters, entries)
 
     def per_example_names(self, step: Step) -> frozenset[str]:
         """Names of the hyperparameters whose values have one row per example in this step."""

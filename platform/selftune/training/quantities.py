@@ -36,6 +36,7 @@ def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[St
         "gradients": lambda lower, _: {n: p.grad for n, p in lower.parameters.items() if p.grad is not None},
         "recompute": lambda lower, step: lower.recompute(step),
         "epoch": lambda lower, step: lower.batches.epoch(step.number),
+        "epochs": lambda lower, step: lower.batches.epochs(step.number, lower.steps or step.number + 1),
         "stage": lambda lower, step: lower.batches.stage(step.number),
         "progress": lambda lower, step: step.number / (lower.steps or 1),
         "old_classes": _old_classes,
