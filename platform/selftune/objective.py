@@ -329,10 +329,10 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
             )
 
 
-<<<<<<< HEAD
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-=======
+
+
 def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Sequence[Stage] = ()) -> None:
     """Refuses batches that cannot hold as many examples of every value.
 
@@ -364,7 +364,6 @@ def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Seque
                 f"is {batch_size}, so that {share} examples must have {balanced_by} = {value}, but"
                 f" only {len(rarest)} have; set it to {len(rarest) * len(apart)} or less",
             )
->>>>>>> main
 
 
 tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")
