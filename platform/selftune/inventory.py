@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from selftune.modes import constant_buffers, evaluating
 from selftune.shapes import Tensor
 
 __all__ = ["Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
@@ -132,28 +133,19 @@ def take_inventory(network: nn.Module, feed: Callable[[nn.Module, int], object],
         examples: how many there are, at least 1.
     """
     trace = _Trace(network)
-    modes = {module: module.training for module in network.modules()}
-    places = [module._buffers for module in network.modules()]
-    held = [(place, name, b, b.clone()) for place in places for name, b in place.items() if b is not None]
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         # transformer layers call their submodules, also where torch would fuse them for inference
         torch.backends.mha.set_fastpath_enabled(False)
-        with torch.no_grad(), undisturbed(), _uncompiled(network):
-            network.eval()
-            for size in dict.fromkeys((examples, max(1, examples // 2))):
-                trace.run(feed, size)
+        with torch.no_grad(), undisturbed(), _uncompiled(network), constant_buffers(network):
+            with evaluating(network):
+                for size in dict.fromkeys((examples, max(1, examples // 2))):
+                    trace.run(feed, size)
             if trace.unused():
-                _restore_modes(modes)
                 trace.run(feed, examples)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         trace.remove()
-        _restore_modes(modes)
-        with torch.no_grad():
-            for buffers, name, buffer, value in held:
-                buffers[name] = buffer
-                buffer.copy_(value)
     return trace.inventory()
 
 
@@ -162,11 +154,6 @@ def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
     compiled = any(hasattr(module, "_orig_mod") for module in network.modules())
     stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager") if compiled else nullcontext()
     return stance
-
-
-def _restore_modes(modes: Mapping[nn.Module, bool]) -> None:
-    for module, mode in modes.items():
-        module.training = mode
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:

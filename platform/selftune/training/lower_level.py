@@ -13,9 +13,9 @@ from torch import nn
 from torch.func import functional_call
 
 from selftune.composition import Regularizers
-from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
 from selftune.inventory import aliases, tensors_of
+from selftune.modes import constant_buffers, evaluating
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
@@ -160,7 +160,7 @@ class LowerLevel:
     ) -> Float[Tensor, ""]:
         """The regularized training loss of a step that has begun."""
         step.forward, step.parameters = forward, parameters
-        outputs = self.pass_through(step, step.inputs)
+        outputs = self._pass(step, step.inputs)
         step.logits = outputs.logits
         if self._capture is not None:
             step.know(features=outputs.features, layer_features=outputs.layer_features)
@@ -174,7 +174,11 @@ class LowerLevel:
     # What a step can ask ------------------------------------------------------------------------------
 
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
-        """A pass of the step's network, with the step's own weights and what is attached to its layers."""
+        """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
+        with constant_buffers(self.network):
+            return self._pass(step, inputs)
+
+    def _pass(self, step: Step, inputs: Tensor) -> Outputs:
         assert step.forward is not None
         if not step.measured:
             self.regularizers.act(step)
@@ -189,16 +193,12 @@ class LowerLevel:
     @torch.no_grad()
     def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
-        training = self.network.training
-        self.network.eval()
-        try:
+        with evaluating(self.network):
             if self._capture is None:
                 return Outputs(functional_call(self.network, dict(tensors), (inputs,)), inputs, [])
             with self._capture.recording() as seen:
                 logits = functional_call(self.network, dict(tensors), (inputs,))
                 return self._capture.outputs(logits, seen)
-        finally:
-            self.network.train(training)
 
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
@@ -207,7 +207,7 @@ class LowerLevel:
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
         again = self.begin(step.number, step.index, step.values, "elementary", perturbed=True)
-        with frozen_statistics(self.network):
+        with constant_buffers(self.network):
             return self.loss(again, self.network, self.parameters)
 
     def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
@@ -244,15 +244,14 @@ class LowerLevel:
         index = self.batches.index(number)
         assert index is not None
         step = self.begin(number, index, self.space.values(unconstrained), stream, perturbed=True)
-        with frozen_statistics(self.network):
+        with constant_buffers(self.network):
             return self.loss(step, self.network, self.parameters)
 
     def validation_losses(self, number: int) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
         """Plain losses of the validation batch of a hyper-step, with their graph, and further measures of it."""
         batch = self.validation.batch(self.validation.index(number))
-        self.network.eval()
-        outputs = self.objective.outputs(self.network, batch)
-        self.network.train()
+        with evaluating(self.network):
+            outputs = self.objective.outputs(self.network, batch)
         losses = self.objective.validation_loss(outputs, batch["labels"])
         return losses, self.objective.metrics(outputs.detach(), batch["labels"])
 
@@ -330,35 +329,29 @@ class LowerLevel:
         index = torch.arange(len(batch["labels"]), device=self.device)
         draws = self.streams("validation_noise", number)
         step = replace(self._step(number, index, batch, {}, draws, perturbed=True), measured=True)
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                self.objective.prepare(step)
-                step.forward, step.parameters = self.network, self.parameters
-                outputs = self.pass_through(step, step.inputs)
-                step.logits = outputs.logits
-                if self._capture is not None:
-                    step.know(features=outputs.features, layer_features=outputs.layer_features)
-                yield step
-        finally:
-            self.network.train()
+        with evaluating(self.network), torch.no_grad():
+            self.objective.prepare(step)
+            step.forward, step.parameters = self.network, self.parameters
+            outputs = self._pass(step, step.inputs)
+            step.logits = outputs.logits
+            if self._capture is not None:
+                step.know(features=outputs.features, layer_features=outputs.layer_features)
+            yield step
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:
         """Plain loss and metrics of a network over a whole split, without regularization."""
         data = self.splits[split]
-        was_training = network.training
-        network.eval()
         sums: dict[str, Tensor] = {}
         pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
         for tensors in zip(*pieces, strict=True):
             batch = dict(zip(data, tensors, strict=True))
-            outputs = self.objective.outputs(network, batch)
+            with evaluating(network):
+                outputs = self.objective.outputs(network, batch)
             measures = {"loss": self.objective.validation_loss(outputs, batch["labels"])}
             measures |= self.objective.metrics(outputs, batch["labels"])
             for name, values in measures.items():
                 sums[name] = sums.get(name, 0) + values.sum()
-        network.train(was_training)
         return {f"{split}_{name}": float(total) / len(data["labels"]) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:

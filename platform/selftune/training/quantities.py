@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import functional_call, grad, vmap
 
-from selftune.hypergradients.best_response import frozen_statistics
+from selftune.modes import constant_buffers
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
@@ -99,7 +99,7 @@ def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains p
     if step.parameters is lower.parameters:
         losses = step.losses
     else:  # the network that the step runs is no function of these weights
-        with frozen_statistics(lower.network):
+        with constant_buffers(lower.network):
             outputs = functional_call(lower.network, tensors, (step.inputs,))
         losses = lower.objective.loss(outputs, step.targets)
     found, domain = torch.unique(step.domains, return_inverse=True)
