@@ -84,7 +84,8 @@ def domain_classification(dtype=torch.float32):
     splits = vectors(dtype)
     domains = tuple(torch.arange(len(labels)) // 3 % 2 for _, labels in splits)
     shifted = [(x + 0.5 * d[:, None].to(x), y) for (x, y), d in zip(splits, domains, strict=True)]
-    return Classification(_typed(mlp, dtype), *shifted, OPTIMIZATION, extra={"domains": domains})
+    extra = {"domains": domains}
+    return Classification(_typed(mlp, dtype), *shifted, OPTIMIZATION, extra=extra, balanced_by="domains")
 
 
 def continual_classification(dtype=torch.float32):

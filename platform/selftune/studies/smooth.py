@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _REASONS = {
     "budget": "its budget was spent",
-    "stationary": "the hypergradient, its error included, is smaller than the tolerance",
+    "stationary": "the hypergradient, its error included, is certified to be smaller than the tolerance",
+    "estimated": "the hypergradient, its estimated error included, is smaller than the tolerance, which certifies"
+    " nothing",
     "flat": "the hypergradient is smaller than the tolerance, its error not included",
     "floor": "more accuracy was needed than rounding allows",
     "searches": "too many searches in a row found no step that provably lowers the upper level",
