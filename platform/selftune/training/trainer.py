@@ -13,6 +13,7 @@ from torch import nn
 
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
+from selftune.inventory import aliases
 from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
@@ -258,11 +259,12 @@ class Trainer:
         """
         network = self.lower.objective.network().to(self.device)
         self.lower.regularizers.extend(network)
-        state = dict(self.lower.network.state_dict())
+        again = self.lower.aliases  # a tensor with several names is changed under one of them
+        state = {name: value for name, value in self.lower.network.state_dict().items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        network.load_state_dict(state)
+        network.load_state_dict(state | {name: state[own] for name, own in aliases(network).items()})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
