@@ -45,7 +45,8 @@ def check_fields(settings: Any) -> None:
     Traceback (most recent call last):
     selftune.errors.SettingError: steps: must be a whole number or nothing, got 10.0
     """
-    for name, annotation in _annotations(type(settings)).items():
+    cls: Any = type(settings)
+    for name, annotation in _annotations(cls).items():
         value = getattr(settings, name)
         if not _fits(value, annotation):
             words = " or ".join(dict.fromkeys(_described(annotation)))

@@ -33,6 +33,11 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
 
     Keys are those of a study file, such as ``regularizers.dropout.rate`` and ``method.warmup_steps``.
     """
+    try:
+        factory.objective.inventory()
+    except SettingError as error:
+        yield SettingError("objective", error.message)
+        return
     alone = [mistake for regularizer in factory.regularizers for mistake in _alone(regularizer, factory)]
     yield from alone
     if not alone:
@@ -126,9 +131,6 @@ def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterat
     try:
         if isinstance(machine, SelfTuning):
             conversion_of(factory, machine)
-        else:
-            with torch.random.fork_rng(devices=[]):
-                objective.network()
     except SettingError as error:
         yield error
     except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
