@@ -16,7 +16,8 @@ DIFFERENTIATE = [OnlineImplicit, Penalty, NetworkLineSearch]
 
 def space(name, **values):
     data = torch.zeros(8, 4), torch.arange(8) % 3
-    objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
+    network = lambda: nn.Sequential(nn.Linear(4, 5), nn.ReLU(), nn.Linear(5, 3))  # noqa: E731
+    objective = Classification(network, data, data, data, Optimization(batch_size=8))
     return Space(Regularizers([regularizers[name](**values)], objective, {"progress"}).hyperparameters)
 
 
