@@ -57,7 +57,9 @@ class InexactLineSearch(LeaderMethod):
         team_size: number of trainers.
 
     ``stopped`` says why the method is done: ``stationary`` (certified), ``flat`` (the norm is small, nothing is
-    certified), ``floor``, ``searches``, ``budget``, ``lost``.
+    certified), ``floor``, ``searches``, ``budget``, ``lost``; above a lower level that is not smooth also ``kink``
+    (no accuracy helps: mostly a point where the active set changes) and ``pinned`` (the hypergradient is zero
+    because the active set leaves the parameters no free direction; certified).
 
     >>> method = InexactLineSearch(steps=5)
     >>> method.done
@@ -215,7 +217,7 @@ class InexactLineSearch(LeaderMethod):
         if self._spent():
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
-            self.stopped = "stationary"
+            self.stopped = "pinned" if self._nonsmooth and not bool(z.any()) else "stationary"
         elif small and not tested:
             self.stopped = "flat"
         elif small and math.isnan(bound):
@@ -228,6 +230,11 @@ class InexactLineSearch(LeaderMethod):
         else:
             search = _Search(z, direction, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
             self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
+
+    @property
+    def _nonsmooth(self) -> bool:
+        """Whether the lower level has a term that is not smooth, by the last report of a hypergradient."""
+        return "active_set_certified" in self._report
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
         """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
@@ -253,7 +260,7 @@ class InexactLineSearch(LeaderMethod):
             return
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
         self._sharpen(self._report["error"], factor)
 
@@ -286,11 +293,11 @@ class InexactLineSearch(LeaderMethod):
         smallest = self.settings.smallest_error
         if error_factor < 1:
             if achieved > self._error or self._error < smallest:
-                self.stopped = "floor"
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._error = min(self._error, achieved) * error_factor
         if residual_factor < 1:
             if self._residual <= smallest:
-                self.stopped = "floor"
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
         self._attempt += 1
 
@@ -317,7 +324,7 @@ class InexactLineSearch(LeaderMethod):
         assert search is not None
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         self._curvature.forget()
         self._retry = self._candidate(search, search.hopeless)[2]
         self._relative *= _DOUBT
@@ -345,7 +352,7 @@ class InexactLineSearch(LeaderMethod):
                 "error_reached": self._report["error"],
                 "residual": self._report["residual"],
                 "hypergradient_norm": float(search.hypergradient.norm()),
-                "hypergradient_bound": self._report["bound"],
+                "hypergradient_bound": bound if math.isfinite(bound := self._report["bound"]) else math.nan,
                 "upper_bound": report.metrics["upper_bound"],
                 "decrease": self.settings.decrease * expected,
                 "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
@@ -354,6 +361,7 @@ class InexactLineSearch(LeaderMethod):
                 "failed_searches": float(self._failed_searches),
                 "work": float(self._work),
                 "certified": self._report["certified"],
+                **{name: self._report[name] for name in ("active_set_certified",) if name in self._report},
             },
         )
         self._curvature.step_from(self._u, search.hypergradient)
