@@ -35,3 +35,24 @@ def test_every_package_is_listed_for_installation():
         for init in folder.rglob("__init__.py")
     }
     assert set(listed) == found
+
+
+def tolerances_in(file):
+    """Numbers so small that an assertion with them depends on how a processor rounds."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Assert):
+            for part in ast.walk(node.test):
+                if isinstance(part, ast.Compare):
+                    sides = [side for right in part.comparators for side in ast.walk(right)]
+                    yield from (
+                        f"line {node.lineno}: {side.value}"
+                        for side in sides
+                        if isinstance(side, ast.Constant)
+                        and isinstance(side.value, float)
+                        and 0 < side.value < 1e-13
+                    )
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda f: f.stem)
+def test_tolerances_follow_from_the_scale_of_what_is_compared(file):
+    assert not list(tolerances_in(file)), "take rounding() or squared_rounding() of tests/rounding.py"
