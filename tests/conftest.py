@@ -15,7 +15,15 @@ NUMERICAL_ROOMS = ("conformance", "hypergradients", "hyperparameters", "methods"
 """Folders whose tests are marked ``numerical``: another processor may round their results otherwise."""
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="the full matrix: also what is marked full")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
     here = Path(__file__).parent
     for item in items:
         if item.path.relative_to(here).parts[0] in NUMERICAL_ROOMS:
