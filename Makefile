@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # One thread per process: the demo and the tests run several processes on few cores.
 export OMP_NUM_THREADS ?= 1
+# Files of tests side by side, a process per core; what a file's tests share is made once.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-all check install docs
 
@@ -20,11 +22,11 @@ demo: $(STAMP)
 	$(BIN)/selftune run digits
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # The full matrix, then what compares numbers at every level of vector instructions: under 45 minutes on 2 cores.
 test-all: $(STAMP)
-	$(BIN)/pytest --full
+	$(BIN)/pytest $(PARALLEL) --full
 	$(BIN)/python tests/every_level.py
 
 docs: $(STAMP)

@@ -30,7 +30,9 @@ def levels():
 def run(level, threads, arguments):
     """One run of the tests marked ``numerical``; its exit status."""
     print(f"--- {level}, {threads} thread{'s' if threads > 1 else ''}", flush=True)
-    command = [sys.executable, "-m", "pytest", "-m", "numerical", *arguments]
+    processes = max(1, (os.cpu_count() or 1) // threads)
+    parallel = ["--numprocesses", str(processes), "--dist", "loadfile"] if processes > 1 else []
+    command = [sys.executable, "-m", "pytest", "-m", "numerical", *parallel, *arguments]
     environment = os.environ | LEVELS[level] | {"OMP_NUM_THREADS": str(threads)}
     start = time.monotonic()
     status = subprocess.run(command, env=environment).returncode
