@@ -22,7 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.hypergradients.best_response import BestResponse, convert, frozen_statistics
+from selftune.hypergradients.best_response import BestResponse, convert
+from selftune.modes import constant_buffers
 
 HYPERPARAMETERS = 7
 STEPS = ("plain", "elementary", "response", "response by double backward")
@@ -83,7 +84,7 @@ def double_backward_step(
         response.model.zero_grad()
         h = torch.randn(len(inputs), HYPERPARAMETERS)
         origin = torch.zeros_like(h, requires_grad=True)
-        with frozen_statistics(response.model):
+        with constant_buffers(response.model):
             outputs = response.perturbed(origin, inputs)
         cotangent = torch.zeros_like(outputs, requires_grad=True)
         (pulled,) = torch.autograd.grad(outputs, origin, cotangent, create_graph=True)

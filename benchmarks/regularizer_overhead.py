@@ -71,7 +71,7 @@ def cnn() -> NetworkObjective:
 OBJECTIVES: dict[str, Callable[[], NetworkObjective]] = {
     "mlp": mlp,
     "cnn": cnn,
-    "rotated digits": lambda: RotatedDigits(batch_size=BATCH),
+    "rotated digits": lambda: RotatedDigits(batch_size=BATCH, balanced=False),
     "self-supervised digits": lambda: SelfSupervisedDigits(batch_size=BATCH),
     "split digits": lambda: SplitDigits(batch_size=BATCH, stage_steps=1),
     "modular arithmetic": lambda: ModularArithmetic(modulus=23, hidden=128, batch_size=BATCH),

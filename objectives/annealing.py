@@ -1,33 +1,59 @@
-"""Strengths that begin to count after so many training steps."""
+"""Penalties whose strength begins to count after a part of training, with an optimizer that starts anew there."""
 
 from __future__ import annotations
 
-import torch
+from typing import ClassVar
 
-from selftune.hyperparameters import Hyperparameter, Integer
+import torch
+from selftune.objectives.counts import Count
+
+from selftune.hyperparameters import Hyperparameter
+from selftune.regularizer import Regularizer, Step
 from selftune.shapes import Float, Tensor
 
 
-def anneal_steps() -> Hyperparameter:
-    """Training steps before the strength counts; 0 by default, because a tuned strength is itself a schedule.
+def anneal_steps(steps: int) -> Hyperparameter:
+    """Training steps before the strength counts.
 
-    >>> anneal_steps().name
+    >>> anneal_steps(500).name
     'anneal'
     """
-    return Hyperparameter("anneal", Integer(0, 1_000_000), 0, online=False, smooth=False, shared=True)
+    return Hyperparameter("anneal", Count(0, 1_000_000), steps, online=False, smooth=False, shared=True)
 
 
 def annealed(
-    value: Float[Tensor, ""], strength: Float[Tensor, "*batch"], number: int, anneal: int, before: float
+    value: Float[Tensor, ""], strength: Float[Tensor, "*batch"], before: float
 ) -> Float[Tensor, "*batch"]:
-    """What, times ``strength``, is ``before * value`` in the first ``anneal`` steps; without strength zero.
+    """What, times ``strength``, is ``before * value``; without strength zero.
 
-    >>> annealed(torch.tensor(3.0), torch.tensor(100.0), number=5, anneal=10, before=1.0)
+    >>> annealed(torch.tensor(3.0), torch.tensor(100.0), before=1.0)
     tensor(0.0300)
-    >>> annealed(torch.tensor(3.0), torch.tensor(100.0), number=10, anneal=10, before=1.0)
-    tensor(3.)
     """
-    if number >= anneal:
-        return value
     there = strength > 0
     return value * torch.where(there, before / torch.where(there, strength, 1), 0)
+
+
+class Annealed(Regularizer):
+    """Base of penalties that count with the weight ``before`` at first, and with their strength later.
+
+    Subclasses list ``anneal_steps`` among their hyperparameters. The optimizer is reset at the switch: its moments
+    fit gradients of another size. Where a study does not set ``anneal``, the switch comes no later than after the
+    share ``longest`` of the run, which is what the authors' number of steps is of theirs.
+    """
+
+    before: ClassVar[float]
+    longest: ClassVar[float]
+
+    def weighed(self, step: Step, value: Float[Tensor, ""]) -> Float[Tensor, "*batch"]:
+        """The term of a training step, before it is multiplied by the strength."""
+        switch, strength = self.switch(step.asks.steps), self.bound["strength"]
+        if step.number == switch > 0 and (strength.tuned or strength.value):  # held at zero, nothing jumps
+            step.asks.forget_moments(step)
+        return value if step.number >= switch else annealed(value, self.value(step, "strength"), self.before)
+
+    def switch(self, steps: int | None) -> int:
+        """The first training step in which the strength counts, in a run of so many steps."""
+        anneal = int(self.bound["anneal"].value)
+        if "anneal" in self.settings or steps is None:
+            return anneal
+        return min(anneal, int(self.longest * steps))

@@ -11,6 +11,7 @@ from selftune.objectives.tasks.digits import Digits
 from torch import nn
 
 from selftune.errors import SettingError
+from selftune.modes import evaluating
 from selftune.objective import tasks
 from selftune.shapes import Float, Int, Tensor
 
@@ -56,7 +57,9 @@ class NoisyLabelClassification(Digits):
     def memorized_fraction(self, network: nn.Module) -> Float[Tensor, ""]:
         """Share of the corrupted training examples that a network predicts as their wrong label."""
         train = self.splits()["train"]
-        return _memorized_fraction(network.eval()(train["inputs"]), train["labels"], self.clean_labels)
+        with evaluating(network):
+            logits = network(train["inputs"])
+        return _memorized_fraction(logits, train["labels"], self.clean_labels)
 
 
 tasks.register("noisy_label_classification", NoisyLabelClassification)

@@ -30,6 +30,7 @@ class RotatedDigits(Classification):
         train_examples, validation_examples: sizes of the two splits; the rest of the 1797 is the test split.
         batch_size, optimizer, learning_rate, momentum: see ``Optimization``.
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
+        balanced: whether every batch holds as many images of each training domain.
         split_seed: decides which images go into which split.
 
     >>> "domains" in RotatedDigits().provides
@@ -47,6 +48,7 @@ class RotatedDigits(Classification):
     learning_rate: float = 0.03
     momentum: float = 0.9
     validation_batch_size: int | None = None
+    balanced: bool = True
     split_seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,7 +66,14 @@ class RotatedDigits(Classification):
         ]
         optimization = Optimization(self.batch_size, self.optimizer, self.learning_rate, self.momentum)
         extra = {"domains": domains}
-        super().__init__(self._network, *turned, optimization, self.validation_batch_size, extra)
+        super().__init__(
+            self._network,
+            *turned,
+            optimization,
+            self.validation_batch_size,
+            extra,
+            balanced_by="domains" if self.balanced else None,
+        )
 
     def _network(self) -> nn.Module:
         return perceptron(self.hidden)

@@ -43,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else 2
     command: Callable[[argparse.Namespace], int] = options.command
     from selftune.errors import SettingError
+    from selftune.storage.files import DamagedFile
     from selftune.studies.mistakes import UserError
 
     try:
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in error.lines:
             print(line, file=sys.stderr)
         return 2
-    except SettingError as error:
+    except (SettingError, DamagedFile) as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 class Listener:
     """Hears everything that happens in a study, once and in order. Every method does nothing by default."""
+
+    def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
+        """The study begins, or goes on from a saved state; comes before ``started``.
+
+        The first ``orders[member]`` reports of each trainer that goes on are behind it, and the first
+        ``hyper_steps`` hyper-steps. Whatever was heard beyond is void: it happens again, or not at all.
+        """
 
     def started(self, space: Space, members: int) -> None:
         """The team is complete (again, after a resume)."""
@@ -34,6 +41,10 @@ class Listeners(Listener):
 
     def __init__(self, listeners: Iterable[Listener]) -> None:
         self.listeners = tuple(listeners)
+
+    def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
+        for listener in self.listeners:
+            listener.resumed(orders, hyper_steps)
 
     def started(self, space: Space, members: int) -> None:
         for listener in self.listeners:

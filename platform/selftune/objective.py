@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.domains import groups
 from selftune.errors import SettingError
+from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
@@ -21,6 +23,9 @@ Split = Mapping[str, Tensor]
 """One split of the data: tensors by name (``inputs``, ``labels``), examples along the first axis."""
 
 SPLITS = ("train", "validation", "test")
+
+_STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
+_PROBED = 4  # examples that an inventory sees
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,9 @@ class NetworkObjective(ABC):
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
 
+    balanced_by: str | None = None
+    """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
+
     @abstractmethod
     def network(self) -> nn.Module:
         """A freshly initialised network (draws from torch's global generator, which the caller seeds)."""
@@ -117,6 +125,13 @@ class NetworkObjective(ABC):
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
 
+    def constant_answer(self) -> Tensor | None:
+        """What the best network that does not look at its input puts out; None where there is no such thing.
+
+        A result that is worse than this one is said to be so at the end of a study.
+        """
+        return None
+
     def quantity(self, name: str, step: Step) -> Any:
         """A quantity that this objective ``provides`` beside what the engine computes and what its splits hold.
 
@@ -129,15 +144,58 @@ class NetworkObjective(ABC):
         """Stages of a continual task, one after the other; empty where there is one."""
         return ()
 
+    def structure(self) -> nn.Module:
+        """The network, built once and kept to be looked at: types and shapes of its modules, not its values.
+
+        The global random streams do not notice; processes do not pass it on.
+
+        Raises:
+            SettingError: if the network cannot be built.
+        """
+        found: nn.Module | None = self.__dict__.get(_STRUCTURE)
+        if found is None:
+            try:
+                with undisturbed():
+                    found = self.network()
+            except Exception as error:  # whatever a user's constructor raises
+                raise SettingError("", f"the network cannot be built here: {_first_line(error)}") from error
+            self.__dict__[_STRUCTURE] = found
+        return found
+
+    def inventory(self) -> Inventory:
+        """What the network is, seen while it runs on a few examples of the validation split; taken once.
+
+        Raises:
+            SettingError: if the network cannot be built, or does not run on the data.
+        """
+        found: Inventory | None = self.__dict__.get(_INVENTORY)
+        if found is None:
+            network = self.structure()
+            device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+            batch = {name: tensor[:_PROBED].to(device) for name, tensor in self.splits()["validation"].items()}
+
+            def feed(network: nn.Module, size: int) -> object:
+                return self.outputs(network, {name: tensor[:size] for name, tensor in batch.items()})
+
+            try:
+                found = take_inventory(network, feed, len(batch["inputs"]))
+            except Exception as error:  # whatever a user's forward pass raises
+                raise SettingError(
+                    "", f"the network does not run on examples of the data: {_first_line(error)}"
+                ) from error
+            self.__dict__[_INVENTORY] = found
+        return found
+
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that regularizers can act on: modules with a weight of two or more axes."""
-        with torch.device("meta"):
-            network = self.network()
-        return tuple(
-            name
-            for name, module in network.named_modules()
-            if isinstance(getattr(module, "weight", None), Tensor) and module.weight.ndim >= 2
-        )
+        """Names of the layers that a pass of the network uses and whose ``weight`` has two or more axes.
+
+        They stand in the order of their first use; the layer that is used last comes last.
+        """
+        return tuple(layer.name for layer in self.inventory().layers if layer.weight and layer.used)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the network that was built to be looked at."""
+        return {name: value for name, value in self.__dict__.items() if name != _STRUCTURE}
 
 
 class Classification(NetworkObjective):
@@ -150,6 +208,7 @@ class Classification(NetworkObjective):
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
+        balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
 
     Beside what every classifier provides, ``images`` are provided where inputs have four axes, ``batch_norm``
     where the network has layers of it, and ``branches`` where modules of the network are named ``branch``:
@@ -190,6 +249,7 @@ class Classification(NetworkObjective):
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
+        balanced_by: str | None = None,
     ) -> None:
         self._build = build
         self._stages = tuple(stages)
@@ -206,13 +266,15 @@ class Classification(NetworkObjective):
                 raise SettingError(
                     "batch_size", f"stage {number} has {len(stage.index)} examples, fewer than a batch; lower it"
                 )
+        self.balanced_by = balanced_by
+        if balanced_by is not None:
+            check_balance(self._splits["train"], self.optimization.batch_size, balanced_by, self._stages)
         self.provides = type(self).provides.union(extra or (), self._marks(train[0]))
         self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
 
     def _marks(self, inputs: Tensor) -> set[str]:
         """What the inputs and the network make possible beside."""
-        with torch.device("meta"):
-            modules = dict(self.network().named_modules())
+        modules = dict(self.structure().named_modules())
         marks = {
             "images": inputs.ndim == 4,
             "batch_norm": any(
@@ -240,6 +302,11 @@ class Classification(NetworkObjective):
         self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch"]:
         return F.cross_entropy(outputs, targets, reduction="none")
+
+    def constant_answer(self) -> Float[Tensor, "classes"]:
+        """Logarithms of the classes' shares of the training split."""
+        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
+        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def validation_loss(
         self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
@@ -271,6 +338,43 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
             key = "batch_size" if name == "train" else "validation_batch_size"
             raise SettingError(
                 key, f"the {name} split has {examples} examples, fewer than a batch of {size}; lower {key}"
+            )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Sequence[Stage] = ()) -> None:
+    """Refuses batches that cannot hold as many examples of every value.
+
+    Raises:
+        SettingError: if the training split has no such tensor, it does not hold a whole number per example, or a
+            batch cannot be shared out among its values.
+    """
+    values = train.get(balanced_by)
+    if values is None or values.ndim != 1 or values.is_floating_point():
+        fitting = [name for name, tensor in train.items() if tensor.ndim == 1 and not tensor.is_floating_point()]
+        raise SettingError(
+            "balanced_by",
+            f"must name one of {', '.join(fitting)}, a whole number per example; got {balanced_by!r}",
+        )
+    for pool in [stage.index for stage in stages] or [torch.arange(len(values))]:
+        apart = groups(values, pool)
+        share, rest = divmod(batch_size, len(apart))
+        if rest:
+            raise SettingError(
+                "batch_size",
+                f"is {batch_size}, which {len(apart)} values of {balanced_by} cannot share; set it to a multiple"
+                f" of {len(apart)}",
+            )
+        rarest = min(apart, key=len)
+        value = int(values[rarest[0]])
+        if len(rarest) < share:
+            raise SettingError(
+                "batch_size",
+                f"is {batch_size}, so that {share} examples must have {balanced_by} = {value}, but"
+                f" only {len(rarest)} have; set it to {len(rarest) * len(apart)} or less",
             )
 
 

@@ -75,6 +75,7 @@ PROVIDED = {
     # where training stands
     "progress": "share of the training steps that are done, in [0, 1)",
     "epoch": "number of the epoch, from 0",
+    "epochs": "number of epochs of the run, or of the stage of a continual task",
     "stage": "number of the stage of a continual task, from 0",
     "learning_rate": "current learning rate of the weights",
     "examples": "number of training examples",
@@ -92,6 +93,7 @@ DERIVED: dict[str, frozenset[str]] = {
     "head_weight": frozenset({"logits", "parameters"}),
     "head_bias": frozenset({"logits", "parameters"}),
     "epoch": frozenset({"index"}),
+    "epochs": frozenset({"index", "progress"}),
     "sample_gradients": frozenset({"targets", "parameters"}),
     "recompute": frozenset({"parameters"}),
     "shards": frozenset({"parameters"}),

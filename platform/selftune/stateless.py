@@ -74,7 +74,9 @@ class _Penalty(Regularizer):
         return terms[0] if self.parts is None else torch.stack(terms)
 
     def _of_layers(self, step: Step, layers: tuple[str, ...], extra: Mapping[str, Any]) -> Tensor:
-        weights = [step.parameters[self.weight_name(layer)] for layer in layers]
+        weights = self.weights(step, layers)
+        if not weights:  # nothing is trained there
+            return step.logits.new_zeros(())
         if self.each is None:
             return self.function(weights, **extra)
         return torch.stack([self.function(weight, **extra) for weight in weights]).sum()
@@ -91,6 +93,7 @@ def penalty(
     draws: Mapping[str, Draw] | None = None,
     layers: Callable[[nn.Module], bool] | None = None,
     incompatible: Mapping[str, str] | None = None,
+    risk: Literal["examples", "domains"] = "examples",
 ) -> Callable[[F], F]:
     """Registers a term of the training loss.
 
@@ -103,6 +106,7 @@ def penalty(
         draws: function argument -> random numbers of the step.
         layers: of a regularizer that acts per layer, those it acts on by default; None for all.
         incompatible: names of regularizers it cannot be combined with, and why.
+        risk: what weighs the same in the mean loss beside the term, every example or every domain.
     """
     each = next((argument for argument, provided in needs.items() if provided == "weight"), None)
     on_weights = "parameters" in needs.values() or each is not None
@@ -120,6 +124,7 @@ def penalty(
             per_layer=on_weights,
             layer_filter=staticmethod(layers) if layers is not None else None,
             incompatible=dict(incompatible or {}),
+            risk=risk,
             hyperparameters=(
                 Hyperparameter("strength", strength, default, shared=on_weights),
                 *hyperparameters,

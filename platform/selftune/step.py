@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from selftune.shapes import Float, Int, Tensor
+from selftune.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,9 @@ class Outputs:
 
 class Context(Protocol):
     """What a step can ask of the training it belongs to."""
+
+    steps: int | None
+    """Training steps of the whole run; None where nobody knows."""
 
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
         """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
@@ -44,6 +47,16 @@ class Context(Protocol):
 
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer on a loss, with what regularizers do around it."""
+
+    def forget_moments(self, step: Step, entries: Mapping[str, Bool[Tensor, "*shape"]] | None = None) -> None:
+        """Makes the optimizer forget what it remembers of earlier steps; a perturbed step changes nothing.
+
+        Asked for before the step's update, it acts on that one already. The optimizer's memory is saved with the
+        trainer, and a request follows from the step, so that it is the same after a resume and in a replay.
+
+        Args:
+            entries: which entries of which parameters, by name; None for all, as if the optimizer were new.
+        """
 
 
 @dataclass

@@ -84,7 +84,8 @@ def domain_classification(dtype=torch.float32):
     splits = vectors(dtype)
     domains = tuple(torch.arange(len(labels)) // 3 % 2 for _, labels in splits)
     shifted = [(x + 0.5 * d[:, None].to(x), y) for (x, y), d in zip(splits, domains, strict=True)]
-    return Classification(_typed(mlp, dtype), *shifted, OPTIMIZATION, extra={"domains": domains})
+    extra = {"domains": domains}
+    return Classification(_typed(mlp, dtype), *shifted, OPTIMIZATION, extra=extra, balanced_by="domains")
 
 
 def continual_classification(dtype=torch.float32):
@@ -210,12 +211,14 @@ class Everything(NetworkObjective):
 
 
 def arithmetic(dtype=torch.float32):
-    objective = ModularArithmetic(modulus=7, hidden=16, batch_size=16)
-    build = objective.network
-    objective.network = lambda: build().to(dtype)
-    for split in objective.splits().values():
-        split["inputs"] = split["inputs"].to(dtype)
-    return objective
+    class Typed(ModularArithmetic):
+        def _network(self):
+            return super()._network().to(dtype)
+
+        def _draw(self):
+            return [(inputs.to(dtype), labels) for inputs, labels in super()._draw()]
+
+    return Typed(modulus=7, hidden=16, batch_size=16)
 
 
 OBJECTIVES = {
@@ -232,7 +235,7 @@ OBJECTIVES = {
 def partners_of(name):
     """Names of the regularizers that provide what no objective does, for the one of this name."""
     by_objectives = frozenset().union(*(closure(make().provides) for make in OBJECTIVES.values()))
-    wanted = regularizers[name].needs - by_objectives - {"progress"}
+    wanted = regularizers[name].needs - by_objectives - {"progress", "epochs"}
     found = []
     for need in sorted(wanted):
         helpers = [other for other in regularizers.names() if need in regularizers[other].provides]

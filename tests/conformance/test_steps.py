@@ -104,6 +104,29 @@ def test_response_steps_change_only_the_response(name):
     assert same(before, state_of(trainer.lower))
 
 
+PASSES = {"fish": 2}
+"""Passes of a training step on parts of the batch, which see every example once: a domain each."""
+
+
+def count(network, arguments):
+    if network.training:
+        network.passes += 1
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - {"self_distillation_targets"}))  # which starts networks anew
+def test_buffers_see_every_batch_once(name):
+    trainer = trainer_of(name, tuned(name))
+    network = trainer.lower.network
+    network.register_buffer("passes", torch.tensor(0))
+    network.register_forward_pre_hook(count)
+    if len(trainer.space):
+        trainer.execute(cycle(trainer, steps=6))  # response steps and a hypergradient among it
+    else:
+        replay(trainer, 6)
+    shards = {r.name: r.bound["workers"].value for r in trainer.lower.regularizers.members if "workers" in r.bound}
+    assert network.passes == 6 * PASSES.get(name, shards.get(name, 1))
+
+
 @pytest.mark.parametrize("name", sorted(set(NAMES) - set(WAITS)))
 def test_training_steps_do_not_wait_for_the_device(name, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "one_hot", one_hot)

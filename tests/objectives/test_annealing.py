@@ -2,19 +2,30 @@ import pytest
 import torch
 from selftune.objectives.annealing import annealed
 
-
-@pytest.mark.parametrize(("number", "total"), [(0, 2.0), (9, 2.0), (10, 140.0), (50, 140.0)])
-def test_the_strength_counts_from_the_given_step_on(number, total):
-    strength = torch.tensor(70.0)
-    assert (strength * annealed(torch.tensor(2.0), strength, number, 10, before=1.0)).item() == pytest.approx(
-        total
-    )
+from selftune.regularizer import regularizers
 
 
-def test_before_that_it_has_no_gradient_and_zero_is_off():
-    strength = torch.tensor([0.0, 5.0], requires_grad=True)
-    term = strength * annealed(torch.tensor(2.0), strength, 0, 10, before=1.0)
-    (gradient,) = torch.autograd.grad(term.sum(), strength)
-    torch.testing.assert_close(term.detach(), torch.tensor([0.0, 2.0]))
-    assert gradient[1].abs() < 1e-6
-    assert gradient.isfinite().all()
+@pytest.mark.parametrize("before", [0.0, 1.0])
+def test_the_strength_does_not_count_before(before):
+    strength = torch.tensor([0.0, 0.5, 100.0], requires_grad=True)
+    term = strength * annealed(torch.tensor(2.0), strength, before)
+    torch.testing.assert_close(term.detach(), 2 * before * torch.tensor([0.0, 1.0, 1.0]))
+    term.sum().backward()
+    torch.testing.assert_close(strength.grad, torch.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps", "switch"),
+    [
+        ({}, None, 500),
+        ({}, 5000, 500),
+        ({}, 600, 60),
+        ({}, 5, 0),
+        ({"anneal": 400}, 600, 400),
+        ({"anneal": 0}, 600, 0),
+    ],
+)
+def test_the_switch_is_no_later_than_the_authors_share_of_a_run(settings, steps, switch):
+    entry = regularizers["invariant_risk_minimization"](**settings)
+    entry.bound = {h.name: h.with_value(entry.settings.get(h.name, h.value)) for h in entry.hyperparameters}
+    assert entry.switch(steps) == switch

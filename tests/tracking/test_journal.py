@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from selftune.storage.files import DamagedFile
 from selftune.tracking import journal as journal_module
 from selftune.tracking.journal import Journal, metrics, read_table, vector
 
@@ -107,10 +109,10 @@ def test_folding_takes_its_share_of_the_time_and_no_more(tmp_path: Path, monkeyp
     folded: list[float] = []
     write = journal._write_parquet
 
-    def slow_write() -> None:
+    def slow_write(table: pa.Table, is_open: bool) -> None:
         folded.append(now[0])
         now[0] += 1.0  # a folding costs one second
-        write()
+        write(table, is_open)
 
     monkeypatch.setattr(journal, "_write_parquet", slow_write)
     for step in range(200):
@@ -184,3 +186,133 @@ def test_an_append_of_a_hundred_columns_takes_far_less_than_a_millisecond(tmp_pa
         journal.append({"step": step, "rate": values})
         seconds.append(time.perf_counter() - began)
     assert np.median(seconds) < 1e-3
+
+
+# Short writes and full disks -------------------------------------------------------------------------
+
+
+def test_a_short_write_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = opened(tmp_path)
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, content: write(descriptor, bytes(content)[:7]))
+    for step in range(5):
+        journal.append(row(step))
+    assert steps(tmp_path) == list(range(5))
+
+
+def test_a_disk_that_is_full_for_a_moment_loses_no_row_that_was_promised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = opened(tmp_path)
+    write, taken = os.write, 0
+
+    def full(descriptor: int, content: bytes) -> int:  # takes a part, then says why it takes no more
+        nonlocal taken
+        taken += 1
+        if taken > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(descriptor, bytes(content)[:20])
+
+    for step in range(3):
+        journal.append(row(step))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(OSError, match=r"No space left on device: .*steps\.arrows"):
+            journal.append(row(3))
+    for step in range(4, 7):  # there is room again
+        journal.append(row(step))
+    assert steps(tmp_path) == [0, 1, 2, 4, 5, 6]
+    journal.close()
+    assert steps(tmp_path) == [0, 1, 2, 4, 5, 6]
+
+
+def test_a_limit_of_the_file_size_stops_the_writer_and_keeps_every_row_before(tmp_path: Path) -> None:
+    program = """
+import sys, pathlib, resource, numpy as np, pyarrow as pa
+from selftune.tracking.journal import Journal, vector
+columns = [pa.field("step", pa.int64()), vector("rate", ["a", "b", "c"])]
+journal = Journal(pathlib.Path(sys.argv[1]), "steps", columns, ["step"])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+for step in range(140):
+    journal.append({"step": step, "rate": np.full(3, float(step))})
+    print(step, flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True)
+    acknowledged = [int(line) for line in done.stdout.split()]
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert 0 < len(acknowledged) < 140
+    assert steps(tmp_path) == acknowledged
+
+
+# Damage ----------------------------------------------------------------------------------------------
+
+
+def half_folded(folder: Path) -> None:
+    """Rows 0 to 3 in the Parquet file, 4 and 5 in the frames."""
+    journal = opened(folder)
+    for step in range(4):
+        journal.append(row(step))
+    journal.fold()
+    for step in (4, 5):
+        journal.append(row(step))
+
+
+def finished(folder: Path) -> None:
+    journal = opened(folder)
+    for step in range(6):
+        journal.append(row(step))
+    journal.close()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrows"])
+def test_no_byte_of_a_table_changes_unnoticed(tmp_path: Path, suffix: str) -> None:
+    half_folded(tmp_path)
+    path = tmp_path / f"steps{suffix}"
+    right, content = read_table(tmp_path, "steps"), path.read_bytes()
+    for at in range(0, len(content), 7):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :])
+        try:
+            assert read_table(tmp_path, "steps").equals(right)  # padding, statistics
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrows"])
+@pytest.mark.parametrize("content", [None, b"", b"half"])
+def test_a_missing_part_of_a_table_is_noticed(tmp_path: Path, suffix: str, content: bytes | None) -> None:
+    half_folded(tmp_path)
+    path = tmp_path / f"steps{suffix}"
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DamagedFile, match=rf"steps\{suffix}: is"):
+        read_table(tmp_path, "steps")
+
+
+def test_a_truncated_finished_table_is_noticed(tmp_path: Path) -> None:
+    finished(tmp_path)
+    path = tmp_path / "steps.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DamagedFile, match=r"steps\.parquet: is damaged"):
+        read_table(tmp_path, "steps")
+
+
+def test_a_table_of_another_version_is_refused(tmp_path: Path) -> None:
+    finished(tmp_path)
+    path = tmp_path / "steps.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.replace_schema_metadata({b"selftune.key": b'["step"]'}), path)
+    with pytest.raises(ValueError, match="another version of selftune"):
+        read_table(tmp_path, "steps")
+
+
+def test_rows_that_are_not_kept_may_be_damaged_or_gone(tmp_path: Path) -> None:
+    half_folded(tmp_path)
+    (tmp_path / "steps.arrows").unlink()
+    columns = [pa.field("step", pa.int64()), vector("rate", LABELS)]
+    journal = Journal(tmp_path, "steps", columns, ["step"], keeps=lambda table: table["step"].to_numpy() < 3)
+    assert steps(tmp_path) == [0, 1, 2]
+    journal.append(row(3))
+    journal.close()
+    assert steps(tmp_path) == [0, 1, 2, 3]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from selftune.methods import Report
+from selftune.storage.files import DamagedFile
 from selftune.tracking.trajectory import TrajectoryWriter, read_reports, read_trajectory
 
 
@@ -90,3 +91,51 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path, read: Any) -> None:
         read(tmp_path)
     with pytest.raises(FileNotFoundError, match="is not a folder"):
         read(tmp_path / "absent")
+
+
+def test_rows_that_a_resumed_study_does_not_repeat_are_dropped(tmp_path: Path, fabricate: Any) -> None:
+    fabricate.fill(tmp_path / "resumed", range(9))  # killed; a budget in seconds ends the next run earlier
+    writer = TrajectoryWriter(tmp_path / "resumed")
+    writer.resumed({0: 4, 1: 4}, 4)
+    writer.started(fabricate.space_of(fabricate.names), 2)
+    for trainer in range(2):
+        writer.reported(trainer, fabricate.cycle(4))
+    writer.hyper_step(fabricate.hyper_step(4, fabricate.names))
+    writer.ended()
+    fabricate.fill(tmp_path / "whole", range(5)).ended()
+    resumed, whole = read_trajectory(tmp_path / "resumed"), read_trajectory(tmp_path / "whole")
+    assert resumed.table.equals(whole.table)
+    assert read_reports(tmp_path / "resumed").equals(read_reports(tmp_path / "whole"))
+
+
+def test_rows_of_a_trainer_that_was_lost_before_the_checkpoint_stay(tmp_path: Path, fabricate: Any) -> None:
+    writer = fabricate.fill(tmp_path, range(2))
+    writer.lost(1, "its node is gone")
+    writer.reported(0, fabricate.cycle(2))
+    writer = TrajectoryWriter(tmp_path)
+    writer.resumed({0: 2}, 2)
+    writer.started(fabricate.space_of(fabricate.names), 1)
+    writer.lost(0, "gone, too")
+    rows = [(r["trainer"], r["order"], r["kind"]) for r in read_reports(tmp_path).to_pylist()]
+    assert rows == [
+        (0, 0, "cycle"),
+        (0, 1, "cycle"),
+        (0, 2, "lost"),
+        (1, 0, "cycle"),
+        (1, 1, "cycle"),
+        (1, 2, "lost"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["trajectory", "trainers"])
+@pytest.mark.parametrize("what", ["gone", "short"])
+def test_a_study_whose_rows_before_the_checkpoint_are_gone_is_refused(
+    tmp_path: Path, fabricate: Any, name: str, what: str
+) -> None:
+    fabricate.fill(tmp_path, range(3 if what == "short" else 6)).ended()
+    if what == "gone":
+        (tmp_path / f"{name}.parquet").unlink()
+    writer = TrajectoryWriter(tmp_path)
+    writer.resumed({0: 5, 1: 5}, 5)
+    with pytest.raises(DamagedFile, match=r"lacks .* which the study has behind it"):
+        writer.started(fabricate.space_of(fabricate.names), 2)

@@ -14,6 +14,10 @@ SETTINGS = SelfTuningSettings(warmup_steps=10, train_steps=3, checkpoint_every=4
 class Recorder(Listener):
     def __init__(self, stop_after=None):
         self.steps, self.reports, self.lost_members, self.stop_after = [], [], [], stop_after
+        self.behind = None
+
+    def resumed(self, orders, hyper_steps):
+        self.behind = orders, hyper_steps
 
     def reported(self, member, report):
         self.reports.append((member, report.kind))
@@ -56,7 +60,13 @@ def test_an_interrupted_run_goes_on_to_the_same_trajectory(objective, regulariza
     with pytest.raises(KeyboardInterrupt):
         run(objective, regularization, tmp_path, stop_after)
     last, resumed, _ = run(objective, regularization, tmp_path)
-    assert resumed.steps[0].number == (stop_after // 4) * 4  # what was checkpointed is not repeated
+    saved = (stop_after // 4) * 4
+    assert resumed.steps[0].number == saved  # what was checkpointed is not repeated
+    assert undisturbed.behind == ({0: 0, 1: 0}, 0)
+    assert resumed.behind[1] == saved
+    repeated = [member for member, _ in resumed.reports]
+    total = [member for member, _ in undisturbed.reports]
+    assert all(resumed.behind[0][m] + repeated.count(m) == total.count(m) for m in (0, 1))
     expected = undisturbed.rows()
     for number, row in resumed.rows().items():
         assert torch.equal(row, expected[number])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.objectives.domains import balanced_weights, same_domain
-
+from selftune.domains import balanced_weights, same_domain
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
 from selftune.regularizer import Reference
 from selftune.shapes import Float, Int, Tensor
@@ -16,6 +15,7 @@ from selftune.stateless import penalty
     strength=Positive(sweep=(0.1, 10.0)),
     default=1.0,
     needs={"features": "features", "domains": "domains"},
+    risk="domains",
     hyperparameters=[Hyperparameter("include_mean", Choice((True, False)), True, online=False, smooth=False)],
 )
 def correlation_alignment(

@@ -10,6 +10,7 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
+from selftune.modes import evaluating
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
@@ -95,10 +96,8 @@ class Ewc(Regularizer):
         return ewc(parameters, old, list(self._fisher.values()))
 
     def boundary(self, step: Step) -> None:
-        training = self._network.training
-        self._network.eval()
-        found = self._information(step)
-        self._network.train(training)
+        with evaluating(self._network):
+            found = self._information(step)
         decay = self.bound["decay"].value
         self._fisher = {
             name: new + decay * self._fisher[name].to(new) if self._fisher else new for name, new in found.items()

@@ -121,6 +121,7 @@ class HessianGradientAlignment(Regularizer):
         Hyperparameter("beta", Positive(sweep=(1e-4, 100.0)), 5e-3),
     )
     needs = frozenset({"features", "head", "labels", "domains"})
+    risk = "domains"
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         weight, bias = step.head
@@ -145,6 +146,7 @@ class HessianDiagonalAlignment(Regularizer):
         Hyperparameter("draws", Integer(1, 1000), 300, online=False, smooth=False),
     )
     needs = frozenset({"features", "head", "labels", "domains"})
+    risk = "domains"
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         weight, bias = step.head

@@ -13,12 +13,16 @@ from selftune.stateless import penalty
     reference=Reference(
         "When is invariance useful in an Out-of-Distribution Generalization problem?", "2008.01883"
     ),
-    strength=Positive(sweep=(10.0, 1e5)),
-    default=1000.0,
+    strength=Positive(sweep=(0.1, 1e5)),
+    default=1.0,
     needs={"gradients": "domain_gradients"},
+    risk="domains",
 )
 def inter_environment_gradient_alignment(gradients: Float[Tensor, "domains parameters"]) -> Float[Tensor, ""]:
     """Mean over domains of the squared distance of a domain's gradient from the mean gradient.
+
+    DomainBed adds up over domains and takes a strength of 1000, which ends at chance where gradients of all
+    parameters are large; 1 trains.
 
     Args:
         gradients: of every domain's mean loss, with their graph.

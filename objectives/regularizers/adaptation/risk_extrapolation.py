@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from selftune.objectives.annealing import anneal_steps, annealed
-from selftune.objectives.domains import balanced_weights, same_domain
+from selftune.objectives.annealing import Annealed, anneal_steps
 
+from selftune.domains import balanced_weights, same_domain
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.regularizer import Reference, Step, register
 from selftune.shapes import Float, Int, Tensor
 
 
@@ -27,16 +27,21 @@ def risk_extrapolation(losses: Float[Tensor, "batch"], domains: Int[Tensor, "bat
 
 
 @register
-class RiskExtrapolation(Regularizer):
-    """Variance of the domains' mean losses; in the first ``anneal`` steps with strength 1."""
+class RiskExtrapolation(Annealed):
+    """Variance of the domains' mean losses; in the first ``anneal`` steps with strength 1.
+
+    By default these are 500 steps, at most a tenth of the run; then the optimizer is reset.
+    """
 
     name = "risk_extrapolation"
     family = "adaptation"
     kind = "penalty"
     reference = Reference("Out-of-Distribution Generalization via Risk Extrapolation", "2003.00688")
-    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.1, 1e5)), 10.0), anneal_steps())
+    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.1, 1e5)), 10.0), anneal_steps(500))
+    before = 1.0
+    longest = 0.1
     needs = frozenset({"losses", "domains"})
+    risk = "domains"
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
-        value = risk_extrapolation(step.losses, step.domains)
-        return annealed(value, self.value(step, "strength"), step.number, self.bound["anneal"].value, before=1.0)
+        return self.weighed(step, risk_extrapolation(step.losses, step.domains))

@@ -80,7 +80,6 @@ class CoTeaching(Regularizer):
             return _weighted(losses, co_teaching(losses, theirs, rate)[0])
         ours = self._objective.loss(step.asks.pass_copy(step.parameters, inputs).logits, targets)
         weights, of_peer = co_teaching(ours, theirs, rate)
-        self._peer.network.train()
         self._peer.descend(_weighted(self._objective.loss(self._peer.network(inputs), targets), of_peer).mean())
         return _weighted(losses, weights)
 

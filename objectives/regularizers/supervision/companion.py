@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.modes import evaluating
 from selftune.objective import NetworkObjective, Optimization
 from selftune.shapes import Float, Tensor
 
@@ -37,8 +38,8 @@ class Companion:
     @torch.no_grad()
     def predict(self, inputs: Float[Tensor, "batch ..."]) -> Tensor:
         """Outputs in evaluation mode, without gradient."""
-        self.network.eval()
-        return self.network(inputs)
+        with evaluating(self.network):
+            return self.network(inputs)
 
     def descend(self, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer."""

@@ -75,7 +75,6 @@ class EnsembleTargets(Regularizer):
         logits = torch.stack([member.predict(inputs) for member in self._members])
         if not step.perturbed:
             for member in self._members:
-                member.network.train()
                 member.descend(self._objective.loss(member.network(inputs), truth).mean())
         step.targets = ensemble_targets(logits, self.bound["space"].value)
 

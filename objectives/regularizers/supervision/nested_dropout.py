@@ -10,6 +10,7 @@ from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
 from selftune.layer_noise import LayerNoise
+from selftune.modes import evaluating
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Step, register, weight_of
 from selftune.shapes import Float, Int, Tensor
@@ -90,10 +91,10 @@ class NestedDropout(LayerNoise):
         module: Any = self._network.get_submodule(layer)
         seen: list[Tensor] = []
         hook = module.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-        device, training = module.weight.device, self._network.training
+        device = module.weight.device
         split = {name: tensor.to(device) for name, tensor in self._objective.splits()["validation"].items()}
-        self._network.eval()(split["inputs"])
-        self._network.train(training)
+        with evaluating(self._network):
+            self._network(split["inputs"])
         hook.remove()
         features, weight = seen[0], module.weight
         logits = features.new_zeros(len(features), len(weight))

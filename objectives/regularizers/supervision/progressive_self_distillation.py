@@ -32,12 +32,14 @@ def progressive_self_distillation(
     tensor([[0.8000, 0.2000]])
     """
     alpha = per_example(final_weight * progress, targets)
-    return (1 - alpha) * targets + alpha * past_probs.detach()
+    return targets + alpha * (past_probs.detach() - targets)  # exactly the targets where both agree
 
 
 @register
 class ProgressiveSelfDistillation(Regularizer):
     """Mixes targets with the network's own predictions of the epoch before, more and more as training goes on.
+
+    The predictions' share is the same throughout an epoch, and ``final_weight`` in the last one.
 
     State: tables (examples, classes) of the last and of the running epoch. Only training steps write.
     """
@@ -47,7 +49,7 @@ class ProgressiveSelfDistillation(Regularizer):
     kind = "target"
     reference = Reference("Self-Knowledge Distillation with Progressive Refinement of Targets", "2006.12000")
     hyperparameters = (Hyperparameter("final_weight", Unit(), 0.8),)
-    needs = frozenset({"targets", "logits", "index", "examples", "classes", "progress", "epoch"})
+    needs = frozenset({"targets", "logits", "index", "examples", "classes", "epoch", "epochs"})
     stage = "correction"
 
     def __init__(self, **settings: Any) -> None:
@@ -66,7 +68,7 @@ class ProgressiveSelfDistillation(Regularizer):
         rows = rows.where(rows.sum(dim=-1, keepdim=True) > 0, targets)  # never seen before
         weight = self.value(step, "final_weight")
         weight = weight[:own] if weight.ndim else weight
-        softened = progressive_self_distillation(targets, rows, step.progress, weight)
+        softened = progressive_self_distillation(targets, rows, (step.epoch + 1) / step.epochs, weight)
         step.targets = torch.cat([softened, step.targets[own:]])
         if not step.perturbed:
             current[step.index] = step.probs[:own].detach()

@@ -35,7 +35,8 @@ class ImplicitSettings:
         rollback: whether a rejected step of ``hoag`` is undone and retried half as long; else it is kept, and the
             next one is half as long.
         bound: largest unconstrained value in size.
-        tolerance: stops when the hypergradient's norm is at most this, of which nothing is certified.
+        tolerance: stops when the hypergradient's norm is at most this, seen at an accuracy of that size; none of
+            it is certified.
         error_bounds: whether the error bound of every hypergradient is reported; costs products where constants
             are estimated.
         checkpoint_every: hypergradients from one checkpoint to the next.
@@ -191,6 +192,11 @@ class Implicit(LeaderMethod):
             self.stopped = "budget" if spent else None
             return None
         flat = float((self._u - self._project(self._u - z)).norm()) <= self.settings.tolerance
+        if flat and not spent and asked > max(self.settings.tolerance, self.settings.smallest_error):
+            # a loose solution may be the solver's start itself, where the hypergradient can vanish for no reason
+            self._sharpened *= self.settings.tolerance / asked
+            self._last = None
+            return None
         if flat or spent:
             self.stopped = "flat" if flat else "budget"
             return None

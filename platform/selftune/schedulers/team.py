@@ -171,6 +171,8 @@ class Team:
             and all(e.over or m in self._present for m, e in self.members.items())
         ):
             self._complete = True
+            told = {member: entry.told + 1 for member, entry in self.members.items() if entry.lost is None}
+            self.listener.resumed(told, 0 if self.hyper_step is None else self.hyper_step + 1)
             self.listener.started(self._space, sum(entry.lost is None for entry in self.members.values()))
 
     # What trainers are to do -------------------------------------------------------------------------

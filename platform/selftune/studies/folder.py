@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
 from selftune.studies.study import Study, load_study
-from selftune.tracking.files import replacing
 from selftune.tracking.summary import Summary, read_summary
 
 STUDY_FILE = "study.yaml"

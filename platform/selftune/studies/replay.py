@@ -11,6 +11,7 @@ from rich.console import Console
 
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.objective import NetworkObjective
+from selftune.storage.files import replacing
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
@@ -18,7 +19,6 @@ from selftune.studies.runner import StudyFailed
 from selftune.studies.smooth import refuse_replay
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
-from selftune.tracking.files import replacing
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process
 

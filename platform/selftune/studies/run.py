@@ -12,7 +12,9 @@ from rich.console import Console
 
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
+from selftune.objective import NetworkObjective
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
 from selftune.studies.mlflow_process import MlflowProcess
@@ -22,7 +24,7 @@ from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
-from selftune.tracking.files import replacing
+from selftune.studies.verdict import warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
@@ -47,6 +49,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
         UserError: if another process runs the study of this folder.
     """
     with held(folder):
+        remove_leftovers(folder)
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
         if study.converts:
@@ -91,6 +94,9 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
                 say(console, f"no comparison: with the start values held, {error}")
                 fixed = {}
             summary = {**summary, "fixed": fixed}
+            if isinstance(study.objective, NetworkObjective):
+                results = {"tuned": summary["tuned"], "start values held": fixed}
+                summary = {**summary, "warnings": warnings_of(study.objective, results)}
             write_summary(folder, summary)
     return summary
 

@@ -13,8 +13,8 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
-from selftune.tracking.files import replacing
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 _REASONS = {
     "budget": "its budget was spent",
-    "stationary": "the hypergradient, its error included, is smaller than the tolerance",
+    "stationary": "the hypergradient, its error included, is certified to be smaller than the tolerance",
+    "estimated": "the hypergradient, its estimated error included, is smaller than the tolerance, which certifies"
+    " nothing",
     "flat": "the hypergradient is smaller than the tolerance, its error not included",
     "floor": "more accuracy was needed than rounding allows",
     "kink": "no accuracy finds a step that provably lowers the upper level: where the lower level is not smooth,"

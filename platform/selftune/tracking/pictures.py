@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from selftune.shapes import Float, Int
-from selftune.tracking.files import replacing
+from selftune.storage.files import replacing
 
 NAME = "pictures.npz"
 MAXIMUM_ROWS = 8  # of pictures on a page

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selftune.tracking.files import replacing
+from selftune.storage.files import replacing
 
 NAME = "mlflow.json"
 

@@ -14,8 +14,8 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from selftune.storage.files import replacing
 from selftune.tracking import plots
-from selftune.tracking.files import replacing
 from selftune.tracking.pictures import read_pictures
 from selftune.tracking.plots import Plot
 from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
@@ -186,6 +186,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     if "remark" in summary:
         remark = summary["remark"]
         sentences.append(f"{remark[:1].upper()}{remark[1:]}.")
+    sentences += [f"{warning[:1].upper()}{warning[1:]}." for warning in summary.get("warnings", [])]
     if steps and trajectory.certificate:
         sentences.append(_worth(trajectory))
     status = summary.get("status", "running")

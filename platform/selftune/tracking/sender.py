@@ -12,10 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import yaml
 
-from selftune.tracking.journal import read_table
+from selftune.tracking.journal import read_table, write_parquet
 from selftune.tracking.network import load_network, requirements_of
 from selftune.tracking.points import MAXIMUM_NAMES, Row, flattened, keys_of, trainer_rows, trajectory_rows
 from selftune.tracking.record import Record, Run
@@ -172,7 +171,7 @@ class Sender:
         # The study runs or was killed: its Parquet file is behind.
         with tempfile.TemporaryDirectory() as temporary:
             merged = Path(temporary) / path.name
-            pq.write_table(read_table(self.folder, name), merged, compression="zstd")
+            write_parquet(read_table(self.folder, name), merged)
             self._send_file(parent, merged, Path(path.name))
 
     def _send_file(self, parent: Run, path: Path, name: Path) -> None:

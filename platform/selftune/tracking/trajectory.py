@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from selftune.listener import Listener
-from selftune.shapes import Float, Int
-from selftune.tracking.journal import Journal, metrics, read_table, vector
+from selftune.shapes import Bool, Float, Int
+from selftune.storage.files import DamagedFile
+from selftune.tracking.journal import Journal, has_table, metrics, read_table, vector
 
 if TYPE_CHECKING:
     from selftune.hyperparameters import Space
@@ -26,8 +27,8 @@ DIAGNOSTIC = "diagnostic/"  # prefix of the columns with what a study measures b
 class TrajectoryWriter(Listener):
     """Writes ``trajectory.parquet`` (a row per hyper-step) and ``trainers.parquet`` (a row per report).
 
-    A kill loses nothing that the listener was told. After a resume the writer goes on with the same files,
-    and what is recomputed replaces what was there.
+    A kill loses nothing that the listener was told. After a resume the writer goes on with the same files. Rows
+    from beyond the state that the study goes on from are dropped: it computes them again, or never.
 
     >>> import tempfile, torch
     >>> from selftune.hyperparameters import Hyperparameter, Space, Unit
@@ -46,18 +47,49 @@ class TrajectoryWriter(Listener):
         self.folder = Path(folder)
         self._journals: dict[str, Journal] = {}
         self._last_order: dict[int, int] = {}
+        self._orders: Mapping[int, int] = {}
+        self._hyper_steps: int | None = None
+
+    def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
+        self._orders, self._hyper_steps = dict(orders), hyper_steps
+        self._last_order = {member: number - 1 for member, number in orders.items()}
 
     def started(self, space: Space, members: int) -> None:
         """Opens the tables.
 
         Raises:
             ValueError: if the folder holds a study of other hyperparameters.
+            DamagedFile: if rows are gone that the study has behind it.
         """
         if not self._journals:
-            self._journals[TRAJECTORY] = Journal(
-                self.folder, TRAJECTORY, _trajectory_columns(space.names), ["hyper_step"]
+            columns = {TRAJECTORY: _trajectory_columns(space.names), TRAINERS: _TRAINERS_COLUMNS}
+            keeps = {TRAJECTORY: self._keeps_steps, TRAINERS: self._keeps_reports}
+            for name, key in ((TRAJECTORY, ["hyper_step"]), (TRAINERS, ["trainer", "order"])):
+                kept = None if self._hyper_steps is None else keeps[name]
+                if kept is not None and not has_table(self.folder, name):
+                    kept(pa.table({column: pa.array([], pa.int64()) for column in key}))
+                self._journals[name] = Journal(self.folder, name, columns[name], key, kept)
+
+    def _keeps_steps(self, table: pa.Table) -> Bool[np.ndarray, "rows"]:
+        steps = table["hyper_step"].to_numpy()
+        self._check(TRAJECTORY, set(range(self._hyper_steps or 0)) - set(steps.tolist()), "hyper-step")
+        return np.asarray(steps < self._hyper_steps)
+
+    def _keeps_reports(self, table: pa.Table) -> Bool[np.ndarray, "rows"]:
+        trainers, orders = table["trainer"].to_numpy(), table["order"].to_numpy()
+        kept = np.ones(len(orders), dtype=bool)  # of trainers that were lost before
+        for member, number in self._orders.items():
+            own = orders[trainers == member]
+            self._check(TRAINERS, set(range(number)) - set(own.tolist()), f"reports of trainer {member}: order")
+            kept &= (trainers != member) | (orders < number)
+        return kept
+
+    def _check(self, name: str, lacking: set[int], what: str) -> None:
+        if lacking:
+            raise DamagedFile(
+                f"{self.folder / name}.parquet: lacks {what} {min(lacking)}, which the study has behind it; put"
+                " the file back, or run the study anew in another folder"
             )
-            self._journals[TRAINERS] = Journal(self.folder, TRAINERS, _TRAINERS_COLUMNS, ["trainer", "order"])
 
     def reported(self, member: int, report: Report) -> None:
         self._last_order[member] = report.number
@@ -86,7 +118,7 @@ class TrajectoryWriter(Listener):
     def ended(self) -> None:
         for journal in self._journals.values():
             journal.close()
-        self._journals = {}
+        self._journals, self._hyper_steps = {}, None
 
     def _append_report(self, member: int, order: int, kind: str, values: dict[str, Any], message: str) -> None:
         step = values.pop("training_step", None)

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from selftune.domains import groups
 from selftune.objective import Split, Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
@@ -21,10 +22,18 @@ class Batches:
         size: examples per batch; None takes the whole split every time, in its own order.
         streams, stream: where the order of each epoch comes from.
         stages: which examples are drawn for how many steps; the last stage goes on for ever.
+        balanced_by: name of a tensor of whole numbers, of which every batch holds each value as often. A value's
+            examples are drawn without replacement, and begin anew whenever they are through.
     """
 
     def __init__(
-        self, split: Split, size: int | None, streams: Streams, stream: str, stages: Sequence[Stage] = ()
+        self,
+        split: Split,
+        size: int | None,
+        streams: Streams,
+        stream: str,
+        stages: Sequence[Stage] = (),
+        balanced_by: str | None = None,
     ) -> None:
         self.split = split
         self.examples = len(next(iter(split.values())))
@@ -33,8 +42,10 @@ class Batches:
         self._ends = list(itertools.accumulate(stage.steps for stage in stages))
         self.streams = streams
         self._stream = stream
-        self._drawn = (-1, -1, -1)
-        self._order = torch.empty(0)
+        device = next(iter(split.values())).device
+        pools = [stage.index.to(device) for stage in stages] or [torch.arange(self.examples, device=device)]
+        self._pools = [[pool] if balanced_by is None else groups(split[balanced_by], pool) for pool in pools]
+        self._orders: dict[int, tuple[tuple[int, int, int], Tensor]] = {}
 
     def stage(self, step: int) -> int:
         """Number of the stage that a step belongs to, from 0."""
@@ -42,31 +53,45 @@ class Batches:
 
     def epoch(self, step: int) -> int:
         """Number of the epoch that a step belongs to, from 0; each stage has epochs of its own."""
-        return self._place(step)[1]
-
-    def _place(self, step: int) -> tuple[int, int, int]:
-        """(stage, epoch, position of the batch in it)."""
         assert self.size is not None
-        stage, examples = 0, self.examples
-        if self.stages:
-            stage = self.stage(step)
-            step -= self._ends[stage] - self.stages[stage].steps
-            examples = len(self.stages[stage].index)
-        return stage, *divmod(step, examples // self.size)
+        stage, since = self._since(step)
+        return since // (sum(map(len, self._pools[stage])) // self.size)
+
+    def epochs(self, step: int, steps: int) -> int:
+        """How many epochs the stage of a step begins, in a run of so many steps."""
+        stage = self.stage(step)
+        end = min(steps, self._ends[stage]) if stage + 1 < len(self._ends) else steps
+        return self.epoch(max(step, end - 1)) + 1
+
+    def _since(self, step: int) -> tuple[int, int]:
+        """The stage, and the steps since it began."""
+        if not self.stages:
+            return 0, step
+        stage = self.stage(step)
+        return stage, step - self._ends[stage] + self.stages[stage].steps
 
     def index(self, step: int) -> Int[Tensor, "batch"] | None:
         """Positions of the examples of the given step; None for the whole split."""
         if self.size is None:
             return None
-        stage, epoch, position = self._place(step)
-        if (self.streams.member, stage, epoch) != self._drawn:
-            generator = self.streams(self._stream, (stage << 32) + epoch)
-            examples = len(self.stages[stage].index) if self.stages else self.examples
-            self._order = torch.randperm(examples, generator=generator, device=generator.device)
-            if self.stages:
-                self._order = self.stages[stage].index.to(self._order.device)[self._order]
-            self._drawn = self.streams.member, stage, epoch
-        return self._order[position * self.size : (position + 1) * self.size]
+        stage, since = self._since(step)
+        pools = self._pools[stage]
+        share = self.size // len(pools)
+        parts = []
+        for number, pool in enumerate(pools):
+            turn, position = divmod(since, len(pool) // share)
+            parts.append(self._order(stage, number, turn)[position * share : (position + 1) * share])
+        return parts[0] if len(parts) == 1 else torch.stack(parts, dim=1).reshape(-1)
+
+    def _order(self, stage: int, number: int, turn: int) -> Int[Tensor, "pool"]:
+        """The examples of a pool in the order of one of its turns; the last one of every pool is remembered."""
+        key = self.streams.member, stage, turn
+        if number not in self._orders or self._orders[number][0] != key:
+            pool = self._pools[stage][number]
+            generator = self.streams(self._stream, (number << 48) + (stage << 32) + turn)
+            order = torch.randperm(len(pool), generator=generator, device=generator.device)
+            self._orders[number] = key, pool[order]
+        return self._orders[number][1]
 
     def batch(self, index: Int[Tensor, "batch"] | None) -> Mapping[str, Tensor]:
         """The examples at these positions."""

@@ -13,8 +13,9 @@ from torch import nn
 from torch.func import functional_call
 
 from selftune.composition import Regularizers
-from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hyperparameters import Space
+from selftune.inventory import aliases, tensors_of
+from selftune.modes import constant_buffers, evaluating
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
@@ -22,6 +23,7 @@ from selftune.shapes import Float, Int, Tensor
 from selftune.step import Outputs
 from selftune.training.capture import Capture
 from selftune.training.data import Batches
+from selftune.training.moments import forget_moments
 from selftune.training.quantities import COPIES, providers
 from selftune.training.seeds import Streams, seed_of
 
@@ -56,6 +58,7 @@ class LowerLevel:
         self.device = device
         self.streams = streams
         self.steps = steps
+        self.inventory = objective.inventory()
         known = {"progress"} if steps is not None else set()
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
@@ -69,12 +72,19 @@ class LowerLevel:
             for name, split in objective.splits().items()
         }
         optimization = objective.optimization
-        self.batches = Batches(self.splits["train"], optimization.batch_size, streams, "epoch", objective.stages())
+        self.batches = Batches(
+            self.splits["train"],
+            optimization.batch_size,
+            streams,
+            "epoch",
+            objective.stages(),
+            objective.balanced_by,
+        )
         self.validation = Batches(
             self.splits["validation"], objective.validation_batch_size, streams, "validation"
         )
-        self.layers = objective.layers()
         self.parameters = dict(self.network.named_parameters())
+        self.aliases = aliases(self.network)
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = optimization.build(trained)
         needs = self.regularizers.needs.union(measured)
@@ -85,12 +95,14 @@ class LowerLevel:
             or (name == "reference" and "initial_parameters" in needs)
         }
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in needs)
-        self._capture = Capture(self.network, self.layers) if looks else None
+        self._capture = Capture(self.network, self.inventory) if looks else None
         self._providers = providers(self, self.regularizers.provided.union(needs))
         self._stage = 0
+        self.history: list[Mapping[str, Tensor]] = []
+        """What regularizers added to the loss of every training step since somebody last cleared it."""
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict(keep_vars=True).items()}
+        return {name: tensor.detach().clone() for name, tensor in tensors_of(self.network).items()}
 
     def draw_as(self, member: int) -> None:
         """From now on random numbers are those of another member: where its training goes on here."""
@@ -150,7 +162,7 @@ class LowerLevel:
     ) -> Float[Tensor, ""]:
         """The regularized training loss of a step that has begun."""
         step.forward, step.parameters = forward, parameters
-        outputs = self.pass_through(step, step.inputs)
+        outputs = self._pass(step, step.inputs)
         step.logits = outputs.logits
         if self._capture is not None:
             step.know(features=outputs.features, layer_features=outputs.layer_features)
@@ -164,7 +176,11 @@ class LowerLevel:
     # What a step can ask ------------------------------------------------------------------------------
 
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
-        """A pass of the step's network, with the step's own weights and what is attached to its layers."""
+        """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
+        with constant_buffers(self.network):
+            return self._pass(step, inputs)
+
+    def _pass(self, step: Step, inputs: Tensor) -> Outputs:
         assert step.forward is not None
         if not step.measured:
             self.regularizers.act(step)
@@ -179,25 +195,21 @@ class LowerLevel:
     @torch.no_grad()
     def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
-        training = self.network.training
-        self.network.eval()
-        try:
+        with evaluating(self.network):
             if self._capture is None:
                 return Outputs(functional_call(self.network, dict(tensors), (inputs,)), inputs, [])
             with self._capture.recording() as seen:
                 logits = functional_call(self.network, dict(tensors), (inputs,))
                 return self._capture.outputs(logits, seen)
-        finally:
-            self.network.train(training)
 
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
-        return effective_weight(self.network, layer, step.parameters)
+        return effective_weight(self.network, layer, step.parameters, self.aliases)
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
         again = self.begin(step.number, step.index, step.values, "elementary", perturbed=True)
-        with frozen_statistics(self.network):
+        with constant_buffers(self.network):
             return self.loss(again, self.network, self.parameters)
 
     def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
@@ -214,6 +226,11 @@ class LowerLevel:
         step.parameters = self.parameters
         self.update(step)
 
+    def forget_moments(self, step: Step, entries: Mapping[str, Tensor] | None = None) -> None:
+        """Makes the optimizer forget what it remembers of earlier steps; a perturbed step changes nothing."""
+        if not step.perturbed:
+            forget_moments(self.optimizer, self.parameters, entries)
+
     def per_example_names(self, step: Step) -> frozenset[str]:
         """Names of the hyperparameters whose values have one row per example in this step."""
         return frozenset(
@@ -229,15 +246,14 @@ class LowerLevel:
         index = self.batches.index(number)
         assert index is not None
         step = self.begin(number, index, self.space.values(unconstrained), stream, perturbed=True)
-        with frozen_statistics(self.network):
+        with constant_buffers(self.network):
             return self.loss(step, self.network, self.parameters)
 
     def validation_losses(self, number: int) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
         """Plain losses of the validation batch of a hyper-step, with their graph, and further measures of it."""
         batch = self.validation.batch(self.validation.index(number))
-        self.network.eval()
-        outputs = self.objective.outputs(self.network, batch)
-        self.network.train()
+        with evaluating(self.network):
+            outputs = self.objective.outputs(self.network, batch)
         losses = self.objective.validation_loss(outputs, batch["labels"])
         return losses, self.objective.metrics(outputs.detach(), batch["labels"])
 
@@ -262,8 +278,10 @@ class LowerLevel:
         step = self.begin(number, index, values, "elementary")
         replaced = self.regularizers.replace(step)
         if replaced is not None:
+            self.history.append(self.regularizers.terms)
             return replaced.detach()
         loss = self.loss(step, self.network, self.parameters)
+        self.history.append(self.regularizers.terms)
         self.descend(step, loss)
         return loss.detach()
 
@@ -289,6 +307,7 @@ class LowerLevel:
         pieces = torch.split(combined, sizes)
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
+        self.history.append(self.regularizers.terms)
         self.update(step)
         return torch.stack(losses).detach().mean()
 
@@ -315,35 +334,29 @@ class LowerLevel:
         index = torch.arange(len(batch["labels"]), device=self.device)
         draws = self.streams("validation_noise", number)
         step = replace(self._step(number, index, batch, {}, draws, perturbed=True), measured=True)
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                self.objective.prepare(step)
-                step.forward, step.parameters = self.network, self.parameters
-                outputs = self.pass_through(step, step.inputs)
-                step.logits = outputs.logits
-                if self._capture is not None:
-                    step.know(features=outputs.features, layer_features=outputs.layer_features)
-                yield step
-        finally:
-            self.network.train()
+        with evaluating(self.network), torch.no_grad():
+            self.objective.prepare(step)
+            step.forward, step.parameters = self.network, self.parameters
+            outputs = self._pass(step, step.inputs)
+            step.logits = outputs.logits
+            if self._capture is not None:
+                step.know(features=outputs.features, layer_features=outputs.layer_features)
+            yield step
 
     @torch.no_grad()
     def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:
         """Plain loss and metrics of a network over a whole split, without regularization."""
         data = self.splits[split]
-        was_training = network.training
-        network.eval()
         sums: dict[str, Tensor] = {}
         pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
         for tensors in zip(*pieces, strict=True):
             batch = dict(zip(data, tensors, strict=True))
-            outputs = self.objective.outputs(network, batch)
+            with evaluating(network):
+                outputs = self.objective.outputs(network, batch)
             measures = {"loss": self.objective.validation_loss(outputs, batch["labels"])}
             measures |= self.objective.metrics(outputs, batch["labels"])
             for name, values in measures.items():
                 sums[name] = sums.get(name, 0) + values.sum()
-        network.train(was_training)
         return {f"{split}_{name}": float(total) / len(data["labels"]) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
-from selftune.hypergradients.best_response import frozen_statistics
 from selftune.hypergradients.stochastic import Storm
+from selftune.modes import constant_buffers
 from selftune.objective import Stage
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
@@ -119,7 +119,7 @@ class PenaltyLevel(Level):
         assert index is not None
         step = lower.begin(number, index, lower.space.values(u), "elementary", perturbed=again)
         # only at the weights of today does a norm layer count the batch
-        with frozen_statistics(lower.network) if again else nullcontext():
+        with constant_buffers(lower.network) if again else nullcontext():
             loss = lower.loss(step, lower.network, lower.parameters)
         if self._penalised:
             loss = loss + sigma * lower.validation_losses(number)[0].mean()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import functional_call, grad, vmap
 
-from selftune.hypergradients.best_response import frozen_statistics
+from selftune.modes import constant_buffers
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
@@ -36,6 +36,7 @@ def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[St
         "gradients": lambda lower, _: {n: p.grad for n, p in lower.parameters.items() if p.grad is not None},
         "recompute": lambda lower, step: lower.recompute(step),
         "epoch": lambda lower, step: lower.batches.epoch(step.number),
+        "epochs": lambda lower, step: lower.batches.epochs(step.number, lower.steps or step.number + 1),
         "stage": lambda lower, step: lower.batches.stage(step.number),
         "progress": lambda lower, step: step.number / (lower.steps or 1),
         "old_classes": _old_classes,
@@ -81,7 +82,8 @@ def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
 
 
 def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
-    name = lower.layers[-1]
+    name = lower.inventory.last
+    assert name is not None
     weight = lower.weight(step, name)
     bias = f"{name}.bias" if name else "bias"
     return weight, step.parameters[bias] if bias in step.parameters else weight.new_zeros(len(weight))
@@ -97,7 +99,7 @@ def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains p
     if step.parameters is lower.parameters:
         losses = step.losses
     else:  # the network that the step runs is no function of these weights
-        with frozen_statistics(lower.network):
+        with constant_buffers(lower.network):
             outputs = functional_call(lower.network, tensors, (step.inputs,))
         losses = lower.objective.loss(outputs, step.targets)
     found, domain = torch.unique(step.domains, return_inverse=True)

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
-from selftune.hypergradients.best_response import convert, frozen_statistics
+from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
+from selftune.modes import constant_buffers, evaluating
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -82,9 +83,9 @@ class ResponseLevel(Level):
         joint = self.settings.joint
         step = lower.begin(number, index, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
-        # fitted separately, the elementary step alone updates norm layers' statistics; linearized sees to it
+        # fitted separately, the elementary step alone moves buffers; linearized sees to it
         freezes = not joint and not self.settings.linearize
-        statistics = frozen_statistics(lower.network) if freezes else nullcontext()
+        statistics = constant_buffers(lower.network) if freezes else nullcontext()
         weights = _LazyWeights(self, fed[0], joint)
         with statistics:
             loss = lower.loss(step, lambda inputs: forward(_rows(fed, step), inputs), weights)
@@ -136,9 +137,8 @@ class ResponseLevel(Level):
         noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = delta if self.settings.centered else delta + unconstrained
-        lower.network.eval()
-        outputs = lower.objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
-        lower.network.train()
+        with evaluating(lower.network):
+            outputs = lower.objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
         losses = lower.objective.validation_loss(outputs, labels)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
         payload = {"hypergradient": gradient.sum(dim=0)}

@@ -61,6 +61,7 @@ def run_in_process(
     listener = listener or Listener()
     run = _Run(method, dict(trainers), listener, checkpoints)
     run.restore()
+    listener.resumed({member: run.numbers[member] for member in run.trainers}, run.hyper_steps)
     for member, trainer in run.trainers.items():
         method.join(member, trainer.space)
     listener.started(next(iter(trainers.values())).space, len(run.trainers))
@@ -83,6 +84,7 @@ class _Run:
         self.listener = listener
         self.checkpoints = checkpoints
         self.numbers = dict.fromkeys(trainers, 0)
+        self.hyper_steps = 0
         self.last: dict[int, Report] = {}
         self.ended = ""  # why the last trainer that stopped before its end did so
 
@@ -110,6 +112,7 @@ class _Run:
             self.ended = f"trainer {member} stopped: {reason}"
             del self.trainers[member]
         if step is not None:
+            self.hyper_steps = step.number + 1
             self.listener.hyper_step(step)
 
     def _report(self, trainer: Executes, order: WorkOrder) -> Report:
@@ -131,6 +134,7 @@ class _Run:
         state: dict[str, Any] = {
             "method": self.method.state_dict(),
             "numbers": self.numbers,
+            "hyper_steps": self.hyper_steps,
             "last": self.last,
             "ended": self.ended,
             "trainers": {member: trainer.state_dict() for member, trainer in self.trainers.items()},
@@ -146,6 +150,7 @@ class _Run:
         state = torch.load(path, weights_only=False)  # our own file: it holds the method's dataclasses
         self.method.load_state_dict(state["method"])
         self.numbers = state["numbers"]
+        self.hyper_steps = state["hyper_steps"]
         self.last = state["last"]
         self.ended = state["ended"]
         self.trainers = {m: t for m, t in self.trainers.items() if m in state["trainers"]}

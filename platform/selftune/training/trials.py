@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
+from selftune.modes import evaluating
 from selftune.shapes import Float, Int, Tensor
 from selftune.training.added_gradient import added_gradient
 from selftune.training.differentiable import check_differentiable
@@ -77,13 +78,12 @@ class Arm:
         lower = self.lower
         index, _ = self._samples()
         parts: list[dict[str, Tensor]] = []
-        lower.network.eval()
         for chunk in torch.split(index, _CHUNK):
             batch = lower.validation.batch(chunk)
-            outputs = lower.objective.outputs(lower.network, batch)
+            with evaluating(lower.network):
+                outputs = lower.objective.outputs(lower.network, batch)
             losses = lower.objective.validation_loss(outputs, batch["labels"])
             parts.append({"loss": losses, **lower.objective.metrics(outputs, batch["labels"])})
-        lower.network.train()
         measures = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         loss = measures.pop("loss")
         return loss, validation_measures(loss, measures)
@@ -122,9 +122,9 @@ class Arm:
     def _upper_gradient(self) -> Float[Tensor, "p"]:
         lower = self.lower
         batch = lower.validation.batch(self._samples()[1])
-        lower.network.eval()
-        losses = lower.objective.validation_loss(lower.objective.outputs(lower.network, batch), batch["labels"])
-        lower.network.train()
+        with evaluating(lower.network):
+            outputs = lower.objective.outputs(lower.network, batch)
+        losses = lower.objective.validation_loss(outputs, batch["labels"])
         return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
 
 

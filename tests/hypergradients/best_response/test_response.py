@@ -11,7 +11,8 @@ from architectures import ARCHITECTURES
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from selftune.hypergradients.best_response import convert, frozen_statistics
+from selftune.hypergradients.best_response import convert
+from selftune.modes import constant_buffers
 
 N = 3
 BATCH = 7
@@ -43,7 +44,7 @@ def gradients(output, response):
 
 
 def by_forward_mode(model, response, h, inputs):
-    with fwAD.dual_level(), frozen_statistics(model):
+    with fwAD.dual_level(), constant_buffers(model):
         dual = fwAD.make_dual(torch.zeros_like(h), h)
         primal, tangent = fwAD.unpack_dual(response.perturbed(dual, inputs))
         return primal + tangent
@@ -51,7 +52,7 @@ def by_forward_mode(model, response, h, inputs):
 
 def by_double_backward(model, response, h, inputs):
     origin = torch.zeros_like(h, requires_grad=True)
-    with frozen_statistics(model):
+    with constant_buffers(model):
         primal = response.perturbed(origin, inputs)
     cotangent = torch.zeros_like(primal, requires_grad=True)
     (pulled,) = torch.autograd.grad(primal, origin, cotangent, create_graph=True)

@@ -4,7 +4,6 @@ from selftune.hypergradients.best_response import in_place as _in_place
 from selftune.hypergradients.best_response import linear_maps as _linear_maps
 from selftune.hypergradients.best_response import nonlinear as _nonlinear
 from selftune.hypergradients.best_response import reads as _reads
-from selftune.hypergradients.best_response.constants import frozen_statistics
 from selftune.hypergradients.best_response.conversion import convert
 from selftune.hypergradients.best_response.pair import unwrap
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
@@ -12,4 +11,4 @@ from selftune.hypergradients.best_response.response import BestResponse
 
 _RULES = (_in_place, _linear_maps, _nonlinear, _reads)  # each registers rules of pairs when imported
 
-__all__ = ["BestResponse", "ConversionReport", "LayerReport", "convert", "frozen_statistics", "unwrap"]
+__all__ = ["BestResponse", "ConversionReport", "LayerReport", "convert", "unwrap"]

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from selftune.hypergradients.best_response.constants import frozen_statistics, submodules_called
+from selftune.hypergradients.best_response.constants import submodules_called
+from selftune.modes import evaluating
 
 
 @dataclass
@@ -49,12 +50,10 @@ def probe(model: nn.Module, layers: Iterable[nn.Module], example: Tensor | tuple
         leads = x.dim() > 1 and x.shape[0] == size and not unbatched
         result.batch_leads[layer] = result.batch_leads.get(layer, True) and leads
 
-    modes = {module: module.training for module in model.modules()}
     hooks = [layer.register_forward_pre_hook(watch, with_kwargs=True) for layer in layers]
     cuda = sorted({a.device.index for a in tensors if a.is_cuda})
     try:
-        with torch.no_grad(), torch.random.fork_rng(cuda), submodules_called(), frozen_statistics(model):
-            model.eval()
+        with torch.no_grad(), torch.random.fork_rng(cuda), submodules_called(), evaluating(model):
             for size in (batch, batch // 2):
                 model(
                     *(a[:size] if isinstance(a, Tensor) and a.dim() and len(a) == batch else a for a in arguments)
@@ -62,6 +61,4 @@ def probe(model: nn.Module, layers: Iterable[nn.Module], example: Tensor | tuple
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
     return result

@@ -10,14 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.hypergradients.best_response.constants import (
-    constant_parameters,
-    frozen_statistics,
-    submodules_called,
-)
+from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
 from selftune.hypergradients.best_response.layers import GATED, Gate
 from selftune.hypergradients.best_response.pair import CURRENT, Linearization, unwrap
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
+from selftune.modes import constant_buffers
 from selftune.shapes import Float, Tensor
 
 _PLAIN = {gated: plain for plain, gated in GATED.items()}
@@ -101,7 +98,7 @@ class BestResponse(nn.Module):
             args, kwargs: of the network.
 
         Returns:
-            What the network returns. Running statistics of norm layers are not updated; ``detach()`` and
+            What the network returns. Buffers, such as running statistics, stay as they are; ``detach()`` and
             ``torch.no_grad()`` inside the network make constants, as they do for gradients.
 
         Raises:
@@ -109,7 +106,7 @@ class BestResponse(nn.Module):
             NotImplementedError: if an operation of the network cannot be linearised; the message says what to do.
         """
         pass_ = Linearization(torch.is_grad_enabled(), self.fallbacks)
-        with frozen_statistics(self.model), constant_parameters(self.model), self._gated(h, linear=True):
+        with constant_buffers(self.model), constant_parameters(self.model), self._gated(h, linear=True):
             token = CURRENT.set(pass_)
             try:
                 output = self.model(*args, **kwargs)
@@ -121,7 +118,7 @@ class BestResponse(nn.Module):
         """f(x; W(h)) with the weights of row i for example i; ordinary autograd in h, the response set and W0.
 
         A pass like any other: norm layers in training mode update their statistics, unless it is made within
-        ``frozen_statistics(model)``.
+        ``selftune.modes.constant_buffers(model)``.
 
         Args:
             h: one row per example, or one row for all.

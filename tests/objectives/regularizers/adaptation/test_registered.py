@@ -60,6 +60,11 @@ def loss_of(trainer, number, perturbed=True):
     return lower.loss(step, lower.network, lower.parameters), step
 
 
+def risk(step):
+    """The mean over domains of their mean losses."""
+    return torch.stack([step.losses[step.domains == d].mean() for d in step.domains.unique()]).mean()
+
+
 class TestSam:
     def test_one_step_uses_the_gradient_at_the_worst_point(self):
         start = trained(objective(), [], 0)
@@ -161,19 +166,21 @@ class TestFishr:
 
     def test_penalty_is_the_function_of_the_averages(self):
         trainer = trained(
-            objective(domains=lambda n: torch.arange(n) // 3 % 2), [regularizers["fishr"](strength=2.0)], 2
+            objective(domains=lambda n: torch.arange(n) // 3 % 2),
+            [regularizers["fishr"](strength=2.0, anneal=0)],
+            2,
         )
         averages = member(trainer, "fishr")._averages
         loss, step = loss_of(trainer, 2)
-        expected = step.losses.mean() + 2 * fishr(step.example_gradients, step.domains, averages)
+        expected = risk(step) + 2 * fishr(step.example_gradients, step.domains, averages)
         torch.testing.assert_close(loss, expected)
 
     def test_domains_that_a_batch_lacks_do_not_count(self):
         rare = objective(domains=lambda n: (torch.arange(n) % 2) + 5 * (torch.arange(n) == 0))
-        trainer = trained(rare, [regularizers["fishr"](strength=2.0)], 0)
+        trainer = trained(rare, [regularizers["fishr"](strength=2.0, anneal=0)], 0)
         number = next(n for n in range(6) if 0 not in trainer.lower.batches.index(n))
         loss, step = loss_of(trainer, number)
-        torch.testing.assert_close(loss, step.losses.mean() + 2 * fishr(step.example_gradients, step.domains))
+        torch.testing.assert_close(loss, risk(step) + 2 * fishr(step.example_gradients, step.domains))
 
 
 @pytest.mark.parametrize(
@@ -184,12 +191,52 @@ def test_annealing(name, before):
     parts = []
     for number in (0, 1):
         loss, step = loss_of(trained(domains, [regularizers[name](strength=50.0, anneal=1)], 0), number)
-        parts.append((loss - step.losses.mean()).item())
-        once, _ = loss_of(trained(domains, [regularizers[name](strength=1.0)], 0), number)
-        parts.append((once - step.losses.mean()).item())
+        parts.append((loss - risk(step)).item())
+        once, _ = loss_of(trained(domains, [regularizers[name](strength=1.0, anneal=0)], 0), number)
+        parts.append((once - risk(step)).item())
     assert parts[0] == pytest.approx(before * parts[1], rel=1e-6, abs=1e-12)
     assert parts[2] == pytest.approx(50 * parts[3], rel=1e-6)
     assert parts[3] != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "switch"),
+    [
+        ("invariant_risk_minimization", {}, 4),
+        ("risk_extrapolation", {}, 4),
+        ("fishr", {}, 12),
+        ("fishr", {"anneal": 3}, 3),
+    ],
+)
+def test_the_optimizer_forgets_where_the_strength_begins_to_count(name, settings, switch):
+    """By default after the authors' share of the run, here of 40 steps; momentum is the gradient of that step."""
+    domains = objective(domains=lambda n: torch.arange(n) // 3 % 2, momentum=0.9)
+    trainer = trained(domains, [regularizers[name](strength=1e-3, **settings)], switch)
+    for forgotten in (True, False):
+        before = weights(trainer)
+        values = trainer.space.values(trainer.space.start)
+        trainer.lower.train(trainer.training_step, values)
+        trainer.training_step += 1
+        gradient = torch.cat([p.grad.flatten() for p in trainer.lower.parameters.values()])
+        assert torch.allclose(weights(trainer) - before, -0.1 * gradient) is forgotten
+
+
+def test_every_domain_weighs_the_same():
+    rare = objective(domains=lambda n: (torch.arange(n) % 4 == 0).long())
+    for name in (
+        "correlation_alignment",
+        "fishr",
+        "hessian_diagonal_alignment",
+        "hessian_gradient_alignment",
+        "inter_environment_gradient_alignment",
+        "invariant_risk_minimization",
+        "risk_extrapolation",
+    ):
+        entry = regularizers[name]
+        off = dict.fromkeys({"strength", "alpha", "beta"} & {h.name for h in entry.hyperparameters}, 0.0)
+        loss, step = loss_of(trained(rare, [entry(**off)], 0), 0)
+        assert step.domains.double().mean() not in (0, 0.5)
+        torch.testing.assert_close(loss, risk(step))
 
 
 class TestStages:

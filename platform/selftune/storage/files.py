@@ -1,0 +1,90 @@
+"""Files that are either the old version or the new one, never half of each."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LEFTOVER = re.compile(r"\..+\.(\d+)\.partial")
+
+
+class DamagedFile(ValueError):
+    """A file is not what selftune wrote; the message names it and says what to do, in one sentence."""
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to; when the block ends well, what was written takes the place of ``path`` at once.
+
+    File and name are on the disk, not only with the operating system, when this returns: what is done next may
+    rely on it even if the power fails.
+
+    Raises:
+        OSError: if the folder cannot be written.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
+    >>> with replacing(target) as temporary:
+    ...     _ = temporary.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+        sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENOTSUP,
+        ):  # a file system that knows no such promise for folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Writes every byte, or raises: the operating system may take a part of what it is given.
+
+    Raises:
+        OSError: if the disk is full, or fails; a part may have been written.
+    """
+    left = memoryview(content)
+    while left:
+        written = os.write(descriptor, left)
+        if not written:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        left = left[written:]
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes what ``replacing`` of a killed process left in a folder and those inside it."""
+    for path in folder.rglob(".*.partial"):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match and not _lives(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
