@@ -156,7 +156,7 @@ class Step:
         """A random order of the examples."""
         return torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
 
-    def mixed(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+    def mix_rows(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """What belongs to single examples, mixed as their inputs were."""
         for mixing in self.mixings:
             share = per_example(mixing.share, rows)

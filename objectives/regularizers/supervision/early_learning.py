@@ -65,7 +65,7 @@ class EarlyLearning(Regularizer):
         rows = self._table[step.index]
         if step.mixings:
             appended = rows.new_zeros(len(step.inputs) - len(rows), rows.shape[1])
-            rows = step.mixed(torch.cat([rows, appended]))[: len(rows)]
+            rows = step.mix_rows(torch.cat([rows, appended]))[: len(rows)]
         return early_learning(probs, rows)
 
     def state_dict(self) -> dict[str, Any]:

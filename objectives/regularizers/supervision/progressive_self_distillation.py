@@ -81,7 +81,7 @@ class ProgressiveSelfDistillation(Regularizer):
         targets = step.mixings[0].targets if step.mixings else step.targets
         known = rows.sum(dim=-1, keepdim=True) > 0
         rows = torch.cat([rows.where(known, targets[:own]), targets[own:]])
-        return step.mixed(rows)[:own]
+        return step.mix_rows(rows)[:own]
 
     def _tables(self, step: Step) -> tuple[Tensor, Tensor]:
         if self._past is None or self._current is None:

@@ -75,7 +75,7 @@ class TemporalEnsembling(Regularizer):
         rows = self._on_device(step)[step.index]
         appended = step.logits[len(step.index) :].detach()  # which agree with themselves
         logits = torch.cat([rows.clamp_min(torch.finfo(rows.dtype).tiny).log(), appended])
-        return step.mixed(logits.softmax(dim=-1)).log() if step.mixings else logits
+        return step.mix_rows(logits.softmax(dim=-1)).log() if step.mixings else logits
 
     def _on_device(self, step: Step) -> Float[Tensor, "examples classes"]:
         if self._table is None:
