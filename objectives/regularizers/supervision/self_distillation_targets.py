@@ -40,7 +40,7 @@ class SelfDistillationTargets(Regularizer):
     """Trains in rounds: each starts afresh, on targets mixed with predictions of the network of the round before.
 
     Training is divided into ``rounds`` of equal length. The first round sees the targets as they are; the others
-    start from the initial weights again (what the optimizer remembers stays).
+    start from the initial weights again, with an optimizer that starts anew too.
     """
 
     name = "self_distillation_targets"
@@ -74,6 +74,7 @@ class SelfDistillationTargets(Regularizer):
             self._teacher = {name: tensor.detach().clone() for name, tensor in own.items()}
             for name, tensor in own.items():
                 tensor.copy_(step.initial_parameters[name])
+            step.asks.forget_moments(step)
             self._round = now
 
     def targets(self, step: Step) -> None:
