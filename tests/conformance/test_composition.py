@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conformance_objectives import OBJECTIVES, partners_of
-from test_regularizers import cycle, fixed, replay, tuned, weights
+from trainers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
 from selftune.methods import Response, WorkOrder
