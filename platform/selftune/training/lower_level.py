@@ -193,13 +193,16 @@ class LowerLevel:
             self.regularizers.end()
 
     @torch.no_grad()
-    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
-        with evaluating(self.network):
+        tensors = dict(tensors)
+        if batch_statistics:  # running ones are written to copies
+            tensors |= {name: tensors.get(name, own).clone() for name, own in self.network.named_buffers()}
+        with evaluating(self.network, but_norms=batch_statistics):
             if self._capture is None:
-                return Outputs(functional_call(self.network, dict(tensors), (inputs,)), inputs, [])
+                return Outputs(functional_call(self.network, tensors, (inputs,)), inputs, [])
             with self._capture.recording() as seen:
-                logits = functional_call(self.network, dict(tensors), (inputs,))
+                logits = functional_call(self.network, tensors, (inputs,))
                 return self._capture.outputs(logits, seen)
 
     def weight(self, step: Step, layer: str) -> Tensor:
