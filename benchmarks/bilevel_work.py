@@ -283,19 +283,30 @@ def table(results: dict[str, dict[str, Curve]], gap: float) -> str:
 
 
 def _ratios(other: str, ratios: dict[str, tuple[float, float]]) -> list[str]:
-    if not any(theirs > 0 for _, theirs in ratios.values()):
+    if not ratios:
         return []
     lines = [
         "",
         f"| work to {other}'s target | inexact_line_search | best {other} | ratio |",
         "| --- | --- | --- | --- |",
     ]
-    moved = {problem: pair for problem, pair in ratios.items() if pair[1] > 0}  # others never left the start
-    quotients = [ours / theirs for ours, theirs in moved.values()]
-    for (problem, (ours, theirs)), quotient in zip(moved.items(), quotients, strict=True):
-        lines.append(f"| {problem} | {_number(ours, '.0f')} | {_number(theirs, '.0f')} | {quotient:.2f} |")
-    mean = math.exp(sum(map(math.log, quotients)) / len(quotients))
-    return [*lines, "", f"Geometric mean {mean:.2f}, largest {max(quotients):.2f}."]
+    quotients = []
+    for problem, (ours, theirs) in ratios.items():
+        quotient = ours / theirs if theirs > 0 else math.nan
+        shown = "-" if math.isnan(quotient) else "never" if math.isinf(quotient) else f"{quotient:.2f}"
+        if 0 < quotient < math.inf:
+            quotients.append(quotient)
+        lines.append(f"| {problem} | {_number(ours, '.0f')} | {_number(theirs, '.0f')} | {shown} |")
+    if quotients:
+        mean = math.exp(sum(map(math.log, quotients)) / len(quotients))
+        lines += ["", f"Geometric mean {mean:.2f}, largest {max(quotients):.2f}."]
+    left = len(ratios) - len(quotients)
+    if left:
+        lines += [
+            "",
+            f"{left} of {len(ratios)} rows are not in the mean: a method never arrived, or began there.",
+        ]
+    return lines
 
 
 def _number(value: float, form: str) -> str:
@@ -329,7 +340,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a quarter of the work, no black-box searches")
-    parser.add_argument("--problem", nargs="+", help="only these")
+    parser.add_argument("--problem", nargs="+", choices=problems(quick=True), help="only these")
     parser.add_argument("--method", nargs="+", help="only methods whose name starts with one of these")
     parser.add_argument("--shift", type=float, nargs="+", default=[0.0], help="of the start values")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds of each problem")

@@ -46,8 +46,8 @@ class Annealed(Regularizer):
 
     def weighed(self, step: Step, value: Float[Tensor, ""]) -> Float[Tensor, "*batch"]:
         """The term of a training step, before it is multiplied by the strength."""
-        switch = self.switch(step.asks.steps)
-        if step.number == switch > 0:
+        switch, strength = self.switch(step.asks.steps), self.bound["strength"]
+        if step.number == switch > 0 and (strength.tuned or strength.value):  # held at zero, nothing jumps
             step.asks.forget_moments(step)
         return value if step.number >= switch else annealed(value, self.value(step, "strength"), self.before)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.hyperparameters import Space
 from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
@@ -36,7 +37,8 @@ class ImplicitSettings:
         rollback: whether a rejected step of ``hoag`` is undone and retried half as long; else it is kept, and the
             next one is half as long.
         bound: largest unconstrained value in size.
-        tolerance: stops when the hypergradient's norm is at most this, of which nothing is certified.
+        tolerance: stops when the hypergradient's norm is at most this, seen at an accuracy of that size; none of
+            it is certified.
         error_bounds: whether the error bound of every hypergradient is reported; costs products where constants
             are estimated.
         checkpoint_every: hypergradients from one checkpoint to the next.
@@ -55,13 +57,7 @@ class ImplicitSettings:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.sequence not in get_args(Sequence):
-            raise SettingError(
-                "sequence", f"must be one of {', '.join(get_args(Sequence))}, got {self.sequence!r}"
-            )
-        names = ("hoag", *get_args(UpdateName))
-        if self.update not in names:
-            raise SettingError("update", f"must be one of {', '.join(names)}, got {self.update!r}")
+        check_fields(self)
         for key in ("error", "smallest_error", "step", "learning_rate", "bound", "tolerance"):
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -193,6 +189,11 @@ class Implicit(LeaderMethod):
             self.stopped = "budget" if spent else None
             return None
         flat = float((self._u - self._project(self._u - z)).norm()) <= self.settings.tolerance
+        if flat and not spent and asked > max(self.settings.tolerance, self.settings.smallest_error):
+            # a loose solution may be the solver's start itself, where the hypergradient can vanish for no reason
+            self._sharpened *= self.settings.tolerance / asked
+            self._last = None
+            return None
         if flat or spent:
             self.stopped = "flat" if flat else "budget"
             return None
@@ -262,11 +263,12 @@ class Implicit(LeaderMethod):
                 "error_reached": metrics["error"],
                 "residual": metrics["residual"],
                 "hypergradient_norm": norm,
-                "hypergradient_bound": metrics["bound"],
+                "hypergradient_bound": metrics["bound"] if math.isfinite(metrics["bound"]) else math.nan,
                 "step": step,
                 "rejected": float(self._rejected),
                 "work": float(self._work),
                 "certified": 0.0,
+                **{name: metrics[name] for name in ("active_set_certified",) if name in metrics},
             },
         )
         self._rejected = 0

@@ -25,7 +25,7 @@ class _Search:
 
     hypergradient: Tensor
     direction: Tensor  # from the first candidate to where the search starts, but for the box
-    length: float  # norm of the projected hypergradient
+    length: float  # how far the box lets u move against the hypergradient
     lower_bound: float
     candidates: int
     slope: float  # of the upper level's uncertainty in the lower level's error
@@ -58,8 +58,12 @@ class InexactLineSearch(LeaderMethod):
         settings: see ``InexactLineSearchSettings``.
         team_size: number of trainers.
 
-    ``stopped`` says why the method is done: ``stationary`` (certified), ``flat`` (the norm is small, nothing is
-    certified), ``floor``, ``searches``, ``budget``, ``lost``.
+    ``stopped`` says why the method is done: ``stationary`` (certified by proven constants), ``estimated`` (a
+    constant is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for),
+    ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto
+    the box: the hypergradient's, but for coordinates that the box stops. Above a lower level that is not smooth
+    also ``pinned`` (stationary, because the active set leaves the parameters no direction) and ``kink`` in place
+    of ``floor`` and ``searches``: mostly a point where the active set changes, which no accuracy helps.
 
     >>> method = InexactLineSearch(steps=5)
     >>> method.done
@@ -201,13 +205,12 @@ class InexactLineSearch(LeaderMethod):
         metrics, z = report.metrics, report.payload["hypergradient"]
         self._warm = about["key"]
         self._report = dict(metrics)
-        if self._step is None:
-            reach = 1.0 if bool(self._logarithmic.all()) else 0.1
-            self._step = reach * math.sqrt(len(z)) / max(float(z.norm()), 1e-300)
         if self._curvature.observe(self._u, z) is False and self._attempt == 0:
+            assert self._step is not None
             self._step *= _ALONG_HOLLOW
-        step = self._first_step()
-        length = float((self._u - self._project(self._u - step * z)).norm()) / step
+        step = self._first_step(z)
+        # of a step of length one: a longer one would run into the box and make any point look stationary
+        length = float((self._u - self._project(self._u - z)).norm())
         tested, bound = self.settings.descent_test, metrics["bound"]
         small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
         direction = self._direction(z, step)
@@ -217,9 +220,10 @@ class InexactLineSearch(LeaderMethod):
         if self._spent():
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
-            self.stopped = "stationary"
+            stationary = "pinned" if self._nonsmooth and not bool(z.any()) else "stationary"
+            self.stopped = stationary if metrics["certified"] else "estimated"
         elif small and not tested:
-            self.stopped = "flat"
+            self._believe_flat(metrics)
         elif small and math.isnan(bound):
             self._bounds = True
             self._attempt += 1
@@ -230,6 +234,21 @@ class InexactLineSearch(LeaderMethod):
         else:
             search = _Search(z, direction, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
             self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
+
+    def _believe_flat(self, metrics: Mapping[str, float]) -> None:
+        """A loose solution may be the solver's start itself, where the hypergradient can vanish for no reason."""
+        tolerance = self.settings.tolerance
+        loosest = max(metrics["error"], metrics["residual"])
+        if loosest <= tolerance:
+            self.stopped = "flat"
+            return
+        factors = (min(0.5 * tolerance / max(metrics[part], 1e-300), 1.0) for part in ("error", "residual"))
+        self._sharpen(metrics["error"], *factors)
+
+    @property
+    def _nonsmooth(self) -> bool:
+        """Whether the lower level has a term that is not smooth, by the last report of a hypergradient."""
+        return "active_set_certified" in self._report
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
         """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
@@ -255,15 +274,17 @@ class InexactLineSearch(LeaderMethod):
             return
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
         self._sharpen(self._report["error"], factor)
 
-    def _first_step(self) -> float:
+    def _first_step(self, z: Tensor) -> float:
         """Where a search along the hypergradient itself starts."""
-        assert self._step is not None
         if self._retry is not None:
             return self._retry
+        if self._step is None:  # before the first accepted step: as long as this hypergradient says
+            reach = 1.0 if bool(self._logarithmic.all()) else 0.1
+            return reach * math.sqrt(len(z)) / max(float(z.norm()), self.settings.tolerance)
         suggested = self._curvature.barzilai_borwein() if self.settings.barzilai_borwein else None
         if suggested is None:
             return self._step
@@ -288,11 +309,11 @@ class InexactLineSearch(LeaderMethod):
         smallest = self.settings.smallest_error
         if error_factor < 1:
             if achieved > self._error or self._error < smallest:
-                self.stopped = "floor"
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._error = min(self._error, achieved) * error_factor
         if residual_factor < 1:
-            if self._residual <= smallest:
-                self.stopped = "floor"
+            if self._residual <= smallest and error_factor >= 1:  # else x has accuracy to give
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
         self._attempt += 1
 
@@ -319,12 +340,16 @@ class InexactLineSearch(LeaderMethod):
         assert search is not None
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         self._curvature.forget()
         self._retry = self._candidate(search, search.hopeless)[2]
         self._relative *= _DOUBT
-        proven = search.hopeless == search.candidates >= self._backtracks  # then no accuracy of x helps
-        self._sharpen(self._report["error"], 1.0 if proven else self.settings.accuracy_shrink, _DOUBT)
+        # of candidates that are proven too high the step, or the direction, is to blame: the linear system first
+        proven = search.hopeless == search.candidates >= self._backtracks
+        exact = self._residual <= self.settings.smallest_error
+        self._sharpen(
+            self._report["error"], 1.0 if proven and not exact else self.settings.accuracy_shrink, _DOUBT
+        )
         self._backtracks += 1
 
     def _accept(self, search: _Search) -> HyperStep:
@@ -347,7 +372,7 @@ class InexactLineSearch(LeaderMethod):
                 "error_reached": self._report["error"],
                 "residual": self._report["residual"],
                 "hypergradient_norm": float(search.hypergradient.norm()),
-                "hypergradient_bound": self._report["bound"],
+                "hypergradient_bound": bound if math.isfinite(bound := self._report["bound"]) else math.nan,
                 "upper_bound": report.metrics["upper_bound"],
                 "decrease": self.settings.decrease * expected,
                 "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
@@ -356,6 +381,7 @@ class InexactLineSearch(LeaderMethod):
                 "failed_searches": float(self._failed_searches),
                 "work": float(self._work),
                 "certified": self._report["certified"],
+                **{name: self._report[name] for name in ("active_set_certified",) if name in self._report},
             },
         )
         self._curvature.step_from(self._u, search.hypergradient)
