@@ -18,8 +18,8 @@ from selftune.shapes import Float, Tensor
 class Hypergradient:
     """An approximate hypergradient at (x, u), and what its error bound takes.
 
-    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` the
-    smallest it met: one below the strong convexity of the objective's constants disproves them.
+    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` and
+    ``largest_curvature`` what it met: outside of the objective's constants they disprove them.
     """
 
     value: Float[Tensor, "d"]
@@ -34,6 +34,7 @@ class Hypergradient:
     products: int
     reason: Reason
     smallest_curvature: float = math.inf
+    largest_curvature: float = 0.0
 
     @property
     def norm(self) -> float:
@@ -108,7 +109,15 @@ def fixed_point_hypergradient(
 
 def _hypergradient(z: Tensor, upper: float, b: Tensor, solution: LinearSolution) -> Hypergradient:
     return Hypergradient(
-        z, solution.x, upper, b, solution.residual, solution.products, solution.reason, solution.smallest_curvature
+        z,
+        solution.x,
+        upper,
+        b,
+        solution.residual,
+        solution.products,
+        solution.reason,
+        solution.smallest_curvature,
+        solution.largest_curvature,
     )
 
 
