@@ -65,9 +65,10 @@ class DynamicSparseTraining(Regularizer):
     """Moves the active weights of a sparse network: every so often the smallest are dropped, and others grown.
 
     In every ``every``-th step the share ``drop_fraction`` of the active weights of every layer is dropped, less
-    and less until the share ``stop`` of the run, and as many weights grow, from zero. ``growth`` says which: those
-    with the largest dense ``gradient`` or running average of it (``momentum``), ``random`` ones, or ``unfired``
-    ones, which were never active before. ``erdos_renyi_sparsity`` draws the first active weights.
+    and less until the share ``stop`` of the run, and as many weights grow, from zero and without moments.
+    ``growth`` says which: those with the largest dense ``gradient`` or running average of it (``momentum``),
+    ``random`` ones, or ``unfired`` ones, which were never active before. ``erdos_renyi_sparsity`` draws the first
+    active weights.
     """
 
     name = "dynamic_sparse_training"
@@ -97,7 +98,7 @@ class DynamicSparseTraining(Regularizer):
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         growth = self.value(step, "growth")
-        names = [n for n in self._fractions(step) if n in gradients]
+        names = [n for n in self._fractions(step) if n in gradients and n in step.masks]
         if growth == "momentum":
             for name in names:
                 average = self._averages.get(name, gradients[name].new_zeros(())).to(gradients[name].device)
@@ -119,14 +120,17 @@ class DynamicSparseTraining(Regularizer):
         return uniform + (~fired).to(uniform.dtype)
 
     def parameters(self, step: Step) -> None:
-        fractions = self._fractions(step)
+        fractions, grown = self._fractions(step), {}
         for name, scores in self._scores.items():
             weight, mask = step.parameters[name], step.masks[name].to(scores.device)
             weight.mul_(mask)  # what the optimizer's moments moved there is no start for a grown weight
             new = dynamic_sparse_training(weight, mask, scores, drop_fraction=fractions[name])
             step.masks[name] = new
+            grown[name] = new & ~mask
             if name in self._fired:
                 self._fired[name] = self._fired[name] | new
+        if grown:
+            step.asks.forget_moments(step, grown)
 
     def _fractions(self, step: Step) -> dict[str, Tensor]:
         """The share of the active weights that is dropped now, by the names of the weights."""
@@ -134,9 +138,10 @@ class DynamicSparseTraining(Regularizer):
         factor = 0.5 * (1 + math.cos(math.pi * min(1.0, step.progress / stop))) if stop else 0.0
         by_part = self.value_by_part(step, "drop_fraction")
         return {
-            self.weight_name(layer): factor * by_part[label]
+            weight: factor * by_part[label]
             for label, layers in self.layers.items()
             for layer in layers
+            for weight in self.weight_names(layer)
         }
 
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:

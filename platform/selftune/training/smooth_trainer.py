@@ -107,21 +107,27 @@ class SmoothTrainer:
         hypergradient = implicit_hypergradient(
             self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
         )
+        step = hypergradient.step
         constants = compare_products(
             self.oracle.constants(u),
             hypergradient.smallest_curvature,
             hypergradient.largest_curvature,
             hypergradient.b,
         )
-        self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
+        x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
+        self._keep(body["key"], WarmStart(x, hypergradient.start))
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
-        bound = float("nan")
+        bound = by_residual = float("nan")
         if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
-            bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
-        by_residual = float("nan")
-        if constants.certified:
-            norm_J = self.oracle.norm_J(solution.x, u)
-            by_residual = norm_J / constants.strong_convexity * hypergradient.residual
+            known = error_bound(self.oracle, x, u, solution.error, hypergradient)
+            bound = known.omega
+            if constants.certified:
+                by_residual = known.by_residual
+        identified = {}
+        certified = constants.certified
+        if step is not None:
+            certified = certified and step.identifies(solution.error)
+            identified = {"active_set_certified": float(certified)}
         metrics = {
             "error": solution.error,
             "residual": hypergradient.residual,
@@ -130,7 +136,8 @@ class SmoothTrainer:
             "slope": slope,
             "lower_bound": lower_bound(level, slope, solution.error, constants),
             "validation_loss": level,
-            "certified": float(constants.certified),
+            "certified": float(certified),
+            **identified,
         }
         return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
 
@@ -162,7 +169,7 @@ class SmoothTrainer:
             "upper_bound": bound,
             "error": solution.error,
             "validation_loss": level,
-            "training_loss": float(self.objective.lower(tree, self.oracle.values(u))),
+            "training_loss": self.objective.training_loss(tree, self.oracle.values(u)),
         }
         return _Outcome(metrics)
 
@@ -171,7 +178,7 @@ class SmoothTrainer:
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
         metrics = {
-            "training_loss": float(self.objective.lower(tree, values)),
+            "training_loss": self.objective.training_loss(tree, values),
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
