@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 
 def metric_of(study: Study, folder: Path, tuned: Mapping[str, float]) -> MetricSummary | None:
-    """The best and the last value of a study's metric over the hyper-steps; None where nobody knows one.
+    """The best and the last value of a study's metric; None where nobody knows one.
 
     Args:
-        tuned: measures at the end, which stand in for a metric that is too dear to take at every step.
+        tuned: measures of the networks at the end. What they hold of the metric is its last value, and comes after
+            those that were taken, perhaps on fewer examples, at the hyper-steps.
     """
     steps, values = _history(study.metric, folder)
+    if study.metric in tuned and len(trajectory := read_trajectory(folder)):
+        steps = np.append(steps, trajectory.hyper_step[-1])
+        values = np.append(values, tuned[study.metric])
     if not len(values):
-        if study.metric not in tuned or not len(read_trajectory(folder)):
-            return None
-        steps, values = read_trajectory(folder).hyper_step[-1:], np.array([tuned[study.metric]])
+        return None
     best = int(values.argmin() if study.mode == "min" else values.argmax())
     return MetricSummary(
         name=study.metric,
