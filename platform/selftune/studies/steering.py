@@ -11,6 +11,7 @@ import numpy as np
 
 from selftune.shapes import Float, Int
 from selftune.studies.mistakes import UserError
+from selftune.studies.yaml_file import parse_yaml
 from selftune.tracking.summary import MetricSummary, Summary, read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -53,11 +54,21 @@ def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.
     return steps[there], values[there]
 
 
+def _task(folder: Path) -> str | None:
+    """What a folder's study trains on."""
+    try:
+        content = parse_yaml((folder / "study.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'study.yaml'}: cannot be read; put back a copy of it") from error
+    objective = content.get("objective")
+    return str(objective.get("task")) if isinstance(objective, dict) else None
+
+
 def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     """Finished studies with one metric, the one that it prefers first.
 
     Raises:
-        UserError: if a folder holds no finished study, or the metrics differ.
+        UserError: if a folder holds no finished study, or metrics or tasks differ.
     """
     found = [(folder, read_summary(folder)) for folder in folders]
     for folder, summary in found:
@@ -67,6 +78,12 @@ def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     if len(names) > 1:
         raise UserError(
             f"the studies have different metrics: {', '.join(sorted(names))}; compare those that share one"
+        )
+
+    tasks = {task: folder for folder, _ in found if (task := _task(folder)) is not None}
+    if len(tasks) > 1:
+        raise UserError(
+            f"the studies have different tasks: {', '.join(sorted(tasks))}; compare those that share one"
         )
 
     def preference(entry: tuple[Path, Summary]) -> float:
