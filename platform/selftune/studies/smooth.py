@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
@@ -64,6 +65,11 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
         oracle.constants(oracle.start_u())
     except NotStronglyConvex as error:
         yield SettingError("objective", str(error))
+        return
+    try:
+        check_derivatives(objective)
+    except SettingError as error:
+        yield SettingError("objective", f"{error.key} {error.message}")
         return
     proximal = study.method.solver == "proximal_gradient"
     if not proximal and oracle.nonsmooth:
