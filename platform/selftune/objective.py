@@ -14,6 +14,7 @@ from torch import nn
 
 from selftune.domains import groups
 from selftune.errors import SettingError
+from selftune.gradients import lay_out_state
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
@@ -54,6 +55,11 @@ class Optimization:
 
     def build(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         """The optimizer of ``parameters``, fused into one kernel per step."""
+        optimizer = self._fused(parameters)
+        optimizer.register_load_state_dict_post_hook(lay_out_state)
+        return optimizer
+
+    def _fused(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW

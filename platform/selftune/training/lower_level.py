@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from selftune.composition import Regularizers
+from selftune.gradients import give_gradients
 from selftune.hyperparameters import Space
 from selftune.modes import constant_buffers, evaluating
 from selftune.objective import NetworkObjective
@@ -299,8 +300,7 @@ class LowerLevel:
             torch.cat([gradient.reshape(-1) for gradient in found], out=row)
         combined = aggregator.aggregate(step, gradients)
         pieces = torch.split(combined, sizes)
-        for parameter, piece in zip(trained, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
+        give_gradients(trained, [piece.view_as(p) for piece, p in zip(pieces, trained, strict=True)])
         self.update(step)
         return torch.stack(losses).detach().mean()
 

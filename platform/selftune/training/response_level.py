@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
+from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
 from selftune.modes import constant_buffers, evaluating
@@ -101,8 +102,7 @@ class ResponseLevel(Level):
             lower.update(step)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+            give_gradients(self.parameters, gradients)
         self.optimizer.step()
         return loss.detach()
 
