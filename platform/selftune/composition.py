@@ -62,7 +62,7 @@ class Regularizers:
             layer: r.name for r in self.members if r.freezes for layers in r.layers.values() for layer in layers
         }
         for regularizer in self.members:
-            if kept and _acts_on_weights(regularizer):
+            if kept and regularizer.acts_on_weights:
                 _leave_alone(regularizer, kept)
         self.needs = frozenset[str]().union(*(r.needs for r in self.members))
         self._batch = self._with("batch")
@@ -75,6 +75,8 @@ class Regularizers:
         self._replace = self._with("replace")
         self._boundary = self._with("boundary")
         self._domains_weigh_the_same = any(r.risk == "domains" for r in self.members)
+        self.terms: dict[str, Tensor] = {}
+        """The weighted terms of the last loss, by regularizer, without gradient."""
         self.aggregator = next(iter(self._with("aggregate")), None)
 
     def _check_pairs(self) -> None:
@@ -139,7 +141,7 @@ class Regularizers:
             regularizer.attach(network)
         names = reparameterized_weights(network)
         for regularizer in self.members:
-            regularizer.weight_names = names
+            regularizer.renamed = names
 
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
@@ -163,11 +165,13 @@ class Regularizers:
     def penalty(self, step: Step) -> Float[Tensor, ""] | None:
         """The sum of all penalties times their strengths; None without penalties."""
         total: Tensor | None = None
+        self.terms = {}
         for regularizer in self._penalty:
             value = regularizer.penalty(step)
             if "strength" in regularizer.bound:
                 value = _weighted(regularizer, value, regularizer.value(step, "strength"))
             weighted = value.mean() if value.ndim else value
+            self.terms[regularizer.name] = weighted.detach()
             total = weighted if total is None else total + weighted
         return total
 
@@ -258,11 +262,6 @@ _OF_ONE_EXAMPLE = frozenset({"labels", "domains", "domain_gradients"})
 """What an example mixed of several has not got; its targets are mixed with it."""
 
 
-def _acts_on_weights(regularizer: Regularizer) -> bool:
-    """Whether its layers are those whose trained weights it reads or maps; what attaches makes them itself."""
-    return regularizer.per_layer and "parameters" in regularizer.needs and not overrides(regularizer, "attach")
-
-
 def _leave_alone(regularizer: Regularizer, kept: Mapping[str, str]) -> None:
     """Takes away layers whose weights another regularizer keeps as they are, unless the study names them."""
     for label, layers in regularizer.layers.items():
@@ -283,4 +282,5 @@ def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[
     for label, layers in regularizer.layers.items():
         values = {name: by_part[label] for name, by_part in by_name.items()}
         for layer in layers:
-            yield regularizer.weight_name(layer), values
+            for weight in regularizer.weight_names(layer):
+                yield weight, values

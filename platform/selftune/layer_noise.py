@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from selftune.inventory import Inventory, Layer
 from selftune.regularizer import Regularizer, Step
 from selftune.shapes import Tensor
 
@@ -28,8 +29,29 @@ class LayerNoise(Regularizer):
         """What follows the layer instead of its ``outputs``."""
         raise NotImplementedError
 
+    @property
+    def _sees_inputs(self) -> bool:
+        return type(self).on_input is not LayerNoise.on_input
+
+    def candidates(self, inventory: Inventory) -> tuple[Layer, ...]:
+        """Layers within whose forward no others run, recurrent ones among them."""
+        return tuple(layer for layer in inventory.layers if layer.weight or not layer.encloses)
+
+    def obstacle(self, layer: Layer) -> str:
+        if not layer.calls and layer.used:
+            return "its weight is used without its forward, so that nothing placed on the layer ever acts"
+        if not layer.calls:
+            return "its forward never runs"
+        if not self._sees_inputs:
+            return "" if layer.plain_output else "it puts out more than one tensor"
+        if not layer.by_position:
+            return "its input is given by name"
+        if layer.inputs > 1:
+            return f"its forward takes {layer.inputs} tensors"
+        return "" if layer.floating else "what it sees are no real numbers"
+
     def attach(self, network: nn.Module) -> None:
-        sees = type(self).on_input is not LayerNoise.on_input
+        sees = self._sees_inputs
         for label, layers in self.layers.items():
             for layer in layers:
                 module = network.get_submodule(layer)

@@ -15,6 +15,7 @@ from torch import nn
 from selftune.domains import groups
 from selftune.errors import SettingError
 from selftune.gradients import lay_out_state
+from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
@@ -23,6 +24,9 @@ Split = Mapping[str, Tensor]
 """One split of the data: tensors by name (``inputs``, ``labels``), examples along the first axis."""
 
 SPLITS = ("train", "validation", "test")
+
+_STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
+_PROBED = 4  # examples that an inventory sees
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,13 @@ class NetworkObjective(ABC):
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
 
+    def constant_answer(self) -> Tensor | None:
+        """What the best network that does not look at its input puts out; None where there is no such thing.
+
+        A result that is worse than this one is said to be so at the end of a study.
+        """
+        return None
+
     def quantity(self, name: str, step: Step) -> Any:
         """A quantity that this objective ``provides`` beside what the engine computes and what its splits hold.
 
@@ -139,15 +150,58 @@ class NetworkObjective(ABC):
         """Stages of a continual task, one after the other; empty where there is one."""
         return ()
 
+    def structure(self) -> nn.Module:
+        """The network, built once and kept to be looked at: types and shapes of its modules, not its values.
+
+        The global random streams do not notice; processes do not pass it on.
+
+        Raises:
+            SettingError: if the network cannot be built.
+        """
+        found: nn.Module | None = self.__dict__.get(_STRUCTURE)
+        if found is None:
+            try:
+                with undisturbed():
+                    found = self.network()
+            except Exception as error:  # whatever a user's constructor raises
+                raise SettingError("", f"the network cannot be built here: {_first_line(error)}") from error
+            self.__dict__[_STRUCTURE] = found
+        return found
+
+    def inventory(self) -> Inventory:
+        """What the network is, seen while it runs on a few examples of the validation split; taken once.
+
+        Raises:
+            SettingError: if the network cannot be built, or does not run on the data.
+        """
+        found: Inventory | None = self.__dict__.get(_INVENTORY)
+        if found is None:
+            network = self.structure()
+            device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+            batch = {name: tensor[:_PROBED].to(device) for name, tensor in self.splits()["validation"].items()}
+
+            def feed(network: nn.Module, size: int) -> object:
+                return self.outputs(network, {name: tensor[:size] for name, tensor in batch.items()})
+
+            try:
+                found = take_inventory(network, feed, len(batch["inputs"]))
+            except Exception as error:  # whatever a user's forward pass raises
+                raise SettingError(
+                    "", f"the network does not run on examples of the data: {_first_line(error)}"
+                ) from error
+            self.__dict__[_INVENTORY] = found
+        return found
+
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that regularizers can act on: modules with a weight of two or more axes."""
-        with torch.device("meta"):
-            network = self.network()
-        return tuple(
-            name
-            for name, module in network.named_modules()
-            if isinstance(getattr(module, "weight", None), Tensor) and module.weight.ndim >= 2
-        )
+        """Names of the layers that a pass of the network uses and whose ``weight`` has two or more axes.
+
+        They stand in the order of their first use; the layer that is used last comes last.
+        """
+        return tuple(layer.name for layer in self.inventory().layers if layer.weight and layer.used)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the network that was built to be looked at."""
+        return {name: value for name, value in self.__dict__.items() if name != _STRUCTURE}
 
 
 class Classification(NetworkObjective):
@@ -226,8 +280,7 @@ class Classification(NetworkObjective):
 
     def _marks(self, inputs: Tensor) -> set[str]:
         """What the inputs and the network make possible beside."""
-        with torch.device("meta"):
-            modules = dict(self.network().named_modules())
+        modules = dict(self.structure().named_modules())
         marks = {
             "images": inputs.ndim == 4,
             "batch_norm": any(
@@ -255,6 +308,11 @@ class Classification(NetworkObjective):
         self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch"]:
         return F.cross_entropy(outputs, targets, reduction="none")
+
+    def constant_answer(self) -> Float[Tensor, "classes"]:
+        """Logarithms of the classes' shares of the training split."""
+        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
+        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def validation_loss(
         self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
@@ -287,6 +345,10 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
             raise SettingError(
                 key, f"the {name} split has {examples} examples, fewer than a batch of {size}; lower {key}"
             )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Sequence[Stage] = ()) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError, suggestion
 from selftune.hyperparameters import Hyperparameter
+from selftune.inventory import Inventory, Layer
 from selftune.objective import NetworkObjective
 from selftune.provided import PROVIDED, closure
 from selftune.registry import Registry
@@ -94,7 +94,8 @@ class Regularizer:
         self.parts = parts
         self.bound: dict[str, Hyperparameter] = {}
         self.layers: dict[str, tuple[str, ...]] = {}
-        self.weight_names: dict[str, str] = {}
+        self.renamed: Mapping[str, str] = {}
+        self._weights: dict[str, tuple[str, ...]] = {}
         self.step: Step | None = None
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
@@ -111,7 +112,10 @@ class Regularizer:
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
         if self.per_layer:
+            inventory = objective.inventory()
             self.layers = self._resolve_parts(self._acted_on(objective))
+            if self.acts_on_weights:
+                self._share_out(inventory)
         labels = tuple(self.layers) if self.parts is not None else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
@@ -121,43 +125,110 @@ class Regularizer:
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
 
-    def _acted_on(self, objective: NetworkObjective) -> tuple[str, ...]:
-        """The layers that this regularizer can act on."""
-        layers, accepts = objective.layers(), type(self).layer_filter
-        if accepts is None:
-            return layers
-        with torch.device("meta"):
-            modules = dict(objective.network().named_modules())
-        fitting = tuple(layer for layer in layers if accepts(modules[layer]))
+    # Layers ------------------------------------------------------------------------------------------
+
+    @property
+    def acts_on_weights(self) -> bool:
+        """Whether its layers are those whose trained weights it reads or maps; what attaches makes them itself."""
+        return self.per_layer and "parameters" in self.needs and not overrides(self, "attach")
+
+    def candidates(self, inventory: Inventory) -> tuple[Layer, ...]:
+        """The layers that ``parts`` can name: of a regularizer of weights, all that hold some."""
+        if self.acts_on_weights:
+            return inventory.layers
+        return tuple(layer for layer in inventory.layers if layer.weight)
+
+    def obstacle(self, layer: Layer) -> str:
+        """Why it cannot act on a layer; empty where it can."""
+        return "" if layer.used or self.acts_on_weights else "nothing uses it when the network runs"
+
+    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """The layers acted on when ``parts`` does not name any, out of those that the network uses, in order."""
+        return layers
+
+    def _acted_on(self, objective: NetworkObjective) -> tuple[Layer, ...]:
+        """The layers that this regularizer can act on, and those that it cannot for a reason of their own."""
+        layers, accepts = self.candidates(objective.inventory()), type(self).layer_filter
+        fitting = layers
+        if accepts is not None:
+            modules = dict(objective.structure().named_modules())
+            fitting = tuple(layer for layer in layers if accepts(modules[layer.name]))
         if not fitting:
-            kinds = ", ".join(sorted({type(modules[layer]).__name__ for layer in layers}))
+            kinds = ", ".join(sorted({layer.type for layer in layers})) or "none that hold weights"
             raise SettingError("", f"{self.name} finds no layer to act on; the network's layers are {kinds}")
         return fitting
 
-    def weight_name(self, layer: str) -> str:
-        """The name of a layer's trained weight, also where another regularizer reparameterised it."""
-        return self.weight_names.get(layer, weight_of(layer))
-
-    def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
-        """The layers acted on when ``parts`` does not name any."""
-        return layers
-
-    def _resolve_parts(self, layers: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-        if self.parts is None:
-            return {"": self.default_layers(layers)}
-        if self.parts == "layer":
-            return {layer: (layer,) for layer in self.default_layers(layers)}
-        if isinstance(self.parts, str):
+    def _resolve_parts(self, layers: tuple[Layer, ...]) -> dict[str, tuple[str, ...]]:
+        """Layers by part."""
+        if isinstance(self.parts, Mapping):
+            return {label: self._named(label, patterns, layers) for label, patterns in self.parts.items()}
+        if self.parts not in (None, "layer"):
             raise SettingError("parts", f"must be 'layer' or a mapping of layer patterns, got {self.parts!r}")
-        resolved = {}
-        for label, patterns in self.parts.items():
-            found = tuple(layer for layer in layers if any(fnmatchcase(layer, p) for p in patterns))
-            if not found:
+        used = tuple(layer.name for layer in layers if layer.used)
+        chosen = self.default_layers(used)
+        if chosen == used:  # what a few examples do not use, others may
+            chosen += tuple(layer.name for layer in layers if not layer.used)
+        obstacles = {layer.name: self.obstacle(layer) for layer in layers if layer.name in chosen}
+        found = tuple(name for name in chosen if not obstacles[name])
+        if not found:
+            reasons = "; ".join(f"layer {name or '(the network)'}: {why}" for name, why in obstacles.items())
+            raise SettingError("", f"{self.name} finds no layer to act on{f' ({reasons})' if reasons else ''}")
+        return {"": found} if self.parts is None else {name: (name,) for name in found}
+
+    def _named(self, label: str, patterns: Iterable[str], layers: tuple[Layer, ...]) -> tuple[str, ...]:
+        """The layers that the patterns of a part name; each of them must name one that can be acted on."""
+        found: list[str] = []
+        patterns = list(patterns)
+        matching = {p: [layer for layer in layers if fnmatchcase(layer.name, p)] for p in patterns}
+        if not any(matching.values()):
+            known = ", ".join(layer.name for layer in layers)
+            raise SettingError(f"parts.{label}", f"no layer matches {patterns}; the layers are {known}")
+        for matched in matching.values():
+            obstacles = {layer.name: self.obstacle(layer) for layer in matched}
+            if matched and all(obstacles.values()):
+                name, why = next(iter(obstacles.items()))
                 raise SettingError(
-                    f"parts.{label}", f"no layer matches {list(patterns)}; the layers are {', '.join(layers)}"
+                    f"parts.{label}", f"{self.name} cannot act on layer {name or '(the network)'}: {why}"
                 )
-            resolved[label] = found
-        return resolved
+            found += [name for name, why in obstacles.items() if not why]
+        return tuple(layer.name for layer in layers if layer.name in found)
+
+    def _share_out(self, inventory: Inventory) -> None:
+        """Gives every trained tensor to the first of the layers that hold it, so that it is acted on once."""
+        owners: dict[str, str] = {}
+        for label, layers in list(self.layers.items()):
+            for name in layers:
+                trained = [weight for weight in inventory[name].weights if weight not in inventory.frozen]
+                for weight in trained:
+                    owner = owners.setdefault(weight, name)
+                    if owner not in layers and self.parts != "layer":
+                        raise SettingError(
+                            f"parts.{label}",
+                            f"layer {name} shares {weight} with layer {owner} of another part; name both in one",
+                        )
+                own = tuple(weight for weight in trained if owners[weight] == name)
+                self._weights[name] = own
+                if self.parts == "layer" and trained and not own:
+                    del self.layers[label]
+            if isinstance(self.parts, Mapping) and not any(self._weights[name] for name in layers):
+                raise SettingError(
+                    f"parts.{label}",
+                    f"nothing is trained in {' and '.join(layers)} (requires_grad is False), so that {self.name}"
+                    " has nothing to act on there; leave the part out",
+                )
+        if not any(self._weights.values()):
+            raise SettingError("", f"{self.name} finds nothing to act on: none of the layers is trained")
+
+    def weight_names(self, layer: str) -> tuple[str, ...]:
+        """The names of the trained weights of a layer, also of those that another regularizer reparameterised.
+
+        A tensor that several layers share belongs to the first of them; what is frozen belongs to none.
+        """
+        return tuple(self.renamed.get(name, name) for name in self._weights[layer])
+
+    def weights(self, step: Step, layers: Iterable[str]) -> list[Tensor]:
+        """The step's trained weights of some layers, each once."""
+        return [step.parameters[name] for layer in layers for name in self.weight_names(layer)]
 
     def value(self, step: Step, name: str) -> Any:
         """The current value of one of this regularizer's hyperparameters."""
@@ -242,9 +313,9 @@ def weight_of(layer: str) -> str:
 
 
 def reparameterized_weights(network: nn.Module) -> dict[str, str]:
-    """The parameter names of the tensors in the place of reparameterised weights, by layer."""
+    """The names of the tensors in the place of reparameterised weights, by the weights' own names."""
     return {
-        name: f"{name}.parametrizations.weight.original" if name else "parametrizations.weight.original"
+        weight_of(name): f"{name}.parametrizations.weight.original" if name else "parametrizations.weight.original"
         for name, module in network.named_modules()
         if parametrize.is_parametrized(module, "weight")
     }

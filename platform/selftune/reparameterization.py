@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError
+from selftune.inventory import Layer
 from selftune.regularizer import Regularizer, Step, weight_of
 from selftune.shapes import Tensor
 
@@ -50,6 +51,13 @@ class Reparameterization(Regularizer):
         """Extra tensors to train beside the weight, by name."""
         return {}
 
+    def obstacle(self, layer: Layer) -> str:
+        if layer.tied:
+            return f"it shares its weight with {' and '.join(layer.tied)}, which would go on with another one"
+        if layer.parametrized:
+            return "its weight is computed by torch.nn.utils.parametrize already"
+        return super().obstacle(layer)
+
     def attach(self, network: nn.Module) -> None:
         self._network = network
         values = {name: h.value for name, h in self.bound.items()}
@@ -85,7 +93,7 @@ class Reparameterization(Regularizer):
         assert self._network is not None
         for layers in self.layers.values():
             for layer in layers:
-                weight = effective_weight(self._network, layer, state).detach()
+                weight = effective_weight(self._network, layer, state, {}).detach()
                 for name in [key for key in state if key.startswith(_prefix(layer))]:
                     del state[name]
                 state[weight_of(layer)] = weight
@@ -116,11 +124,17 @@ class _Weight(nn.Module):
         return regularizer.inverse(weight, regularizer.values_of(self.label))
 
 
-def effective_weight(network: nn.Module, layer: str, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The weight that a layer uses in evaluation when the network's tensors are these, by name."""
+def effective_weight(
+    network: nn.Module, layer: str, tensors: Mapping[str, Tensor], aliases: Mapping[str, str]
+) -> Tensor:
+    """The weight that a layer uses in evaluation when the network's tensors are these, by name.
+
+    Args:
+        aliases: further names of tensors, each with that in ``tensors``.
+    """
     module, prefix = network.get_submodule(layer), _prefix(layer)
     if not parametrize.is_parametrized(module, "weight"):
-        return tensors[weight_of(layer)]
+        return tensors[aliases.get(weight_of(layer), weight_of(layer))]
     own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
     function: Any = module.parametrizations["weight"]  # type: ignore[index]
     weight: Tensor = functional_call(function, own, ())

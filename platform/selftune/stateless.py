@@ -74,7 +74,9 @@ class _Penalty(Regularizer):
         return terms[0] if self.parts is None else torch.stack(terms)
 
     def _of_layers(self, step: Step, layers: tuple[str, ...], extra: Mapping[str, Any]) -> Tensor:
-        weights = [step.parameters[self.weight_name(layer)] for layer in layers]
+        weights = self.weights(step, layers)
+        if not weights:  # nothing is trained there
+            return step.logits.new_zeros(())
         if self.each is None:
             return self.function(weights, **extra)
         return torch.stack([self.function(weight, **extra) for weight in weights]).sum()

@@ -211,12 +211,14 @@ class Everything(NetworkObjective):
 
 
 def arithmetic(dtype=torch.float32):
-    objective = ModularArithmetic(modulus=7, hidden=16, batch_size=16)
-    build = objective.network
-    objective.network = lambda: build().to(dtype)
-    for split in objective.splits().values():
-        split["inputs"] = split["inputs"].to(dtype)
-    return objective
+    class Typed(ModularArithmetic):
+        def _network(self):
+            return super()._network().to(dtype)
+
+        def _draw(self):
+            return [(inputs.to(dtype), labels) for inputs, labels in super()._draw()]
+
+    return Typed(modulus=7, hidden=16, batch_size=16)
 
 
 OBJECTIVES = {

@@ -7,6 +7,7 @@ from ray import cloudpickle
 from ray.tune.execution import class_cache
 
 from selftune.schedulers import crews, slots
+from selftune.schedulers.session import private_session
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -60,19 +61,20 @@ def cluster(tmp_path_factory):
     """One small cluster for all tests that need Ray; its address."""
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    patch.setenv("RAY_AUTH_MODE", "disabled")
     patch.setenv("OMP_NUM_THREADS", "1")
     # without an environment of their own, trials can use workers that are there already
     patch.setattr(class_cache, "DEFAULT_ENV_VARS", {})
     patch.setattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
-    ray.init(
-        address="local",
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=100 * 2**20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    with private_session() as folder:
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(folder),
+        )
+        yield ray.get_runtime_context().gcs_address
+        ray.shutdown()
     patch.undo()

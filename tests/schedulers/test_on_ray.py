@@ -1,5 +1,6 @@
 """With a real cluster: what the fake controller cannot vouch for. Every new version of Ray has to pass."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -232,3 +233,10 @@ def test_a_wrong_setting_found_at_the_first_order_comes_back_as_such(tmp_path):
     single = partial(Penalty, Budget(steps=20), PenaltySettings(warmup_steps=0, train_steps=1, momentum=0.3), 2)
     with pytest.raises(SettingError, match=r"method\.momentum: is for one gradient per training step"):
         run_on_ray(single, network_fakes.stepwise, members=2, cpus=1, gpus=0, folder=tmp_path, listener=Recorder())
+
+
+def test_a_cluster_that_asks_for_a_token_is_told_from_one_that_is_away(cluster):
+    script = f"from selftune.schedulers.cluster import connected\nwith connected({cluster!r}): pass"
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run([sys.executable, "-c", script], env=plain, capture_output=True, text=True)
+    assert "ConnectionError: it asks for its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH" in done.stderr

@@ -1,6 +1,8 @@
 import logging
+import signal
 
 import pytest
+from ray._private import utils
 from ray.tune.execution.tune_controller import TuneController
 
 from selftune.schedulers import BilevelScheduler, SchedulerError, ray_internals
@@ -39,3 +41,36 @@ def test_a_method_that_is_gone_is_found(monkeypatch):
 def test_an_unknown_transport_is_refused():
     with pytest.raises(SchedulerError, match="'auto', 'direct' or 'mailbox'"):
         make_transport("pigeon")
+
+
+def test_rays_answer_to_sigterm_does_not_replace_that_of_the_program():
+    def own(number, frame): ...
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with ray_internals.signals_of_the_program():
+            utils.set_sigterm_handler(lambda number, frame: None)
+        assert signal.getsignal(signal.SIGTERM) is own
+        utils.set_sigterm_handler(before)
+        assert signal.getsignal(signal.SIGTERM) is before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_program_without_an_answer_to_sigterm_gets_rays():
+    def rays(number, frame): ...
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with ray_internals.signals_of_the_program():
+            utils.set_sigterm_handler(rays)
+        assert signal.getsignal(signal.SIGTERM) is rays
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_that_has_ended_leaves_ctrl_c_as_it_was():
+    before = signal.getsignal(signal.SIGINT)
+    with ray_internals.own_interrupts():
+        signal.signal(signal.SIGINT, lambda number, frame: None)  # as Tune does
+    assert signal.getsignal(signal.SIGINT) is before

@@ -32,6 +32,10 @@ def smooth():
     ]
 
 
+def small_network():
+    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
 @pytest.fixture
 def deep(blobs):
     def build():
@@ -335,7 +339,7 @@ def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(li
 
 def test_a_trial_that_diverges_is_a_report_and_a_path_that_diverges_ends_its_trainer(blobs, smooth):
     wild = [(x * 1e30, y) for x, y in (blobs(96, 0), blobs(80, 1), blobs(48, 2))]
-    trainer = Trainer(Classification(lambda: nn.Linear(6, 3), *wild, Optimization(16, learning_rate=1e9)), smooth)
+    trainer = Trainer(Classification(small_network, *wild, Optimization(16, learning_rate=1e9)), smooth)
     report = trainer.execute(order(trainer, "trial"))
     assert report.kind == "trial"
     assert report.metrics["diverged"] == 1

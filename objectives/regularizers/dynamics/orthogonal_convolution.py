@@ -61,19 +61,20 @@ class OrthogonalConvolution(Regularizer):
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
-        with torch.device("meta"):
-            modules = dict(objective.network().named_modules())
+        modules = dict(objective.structure().named_modules())
         self._strides = {layer: modules[layer].stride[0] for layers in self.layers.values() for layer in layers}
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[1:] or layers
 
     def penalty(self, step: Step) -> Float[Tensor, "*parts"]:
-        terms = [
-            torch.stack([self._deviation(step, layer) for layer in layers]).sum()
-            for layers in self.layers.values()
-        ]
+        terms = [self._of_layers(step, layers) for layers in self.layers.values()]
         return terms[0] if self.parts is None else torch.stack(terms)
 
-    def _deviation(self, step: Step, layer: str) -> Float[Tensor, ""]:
-        return orthogonal_convolution(step.parameters[self.weight_name(layer)], stride=self._strides[layer])
+    def _of_layers(self, step: Step, layers: tuple[str, ...]) -> Float[Tensor, ""]:
+        deviations = [
+            orthogonal_convolution(kernel, stride=self._strides[layer])
+            for layer in layers
+            for kernel in self.weights(step, [layer])
+        ]
+        return torch.stack(deviations).sum() if deviations else step.logits.new_zeros(())

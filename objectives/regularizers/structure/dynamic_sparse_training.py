@@ -97,7 +97,7 @@ class DynamicSparseTraining(Regularizer):
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         growth = self.value(step, "growth")
-        names = [n for n in self._fractions(step) if n in gradients]
+        names = [n for n in self._fractions(step) if n in gradients and n in step.masks]
         if growth == "momentum":
             for name in names:
                 average = self._averages.get(name, gradients[name].new_zeros(())).to(gradients[name].device)
@@ -134,9 +134,10 @@ class DynamicSparseTraining(Regularizer):
         factor = 0.5 * (1 + math.cos(math.pi * min(1.0, step.progress / stop))) if stop else 0.0
         by_part = self.value_by_part(step, "drop_fraction")
         return {
-            self.weight_name(layer): factor * by_part[label]
+            weight: factor * by_part[label]
             for label, layers in self.layers.items()
             for layer in layers
+            for weight in self.weight_names(layer)
         }
 
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:

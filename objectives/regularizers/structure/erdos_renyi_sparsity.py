@@ -11,7 +11,7 @@ from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
 from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register, reparameterized_weights, weight_of
+from selftune.regularizer import Reference, Regularizer, Step, register, reparameterized_weights
 from selftune.shapes import Float, Tensor
 
 
@@ -90,17 +90,18 @@ class ErdosRenyiSparsity(Regularizer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._masks: dict[str, Tensor] = {}
-        self._layers: tuple[str, ...] = ()
+        self._names: list[str] = []
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
-        self._layers = objective.layers()
+        inventory = objective.inventory()
+        held = (name for layer in inventory.layers if layer.weight for name in layer.weights)
+        self._names = [name for name in dict.fromkeys(held) if name not in inventory.frozen]
 
     def attach(self, network: nn.Module) -> None:
         tensors = dict(network.named_parameters())
         elsewhere = reparameterized_weights(network)
-        names = [elsewhere.get(layer, weight_of(layer)) for layer in self._layers]
-        weights = {name: tensors[name] for name in names}
+        weights = {name: tensors[name] for name in (elsewhere.get(name, name) for name in self._names)}
         for (name, weight), density in zip(weights.items(), self._densities(weights), strict=True):
             active = round(density * weight.numel())
             # From the generator that seeds the network.

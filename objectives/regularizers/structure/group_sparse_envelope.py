@@ -166,8 +166,9 @@ class GroupSparseEnvelope(Regularizer):
 
     def _sum(self, step: Step, layers: tuple[str, ...], sparsity: Tensor) -> Float[Tensor, ""]:
         groups = self.value(step, "groups")
-        norms = [_group_norms(step.parameters[self.weight_name(layer)], groups).flatten() for layer in layers]
-        return torch.stack([group_sparse_envelope(n, active=_active(n, sparsity)) for n in norms]).sum()
+        norms = [_group_norms(weight, groups).flatten() for weight in self.weights(step, layers)]
+        terms = [group_sparse_envelope(n, active=_active(n, sparsity)) for n in norms]
+        return torch.stack(terms).sum() if terms else step.logits.new_zeros(())
 
 
 @register

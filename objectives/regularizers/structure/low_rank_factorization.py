@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
+from selftune.inventory import tensors_of
 from selftune.regularizer import Reference, Step, register
 from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Tensor
@@ -89,7 +90,7 @@ class LowRankFactorization(Reparameterization):
 
     def attach(self, network: nn.Module) -> None:
         super().attach(network)
-        self._teacher = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        self._teacher = {name: tensor.detach().clone() for name, tensor in tensors_of(network).items()}
         for layer in self._factorized():
             left, right, weight = _names(layer)
             self._teacher[left] = self._teacher[weight]

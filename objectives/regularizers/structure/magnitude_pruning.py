@@ -10,6 +10,7 @@ from selftune.objectives.counts import Count
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
+from selftune.inventory import Layer
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Bool, Float, Tensor
@@ -68,7 +69,7 @@ class MagnitudePruning(Regularizer):
         super().__init__(**settings)
         self._kept: dict[str, Tensor] = {}
 
-    def _resolve_parts(self, layers: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    def _resolve_parts(self, layers: tuple[Layer, ...]) -> dict[str, tuple[str, ...]]:
         if self.parts is not None and self.settings.get("scope", "global") == "global":
             raise SettingError("parts", "weights ranked together have one sparsity; set scope to layer")
         return super()._resolve_parts(layers)
@@ -100,12 +101,15 @@ class MagnitudePruning(Regularizer):
         self._kept = {}
         if step.number % self.value(step, "every") == 0:
             return
-        for layers in self.layers.values():
-            for layer in layers:
-                name = self.weight_name(layer)
-                self._kept[name] = step.parameters[name] != 0
-                if name in gradients:
-                    gradients[name].mul_(self._kept[name])
+        for name in self._names():
+            self._kept[name] = step.parameters[name] != 0
+            if name in gradients:
+                gradients[name].mul_(self._kept[name])
+
+    def _names(self) -> list[str]:
+        """Of all weights that are pruned."""
+        layers = (layer for layers in self.layers.values() for layer in layers)
+        return [name for layer in layers for name in self.weight_names(layer)]
 
     def parameters(self, step: Step) -> None:
         for name, kept in self._kept.items():
@@ -122,8 +126,7 @@ class MagnitudePruning(Regularizer):
     def _threshold(self, step: Step, sparsity: Float[Tensor, ""]) -> Float[Tensor, ""]:
         """The largest magnitude that is pruned, of all layers together; computed once per step."""
         if "_pruning_threshold" not in step.__dict__:
-            names = [self.weight_name(layer) for layers in self.layers.values() for layer in layers]
-            together = torch.cat([step.parameters[name].detach().abs().flatten() for name in names])
+            together = torch.cat([step.parameters[name].detach().abs().flatten() for name in self._names()])
             pruned = together.masked_fill(magnitude_pruning(together, sparsity=sparsity), -1)
             step.know(_pruning_threshold=pruned.amax())
         threshold: Tensor = step._pruning_threshold

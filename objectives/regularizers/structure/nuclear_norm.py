@@ -59,7 +59,7 @@ class NuclearNorm(Regularizer):
         return terms[0] if self.parts is None else terms
 
     def _sum(self, step: Step, layers: tuple[str, ...]) -> Float[Tensor, ""]:
-        weights = [step.parameters[self.weight_name(layer)] for layer in layers]
-        if step.number % self.value(step, "every"):
-            return weights[0].new_zeros(())
+        weights = self.weights(step, layers)
+        if not weights or step.number % self.value(step, "every"):
+            return step.logits.new_zeros(())
         return torch.stack([nuclear_norm(weight) for weight in weights]).sum()

@@ -56,9 +56,9 @@ class L1(Regularizer):
     def penalty(self, step: Step) -> Float[Tensor, "*parts"]:
         if self._proximal:
             return step.logits.new_zeros(() if self.parts is None else len(self.layers))
-        terms = [
-            l1([step.parameters[self.weight_name(layer)] for layer in layers]) for layers in self.layers.values()
-        ]
+        zero = step.logits.new_zeros(())
+        weights = [self.weights(step, layers) for layers in self.layers.values()]
+        terms = [l1(tensors) if tensors else zero for tensors in weights]
         return terms[0] if self.parts is None else torch.stack(terms)
 
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:

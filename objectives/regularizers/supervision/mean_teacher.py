@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
+from selftune.inventory import tensors_of
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -66,7 +67,7 @@ class MeanTeacher(Regularizer):
 
     def batch(self, step: Step) -> None:
         if not self._teacher:  # what other regularizers attached is in place by now
-            self._teacher = {name: tensor.detach().clone() for name, tensor in self._network.state_dict().items()}
+            self._teacher = {name: tensor.detach().clone() for name, tensor in tensors_of(self._network).items()}
 
     def parameters(self, step: Step) -> None:
         decay = self.value(step, "decay")

@@ -6,12 +6,17 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
+
+from selftune.schedulers import ray_internals
+from selftune.schedulers.environment import environment
+from selftune.schedulers.session import private_session
 
 _ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "disabled",  # a cluster of its own listens on this machine only
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output ignores verbose=0
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean the same as without Ray
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -24,37 +29,49 @@ _ENVIRONMENT = {
 @contextmanager
 def quiet() -> Iterator[None]:
     """Settings under which Ray says nothing by itself; what the environment sets already stays."""
-    added = [name for name in _ENVIRONMENT if name not in os.environ]
-    os.environ.update({name: _ENVIRONMENT[name] for name in added})
     log = logging.getLogger("ray")
     level = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        yield
+        with environment({name: value for name, value in _ENVIRONMENT.items() if name not in os.environ}):
+            yield
     finally:
         log.setLevel(level)
-        for name in added:
-            os.environ.pop(name, None)
 
 
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Connects to the cluster at ``address`` or ``RAY_ADDRESS``, or starts one that ends with the context.
 
-    A connection that the process has already is used and left as it is.
+    A connection that the process has already is used and left as it is. A cluster at an address keeps its own
+    settings, of authentication too; one that starts here is closed to everybody else (``private_session``).
 
     Raises:
-        ConnectionError: if there is no cluster at the address.
+        ConnectionError: if there is no cluster at the address, or it asks for a token that is not there.
     """
     if ray.is_initialized():
         yield
         return
     address = address or os.environ.get("RAY_ADDRESS")
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+        with _initialized(address=address):
+            yield
     else:
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.CRITICAL)
+        with (
+            private_session() as folder,
+            _initialized(address="local", include_dashboard=False, _temp_dir=str(folder)),
+        ):
+            yield
+
+
+@contextmanager
+def _initialized(**settings: Any) -> Iterator[None]:
     try:
+        with ray_internals.signals_of_the_program():
+            ray_internals.knock(settings["address"])  # at "local" nobody answers
+            ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **settings)
         yield
+    except AuthenticationError as error:
+        raise ConnectionError("it asks for its token; set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH") from error
     finally:
         ray.shutdown()

@@ -7,20 +7,32 @@
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
 | ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
+| ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
+| ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
+| ``GcsClient`` | finding out at once that a cluster asks for a token |
+| ``utils.set_sigterm_handler`` | keeping the program's own answer to SIGTERM |
 
-All but the last belong to the direct transport; the mailbox transport does without them. ``problem`` checks
+The first four belong to the direct transport; the mailbox transport does without them. ``problem`` checks
 version and signatures, ``tests/schedulers`` holds the contract test that a new version of Ray has to pass.
 """
 
 from __future__ import annotations
 
 import inspect
+import signal
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray import tune
+from ray import _raylet, tune
+from ray._private import ray_constants, utils
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
+
+from selftune.schedulers.environment import environment
 
 KNOWN_VERSION = "2.60"
 REQUIREMENT = "ray[tune]>=2.60,<2.61"
@@ -76,6 +88,87 @@ def scheduler_of(tuner: tune.Tuner) -> Any:
     """The scheduler of a tuner: after ``Tuner.restore`` it is a new object."""
     internal: Any = tuner._local_tuner
     return internal._tune_config.scheduler
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Gives the node of a cluster that starts within the context the address 127.0.0.1, and no other listens.
+
+    Ray has a setting for that, meant for Windows and macOS, and reads it when it is imported; processes of the
+    cluster read it, too. ``ray.init(_node_ip_address="127.0.0.1")`` does not do: Ray takes another address then.
+    """
+    known = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = known
+
+
+@contextmanager
+def authentication(settings: Mapping[str, str | None]) -> Iterator[None]:
+    """Sets Ray's environment variables of authentication, and has Ray read them: it has read the old ones.
+
+    Only while this process is connected to no cluster.
+    """
+    try:
+        with environment(settings):
+            _read_authentication()
+            yield
+    finally:
+        _read_authentication()
+
+
+def _read_authentication() -> None:
+    internal: Any = _raylet
+    internal.Config.initialize("")
+    internal.AuthenticationTokenLoader.instance().reset_cache()
+
+
+def knock(address: str) -> None:
+    """Asks the cluster at ``HOST:PORT`` for something small, which ``ray.init`` tries for minutes without a token.
+
+    Raises:
+        AuthenticationError: if it asks for a token and this process shows none.
+    """
+    internal: Any = _raylet
+    host, _, port = address.rpartition(":")
+    without = internal.get_authentication_mode() == internal.AuthenticationMode.DISABLED
+    if without and port.isdigit() and "/" not in host and _listens(host, int(port)):
+        internal.GcsClient(address=address).internal_kv_get(b"selftune", None, 5)
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=5):
+        return True
+    return False
+
+
+@contextmanager
+def signals_of_the_program() -> Iterator[None]:
+    """Keeps ``ray.init`` from replacing a handler of SIGTERM that the program has set."""
+    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
+        yield
+        return
+    replace = utils.set_sigterm_handler
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = replace
+
+
+@contextmanager
+def own_interrupts() -> Iterator[None]:
+    """Takes back what Tune leaves after ``fit``: a handler of Ctrl-C that does nothing, for its run has ended."""
+    kinds = (signal.SIGINT, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
+    before = {kind: signal.getsignal(kind) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _unwrapped(controller: Any) -> Any:

@@ -86,7 +86,8 @@ def run_on_ray(
             )
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.listener = _Same(listener)
-        tuner.fit()
+        with ray_internals.own_interrupts():
+            tuner.fit()
         return _outcome(scheduler)
 
 

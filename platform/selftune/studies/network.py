@@ -30,6 +30,11 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
     if "regularizers" not in study.model_fields_set:
         yield SettingError("regularizers", "is missing; add it")
         return
+    try:
+        objective.inventory()
+    except SettingError as error:
+        yield SettingError("objective", error.message)
+        return
     fitting = []
     known = study.known
     for regularizer in study.regularizers:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
+from selftune.objective import NetworkObjective
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
@@ -23,6 +24,7 @@ from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
+from selftune.studies.verdict import warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
@@ -92,6 +94,9 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
                 say(console, f"no comparison: with the start values held, {error}")
                 fixed = {}
             summary = {**summary, "fixed": fixed}
+            if isinstance(study.objective, NetworkObjective):
+                results = {"tuned": summary["tuned"], "start values held": fixed}
+                summary = {**summary, "warnings": warnings_of(study.objective, results)}
             write_summary(folder, summary)
     return summary
 

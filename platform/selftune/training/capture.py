@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
 
 from selftune.hypergradients.best_response import unwrap
+from selftune.inventory import Inventory
 from selftune.shapes import Tensor
 from selftune.step import Outputs
 
@@ -18,16 +19,16 @@ class Capture:
 
     Args:
         network: gets a hook per layer; they cost nothing while nothing is recorded.
-        layers: names of the layers, in the order in which they are called.
+        inventory: what the network is.
     """
 
-    def __init__(self, network: nn.Module, layers: Sequence[str]) -> None:
-        self._layers = tuple(layers)
+    def __init__(self, network: nn.Module, inventory: Inventory) -> None:
+        self._layers = tuple(layer.name for layer in inventory.layers if layer.weight and layer.calls)
         self._seen: dict[str, Tensor] | None = None
         for name in self._layers:
             network.get_submodule(name).register_forward_hook(_Output(self, name))
-        if self._layers:
-            network.get_submodule(self._layers[-1]).register_forward_pre_hook(_Input(self))
+        if inventory.last is not None and inventory.last_runs:
+            network.get_submodule(inventory.last).register_forward_pre_hook(_Input(self))
 
     @contextmanager
     def recording(self) -> Iterator[dict[str, Tensor]]:

@@ -15,6 +15,7 @@ from torch.func import functional_call
 from selftune.composition import Regularizers
 from selftune.gradients import give_gradients
 from selftune.hyperparameters import Space
+from selftune.inventory import aliases, tensors_of
 from selftune.modes import constant_buffers, evaluating
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, Step
@@ -58,6 +59,7 @@ class LowerLevel:
         self.device = device
         self.streams = streams
         self.steps = steps
+        self.inventory = objective.inventory()
         known = {"progress"} if steps is not None else set()
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
@@ -82,8 +84,8 @@ class LowerLevel:
         self.validation = Batches(
             self.splits["validation"], objective.validation_batch_size, streams, "validation"
         )
-        self.layers = objective.layers()
         self.parameters = dict(self.network.named_parameters())
+        self.aliases = aliases(self.network)
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = optimization.build(trained)
         needs = self.regularizers.needs.union(measured)
@@ -94,12 +96,14 @@ class LowerLevel:
             or (name == "reference" and "initial_parameters" in needs)
         }
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in needs)
-        self._capture = Capture(self.network, self.layers) if looks else None
+        self._capture = Capture(self.network, self.inventory) if looks else None
         self._providers = providers(self, self.regularizers.provided.union(needs))
         self._stage = 0
+        self.history: list[Mapping[str, Tensor]] = []
+        """What regularizers added to the loss of every training step since somebody last cleared it."""
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self.network.state_dict(keep_vars=True).items()}
+        return {name: tensor.detach().clone() for name, tensor in tensors_of(self.network).items()}
 
     def draw_as(self, member: int) -> None:
         """From now on random numbers are those of another member: where its training goes on here."""
@@ -201,7 +205,7 @@ class LowerLevel:
 
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
-        return effective_weight(self.network, layer, step.parameters)
+        return effective_weight(self.network, layer, step.parameters, self.aliases)
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
@@ -275,8 +279,10 @@ class LowerLevel:
         step = self.begin(number, index, values, "elementary")
         replaced = self.regularizers.replace(step)
         if replaced is not None:
+            self.history.append(self.regularizers.terms)
             return replaced.detach()
         loss = self.loss(step, self.network, self.parameters)
+        self.history.append(self.regularizers.terms)
         self.descend(step, loss)
         return loss.detach()
 
@@ -301,6 +307,7 @@ class LowerLevel:
         combined = aggregator.aggregate(step, gradients)
         pieces = torch.split(combined, sizes)
         give_gradients(trained, [piece.view_as(p) for piece, p in zip(pieces, trained, strict=True)])
+        self.history.append(self.regularizers.terms)
         self.update(step)
         return torch.stack(losses).detach().mean()
 

@@ -82,7 +82,8 @@ def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
 
 
 def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
-    name = lower.layers[-1]
+    name = lower.inventory.last
+    assert name is not None
     weight = lower.weight(step, name)
     bias = f"{name}.bias" if name else "bias"
     return weight, step.parameters[bias] if bias in step.parameters else weight.new_zeros(len(weight))

@@ -13,6 +13,7 @@ from torch import nn
 
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
+from selftune.inventory import aliases
 from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
@@ -110,6 +111,7 @@ class Trainer:
         if order.body.get("start") is not None and not self._go_to(order.body, warm):
             metrics = {"training_step": float(self.training_step)}
             return Report("missing", order.number, metrics, message=f"no state {order.body['start']} is kept here")
+        self.lower.history.clear()
         try:
             with torch.random.fork_rng(devices=devices):
                 outcome = self._handlers[order.kind](order.body)
@@ -223,13 +225,25 @@ class Trainer:
         stacked = torch.stack(losses).cpu()
         bad = torch.nonzero(~torch.isfinite(stacked))
         if len(bad):
-            step = self.training_step + int(bad[0])
-            self.training_step = step
+            first = int(bad[0])
+            self.training_step += first
             raise Diverged(
-                f"the training loss is {float(stacked[bad[0]])} at training step {step} with {_printed(values)}"
+                f"the training loss is {float(stacked[first])} at training step {self.training_step}"
+                f"{self._blown_up(stacked.tolist(), first)} with {_printed(values)}"
             )
         self.training_step += len(losses)
         return float(stacked.mean())
+
+    def _blown_up(self, losses: list[float], first: int) -> str:
+        """Says which regularizer's term made up most of the loss right before it was not finite any more."""
+        terms = self.lower.history[first - 1] if 0 < first <= len(self.lower.history) else {}
+        if not terms:
+            return ""
+        sizes = {name: float(term) for name, term in terms.items()}
+        name = max(sizes, key=lambda name: abs(sizes[name]))
+        if 2 * abs(sizes[name]) <= abs(losses[first - 1]):
+            return ""
+        return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
         if self.level is None:
@@ -245,11 +259,12 @@ class Trainer:
         """
         network = self.lower.objective.network().to(self.device)
         self.lower.regularizers.extend(network)
-        state = dict(self.lower.network.state_dict())
+        again = self.lower.aliases  # a tensor with several names is changed under one of them
+        state = {name: value for name, value in self.lower.network.state_dict().items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        network.load_state_dict(state)
+        network.load_state_dict(state | {name: state[own] for name, own in aliases(network).items()})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
