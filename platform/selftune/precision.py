@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 import torch
 
 from selftune.shapes import Tensor
@@ -27,7 +29,27 @@ def widened(tensor: Tensor) -> Tensor:
     >>> widened(torch.zeros((), dtype=torch.bfloat16)).dtype, widened(torch.tensor(1)).dtype
     (torch.float32, torch.int64)
     """
-    return tensor.float() if is_half(tensor) else tensor
+    return tensor.float() if isinstance(tensor, Tensor) and is_half(tensor) else tensor
+
+
+class WideTensors(Mapping[str, Tensor]):
+    """Tensors by name, those of half precision as differentiable copies in float32.
+
+    Norms, ranks and distances of weights are no better than the precision that they are computed in, and torch
+    decomposes no matrix of half precision.
+    """
+
+    def __init__(self, plain: Mapping[str, Tensor]) -> None:
+        self.plain = plain
+
+    def __getitem__(self, name: str) -> Tensor:
+        return widened(self.plain[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        return len(self.plain)
 
 
 def is_half(tensor: Tensor) -> bool:

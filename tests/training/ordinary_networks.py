@@ -14,7 +14,7 @@ METHODS = {
     "self_tuning, STN": {"response": Response(centered=False, joint=True, linearize=False)},
     "implicit": {"system_steps": 2},
     "penalty": {},
-    "penalty, single loop": {"momentum": 0.5},
+    "penalty, single loop": {"momentum": 0.5, "train_steps": 1},
     "inexact_line_search": {"train_steps": 6, "lanczos_steps": 2, "system_steps": 2},
 }
 """Methods for networks by name, with settings that take few steps."""
@@ -66,7 +66,8 @@ NORMS = {
 
 
 def in_place():
-    return nn.Sequential(nn.Linear(6, 16), nn.ReLU(inplace=True), nn.Linear(16, 16), nn.ReLU(inplace=True), nn.Linear(16, 3))
+    activations = [nn.ReLU(inplace=True), nn.ELU(inplace=True)]
+    return nn.Sequential(nn.Linear(6, 16), activations[0], nn.Linear(16, 16), activations[1], nn.Linear(16, 3))
 
 
 def convolutional(memory_format=torch.contiguous_format, dtype=torch.float32):

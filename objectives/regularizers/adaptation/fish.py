@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.precision import widened
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -70,5 +71,5 @@ class Fish(Regularizer):
             step.asks.descend(step, losses[-1])
         with torch.no_grad():
             for tensor, start in zip(moving, before, strict=True):
-                tensor.copy_(fish(start, tensor, self.value(step, "step")))
+                tensor.copy_(fish(widened(start), widened(tensor), self.value(step, "step")))
         return torch.stack(losses).detach().mean()

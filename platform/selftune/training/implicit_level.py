@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
+from selftune.precision import widened
 from selftune.shapes import Float, Tensor
 from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
@@ -196,4 +197,4 @@ class _Fresh:
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "weights"]:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return torch.cat([widened(tensor).reshape(-1) for tensor in tensors])
