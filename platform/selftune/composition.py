@@ -23,7 +23,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
 from selftune.precision import typed_as, widened
-from selftune.provided import closure
+from selftune.provided import closure, last_layer_mistake
 from selftune.regularizer import Regularizer, Stage, overrides, reparameterized_weights
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -59,6 +59,11 @@ class Regularizers:
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        for regularizer in self.members:
+            wanted = regularizer.needs - regularizer.provides
+            mistake = last_layer_mistake(wanted, objective.inventory())
+            if mistake is not None:
+                raise SettingError(regularizer.name, mistake)
         kept = {
             layer: r.name for r in self.members if r.freezes for layers in r.layers.values() for layer in layers
         }
@@ -123,6 +128,17 @@ class Regularizers:
     def hyperparameters(self) -> tuple[Hyperparameter, ...]:
         """All hyperparameters, in the order of the regularizers' names."""
         return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
+
+    @property
+    def without_effect(self) -> frozenset[str]:
+        """Full names of hyperparameters of parts in which nothing is trained, as ``parts: layer`` may give."""
+        names: set[str] = set()
+        for regularizer in (r for r in self.members if r.acts_on_weights and r.parts is not None):
+            for label, layers in regularizer.layers.items():
+                if not any(regularizer.weight_names(layer) for layer in layers):
+                    bound = (h for h in regularizer.bound.values() if label in h.parts)
+                    names.update(h.names[h.parts.index(label)] for h in bound)
+        return frozenset(names)
 
     @property
     def quantities(self) -> dict[str, Callable[[Step], Any]]:

@@ -135,6 +135,19 @@ class NetworkObjective(ABC):
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
 
+    def marks(self, inputs: Tensor) -> frozenset[str]:
+        """What inputs of this shape, the network and the stages make possible beside: names to provide."""
+        modules = dict(self.structure().named_modules())
+        marks = {
+            "images": inputs.ndim == 4,
+            "batch_norm": any(
+                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
+            ),
+            "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
+            "stage": bool(self.stages()),
+        }
+        return frozenset(name for name, there in marks.items() if there)
+
     def constant_answer(self) -> Tensor | None:
         """What the best network that does not look at its input puts out; None where there is no such thing.
 
@@ -279,21 +292,8 @@ class Classification(NetworkObjective):
         self.balanced_by = balanced_by
         if balanced_by is not None:
             check_balance(self._splits["train"], self.optimization.batch_size, balanced_by, self._stages)
-        self.provides = type(self).provides.union(extra or (), self._marks(train[0]))
+        self.provides = type(self).provides.union(extra or (), self.marks(train[0]))
         self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
-
-    def _marks(self, inputs: Tensor) -> set[str]:
-        """What the inputs and the network make possible beside."""
-        modules = dict(self.structure().named_modules())
-        marks = {
-            "images": inputs.ndim == 4,
-            "batch_norm": any(
-                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
-            ),
-            "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
-            "stage": bool(self._stages),
-        }
-        return {name for name, there in marks.items() if there}
 
     def network(self) -> nn.Module:
         return self._build()

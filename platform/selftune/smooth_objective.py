@@ -10,6 +10,7 @@ from typing import Any
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
+from selftune.proximal_terms import ActiveSet, ProximalTerm
 from selftune.shapes import Float, Tensor
 
 Tree = Mapping[str, Tensor]
@@ -42,6 +43,7 @@ class Constants:
     """What a certificate needs to know of both levels, at one value of the hyperparameters.
 
     Lower level h(x, u), upper level g(x, u); x the parameters as one vector, u the unconstrained hyperparameters.
+    Of a lower level with terms that are not smooth, h is the smooth part.
 
     Args:
         strong_convexity: smallest eigenvalue of the Hessian of h in x, or a lower bound of it (mu).
@@ -88,7 +90,7 @@ class SmoothObjective(ABC):
 
     A subclass must give ``parameters``, ``lower``, ``upper`` and ``constants``. What autograd derives from these
     may be replaced by closed forms where they are faster: ``lower_gradient``, ``hessian_product``,
-    ``jacobian_norm``.
+    ``jacobian_norm``. A lower level may have ``terms`` that are not smooth, or a ``proximal`` map of its own.
 
     Sources: "An adaptively inexact first-order method for bilevel optimization with application to hyperparameter
     learning" (arXiv 2308.10098).
@@ -131,12 +133,50 @@ class SmoothObjective(ABC):
         """An upper bound of the spectral norm of d(grad_x h)/du; None: estimated by power iterations."""
         return None
 
-    def proximal(self, parameters: Tree, values: Mapping[str, Any], step: float) -> Tree | None:
-        """Proximal map, with this step, of a term of the lower level that is not smooth and not part of ``lower``.
+    def terms(self, values: Mapping[str, Any], slopes: Mapping[str, Tensor]) -> Mapping[str, ProximalTerm]:
+        """Terms of the lower level that are not smooth and not part of ``lower``, by the parameter each acts on.
 
-        None where there is no such term.
+        ``slopes`` are those of ``constants``; empty where only the proximal maps are asked for.
         """
-        return None
+        return {}
+
+    def proximal(self, parameters: Tree, values: Mapping[str, Any], step: float) -> Tree | None:
+        """Proximal map, with this step, of the terms that are not smooth; None where there are none.
+
+        By default that of ``terms``. For a term of another kind, write its map here, in torch operations: its
+        derivatives in the parameters and in the values are taken by autograd; what autograd cannot follow brings
+        its derivative as a ``torch.autograd.Function``. No hypergradient is certified then, unless
+        ``active_set`` is given, too.
+        """
+        terms = self.terms(values, {})
+        if not terms:
+            return None
+        if unknown := sorted(set(terms) - set(parameters)):
+            raise SettingError("terms", f"{unknown[0]!r} is no parameter; they are {', '.join(parameters)}")
+        return {name: terms[name].prox(x, step) if name in terms else x for name, x in parameters.items()}
+
+    def active_set(
+        self, point: Tree, values: Mapping[str, Any], slopes: Mapping[str, Tensor], step: float, error: float
+    ) -> ActiveSet | None:
+        """The piece of the proximal map that holds ``point``, what it is applied to; None where it is not known.
+
+        Its constants hold within ``error`` of what ``point`` is mapped to. By default that of ``terms``.
+        """
+        terms = self.terms(values, slopes)
+        if not terms:
+            return None
+        sets = [
+            terms[name].active_set(x, step, error) if name in terms else ActiveSet(math.inf, x.numel())
+            for name, x in point.items()
+        ]
+        known = [found for found in sets if found is not None]
+        return ActiveSet.joined(known) if len(known) == len(sets) else None
+
+    def training_loss(self, parameters: Tree, values: Mapping[str, Any]) -> float:
+        """h with the values of ``terms``; of a ``proximal`` without terms nothing but the map is known."""
+        terms = self.terms(values, {})
+        whole = self.lower(parameters, values) + sum(term.value(parameters[name]) for name, term in terms.items())
+        return float(whole)
 
     def metrics(self, parameters: Tree, values: Mapping[str, Any]) -> dict[str, float]:
         """Further measures: accuracy, peak signal-to-noise ratio, test loss..."""

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ordinary_networks import blobs, in_place, task
+from method_runs import blobs, in_place, task
 from torch import nn
 
 from selftune.training.capture import Capture

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ordinary_networks import METHODS, NORMS, run, task
+from method_runs import METHODS, NORMS, run, task
 from torch import nn
 
 from selftune import Tune

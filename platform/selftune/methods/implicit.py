@@ -266,11 +266,12 @@ class Implicit(LeaderMethod):
                 "error_reached": metrics["error"],
                 "residual": metrics["residual"],
                 "hypergradient_norm": norm,
-                "hypergradient_bound": metrics["bound"],
+                "hypergradient_bound": metrics["bound"] if math.isfinite(metrics["bound"]) else math.nan,
                 "step": step,
                 "rejected": float(self._rejected),
                 "work": float(self._work),
                 "certified": 0.0,
+                **{name: metrics[name] for name in ("active_set_certified",) if name in metrics},
             },
         )
         self._rejected = 0

@@ -36,7 +36,7 @@ class Capture:
     """
 
     def __init__(self, network: nn.Module, inventory: Inventory) -> None:
-        self._layers = tuple(layer.name for layer in inventory.layers if layer.weight and layer.calls)
+        self._layers = tuple(layer.name for layer in inventory.running)
         self._seen: Seen | None = None
         self._left_alone: set[str] = set()
         for name in self._layers:

@@ -197,11 +197,13 @@ class LowerLevel:
             self.regularizers.end()
 
     @torch.no_grad()
-    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
         typed = self.typed(tensors)
         inputs = typed_as(inputs, self.splits["train"]["inputs"])
-        with evaluating(self.network):
+        if batch_statistics:  # running ones are written to copies
+            typed |= {name: typed.get(name, own).clone() for name, own in self.network.named_buffers()}
+        with evaluating(self.network, but_norms=batch_statistics):
             if self._capture is None:
                 return Outputs(widened(functional_call(self.network, typed, (inputs,))), inputs, [])
             with self._capture.recording() as seen:

@@ -105,15 +105,21 @@ class SmoothTrainer:
         hypergradient = implicit_hypergradient(
             self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
         )
-        self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
-        level, slope, constants = hypergradient.upper, float(hypergradient.b.norm()), self.oracle.constants(u)
-        bound = float("nan")
+        step, constants = hypergradient.step, self.oracle.constants(u)
+        x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
+        self._keep(body["key"], WarmStart(x, hypergradient.start))
+        level, slope = hypergradient.upper, float(hypergradient.b.norm())
+        bound = by_residual = float("nan")
         if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
-            bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
-        by_residual = float("nan")
-        if constants.certified:
-            norm_J = self.oracle.norm_J(solution.x, u)
-            by_residual = norm_J / constants.strong_convexity * hypergradient.residual
+            known = error_bound(self.oracle, x, u, solution.error, hypergradient)
+            bound = known.omega
+            if constants.certified:
+                by_residual = known.by_residual
+        identified = {}
+        certified = constants.certified
+        if step is not None:
+            certified = certified and step.identifies(solution.error)
+            identified = {"active_set_certified": float(certified)}
         metrics = {
             "error": solution.error,
             "residual": hypergradient.residual,
@@ -122,7 +128,8 @@ class SmoothTrainer:
             "slope": slope,
             "lower_bound": lower_bound(level, slope, solution.error, constants),
             "validation_loss": level,
-            "certified": float(constants.certified),
+            "certified": float(certified),
+            **identified,
         }
         return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
 
@@ -151,7 +158,7 @@ class SmoothTrainer:
             "upper_bound": bound,
             "error": solution.error,
             "validation_loss": level,
-            "training_loss": float(self.objective.lower(tree, self.oracle.values(u))),
+            "training_loss": self.objective.training_loss(tree, self.oracle.values(u)),
         }
         return _Outcome(metrics)
 
@@ -160,7 +167,7 @@ class SmoothTrainer:
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
         metrics = {
-            "training_loss": float(self.objective.lower(tree, values)),
+            "training_loss": self.objective.training_loss(tree, values),
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }

@@ -90,7 +90,7 @@ class Certificate:
             raise SettingError("tolerance", f"must be a positive number, got {tolerance}; rounding forbids zero")
         if max_iterations < 1:
             raise SettingError("max_iterations", f"must be at least 1, got {max_iterations}")
-        if not proximal and oracle.prox(start, u, 1.0) is not None:
+        if not proximal and oracle.nonsmooth:
             raise SettingError(
                 "solver", "the lower level has a term that is not smooth; solve it with proximal_gradient"
             )
