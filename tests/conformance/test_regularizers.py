@@ -132,6 +132,21 @@ def test_it_trains_in_either_precision_and_changes_training(name, dtype):
     assert changed is (name not in WITHOUT_EFFECT_ON_TRAINING)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_is_tuned_in_half_precision(name):
+    trainer = trainer_of(name, fixed(name), torch.bfloat16)
+    assert replay(trainer, 3).kind == "replay"
+    assert all(p.dtype == torch.bfloat16 for p in trainer.plain_network().parameters())
+    for make, only_smooth, responds in ((cycle, False, has_a_response), (implicit_cycle, True, is_in_the_loss)):
+        members = tuned(name, only_smooth)
+        trainer = trainer_of(name, members, torch.bfloat16)
+        if len(trainer.space) and responds(members[0]):
+            report = trainer.execute(make(trainer, steps=4))
+            assert report.kind == "cycle", report.message
+            assert torch.isfinite(report.payload["hypergradient"]).all()
+
+
 @pytest.mark.parametrize(
     "name", [n for n in NAMES if any(h.name == "strength" for h in regularizers[n].hyperparameters)]
 )
