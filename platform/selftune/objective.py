@@ -14,6 +14,7 @@ from torch import nn
 
 from selftune.domains import groups
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.gradients import lay_out_state
 from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.precision import is_half
@@ -46,6 +47,7 @@ class Optimization:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.batch_size < 1:
             raise SettingError("batch_size", f"must be at least 1, got {self.batch_size}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):

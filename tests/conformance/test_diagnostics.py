@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 from conformance_objectives import OBJECTIVES
-from test_regularizers import cycle
+from trainers import cycle
 
 from selftune.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.errors import SettingError

@@ -8,10 +8,11 @@ simulator) never looks inside the method.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
 
@@ -96,9 +97,20 @@ class Method(ABC):
     stateful: ClassVar[bool] = True
     message: str = ""
 
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        """Why the method cannot tune these hyperparameters, or not with its settings.
+
+        Keys are those of a study file: ``regularizers.NAME`` and ``method.SETTING``.
+        """
+        yield from ()
+
     @abstractmethod
     def join(self, member: int, space: Space) -> None:
-        """A trainer is there and idle. Every member of a team brings the same space."""
+        """A trainer is there and idle. Every member of a team brings the same space.
+
+        Raises:
+            SettingError: the first of the ``mistakes``.
+        """
 
     @abstractmethod
     def leave(self, member: int) -> HyperStep | None:

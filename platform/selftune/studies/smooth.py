@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
@@ -62,6 +63,11 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
         oracle.constants(oracle.start_u())
     except NotStronglyConvex as error:
         yield SettingError("objective", str(error))
+        return
+    try:
+        check_derivatives(objective)
+    except SettingError as error:
+        yield SettingError("objective", f"{error.key} {error.message}")
         return
     proximal = study.method.solver == "proximal_gradient"
     if not proximal and oracle.nonsmooth:
