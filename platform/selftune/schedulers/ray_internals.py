@@ -148,7 +148,8 @@ def _listens(host: str, port: int) -> bool:
 @contextmanager
 def signals_of_the_program() -> Iterator[None]:
     """Keeps ``ray.init`` from replacing a handler of SIGTERM that the program has set."""
-    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
+    own = signal.getsignal(signal.SIGTERM)
+    if own in (signal.SIG_DFL, signal.SIG_IGN, None) or threading.current_thread() is not threading.main_thread():
         yield
         return
     replace = utils.set_sigterm_handler
@@ -157,6 +158,7 @@ def signals_of_the_program() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = replace
+        signal.signal(signal.SIGTERM, own)  # below Python, Ray has put one in front that prints a stack
 
 
 @contextmanager

@@ -25,6 +25,7 @@ class MlflowProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,  # a file, because nobody would read a pipe meanwhile
+            start_new_session=True,  # out of reach of Ctrl-C, from its first moment on
         )
 
     def finish(self, console: Console, patient: bool) -> None:

@@ -92,7 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--follow", action="store_true", help="go on until the study has ended")
     options = parser.parse_args(arguments)
     if options.follow:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then writes its summary
+        for kind in (signal.SIGINT, signal.SIGTERM):  # they are for the study, which then writes its summary
+            signal.signal(kind, signal.SIG_IGN)
         os.nice(10)  # the study comes first
     try:
         sync(options.folder, follow=options.follow)
