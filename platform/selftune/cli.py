@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(arguments)
-    except SystemExit as stop:  # argparse has said why
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as refusal:  # argparse has said why
+        return refusal.code if isinstance(refusal.code, int) else 2
     from selftune.studies.stopping import Stopped, stoppable
 
     with stoppable() as stop:

@@ -18,7 +18,7 @@ EARLY = """
 import os, signal, sys
 from ray._private.node import Node
 def start_raylet(self, *arguments, **settings):  # the control store and others run by now
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.killpg(0, signal.SIGTERM)
     raise AssertionError("went on")
 Node.start_raylet = start_raylet
 """
@@ -29,7 +29,7 @@ told = TrajectoryWriter.hyper_step
 def hyper_step(self, step):
     told(self, step)
     if step.number == 2:
-        os.kill(os.getpid(), signal.SIGTERM)
+        os.killpg(0, signal.SIGTERM)
 TrajectoryWriter.hyper_step = hyper_step
 """
 RUN = """
@@ -87,7 +87,7 @@ def test_a_study_that_gets_sigterm_says_how_to_go_on(script, arguments, study_fi
     with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as place:  # short, for the names of sockets
         monkeypatch.setenv("RAY_TMPDIR", place)
         command = [sys.executable, "-c", script + RUN, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110, start_new_session=True)
         assert os.listdir(place) == []  # the watchdog was there
     assert done.stderr == "selftune: stopped; go on with `selftune resume out`\n"
     assert done.returncode == 143
