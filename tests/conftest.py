@@ -1,11 +1,30 @@
-import sys
+"""Settings of all tests, and which of them compare numbers."""
+
+import os
 from pathlib import Path
 
+import pytest
 import torch
 from hypothesis import settings
 
-sys.path.insert(0, str(Path(__file__).parent))  # for the networks that the tests share
-
 settings.register_profile("selftune", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.load_profile("selftune")
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+
+NUMERICAL_ROOMS = ("conformance", "hypergradients", "hyperparameters", "methods", "objectives", "training")
+"""Folders whose tests are marked ``numerical``: another processor may round their results otherwise."""
+
+
+def pytest_addoption(parser):
+    parser.addoption("--full", action="store_true", help="the full matrix: also what is marked full")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--full"):
+        left_out = [item for item in items if item.get_closest_marker("full")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in NUMERICAL_ROOMS:
+            item.add_marker(pytest.mark.numerical)

@@ -35,3 +35,17 @@ def test_every_package_is_listed_for_installation():
         for init in folder.rglob("__init__.py")
     }
     assert set(listed) == found
+
+
+def tolerances_in(file):
+    """Numbers so small that an assertion with them depends on how a processor rounds."""
+    asserted = (node.test for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Assert))
+    compared = (part for test in asserted for part in ast.walk(test) if isinstance(part, ast.Compare))
+    for side in (side for part in compared for right in part.comparators for side in ast.walk(right)):
+        if isinstance(side, ast.Constant) and isinstance(side.value, float) and 0 < side.value < 1e-13:
+            yield f"line {side.lineno}: {side.value}"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda f: f.stem)
+def test_tolerances_follow_from_the_scale_of_what_is_compared(file):
+    assert not list(tolerances_in(file)), "take rounding() or squared_rounding() of tests/rounding.py"

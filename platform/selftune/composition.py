@@ -22,7 +22,7 @@ from selftune.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
-from selftune.provided import closure
+from selftune.provided import closure, last_layer_mistake
 from selftune.regularizer import Regularizer, Stage, overrides, reparameterized_weights
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -58,6 +58,11 @@ class Regularizers:
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        for regularizer in self.members:
+            wanted = regularizer.needs - regularizer.provides
+            mistake = last_layer_mistake(wanted, objective.inventory())
+            if mistake is not None:
+                raise SettingError(regularizer.name, mistake)
         kept = {
             layer: r.name for r in self.members if r.freezes for layers in r.layers.values() for layer in layers
         }
@@ -75,6 +80,8 @@ class Regularizers:
         self._replace = self._with("replace")
         self._boundary = self._with("boundary")
         self._domains_weigh_the_same = any(r.risk == "domains" for r in self.members)
+        self.terms: dict[str, Tensor] = {}
+        """The weighted terms of the last loss, by regularizer, without gradient."""
         self.aggregator = next(iter(self._with("aggregate")), None)
 
     def _check_pairs(self) -> None:
@@ -122,6 +129,17 @@ class Regularizers:
         return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
 
     @property
+    def without_effect(self) -> frozenset[str]:
+        """Full names of hyperparameters of parts in which nothing is trained, as ``parts: layer`` may give."""
+        names: set[str] = set()
+        for regularizer in (r for r in self.members if r.acts_on_weights and r.parts is not None):
+            for label, layers in regularizer.layers.items():
+                if not any(regularizer.weight_names(layer) for layer in layers):
+                    bound = (h for h in regularizer.bound.values() if label in h.parts)
+                    names.update(h.names[h.parts.index(label)] for h in bound)
+        return frozenset(names)
+
+    @property
     def quantities(self) -> dict[str, Callable[[Step], Any]]:
         """What some regularizers provide for others: functions of the step by name."""
         return {name: partial(r.quantity, name) for r in self.members for name in r.provides}
@@ -163,11 +181,13 @@ class Regularizers:
     def penalty(self, step: Step) -> Float[Tensor, ""] | None:
         """The sum of all penalties times their strengths; None without penalties."""
         total: Tensor | None = None
+        self.terms = {}
         for regularizer in self._penalty:
             value = regularizer.penalty(step)
             if "strength" in regularizer.bound:
                 value = _weighted(regularizer, value, regularizer.value(step, "strength"))
             weighted = value.mean() if value.ndim else value
+            self.terms[regularizer.name] = weighted.detach()
             total = weighted if total is None else total + weighted
         return total
 

@@ -8,15 +8,20 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from selftune.shapes import Tensor
 
 
 @contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
+def evaluating(network: nn.Module, but_norms: bool = False) -> Iterator[None]:
     """Evaluation mode within; afterwards every module is in the mode that it was in.
 
     Modes are per module: what a user put into evaluation mode stays there when the others train.
+
+    Args:
+        but_norms: leaves normalisation layers as they are: those that train use the statistics of the batch.
 
     >>> network = nn.Sequential(nn.BatchNorm1d(2), nn.Dropout())
     >>> _ = network[0].eval()
@@ -29,6 +34,8 @@ def evaluating(network: nn.Module) -> Iterator[None]:
     modes = [(module, module.training) for module in network.modules()]
     try:
         network.eval()
+        if but_norms:
+            _put([(module, mode) for module, mode in modes if isinstance(module, _BatchNorm | _InstanceNorm)])
         yield
     finally:
         _put(modes)

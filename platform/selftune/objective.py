@@ -14,6 +14,7 @@ from torch import nn
 
 from selftune.domains import groups
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
@@ -44,6 +45,7 @@ class Optimization:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.batch_size < 1:
             raise SettingError("batch_size", f"must be at least 1, got {self.batch_size}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
@@ -124,6 +126,26 @@ class NetworkObjective(ABC):
     def outputs(self, network: Callable[[Tensor], Tensor], batch: Split) -> Tensor:
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
+
+    def marks(self, inputs: Tensor) -> frozenset[str]:
+        """What inputs of this shape, the network and the stages make possible beside: names to provide."""
+        modules = dict(self.structure().named_modules())
+        marks = {
+            "images": inputs.ndim == 4,
+            "batch_norm": any(
+                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
+            ),
+            "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
+            "stage": bool(self.stages()),
+        }
+        return frozenset(name for name, there in marks.items() if there)
+
+    def constant_answer(self) -> Tensor | None:
+        """What the best network that does not look at its input puts out; None where there is no such thing.
+
+        A result that is worse than this one is said to be so at the end of a study.
+        """
+        return None
 
     def quantity(self, name: str, step: Step) -> Any:
         """A quantity that this objective ``provides`` beside what the engine computes and what its splits hold.
@@ -262,21 +284,8 @@ class Classification(NetworkObjective):
         self.balanced_by = balanced_by
         if balanced_by is not None:
             check_balance(self._splits["train"], self.optimization.batch_size, balanced_by, self._stages)
-        self.provides = type(self).provides.union(extra or (), self._marks(train[0]))
+        self.provides = type(self).provides.union(extra or (), self.marks(train[0]))
         self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
-
-    def _marks(self, inputs: Tensor) -> set[str]:
-        """What the inputs and the network make possible beside."""
-        modules = dict(self.structure().named_modules())
-        marks = {
-            "images": inputs.ndim == 4,
-            "batch_norm": any(
-                isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
-            ),
-            "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
-            "stage": bool(self._stages),
-        }
-        return {name for name, there in marks.items() if there}
 
     def network(self) -> nn.Module:
         return self._build()
@@ -295,6 +304,11 @@ class Classification(NetworkObjective):
         self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
     ) -> Float[Tensor, "batch"]:
         return F.cross_entropy(outputs, targets, reduction="none")
+
+    def constant_answer(self) -> Float[Tensor, "classes"]:
+        """Logarithms of the classes' shares of the training split."""
+        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
+        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 
     def validation_loss(
         self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]

@@ -24,6 +24,7 @@ class SelfSupervised(NetworkObjective):
     The training loss is zero: what shapes the embeddings are penalties such as ``barlow_twins``. The validation
     loss is the InfoNCE loss between two fixed views of the validation examples, which needs no labels. Labels are
     there for linear probes and diagnostics; outputs have nothing to do with classes, so that none are provided.
+    ``images``, ``batch_norm`` and ``branches`` are, as with ``Classification``.
 
     Args:
         build: makes a freshly initialised network, from inputs to embeddings.
@@ -79,8 +80,7 @@ class SelfSupervised(NetworkObjective):
             views = [view(inputs, generator) for _ in range(2)]
             self._splits[name] = {"inputs": views[0], "second_inputs": views[1], "labels": labels}
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
-        if train[0].ndim == 4:
-            self.provides = type(self).provides | {"images"}
+        self.provides = type(self).provides | self.marks(train[0])
 
     def network(self) -> nn.Module:
         return self._build()

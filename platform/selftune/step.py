@@ -21,6 +21,22 @@ class Outputs:
     layer_features: list[Tensor]
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """How every example of a batch was mixed with another one.
+
+    Attributes:
+        inputs, targets: the examples before.
+        partners: positions of the other ones.
+        share: of the example itself, the rest being its partner's; one for all or one per example.
+    """
+
+    inputs: Float[Tensor, "batch ..."]
+    targets: Float[Tensor, "batch ..."]
+    partners: Int[Tensor, "batch"]
+    share: Float[Tensor, "*batch"]
+
+
 class Context(Protocol):
     """What a step can ask of the training it belongs to."""
 
@@ -30,8 +46,11 @@ class Context(Protocol):
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
         """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
 
-    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
-        """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
+        """A pass in evaluation mode, without gradient, with other tensors in place of the network's own.
+
+        With ``batch_statistics`` normalisation layers that train use the statistics of these inputs; none is kept.
+        """
 
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
@@ -74,6 +93,7 @@ class Step:
         perturbed: True in a step that must not change state (tables, averages): one that fits the response, or
             that recomputes a loss.
         measured: True outside of training, where diagnostics look on: nothing acts on layers.
+        mixings: how examples were mixed with each other, in order; empty where they are themselves.
         rows: the rows of ``values`` that the rows of ``inputs`` belong to; None where they are the same.
     """
 
@@ -90,6 +110,7 @@ class Step:
     examples: int
     perturbed: bool = False
     measured: bool = False
+    mixings: tuple[Mixing, ...] = ()
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Int[Tensor, "rows"] | None = None
@@ -134,6 +155,13 @@ class Step:
     def permutation(self) -> Int[Tensor, "batch"]:
         """A random order of the examples."""
         return torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
+
+    def mix_rows(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
+        """What belongs to single examples, mixed as their inputs were."""
+        for mixing in self.mixings:
+            share = per_example(mixing.share, rows)
+            rows = share * rows + (1 - share) * rows[mixing.partners]
+        return rows
 
     def append(self, inputs: Tensor, labels: Tensor, targets: Tensor, **others: Tensor) -> None:
         """Adds examples to the batch; they take the perturbations of the first rows, over and over.

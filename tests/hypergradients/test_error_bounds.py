@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from problems import PROBLEMS, generator, normal, quadratic, ridge, softmax
+from rounding import rounding
 
 from selftune.errors import SettingError
 from selftune.hypergradients.error_bounds import (
@@ -91,8 +92,8 @@ def test_every_term_is_attained_in_one_dimension(L_H, L_J, L_g, delta):
     H, J, b = mu + L_H * e, 1 + L_J * e, 1 + L_g * e
     q = (b + delta) / H
     error = abs(-J * q + 1 / mu)
-    assert paper_bound(e, delta, b, J, constants) >= error - 1e-15
-    assert tighter_bound(e, delta, q, J, constants) >= error - 1e-15
+    assert paper_bound(e, delta, b, J, constants) >= error - rounding(error)
+    assert tighter_bound(e, delta, q, J, constants) >= error - rounding(error)
     if not (L_J and (L_g or delta)):
         assert tighter_bound(e, delta, q, J, constants) == pytest.approx(error)
 

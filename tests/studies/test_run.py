@@ -7,6 +7,7 @@ from rich.console import Console
 
 from selftune.studies import run as module
 from selftune.studies.folder import COMPARISON, new_folder, open_folder
+from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
 from selftune.studies.study import parse_study
@@ -91,6 +92,26 @@ def test_divergence_is_one_sentence_and_keeps_the_trajectory(study_text, tmp_pat
     assert summary["status"] == "failed"
     assert "training loss" in summary["message"]
     assert not (tmp_path / "out" / COMPARISON).exists()
+
+
+def test_divergence_names_the_penalty_that_made_up_the_loss(study_text, tmp_path, console):
+    text = study_text.replace("strength: {start: 1e-4}", "strength: 1000.0")
+    with pytest.raises(StudyFailed, match=r"after .*, of which weight_decay is .*, with"):
+        start(text, tmp_path, console)
+    assert "of which weight_decay is" in read_summary(tmp_path / "out")["message"]
+
+
+def test_a_result_worse_than_a_constant_answer_is_said(study_text, tmp_path, console):
+    text = study_text.replace("regularizers:\n", "regularizers:\n  label_noise: {rate: 1.0, noise: asymmetric}\n")
+    _, folder, summary = start(text, tmp_path, console)
+    assert [sentence.split(":")[0] for sentence in summary["warnings"]] == ["tuned", "start values held"]
+    assert "worse than always naming the most frequent class" in summary["warnings"][0]
+    assert read_summary(folder)["warnings"] == summary["warnings"]
+    assert "most frequent class" in (folder / "report.html").read_text()
+    print_summary(console, summary, folder, mlflow=False)
+    assert "warning tuned: validation accuracy 0." in console.file.getvalue()
+    _, _, good = start(study_text, tmp_path, console, "good")
+    assert good["warnings"] == []
 
 
 def test_a_comparison_that_diverges_fails_nothing(study_text, tmp_path, console, monkeypatch):

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.inventory import tensors_of
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -59,8 +60,8 @@ class Fish(Regularizer):
         self._network = network
 
     def replace(self, step: Step) -> Float[Tensor, ""]:
-        # state_dict shares memory with the network, and holds buffers too
-        moving = [tensor for tensor in self._network.state_dict().values() if tensor.is_floating_point()]
+        # each tensor once, buffers among them
+        moving = [t.detach() for t in tensors_of(self._network).values() if t.is_floating_point()]
         before = [tensor.clone() for tensor in moving]
         losses = []
         domains = step.domains[: len(step.index)]  # every part appends its own examples

@@ -65,9 +65,10 @@ class DynamicSparseTraining(Regularizer):
     """Moves the active weights of a sparse network: every so often the smallest are dropped, and others grown.
 
     In every ``every``-th step the share ``drop_fraction`` of the active weights of every layer is dropped, less
-    and less until the share ``stop`` of the run, and as many weights grow, from zero. ``growth`` says which: those
-    with the largest dense ``gradient`` or running average of it (``momentum``), ``random`` ones, or ``unfired``
-    ones, which were never active before. ``erdos_renyi_sparsity`` draws the first active weights.
+    and less until the share ``stop`` of the run, and as many weights grow, from zero and without moments.
+    ``growth`` says which: those with the largest dense ``gradient`` or running average of it (``momentum``),
+    ``random`` ones, or ``unfired`` ones, which were never active before. ``erdos_renyi_sparsity`` draws the first
+    active weights.
     """
 
     name = "dynamic_sparse_training"
@@ -119,14 +120,17 @@ class DynamicSparseTraining(Regularizer):
         return uniform + (~fired).to(uniform.dtype)
 
     def parameters(self, step: Step) -> None:
-        fractions = self._fractions(step)
+        fractions, grown = self._fractions(step), {}
         for name, scores in self._scores.items():
             weight, mask = step.parameters[name], step.masks[name].to(scores.device)
             weight.mul_(mask)  # what the optimizer's moments moved there is no start for a grown weight
             new = dynamic_sparse_training(weight, mask, scores, drop_fraction=fractions[name])
             step.masks[name] = new
+            grown[name] = new & ~mask
             if name in self._fired:
                 self._fired[name] = self._fired[name] | new
+        if grown:
+            step.asks.forget_moments(step, grown)
 
     def _fractions(self, step: Step) -> dict[str, Tensor]:
         """The share of the active weights that is dropped now, by the names of the weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
 from selftune.regularizer import Reference, Step, register
 from selftune.reparameterization import Reparameterization
-from selftune.shapes import Float, Tensor
+from selftune.shapes import Bool, Float, Tensor
 
 
 def ordered_low_rank(
@@ -46,8 +46,9 @@ class OrderedLowRank(Reparameterization):
     Every step adds a second pass in which layers are cut to their first components, and whose targets are the
     predictions of the full network. ``sampler: single`` cuts one layer, drawn with its width from all layers and
     widths; ``independent`` cuts all. After every epoch components of an importance below ``threshold`` are set to
-    zero. ``hierarchical_group_lasso`` is the penalty that belongs to it. On export the factors are multiplied.
-    ``parts`` says which layers are factorised; by default all but the last one.
+    zero for good, and widths are drawn up to the number of those that are left. ``hierarchical_group_lasso`` is
+    the penalty that belongs to it. On export the factors are multiplied. ``parts`` says which layers are
+    factorised; by default all but the last one.
     """
 
     name = "ordered_low_rank"
@@ -63,7 +64,8 @@ class OrderedLowRank(Reparameterization):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._ranks: dict[str, int] = {}
+        self._kept: dict[str, Tensor] = {}
+        self._ranks: dict[str, Tensor] = {}
         self._widths: dict[str, Tensor] = {}
         self._epoch = 0
 
@@ -82,7 +84,11 @@ class OrderedLowRank(Reparameterization):
                 module: Any = network.get_submodule(layer)
                 factors = module.parametrizations["weight"][0]
                 factors.layer = layer
-                self._ranks[layer] = len(factors.down)
+                self._keep(layer, torch.ones_like(factors.down[:, 0], dtype=torch.bool))
+
+    def _keep(self, layer: str, kept: Bool[Tensor, "rank"]) -> None:
+        """Notes which components of a layer are left; they are its first ones."""
+        self._kept[layer], self._ranks[layer] = kept, kept.sum()
 
     def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
         up = extra.up
@@ -103,7 +109,7 @@ class OrderedLowRank(Reparameterization):
         """How many components every layer keeps in the second pass."""
         if self.bound["sampler"].value == "independent":
             return {layer: (step.rand() * rank).floor() + 1 for layer, rank in self._ranks.items()}
-        place = (step.rand() * sum(self._ranks.values())).floor() + 1
+        place = (step.rand() * torch.stack(list(self._ranks.values())).sum()).floor() + 1
         widths = {}
         for layer, rank in self._ranks.items():
             widths[layer] = torch.where((place > 0) & (place <= rank), place, rank)
@@ -113,22 +119,41 @@ class OrderedLowRank(Reparameterization):
     def quantity(self, name: str, step: Step) -> list[tuple[Tensor, ...]]:
         return [tuple(step.parameters[key] for key in _names(layer)) for layer in self._ranks]
 
-    def parameters(self, step: Step) -> None:
-        if step.epoch == self._epoch:
+    @torch.no_grad()
+    def batch(self, step: Step) -> None:
+        """At the start of every epoch but the first layers shrink."""
+        if step.perturbed or step.epoch == self._epoch:
             return
         self._epoch = step.epoch
-        for up, down, _ in self.quantity("factors", step):
+        for layer, up, down in self._factors():
             importance = _tail_norms(up, down).prod(dim=0)
-            kept = (importance >= self.bound["threshold"].value).to(up.dtype)
-            up.mul_(kept)
-            down.mul_(kept[:, None])
+            self._keep(layer, self._kept[layer] & (importance >= self.bound["threshold"].value))
+        self._cut()
+
+    def parameters(self, step: Step) -> None:
+        if self._epoch:
+            self._cut()  # what the optimizer's moments moved comes back to zero
+
+    def _cut(self) -> None:
+        for layer, up, down in self._factors():
+            up.mul_(self._kept[layer])
+            down.mul_(self._kept[layer][:, None])
+
+    def _factors(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        assert self._network is not None
+        for layer in self._kept:
+            module: Any = self._network.get_submodule(layer)
+            factors = module.parametrizations["weight"][0]
+            yield layer, factors.up, factors.down
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "epoch": self._epoch}
+        return {**super().state_dict(), "epoch": self._epoch, "kept": self._kept}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         self._epoch = state["epoch"]
+        for layer, kept in state["kept"].items():
+            self._keep(layer, kept.to(self._kept[layer].device))
 
 
 def _names(layer: str) -> tuple[str, str, str]:

@@ -16,6 +16,7 @@ from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
+from selftune.step import Mixing
 
 
 def adaptive_mixup(
@@ -101,6 +102,10 @@ class AdaptiveMixup(Regularizer):
         with torch.set_grad_enabled(not step.perturbed):
             policy_logits = self._policy(blend)
         uniform = step.rand(half).to(inputs.dtype)
+        start, width, _ = policy_logits.detach().softmax(dim=-1).unbind(dim=-1)
+        others = torch.arange(half, len(inputs), device=inputs.device)
+        share = torch.cat([start + uniform * width, torch.ones_like(others, dtype=uniform.dtype)])
+        step.mixings = (*step.mixings, Mixing(inputs, targets, torch.cat([partners, others]), share))
         mixed = adaptive_mixup(inputs[:half], targets[:half], partners, policy_logits, uniform)
         step.inputs, step.targets = torch.cat([mixed[0], inputs[half:]]), torch.cat([mixed[1], targets[half:]])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from selftune.hyperparameters import Hyperparameter, Integer, Positive, Unit
+import torch
+
+from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -40,7 +42,9 @@ class AugmentationAveragedTargets(Regularizer):
     """Replaces targets by a mean teacher's predictions, averaged over noisy views where the domain is unfamiliar.
 
     Unfamiliar is a batch on which the network as it was at the start is less confident than ``threshold``.
-    Views are the inputs with Gaussian noise of standard deviation ``noise``. Labels are not used.
+    Views are the inputs with Gaussian noise of standard deviation ``noise``. Labels are not used. Normalisation
+    layers of teacher and source use the statistics of what they see, as in the authors' code; ``statistics:
+    running`` takes running ones.
     """
 
     name = "augmentation_averaged_targets"
@@ -51,16 +55,20 @@ class AugmentationAveragedTargets(Regularizer):
         Hyperparameter("threshold", Unit(), 0.92, smooth=False, shared=True),
         Hyperparameter("noise", Positive(sweep=(1e-3, 1.0)), 0.1, smooth=False, shared=True),
         Hyperparameter("views", Integer(1, 256), 32, online=False, smooth=False, shared=True),
+        Hyperparameter("statistics", Choice(("batch", "running")), "batch", online=False, smooth=False),
     )
-    needs = frozenset({"inputs", "targets", "teacher_logits", "teacher_parameters", "reference_logits"})
+    needs = frozenset({"inputs", "targets", "teacher_parameters", "initial_parameters"})
     stage = "correction"
 
     def targets(self, step: Step) -> None:
-        inputs, views = step.inputs.detach(), self.bound["views"].value
-        noise = step.randn(views, *inputs.shape).to(inputs.dtype)
-        augmented = (inputs + self.value(step, "noise") * noise).flatten(0, 1)
-        logits = step.asks.pass_copy(step.teacher_parameters, augmented).logits.unflatten(0, (views, -1))
-        anchor = step.reference_logits.softmax(dim=-1)
-        step.targets = augmentation_averaged_targets(
-            step.teacher_logits, logits, anchor, self.value(step, "threshold")
-        )
+        inputs, teacher = step.inputs.detach(), step.teacher_parameters
+        of_batch = self.bound["statistics"].value == "batch"
+        noise = step.randn(self.bound["views"].value, *inputs.shape).to(inputs.dtype)
+        views = inputs + self.value(step, "noise") * noise
+        if of_batch:  # every view has statistics of its own
+            logits = torch.stack([step.asks.pass_copy(teacher, view, of_batch).logits for view in views])
+        else:
+            logits = step.asks.pass_copy(teacher, views.flatten(0, 1)).logits.unflatten(0, views.shape[:2])
+        plain = step.asks.pass_copy(teacher, inputs, of_batch).logits
+        anchor = step.asks.pass_copy(step.initial_parameters, inputs, of_batch).logits.softmax(dim=-1)
+        step.targets = augmentation_averaged_targets(plain, logits, anchor, self.value(step, "threshold"))

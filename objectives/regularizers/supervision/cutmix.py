@@ -9,6 +9,7 @@ from selftune.objectives.regularizers.supervision.mixup import Mixup
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
 from selftune.regularizer import Reference, Step, register
 from selftune.shapes import Bool, Float, Int, Tensor
+from selftune.step import Mixing
 
 
 def cutmix(
@@ -72,6 +73,8 @@ class Cutmix(Mixup):
 
     def batch(self, step: Step) -> None:
         permutation, lam, center = step.permutation(), self._own_share(step), self._center(step)
+        kept = 1 - _rectangle(lam, center, step.inputs).to(step.targets.dtype).mean()
+        step.mixings = (*step.mixings, Mixing(step.inputs, step.targets, permutation, kept))
         step.inputs, step.targets = cutmix(step.inputs, step.targets, permutation, lam, center)
 
     def _center(self, step: Step) -> Int[Tensor, "2"]:

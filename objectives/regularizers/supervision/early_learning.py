@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from selftune.objectives.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
 from selftune.regularizer import Reference, Regularizer, Step, register
@@ -33,7 +34,8 @@ class EarlyLearning(Regularizer):
     """Keeps predictions close to a running average of early predictions, kept per training example.
 
     State: a table (examples, classes), zero at the start. Elementary steps update the rows of their batch
-    before the penalty reads them; response steps read the rows as they are.
+    before the penalty reads them; response steps read the rows as they are. Where examples are mixed (ELR+), their
+    rows are mixed alike, and the table is written by a pass on the examples as they were.
     """
 
     name = "early_learning"
@@ -56,11 +58,15 @@ class EarlyLearning(Regularizer):
             self._table = torch.zeros(step.examples, step.classes, dtype=probs.dtype, device=probs.device)
         self._table = self._table.to(probs.device)  # a checkpoint is read on the CPU
         if not step.perturbed:
-            clamped = probs.detach().clamp(EPS, 1 - EPS)
+            clamped = own_probs(step).clamp(EPS, 1 - EPS)
             normalized = clamped / clamped.sum(dim=-1, keepdim=True)
             beta = self.value(step, "beta")
             self._table[step.index] = beta * self._table[step.index] + (1 - beta) * normalized
-        return early_learning(probs, self._table[step.index])
+        rows = self._table[step.index]
+        if step.mixings:
+            appended = rows.new_zeros(len(step.inputs) - len(rows), rows.shape[1])
+            rows = step.mix_rows(torch.cat([rows, appended]))[: len(rows)]
+        return early_learning(probs, rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"table": self._table}

@@ -47,6 +47,10 @@ class EnsembleTargets(Regularizer):
     The members differ in their random initialisation. They see the network's batches and take a step of the
     objective's optimizer with every training step; other regularizers of weights and layers do not act on them.
     They are saved with the trainer and not exported.
+
+    In the paper members are trained to their end first, each with an order of the data, a number of epochs and a
+    weight decay of its own, and a student learns from the finished ensemble, in part on text that it wrote. Here
+    all learn at the same time: early targets are those of members that know little yet.
     """
 
     name = "ensemble_targets"

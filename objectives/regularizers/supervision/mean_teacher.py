@@ -40,6 +40,7 @@ class MeanTeacher(Regularizer):
     """A teacher for other regularizers: the moving average of the network's weights over training steps.
 
     It provides ``teacher_logits`` and ``teacher_parameters``. Buffers, such as running statistics, are copied.
+    With ``statistics: batch`` its normalisation layers use the statistics of the batch, as in training.
     With ``warm_up`` the first updates are plain averages; with ``export_teacher`` the exported network is the
     teacher.
     """
@@ -51,6 +52,7 @@ class MeanTeacher(Regularizer):
     hyperparameters = (
         Hyperparameter("decay", Unit(), 0.999, smooth=False, shared=True),
         Hyperparameter("warm_up", Choice((False, True)), False, online=False, smooth=False),
+        Hyperparameter("statistics", Choice(("running", "batch")), "running", online=False, smooth=False),
         Hyperparameter("export_teacher", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"parameters"})
@@ -85,7 +87,8 @@ class MeanTeacher(Regularizer):
     def quantity(self, name: str, step: Step) -> Any:
         if name == "teacher_parameters":
             return self._teacher
-        return step.asks.pass_copy(self._teacher, step.inputs.detach()).logits
+        of_batch = self.bound["statistics"].value == "batch"
+        return step.asks.pass_copy(self._teacher, step.inputs.detach(), of_batch).logits
 
     def export(self, state: dict[str, Tensor]) -> None:
         if self.bound["export_teacher"].value:

@@ -8,6 +8,7 @@ from selftune.objectives.draws import symmetric_beta
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Int, Tensor
+from selftune.step import Mixing
 
 
 def mixup(
@@ -60,7 +61,9 @@ class Mixup(Regularizer):
         shape = (len(step.inputs),) if self.value(step, "per_sample") else ()
         lam = self._own_share(step, *shape)
         lam = torch.maximum(lam, 1 - lam)  # pairs are the same, and an example resembles what is known about it
-        step.inputs, step.targets = mixup(step.inputs, step.targets, step.permutation(), lam)
+        partners = step.permutation()
+        step.mixings = (*step.mixings, Mixing(step.inputs, step.targets, partners, lam))
+        step.inputs, step.targets = mixup(step.inputs, step.targets, partners, lam)
 
     def _own_share(self, step: Step, *shape: int) -> Float[Tensor, "*shape"]:
         """Shares of Beta(alpha, alpha), or one in batches that are not mixed."""

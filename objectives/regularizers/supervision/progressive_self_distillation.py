@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from selftune.objectives.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
@@ -39,7 +40,8 @@ def progressive_self_distillation(
 class ProgressiveSelfDistillation(Regularizer):
     """Mixes targets with the network's own predictions of the epoch before, more and more as training goes on.
 
-    The predictions' share is the same throughout an epoch, and ``final_weight`` in the last one.
+    The predictions' share is the same throughout an epoch, and ``final_weight`` in the last one. Where examples
+    are mixed, their predictions are mixed alike, and taken from a pass on the examples as they were.
 
     State: tables (examples, classes) of the last and of the running epoch. Only training steps write.
     """
@@ -64,14 +66,22 @@ class ProgressiveSelfDistillation(Regularizer):
             past.copy_(current)
             self._epoch = step.epoch
         own = len(step.index)
-        targets, rows = step.targets[:own], past[step.index]
-        rows = rows.where(rows.sum(dim=-1, keepdim=True) > 0, targets)  # never seen before
+        targets = step.targets[:own]
+        rows = self._rows(step, past[step.index])
         weight = self.value(step, "final_weight")
         weight = weight[:own] if weight.ndim else weight
         softened = progressive_self_distillation(targets, rows, (step.epoch + 1) / step.epochs, weight)
         step.targets = torch.cat([softened, step.targets[own:]])
         if not step.perturbed:
-            current[step.index] = step.probs[:own].detach()
+            current[step.index] = own_probs(step)
+
+    def _rows(self, step: Step, rows: Float[Tensor, "own classes"]) -> Float[Tensor, "own classes"]:
+        """Past predictions, mixed as the inputs are; the targets where there is none."""
+        own = len(rows)
+        targets = step.mixings[0].targets if step.mixings else step.targets
+        known = rows.sum(dim=-1, keepdim=True) > 0
+        rows = torch.cat([rows.where(known, targets[:own]), targets[own:]])
+        return step.mix_rows(rows)[:own]
 
     def _tables(self, step: Step) -> tuple[Tensor, Tensor]:
         if self._past is None or self._current is None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.inventory import tensors_of
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
@@ -39,7 +40,7 @@ class SelfDistillationTargets(Regularizer):
     """Trains in rounds: each starts afresh, on targets mixed with predictions of the network of the round before.
 
     Training is divided into ``rounds`` of equal length. The first round sees the targets as they are; the others
-    start from the initial weights again (what the optimizer remembers stays).
+    start from the initial weights again, with an optimizer that starts anew too.
     """
 
     name = "self_distillation_targets"
@@ -69,10 +70,11 @@ class SelfDistillationTargets(Regularizer):
     def batch(self, step: Step) -> None:
         now = int(step.progress * self.bound["rounds"].value)
         if now > self._round and not step.perturbed:
-            own = self._network.state_dict()
-            self._teacher = {name: tensor.clone() for name, tensor in own.items()}
+            own = tensors_of(self._network)
+            self._teacher = {name: tensor.detach().clone() for name, tensor in own.items()}
             for name, tensor in own.items():
                 tensor.copy_(step.initial_parameters[name])
+            step.asks.forget_moments(step)
             self._round = now
 
     def targets(self, step: Step) -> None:

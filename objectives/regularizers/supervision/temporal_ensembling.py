@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from selftune.objectives.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
@@ -48,7 +49,8 @@ class TemporalEnsembling(Regularizer):
     visits; an example that was never visited is taught uniform predictions.
 
     State: a table (examples, classes), zero at the start. Training steps update the rows of their batch before
-    penalties read them; response steps read the rows as they are.
+    penalties read them; response steps read the rows as they are. Where examples are mixed, their rows are mixed
+    alike, and the table is written by a pass on the examples as they were.
     """
 
     name = "temporal_ensembling"
@@ -66,13 +68,14 @@ class TemporalEnsembling(Regularizer):
     def targets(self, step: Step) -> None:
         table = self._on_device(step)
         if not step.perturbed:
-            probs = step.probs[: len(step.index)]  # appended examples have no rows
-            table[step.index] = temporal_ensembling(table[step.index], probs, self.value(step, "beta"))
+            averages = temporal_ensembling(table[step.index], own_probs(step), self.value(step, "beta"))
+            table[step.index] = averages
 
     def quantity(self, name: str, step: Step) -> Float[Tensor, "batch classes"]:
         rows = self._on_device(step)[step.index]
         appended = step.logits[len(step.index) :].detach()  # which agree with themselves
-        return torch.cat([rows.clamp_min(torch.finfo(rows.dtype).tiny).log(), appended])
+        logits = torch.cat([rows.clamp_min(torch.finfo(rows.dtype).tiny).log(), appended])
+        return step.mix_rows(logits.softmax(dim=-1)).log() if step.mixings else logits
 
     def _on_device(self, step: Step) -> Float[Tensor, "examples classes"]:
         if self._table is None:

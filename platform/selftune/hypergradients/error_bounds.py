@@ -7,12 +7,14 @@ constants are proven; with estimated ones they are estimates and ``certified`` i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from selftune.errors import SettingError
-from selftune.hypergradients.implicit import Hypergradient
+from selftune.hypergradients.implicit import Hypergradient, shifted_hypergradient
 from selftune.hypergradients.linear_solvers.linear_solver import norm
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import on_the_surface
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import Constants
 
@@ -58,6 +60,11 @@ class ErrorBound:
     paper: float
     tighter: float
     certified: bool
+    """Whether the bounds are proven: the constants are, and the active set is identified."""
+    by_residual: float = math.nan
+    """The part of a bound that a smaller residual takes away."""
+    identified: bool = True
+    """Whether the minimiser's active set is known, granted the constants; a smooth lower level has none."""
 
     @property
     def omega(self) -> float:
@@ -72,6 +79,10 @@ def error_bound(
 
     Where the objective's constants are estimates the oracle estimates L_H and L_J here, at the cost of a few
     products.
+
+    With a term that is not smooth the bounds hold if the active set of x is the minimiser's: if the distance to
+    the border of its piece exceeds e. Where it does not, they are infinite. Where the objective knows no such
+    distance, they are an estimate: twice the change of the hypergradient at distance e in a random direction.
 
     Raises:
         SettingError: if e is negative or not a number.
@@ -89,17 +100,34 @@ def error_bound(
     """
     if not e >= 0:
         raise SettingError("e", f"the error of x must be a number of at least 0, got {e}")
+    step = hypergradient.step
+    active = None if step is None else step.active_set(e)
+    if step is not None:
+        if active is None:
+            return _estimated(oracle, u, e, hypergradient)
+        if not step.identifies(e):
+            return ErrorBound(math.inf, math.inf, certified=False, identified=False)
+        x = step.x
     constants = oracle.constants(u)
     if not constants.certified:
         L_H, L_J = oracle.lipschitz(x, u, hypergradient.q, e)
         constants = replace(constants, hessian_lipschitz=L_H, jacobian_lipschitz=L_J)
     norm_J = oracle.norm_J(x, u)
+    if active is not None:
+        constants, norm_J, e = on_the_surface(constants, norm_J, e, active)
     delta = hypergradient.residual
     return ErrorBound(
         paper_bound(e, delta, norm(hypergradient.b), norm_J, constants),
         tighter_bound(e, delta, norm(hypergradient.q), norm_J, constants),
         constants.certified,
+        norm_J / constants.strong_convexity * delta,
     )
+
+
+def _estimated(oracle: Oracle, u: Tensor, e: float, hypergradient: Hypergradient) -> ErrorBound:
+    shift = max(e, 1e-6) * oracle.unit(oracle.n)
+    change = 2 * norm(shifted_hypergradient(oracle, u, hypergradient, shift) - hypergradient.value)
+    return ErrorBound(change, change, certified=False, identified=False)
 
 
 def upper_bound(g: float, norm_b: float, e: float, constants: Constants) -> float:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from selftune.hypergradients.linear_solvers import LinearSolution, LinearSolver
+from selftune.errors import SettingError
+from selftune.hypergradients.linear_solvers import ConjugateGradient, LinearSolution, LinearSolver
 from selftune.hypergradients.linear_solvers.linear_solver import Product, Reason, norm
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep, ProximalSystem
 from selftune.hypergradients.update_maps import UpdateMap
 from selftune.shapes import Float, Tensor
 
@@ -18,14 +20,14 @@ from selftune.shapes import Float, Tensor
 class Hypergradient:
     """An approximate hypergradient at (x, u), and what its error bound takes.
 
-    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` the
-    smallest it met: one below the strong convexity of the objective's constants disproves them.
+    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` and
+    ``largest_curvature`` what it met: outside of the objective's constants they disprove them.
     """
 
     value: Float[Tensor, "d"]
     """z = grad_u g(x, u) - J(x, u)' q."""
     q: Float[Tensor, "n"]
-    """Solution of H q = b; the start of the next solve."""
+    """Solution of H q = b; along the active set's surface, if the lower level is not smooth."""
     upper: float
     """g(x, u)."""
     b: Float[Tensor, "n"]
@@ -34,6 +36,11 @@ class Hypergradient:
     products: int
     reason: Reason
     smallest_curvature: float = math.inf
+    largest_curvature: float = 0.0
+    step: ProximalStep | None = None
+    """Of a lower level that is not smooth: the step whose fixed point was differentiated. All is at ``step.x``."""
+    start: Float[Tensor, "n"] | None = None
+    """Where the next system's solve may start; q itself, if the lower level is smooth."""
 
     @property
     def norm(self) -> float:
@@ -52,15 +59,19 @@ def implicit_hypergradient(
 ) -> Hypergradient:
     """The hypergradient at an approximate lower-level solution x.
 
+    A lower level with a term that is not smooth is differentiated through the fixed point of a proximal gradient
+    step from x, which costs one more gradient (see ``hypergradients.proximal``): the system is that of the
+    directions that the active set leaves free, and everything is taken at the step's end.
+
     The residual of H q = b is held to ``min(tolerance, relative_tolerance ‖b‖)``. Without the second bound a
     loose tolerance gives q = 0, and z = 0 would be read as a stationary point; ``math.inf`` switches it off.
 
     Args:
         tolerance: absolute, positive.
-        start: q of an earlier hypergradient.
+        start: that of an earlier hypergradient.
 
     Raises:
-        SettingError: if a tolerance is not positive.
+        SettingError: if a tolerance is not positive, or autograd cannot follow the proximal map.
         NegativeCurvature: if the Hessian proves indefinite and the solver needs it definite.
 
     Source: "Hyperparameter optimization with approximate gradient" (arXiv 1602.02355), algorithm 1.
@@ -73,13 +84,54 @@ def implicit_hypergradient(
     >>> bool((z - problem.hypergradient(u)).norm() < 1e-8)
     True
     """
+    if oracle.nonsmooth:
+        step = ProximalStep(oracle, x, u)
+        return _proximal_hypergradient(oracle, step, u, solver, tolerance, start, relative_tolerance)
     upper, b = oracle.upper_value_and_grad(x, u)
-    size = norm(b)
-    if size > 0:
-        tolerance = min(tolerance, relative_tolerance * size)
+    tolerance = _tolerance(tolerance, relative_tolerance, b)
     solution = solver.solve(oracle.hvp(x, u), b, tolerance=tolerance, start=start)
     z = oracle.upper_grad_u(x, u) - oracle.JT(x, u, solution.x)
     return _hypergradient(z, upper, b, solution)
+
+
+def _proximal_hypergradient(
+    oracle: Oracle,
+    step: ProximalStep,
+    u: Tensor,
+    solver: LinearSolver,
+    tolerance: float,
+    start: Tensor | None,
+    relative_tolerance: float,
+) -> Hypergradient:
+    upper, b = oracle.upper_value_and_grad(step.x, u)
+    system = ProximalSystem(step, oracle.hvp(step.x, u))
+    right = step.D(b)
+    tolerance = _tolerance(tolerance, relative_tolerance, right)
+    solution = solver.solve(system.product, right, tolerance=tolerance, start=start)
+    q = step.D(solution.x)
+    z = oracle.upper_grad_u(step.x, u) - oracle.JT(step.x, u, q) + system.by_prox(q, b)
+    found = _hypergradient(z, upper, b, solution)
+    return replace(found, q=q, smallest_curvature=system.smallest_curvature, step=step, start=solution.x)
+
+
+def _tolerance(tolerance: float, relative_tolerance: float, right: Tensor) -> float:
+    size = norm(right)
+    return min(tolerance, relative_tolerance * size) if size > 0 else tolerance
+
+
+def shifted_hypergradient(
+    oracle: Oracle, u: Float[Tensor, "d"], hypergradient: Hypergradient, shift: Float[Tensor, "n"]
+) -> Float[Tensor, "d"]:
+    """z of a lower level that is not smooth, at a proximal step that starts ``shift`` away from the last end.
+
+    How far it lies from the hypergradient estimates the effect of x not being the minimiser. The system is solved
+    to a tenth of the residual.
+    """
+    assert hypergradient.step is not None
+    step = ProximalStep(oracle, hypergradient.step.x + shift, u)
+    tolerance = max(hypergradient.residual / 10, torch.finfo(shift.dtype).tiny)
+    found = _proximal_hypergradient(oracle, step, u, ConjugateGradient(), tolerance, hypergradient.start, 0.01)
+    return found.value
 
 
 def fixed_point_hypergradient(
@@ -108,7 +160,16 @@ def fixed_point_hypergradient(
 
 def _hypergradient(z: Tensor, upper: float, b: Tensor, solution: LinearSolution) -> Hypergradient:
     return Hypergradient(
-        z, solution.x, upper, b, solution.residual, solution.products, solution.reason, solution.smallest_curvature
+        z,
+        solution.x,
+        upper,
+        b,
+        solution.residual,
+        solution.products,
+        solution.reason,
+        solution.smallest_curvature,
+        solution.largest_curvature,
+        start=solution.x,
     )
 
 
@@ -144,6 +205,9 @@ def corrected_hypergradient(
     Args:
         relative_tolerance: residual of the two solves, relative to their right-hand sides.
 
+    Raises:
+        SettingError: if the lower level has a term that is not smooth.
+
     >>> from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
     >>> from selftune.hypergradients.linear_solvers import ConjugateGradient
     >>> problem, cg = QuadraticBilevel(parameter_count=4, hyperparameter_count=2), ConjugateGradient()
@@ -153,6 +217,8 @@ def corrected_hypergradient(
     >>> bool((z_c - problem.hypergradient(u)).norm() < 1e-4)
     True
     """
+    if oracle.nonsmooth:
+        raise SettingError("oracle", "the correction needs a lower level without terms that are not smooth")
     q = hypergradient.q
     hvp = oracle.hvp(x, u)
     gradient = oracle.grad_x(x, u)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from selftune.hyperparameters import Space
+from selftune.proximal_terms import ActiveSet
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
@@ -227,10 +229,22 @@ class Oracle:
             return torch.zeros_like(x)
         return torch.autograd.grad(pulled, v, w, materialize_grads=True)[0]
 
+    @cached_property
+    def nonsmooth(self) -> bool:
+        """Whether the lower level has a term that is not smooth."""
+        return self.prox(self._start, self.start_u(), 1.0) is not None
+
     def prox(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"], step: float) -> Float[Tensor, "n"] | None:
         """Proximal map of the lower level's term that is not smooth; None where there is none."""
         tree = self.objective.proximal(self.unravel(x.detach()), self.values(u), step)
         return None if tree is None else self.ravel(tree)
+
+    def active_set(
+        self, y: Float[Tensor, "n"], u: Float[Tensor, "d"], step: float, error: float
+    ) -> ActiveSet | None:
+        """The piece of that map which holds y; its constants hold within ``error`` of prox(y). None: not known."""
+        at = self._at(u)
+        return self.objective.active_set(self.unravel(y.detach()), at.values, at.slopes, step, error)
 
     # Upper level ------------------------------------------------------------------------------------
 
@@ -274,6 +288,7 @@ class Oracle:
         at = self._at(u)
         if at.constants is None:
             at.constants = self.objective.constants(at.values, at.slopes)
+            self.counts.hvp += at.constants.products
         return at.constants
 
     def norm_J(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> float:
@@ -287,7 +302,7 @@ class Oracle:
         if bound is not None:
             return bound
         iterations = 8 if self._singular is None else 2
-        w = self._unit(self.d) if self._singular is None else self._singular
+        w = self.unit(self.d) if self._singular is None else self._singular
         norm = 0.0
         for _ in range(iterations):
             pulled = self.JT(x, u, self.J(x, u, w))
@@ -314,7 +329,7 @@ class Oracle:
         size = float(q.norm())
         if size == 0:
             return self._change
-        moved = x + distance * self._unit(self.n)
+        moved = x + distance * self.unit(self.n)
         hessian = (self.hvp(moved, u)(q) - self.hvp(x, u)(q)).norm()
         jacobian = (self.JT(moved, u, q) - self.JT(x, u, q)).norm()
         scale = 2 / (distance * size)
@@ -324,7 +339,8 @@ class Oracle:
         )
         return self._change
 
-    def _unit(self, size: int) -> Tensor:
+    def unit(self, size: int) -> Float[Tensor, "size"]:
+        """A random direction, from the oracle's own generator."""
         direction = torch.randn(size, generator=self._generator, dtype=torch.float64)
         unit: Tensor = (direction / direction.norm()).to(self._start)
         return unit

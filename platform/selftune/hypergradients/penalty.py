@@ -111,7 +111,7 @@ def penalty_hypergradient(
     """
     if not (sigma > 0 and math.isfinite(sigma)):
         raise SettingError("sigma", f"must be a positive number, got {sigma}")
-    if oracle.prox(oracle.start_x(), u, 1.0) is not None:
+    if oracle.nonsmooth:
         raise SettingError(
             "method", "the penalty method needs a smooth lower level, but this one has a term that is not"
         )

@@ -8,6 +8,7 @@ from typing import Protocol, final
 
 import torch
 
+from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.shapes import Float, Tensor
 
@@ -42,6 +43,9 @@ class UpdateMap(Protocol):
 class GradientStep:
     """Phi(x, u) = x - length * grad_x h(x, u), by an oracle that counts: A = I - length H, B = -length J.
 
+    Raises:
+        SettingError: if the lower level has a term that is not smooth, which this step leaves out.
+
     >>> from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
     >>> oracle = Oracle(QuadraticBilevel(parameter_count=4, hyperparameter_count=2))
     >>> step = GradientStep(oracle, length=1.0)
@@ -52,6 +56,10 @@ class GradientStep:
 
     oracle: Oracle
     length: float
+
+    def __post_init__(self) -> None:
+        if self.oracle.nonsmooth:
+            raise SettingError("oracle", "a gradient step leaves out the lower level's term that is not smooth")
 
     def __call__(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> Float[Tensor, "n"]:
         return x - self.length * self.oracle.grad_x(x, u)

@@ -15,8 +15,10 @@ from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.quasi_newton import QuasiNewton, between
 from selftune.shapes import Tensor
+from selftune.storage import record
 
 
+@record
 @dataclass
 class _Search:
     """One backtracking search: candidates from one point along one hypergradient."""
@@ -59,7 +61,9 @@ class InexactLineSearch(LeaderMethod):
     ``stopped`` says why the method is done: ``stationary`` (certified by proven constants), ``estimated`` (a
     constant is an estimate: nothing is certified), ``flat`` (the norm is small, no bound was asked for),
     ``floor``, ``searches``, ``budget``, ``lost``. The norm is that of ``u - P(u - z)``, P the projection onto
-    the box: the hypergradient's, but for coordinates that the box stops.
+    the box: the hypergradient's, but for coordinates that the box stops. Above a lower level that is not smooth
+    also ``pinned`` (stationary, because the active set leaves the parameters no direction) and ``kink`` in place
+    of ``floor`` and ``searches``: mostly a point where the active set changes, which no accuracy helps.
 
     >>> method = InexactLineSearch(steps=5)
     >>> method.done
@@ -216,7 +220,8 @@ class InexactLineSearch(LeaderMethod):
         if self._spent():
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
-            self.stopped = "stationary" if metrics["certified"] else "estimated"
+            stationary = "pinned" if self._nonsmooth and not bool(z.any()) else "stationary"
+            self.stopped = stationary if metrics["certified"] else "estimated"
         elif small and not tested:
             self._believe_flat(metrics)
         elif small and math.isnan(bound):
@@ -239,6 +244,11 @@ class InexactLineSearch(LeaderMethod):
             return
         factors = (min(0.5 * tolerance / max(metrics[part], 1e-300), 1.0) for part in ("error", "residual"))
         self._sharpen(metrics["error"], *factors)
+
+    @property
+    def _nonsmooth(self) -> bool:
+        """Whether the lower level has a term that is not smooth, by the last report of a hypergradient."""
+        return "active_set_certified" in self._report
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
         """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
@@ -264,7 +274,7 @@ class InexactLineSearch(LeaderMethod):
             return
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
         self._sharpen(self._report["error"], factor)
 
@@ -299,11 +309,11 @@ class InexactLineSearch(LeaderMethod):
         smallest = self.settings.smallest_error
         if error_factor < 1:
             if achieved > self._error or self._error < smallest:
-                self.stopped = "floor"
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._error = min(self._error, achieved) * error_factor
         if residual_factor < 1:
             if self._residual <= smallest and error_factor >= 1:  # else x has accuracy to give
-                self.stopped = "floor"
+                self.stopped = "kink" if self._nonsmooth else "floor"
             self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
         self._attempt += 1
 
@@ -330,7 +340,7 @@ class InexactLineSearch(LeaderMethod):
         assert search is not None
         self._failed_searches += 1
         if self._failed_searches > _MAX_FAILED_SEARCHES:
-            self.stopped = "searches"
+            self.stopped = "kink" if self._nonsmooth else "searches"
         self._curvature.forget()
         self._retry = self._candidate(search, search.hopeless)[2]
         self._relative *= _DOUBT
@@ -362,7 +372,7 @@ class InexactLineSearch(LeaderMethod):
                 "error_reached": self._report["error"],
                 "residual": self._report["residual"],
                 "hypergradient_norm": float(search.hypergradient.norm()),
-                "hypergradient_bound": self._report["bound"],
+                "hypergradient_bound": bound if math.isfinite(bound := self._report["bound"]) else math.nan,
                 "upper_bound": report.metrics["upper_bound"],
                 "decrease": self.settings.decrease * expected,
                 "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
@@ -371,6 +381,7 @@ class InexactLineSearch(LeaderMethod):
                 "failed_searches": float(self._failed_searches),
                 "work": float(self._work),
                 "certified": self._report["certified"],
+                **{name: self._report[name] for name in ("active_set_certified",) if name in self._report},
             },
         )
         self._curvature.step_from(self._u, search.hypergradient)

@@ -58,6 +58,7 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         lines.insert(0, f"ended   because {summary['stopped']}")
     if "remark" in summary:
         lines.insert(0, f"remark  {summary['remark']}")
+    lines = [f"warning {sentence}" for sentence in summary.get("warnings", [])] + lines
     if mlflow:
         lines.append(f"MLflow  {mlflow_command(folder)}")
     for line in lines:

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.objective import NetworkObjective
+from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
@@ -23,6 +24,7 @@ from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
+from selftune.studies.verdict import warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
@@ -88,10 +90,13 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
         if "fixed" not in summary:
             try:
                 fixed = _compared(study, folder, console, runner, summary)
-            except (StudyFailed, NotStronglyConvex) as error:  # what tuning gave is there all the same
+            except (StudyFailed, LowerLevelError) as error:  # what tuning gave is there all the same
                 say(console, f"no comparison: with the start values held, {error}")
                 fixed = {}
             summary = {**summary, "fixed": fixed}
+            if isinstance(study.objective, NetworkObjective):
+                results = {"tuned": summary["tuned"], "start values held": fixed}
+                summary = {**summary, "warnings": warnings_of(study.objective, results)}
             write_summary(folder, summary)
     return summary
 

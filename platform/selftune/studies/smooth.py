@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
@@ -29,6 +30,10 @@ _REASONS = {
     " nothing",
     "flat": "the hypergradient is smaller than the tolerance, its error not included",
     "floor": "more accuracy was needed than rounding allows",
+    "kink": "no accuracy finds a step that provably lowers the upper level: where the lower level is not smooth,"
+    " mostly a kink of the upper level, at which the active set changes",
+    "pinned": "the hypergradient is zero: with these hyperparameters every parameter is zero or at a bound, and"
+    " small changes of theirs move none; start from weaker ones",
     "searches": "too many searches in a row found no step that provably lowers the upper level",
     "lost": "no trainer was left",
 }
@@ -59,8 +64,13 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     except NotStronglyConvex as error:
         yield SettingError("objective", str(error))
         return
+    try:
+        check_derivatives(objective)
+    except SettingError as error:
+        yield SettingError("objective", f"{error.key} {error.message}")
+        return
     proximal = study.method.solver == "proximal_gradient"
-    if not proximal and oracle.prox(oracle.start_x(), oracle.start_u(), 1.0) is not None:
+    if not proximal and oracle.nonsmooth:
         yield SettingError(
             "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
         )

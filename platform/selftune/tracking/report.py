@@ -186,6 +186,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     if "remark" in summary:
         remark = summary["remark"]
         sentences.append(f"{remark[:1].upper()}{remark[1:]}.")
+    sentences += [f"{warning[:1].upper()}{warning[1:]}." for warning in summary.get("warnings", [])]
     if steps and trajectory.certificate:
         sentences.append(_worth(trajectory))
     status = summary.get("status", "running")

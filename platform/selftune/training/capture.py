@@ -23,7 +23,7 @@ class Capture:
     """
 
     def __init__(self, network: nn.Module, inventory: Inventory) -> None:
-        self._layers = tuple(layer.name for layer in inventory.layers if layer.weight and layer.calls)
+        self._layers = tuple(layer.name for layer in inventory.running)
         self._seen: dict[str, Tensor] | None = None
         for name in self._layers:
             network.get_submodule(name).register_forward_hook(_Output(self, name))

@@ -98,6 +98,8 @@ class LowerLevel:
         self._capture = Capture(self.network, self.inventory) if looks else None
         self._providers = providers(self, self.regularizers.provided.union(needs))
         self._stage = 0
+        self.history: list[Mapping[str, Tensor]] = []
+        """What regularizers added to the loss of every training step since somebody last cleared it."""
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: tensor.detach().clone() for name, tensor in tensors_of(self.network).items()}
@@ -191,13 +193,16 @@ class LowerLevel:
             self.regularizers.end()
 
     @torch.no_grad()
-    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor) -> Outputs:
+    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
-        with evaluating(self.network):
+        tensors = dict(tensors)
+        if batch_statistics:  # running ones are written to copies
+            tensors |= {name: tensors.get(name, own).clone() for name, own in self.network.named_buffers()}
+        with evaluating(self.network, but_norms=batch_statistics):
             if self._capture is None:
-                return Outputs(functional_call(self.network, dict(tensors), (inputs,)), inputs, [])
+                return Outputs(functional_call(self.network, tensors, (inputs,)), inputs, [])
             with self._capture.recording() as seen:
-                logits = functional_call(self.network, dict(tensors), (inputs,))
+                logits = functional_call(self.network, tensors, (inputs,))
                 return self._capture.outputs(logits, seen)
 
     def weight(self, step: Step, layer: str) -> Tensor:
@@ -276,8 +281,10 @@ class LowerLevel:
         step = self.begin(number, index, values, "elementary")
         replaced = self.regularizers.replace(step)
         if replaced is not None:
+            self.history.append(self.regularizers.terms)
             return replaced.detach()
         loss = self.loss(step, self.network, self.parameters)
+        self.history.append(self.regularizers.terms)
         self.descend(step, loss)
         return loss.detach()
 
@@ -303,6 +310,7 @@ class LowerLevel:
         pieces = torch.split(combined, sizes)
         for parameter, piece in zip(trained, pieces, strict=True):
             parameter.grad = piece.view_as(parameter)
+        self.history.append(self.regularizers.terms)
         self.update(step)
         return torch.stack(losses).detach().mean()
 

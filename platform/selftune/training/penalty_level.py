@@ -15,7 +15,6 @@ from selftune.objective import Stage
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
 from selftune.training.added_gradient import added_gradient
-from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -42,7 +41,6 @@ class PenaltyLevel(Level):
     """
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
-        check_differentiable(lower, "the penalty method")
         self.lower = lower
         self.trained: dict[str, Tensor] = {name: p for name, p in lower.parameters.items() if p.requires_grad}
         self.parameters = list(self.trained.values())
@@ -59,6 +57,13 @@ class PenaltyLevel(Level):
                 raise mistake
 
     def begin(self, order: Mapping[str, Any]) -> None:
+        draws = self.lower.streams.member
+        if order.get("draws", draws) != draws:
+            raise SettingError(
+                "twins",
+                "must be 2 with the penalty method, so that both trainers of a pair draw the same random numbers;"
+                " make them by TrainerFactory(..., twins=2)",
+            )
         self._unconstrained = order["unconstrained"].to(self.lower.device)
         # constrained where the method does it, so that a replay of its trajectory sees the same bits
         constrained = self.lower.space.constrain(order["unconstrained"])

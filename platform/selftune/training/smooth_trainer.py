@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from selftune.hypergradients.curvature import UpperChords, compare_products
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.error_bounds import error_bound, lower_bound, upper_bound
 from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
@@ -17,8 +19,10 @@ from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
+from selftune.storage import record
 
 
+@record
 @dataclass(frozen=True)
 class WarmStart:
     """Where a solve starts: parameters, and the solution of the last linear system."""
@@ -105,15 +109,27 @@ class SmoothTrainer:
         hypergradient = implicit_hypergradient(
             self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
         )
-        self._keep(body["key"], WarmStart(solution.x, hypergradient.q))
-        level, slope, constants = hypergradient.upper, float(hypergradient.b.norm()), self.oracle.constants(u)
-        bound = float("nan")
+        step = hypergradient.step
+        constants = compare_products(
+            self.oracle.constants(u),
+            hypergradient.smallest_curvature,
+            hypergradient.largest_curvature,
+            hypergradient.b,
+        )
+        x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
+        self._keep(body["key"], WarmStart(x, hypergradient.start))
+        level, slope = hypergradient.upper, float(hypergradient.b.norm())
+        bound = by_residual = float("nan")
         if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
-            bound = error_bound(self.oracle, solution.x, u, solution.error, hypergradient).omega
-        by_residual = float("nan")
-        if constants.certified:
-            norm_J = self.oracle.norm_J(solution.x, u)
-            by_residual = norm_J / constants.strong_convexity * hypergradient.residual
+            known = error_bound(self.oracle, x, u, solution.error, hypergradient)
+            bound = known.omega
+            if constants.certified:
+                by_residual = known.by_residual
+        identified = {}
+        certified = constants.certified
+        if step is not None:
+            certified = certified and step.identifies(solution.error)
+            identified = {"active_set_certified": float(certified)}
         metrics = {
             "error": solution.error,
             "residual": hypergradient.residual,
@@ -122,7 +138,8 @@ class SmoothTrainer:
             "slope": slope,
             "lower_bound": lower_bound(level, slope, solution.error, constants),
             "validation_loss": level,
-            "certified": float(constants.certified),
+            "certified": float(certified),
+            **identified,
         }
         return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
 
@@ -130,9 +147,11 @@ class SmoothTrainer:
         u = body["unconstrained"].to(self.oracle.start_x())
         threshold = body["threshold"]
         constants = self.oracle.constants(u)
+        upper = UpperChords(constants)
 
         def decided(x: Tensor, error: float) -> bool:
             level, gradient = self.oracle.upper_value_and_grad(x, u)
+            upper.met(x, gradient)
             slope = float(gradient.norm())
             if body["early_rejection"] and lower_bound(level, slope, error, constants) > threshold:
                 return True
@@ -140,6 +159,7 @@ class SmoothTrainer:
 
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
+        upper.met(solution.x, gradient)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
         accepted = bound <= threshold
         if accepted:
@@ -151,7 +171,7 @@ class SmoothTrainer:
             "upper_bound": bound,
             "error": solution.error,
             "validation_loss": level,
-            "training_loss": float(self.objective.lower(tree, self.oracle.values(u))),
+            "training_loss": self.objective.training_loss(tree, self.oracle.values(u)),
         }
         return _Outcome(metrics)
 
@@ -160,7 +180,7 @@ class SmoothTrainer:
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
         metrics = {
-            "training_loss": float(self.objective.lower(tree, values)),
+            "training_loss": self.objective.training_loss(tree, values),
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
@@ -177,11 +197,18 @@ class SmoothTrainer:
 
 @dataclass(frozen=True)
 class SmoothTrainerFactory:
-    """Makes the trainers of a team, in this process or in others; called with the member's number."""
+    """Makes the trainers of a team, in this process or in others; called with the member's number.
+
+    Raises:
+        SettingError: if a derivative of the objective contradicts finite differences.
+    """
 
     objective: SmoothObjective
     solver: str = "newton"
     cpus: float = 1
+
+    def __post_init__(self) -> None:
+        check_derivatives(self.objective)
 
     def __call__(self, member: int) -> SmoothTrainer:
         return SmoothTrainer(self.objective, member=member, solver=self.solver, cpus=self.cpus)

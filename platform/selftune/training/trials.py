@@ -13,7 +13,6 @@ from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
 from selftune.modes import evaluating
 from selftune.shapes import Float, Int, Tensor
 from selftune.training.added_gradient import added_gradient
-from selftune.training.differentiable import check_differentiable
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _CHUNK = 4096  # validation examples per forward pass
@@ -37,7 +36,6 @@ class Arm:
     """
 
     def __init__(self, lower: LowerLevel, order: Mapping[str, Any]) -> None:
-        check_differentiable(lower, "the line search")
         self.lower = lower
         self.order = order
         # constrained where the method does it, so that a replay of its trajectory sees the same bits

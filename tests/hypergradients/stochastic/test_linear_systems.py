@@ -91,6 +91,15 @@ def test_many_more_steps_than_needed_do_no_harm(dtype):
     close(found, torch.linalg.solve(matrix, b), 1e-4 if dtype == torch.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 13, 21])
+@pytest.mark.parametrize("size", [1.0, 1e-8, 1e-16])
+def test_residuals_whose_squares_vanish_end_the_iteration(n, size):
+    matrix, b = (t.float() for t in system(n))
+    found, residual = conjugate_gradient(lambda v: matrix @ v, size * b, 300)
+    close(found / size, torch.linalg.solve(matrix, b), 1e-4)
+    assert residual.isfinite()
+
+
 def test_zero_right_hand_side_gives_zero():
     found, residual = conjugate_gradient(lambda v: 2 * v, torch.zeros(3), 4)
     assert found.tolist() == [0, 0, 0]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from rounding import rounding
 from selftune.objectives.tasks.singular_density_estimation import (
     SingularDensityEstimation,
     _points,
@@ -45,7 +46,7 @@ def test_sliced_wasserstein_of_a_shift_and_of_a_permutation():
     unit = directions / directions.norm(dim=1, keepdim=True)
     moved = _sliced_wasserstein(points, points + shift, directions)
     torch.testing.assert_close(moved, (unit @ shift).abs().mean())
-    assert _sliced_wasserstein(points, points.flip(0), 5 * directions) < 1e-15
+    assert _sliced_wasserstein(points, points.flip(0), 5 * directions) < rounding(points.norm(dim=1).max())
 
 
 def test_the_bound_is_below_the_exact_likelihood_of_a_linear_model():

@@ -72,9 +72,10 @@ class BestResponse(nn.Module):
             weight: Any = layer.weight
             bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt 5
             shape = (rank * weight.shape[0], *weight.shape[1:])
-            self.directions[_key(name)] = nn.Parameter(_uniform(shape, bound, weight, generator))
+            self.directions[_key(name)] = nn.Parameter(_drawn(shape, bound, weight, generator))
             if layer.bias is not None:
-                biases.append(_uniform(weight.shape[:1], bound, weight, generator))
+                bias: Any = layer.bias
+                biases.append(_drawn(weight.shape[:1], bound, bias, generator))
         self._weight_rows = [len(direction) for direction in self.directions.values()]
         self._bias_rows = [len(bias) for bias in biases]
         like: Any = next(iter(self._layers.values())).weight
@@ -208,7 +209,11 @@ class BestResponse(nn.Module):
         self._layers.clear()
 
 
-def _uniform(shape: Any, bound: float, like: Tensor, generator: torch.Generator) -> Tensor:
-    """Drawn where the generator lives, so that the same generator gives the same directions on every device."""
-    drawn = torch.empty(shape, dtype=like.dtype, device=generator.device)
-    return drawn.uniform_(-bound, bound, generator=generator).to(like.device)
+def _drawn(shape: Any, bound: float, tensor: Tensor, generator: torch.Generator) -> Tensor:
+    """Directions of a tensor, drawn where the generator lives, so that it gives the same ones on every device.
+
+    A tensor that is not trained has none: directions of zero, to which gates of zero get no gradient, stay zero.
+    """
+    drawn = torch.empty(shape, dtype=tensor.dtype, device=generator.device)
+    drawn.uniform_(-bound, bound, generator=generator)
+    return drawn.mul_(tensor.requires_grad).to(tensor.device)

@@ -109,21 +109,31 @@ def conjugate_gradient(
         return product(v).detach() + damping * v
 
     b = b.detach()
-    q = torch.zeros_like(b) if start is None else start.detach()
+    scale = _power_of_two(torch.linalg.vector_norm(b))  # exact, so that squares of small numbers do not vanish
+    b = b / scale
+    q = torch.zeros_like(b) if start is None else start.detach() / scale
     r = b if start is None else b - damped(q)
     p, square = r, torch.dot(r, r)
-    stopped = torch.zeros_like(square, dtype=torch.bool)
+    stopped, least = torch.zeros_like(square, dtype=torch.bool), torch.finfo(square.dtype).tiny
     for _ in range(steps):
         along = damped(p)
         curvature = torch.dot(p, along)
-        stopped = stopped | (curvature <= 0)  # not ~(curvature > 0): that would hide what is not a number
+        # not ~(curvature > 0): that would hide what is not a number; below the least normal number squares vanish
+        # before the residual does, and their quotients with it
+        stopped = stopped | (curvature <= 0) | (square < least)
         length = torch.where(stopped, 0.0, square / curvature)
         q = q + length * p
         r = r - length * along
         new_square = torch.dot(r, r)
         p = torch.where(stopped, p, r + (new_square / square) * p)
         square = new_square
-    return q, torch.linalg.vector_norm(r)
+    return scale * q, scale * torch.linalg.vector_norm(r)
+
+
+def _power_of_two(size: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """The least power of two above ``size``; 1 for zero."""
+    mantissa = torch.frexp(size).mantissa
+    return torch.where(mantissa == 0, 1.0, size / mantissa)
 
 
 def _check_rate(rate: float) -> None:

@@ -2,6 +2,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from rounding import rounding
 from selftune.objectives.regularizers.adaptation.correlation_alignment import correlation_alignment
 
 DOMAINS = torch.tensor([4, 1, 4, 9, 1, 4, 9, 1, 9, 9])
@@ -31,12 +32,15 @@ def test_invariances(draw):
 
 def test_identical_domains_cost_nothing(draw):
     part = draw(5, 3)
-    assert correlation_alignment(torch.cat([part, part]), torch.tensor([0, 1]).repeat_interleave(5)).abs() < 1e-14
+    assert (
+        correlation_alignment(torch.cat([part, part]), torch.tensor([0, 1]).repeat_interleave(5)).abs()
+        < rounding()
+    )
 
 
 def test_single_domains_and_single_examples_are_finite(draw):
     features = draw(3, 2).requires_grad_()
-    assert correlation_alignment(features, torch.zeros(3, dtype=torch.long)).abs() < 1e-14
+    assert correlation_alignment(features, torch.zeros(3, dtype=torch.long)).abs() < rounding()
     correlation_alignment(features, torch.tensor([0, 0, 1])).backward()
     assert features.grad.isfinite().all()
 

@@ -1,4 +1,5 @@
 import torch
+from rounding import rounding, squared_rounding
 from selftune.objectives.regularizers.adaptation.risk_extrapolation import risk_extrapolation
 
 DOMAINS = torch.tensor([4, 1, 4, 9, 1, 4])
@@ -15,12 +16,12 @@ def test_population_variance_of_the_risks(draw):
 
 def test_equal_risks_and_single_domains_cost_nothing(draw):
     assert risk_extrapolation(torch.tensor([1.0, 2.0, 3.0, 2.0]), torch.tensor([0, 1, 0, 1])).item() == 0
-    assert risk_extrapolation(draw(4), torch.zeros(4, dtype=torch.long)).item() < 1e-30
+    assert risk_extrapolation(draw(4), torch.zeros(4, dtype=torch.long)).item() < squared_rounding(terms=4)
 
 
 def test_gradients_sum_to_zero(draw):
     losses = draw(6).requires_grad_()
     (gradient,) = torch.autograd.grad(risk_extrapolation(losses, DOMAINS), losses)
     assert gradient.abs().max() > 0.01
-    assert abs(gradient.sum().item()) < 1e-14
+    assert abs(gradient.sum().item()) < rounding()
     assert torch.autograd.gradcheck(lambda x: risk_extrapolation(x, DOMAINS), (losses,))

@@ -65,7 +65,11 @@ def test_active_weights_move_and_their_number_does_not(trainer, go_on, growth):
         weight = trained.lower.parameters[name]
         assert mask.sum() == before[name].sum()
         assert weight[~mask].eq(0).all()
-        assert weight[mask & ~before[name]].eq(0).all()
+        grown = mask & ~before[name]
+        assert weight[grown].eq(0).all()
+        moments = trained.lower.optimizer.state[weight]["momentum_buffer"]
+        assert moments[grown].eq(0).all()
+        assert moments[mask & before[name]].ne(0).any()
     assert any(not torch.equal(mask, before[name]) for name, mask in masks.items())
     moved = {name: mask.clone() for name, mask in masks.items()}
     go_on(trained, 2)

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from selftune.objectives.regularizers.structure.ordered_low_rank import OrderedLowRank, ordered_low_rank
@@ -66,6 +68,50 @@ def test_components_below_the_threshold_vanish_after_an_epoch(trainer):
     assert 0 < kept.sum() < 6
     assert kept.tolist() == sorted(kept.tolist(), reverse=True)
     assert torch.linalg.matrix_rank(trained.plain_network()[0].weight, rtol=1e-5) == kept.sum()
+
+
+@pytest.mark.parametrize("sampler", ["single", "independent"])
+def test_widths_are_drawn_among_the_components_that_are_left(trainer, sampler):
+    made = trainer(OrderedLowRank(sampler=sampler, threshold=0.5))
+    member, lower = made.lower.regularizers.members[0], made.lower
+    with torch.no_grad():
+        for layer, rank in ((0, 2), (2, 5)):
+            for factor in _factors(made, layer):
+                factor.fill_(1.0)
+            _factors(made, layer)[0][:, rank:] = 1e-3
+            _factors(made, layer)[1][rank:] = 1e-3
+    values = lower.space.values(lower.space.start)
+    step = lower.begin(4, lower.batches.index(4), values, "elementary")  # the first step of the second epoch
+    drawn = [{layer: int(width) for layer, width in member._draw(step).items()} for _ in range(400)]
+    assert {d["0"] for d in drawn} == {1, 2}
+    assert {d["2"] for d in drawn} == {1, 2, 3, 4, 5}
+    if sampler == "single":
+        cut_first = sum(d["0"] < 2 for d in drawn)  # one of the seven pairs of layer and width
+        assert 0 < cut_first < 400 / 4
+
+
+def test_what_has_vanished_stays_away_whatever_moments_say(trainer, go_on):
+    lasso = regularizers["hierarchical_group_lasso"](strength=0.05)
+    trained = trainer(OrderedLowRank(threshold=0.3), lasso, steps=17)
+    gone = _factors(trained)[0].norm(dim=0) == 0
+    assert gone.any()
+    for _ in range(3):
+        go_on(trained, 1)
+        assert (_factors(trained)[0][:, gone] == 0).all()
+        assert (_factors(trained)[1][gone] == 0).all()
+
+
+def test_a_saved_trainer_knows_what_is_left(trainer, go_on):
+    def made(steps=0):
+        lasso = regularizers["hierarchical_group_lasso"](strength=0.05)
+        return trainer(OrderedLowRank(threshold=0.3), lasso, steps=steps)
+
+    first, second = made(steps=17), made()
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    for trained in (first, second):
+        go_on(trained, 6)
+    for one, two in zip(_factors(first), _factors(second), strict=True):
+        assert torch.equal(one, two)
 
 
 def test_components_of_a_linear_map_on_white_inputs_become_ordered():

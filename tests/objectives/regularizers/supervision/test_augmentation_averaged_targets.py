@@ -32,3 +32,32 @@ def test_training_does_not_see_the_labels(lab):
         members = [regularizers["augmentation_averaged_targets"](views=4), regularizers["mean_teacher"](decay=0.9)]
         weights.append(lab.weights(lab.train(members, 5, labels=labels)))
     assert torch.equal(*weights)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_teacher_and_source_use_the_statistics_that_the_study_says(lab, statistics):
+    members = [
+        regularizers["augmentation_averaged_targets"](statistics=statistics, noise=0.0, views=2, threshold=1.0),
+        regularizers["mean_teacher"](decay=0.5),
+    ]
+    trainer = lab.train(members, 3, kind="images")
+    _, step = lab.perturbed_loss(trainer, 3)
+    network = lab.objective("images").network()
+    network.load_state_dict(step.teacher_parameters)
+    network.train(statistics == "batch")
+    running = network[1].running_mean.clone()
+    with torch.no_grad():
+        torch.testing.assert_close(step.targets, network(step.inputs).softmax(dim=1))
+    assert torch.equal(step.teacher_parameters["1.running_mean"], running)
+
+
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_a_mean_teacher_can_use_the_statistics_of_the_batch(lab, statistics):
+    trainer = lab.train([regularizers["mean_teacher"](decay=0.5, statistics=statistics)], 3, kind="images")
+    _, step = lab.perturbed_loss(trainer, 3)
+    network = lab.objective("images").network()
+    teacher = lab.member(trainer).quantity("teacher_parameters", step)
+    network.load_state_dict(teacher)
+    network.train(statistics == "batch")
+    with torch.no_grad():
+        torch.testing.assert_close(lab.member(trainer).quantity("teacher_logits", step), network(step.inputs))

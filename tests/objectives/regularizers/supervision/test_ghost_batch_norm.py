@@ -2,9 +2,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import ghost_batch_norm
+from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigits
 
+from selftune.methods import WorkOrder
 from selftune.modes import constant_buffers
 from selftune.regularizer import regularizers
+from selftune.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("double")
 
@@ -71,6 +74,20 @@ def test_running_statistics_move_once_per_group_and_not_in_perturbed_steps(lab):
         variance = 0.9 * variance + 0.1 * group.var(dim=(0, 2, 3))
     torch.testing.assert_close(norm.running_mean, mean)
     torch.testing.assert_close(norm.running_var, variance)
+    before = norm.running_mean.clone()
     with constant_buffers(network):
         lab.perturbed_loss(trainer, 0)
-    assert torch.equal(norm.running_mean, mean)
+    assert torch.equal(norm.running_mean, before)
+
+
+def test_it_runs_on_the_packaged_encoder():
+    objective = SelfSupervisedDigits(batch_size=32, train_examples=64, hidden=8, dimension=4)
+    steps = WorkOrder("replay", {"segments": ((2, torch.empty(0)),)})
+    weights = {}
+    for name in ("ghost_batch_norm", None):
+        members = [regularizers["barlow_twins"](strength=0.1)]
+        trainer = Trainer(objective, [*members, *([regularizers[name](ghost_size=8)] if name else [])])
+        assert trainer.execute(steps).kind == "replay"
+        weights[name] = trainer.plain_network().state_dict()
+    assert weights["ghost_batch_norm"].keys() == weights[None].keys()
+    assert not torch.allclose(weights["ghost_batch_norm"]["hidden.weight"], weights[None]["hidden.weight"])

@@ -2,6 +2,7 @@ import pytest
 import torch
 from selftune.objectives.functional import kernel_self_distillation, self_distillation_targets
 
+from selftune.objective import Optimization
 from selftune.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
@@ -49,3 +50,13 @@ def test_every_round_starts_afresh_and_is_taught_by_the_last(lab):
     network = lab.objective().network()
     network.load_state_dict(lab.member(trainer)._teacher)
     torch.testing.assert_close(step.targets, network(step.inputs).softmax(dim=1).detach())
+
+
+def test_a_round_starts_with_a_new_optimizer(lab):
+    momentum = Optimization(batch_size=8, learning_rate=0.1, momentum=0.9)
+    member = regularizers["self_distillation_targets"](alpha=1.0, rounds=2)
+    trainer = lab.train([member], 5, total=10, optimization=momentum)
+    lab.more(trainer, 1)  # with the truth as target the second round begins as the first would with this batch
+    start = lab.weights(lab.train([], 0))
+    gradients = torch.cat([parameter.grad.flatten() for parameter in trainer.lower.parameters.values()])
+    torch.testing.assert_close(lab.weights(trainer), start - 0.1 * gradients)
