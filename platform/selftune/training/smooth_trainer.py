@@ -19,8 +19,10 @@ from selftune.hypergradients.oracle import Oracle
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
+from selftune.storage import record
 
 
+@record
 @dataclass(frozen=True)
 class WarmStart:
     """Where a solve starts: parameters, and the solution of the last linear system."""
