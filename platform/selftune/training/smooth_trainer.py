@@ -20,8 +20,10 @@ from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
+from selftune.storage import record
 
 
+@record
 @dataclass(frozen=True)
 class WarmStart:
     """Where a solve starts: parameters, and the solution of the last linear system."""
