@@ -22,7 +22,8 @@ from selftune.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
-from selftune.provided import closure
+from selftune.precision import typed_as, widened
+from selftune.provided import closure, last_layer_mistake
 from selftune.regularizer import Regularizer, Stage, overrides, reparameterized_weights
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -58,6 +59,11 @@ class Regularizers:
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        for regularizer in self.members:
+            wanted = regularizer.needs - regularizer.provides
+            mistake = last_layer_mistake(wanted, objective.inventory())
+            if mistake is not None:
+                raise SettingError(regularizer.name, mistake)
         kept = {
             layer: r.name for r in self.members if r.freezes for layers in r.layers.values() for layer in layers
         }
@@ -124,6 +130,17 @@ class Regularizers:
         return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
 
     @property
+    def without_effect(self) -> frozenset[str]:
+        """Full names of hyperparameters of parts in which nothing is trained, as ``parts: layer`` may give."""
+        names: set[str] = set()
+        for regularizer in (r for r in self.members if r.acts_on_weights and r.parts is not None):
+            for label, layers in regularizer.layers.items():
+                if not any(regularizer.weight_names(layer) for layer in layers):
+                    bound = (h for h in regularizer.bound.values() if label in h.parts)
+                    names.update(h.names[h.parts.index(label)] for h in bound)
+        return frozenset(names)
+
+    @property
     def quantities(self) -> dict[str, Callable[[Step], Any]]:
         """What some regularizers provide for others: functions of the step by name."""
         return {name: partial(r.quantity, name) for r in self.members for name in r.provides}
@@ -146,7 +163,9 @@ class Regularizers:
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
         for regularizer in self._batch:
+            inputs = step.inputs
             regularizer.batch(step)
+            step.inputs = typed_as(step.inputs, inputs)  # hyperparameters are wider than half precision
 
     def act(self, step: Step) -> None:
         """Before a forward pass: what is attached to layers acts as the step says."""
@@ -206,7 +225,7 @@ class Regularizers:
                     parameter = step.parameters[name]
                     if not parameter.requires_grad:  # frozen by a reparameterisation
                         continue
-                    parameter.copy_(regularizer.map_parameter(parameter, step, values))
+                    parameter.copy_(regularizer.map_parameter(widened(parameter), step, values))
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
         """A term whose gradient in the step's parameters is what the parameter maps do, in units of the loss.

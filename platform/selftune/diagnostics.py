@@ -11,7 +11,7 @@ import torch
 
 from selftune.errors import SettingError, suggestion
 from selftune.objective import NetworkObjective
-from selftune.provided import closure
+from selftune.provided import closure, last_layer_mistake
 from selftune.registry import Registry
 from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
@@ -136,6 +136,9 @@ class Measurement:
             task = type(objective).__name__
             wanted = ", ".join(missing)
             raise SettingError("", f"{self.diagnostic} needs {wanted}, which {task} does not provide")
+        mistake = last_layer_mistake(self.entry.needs.values(), objective.inventory())
+        if mistake is not None:
+            raise SettingError("", f"{self.diagnostic} {mistake}")
 
     def take(self, step: Step) -> dict[str, Float[Tensor, ""]]:
         """The results by name, from a step over validation data."""

@@ -27,6 +27,7 @@ class Layer:
         name: the module's, ``""`` for the network itself.
         type: its class.
         weights: full names of its weights; a tensor that several layers share has one name in all of them.
+        linear: whether it is a linear layer.
         weight: whether one of them is the attribute ``weight``, or what that is computed from.
         calls: how often its forward runs in a pass of the network.
         used: whether the pass uses its weights, or runs its forward, at all.
@@ -46,6 +47,7 @@ class Layer:
     type: str
     weights: tuple[str, ...]
     weight: bool
+    linear: bool = False
     calls: int = 0
     used: bool = False
     functional: bool = False
@@ -93,6 +95,11 @@ class Inventory:
     buffers: Mapping[str, bool]
     last: str | None
     last_runs: bool
+
+    @property
+    def running(self) -> tuple[Layer, ...]:
+        """The layers with a ``weight`` whose own forward runs: what they put out can be seen."""
+        return tuple(layer for layer in self.layers if layer.weight and layer.calls)
 
     def __getitem__(self, name: str) -> Layer:
         for layer in self.layers:
@@ -326,6 +333,7 @@ class _Trace(TorchFunctionMode):
             type=type(module).__name__,
             weights=tuple(weights),
             weight=isinstance(weight, Tensor) and weight.ndim >= 2,
+            linear=isinstance(module, nn.Linear),
             calls=-(-seen.calls // passes),
             used=seen.first is not None or seen.calls > 0,
             functional=seen.functional,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from selftune.inventory import Inventory
+
 PROVIDED = {
     # the batch
     "inputs": "(batch, ...) the examples",
@@ -110,6 +112,32 @@ DERIVED: dict[str, frozenset[str]] = {
     "old_classes": frozenset({"labels", "classes", "stage"}),
 }
 """Name -> what it is computed from, by the engine."""
+
+
+def last_layer_mistake(needs: Iterable[str], inventory: Inventory) -> str | None:
+    """Why what the last layer sees, or the layer itself, cannot be had of a network; None where it can.
+
+    Args:
+        needs: names of quantities.
+    """
+    wanted = sorted(name for name in needs if name in _OF_THE_LAST_LAYER or name.startswith("head"))
+    if not wanted:
+        return None
+    name = inventory.last
+    if name is None or not inventory.last_runs:
+        used = "no weight" if name is None else f"a weight of {name or 'the network itself'}"
+        return (
+            f"needs {' and '.join(wanted)}, which are taken at the forward pass of the last layer; but the network"
+            f" uses {used} last, outside of a layer's own forward pass"
+        )
+    layer = inventory[name]
+    if not layer.linear and any(need.startswith("head") or need == "example_gradients" for need in wanted):
+        needed = " and ".join(wanted)
+        return f"needs {needed} of a linear last layer, but the last layer, {layer.shown}, is of type {layer.type}"
+    return None
+
+
+_OF_THE_LAST_LAYER = {"features", "example_gradients", "reference_features", "old_features"}
 
 
 def closure(provided: Iterable[str]) -> frozenset[str]:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.inventory import tensors_of
+from selftune.precision import widened
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -59,8 +61,8 @@ class Fish(Regularizer):
         self._network = network
 
     def replace(self, step: Step) -> Float[Tensor, ""]:
-        # state_dict shares memory with the network, and holds buffers too
-        moving = [tensor for tensor in self._network.state_dict().values() if tensor.is_floating_point()]
+        # each tensor once, buffers among them
+        moving = [t.detach() for t in tensors_of(self._network).values() if t.is_floating_point()]
         before = [tensor.clone() for tensor in moving]
         losses = []
         domains = step.domains[: len(step.index)]  # every part appends its own examples
@@ -70,5 +72,5 @@ class Fish(Regularizer):
             step.asks.descend(step, losses[-1])
         with torch.no_grad():
             for tensor, start in zip(moving, before, strict=True):
-                tensor.copy_(fish(start, tensor, self.value(step, "step")))
+                tensor.copy_(fish(widened(start), widened(tensor), self.value(step, "step")))
         return torch.stack(losses).detach().mean()

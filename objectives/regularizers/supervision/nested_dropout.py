@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
+from selftune.inventory import Layer
 from selftune.layer_noise import LayerNoise
 from selftune.modes import evaluating
 from selftune.objective import NetworkObjective
@@ -65,6 +66,11 @@ class NestedDropout(LayerNoise):
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[-1:]
+
+    def obstacle(self, layer: Layer) -> str:
+        if self.settings.get("truncate") and (layer.tied or layer.parametrized):
+            return "a tensor behind its weight is used elsewhere too, so that the weight cannot be truncated"
+        return super().obstacle(layer)
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.inventory import tensors_of
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
 
@@ -69,8 +70,8 @@ class SelfDistillationTargets(Regularizer):
     def batch(self, step: Step) -> None:
         now = int(step.progress * self.bound["rounds"].value)
         if now > self._round and not step.perturbed:
-            own = self._network.state_dict()
-            self._teacher = {name: tensor.clone() for name, tensor in own.items()}
+            own = tensors_of(self._network)
+            self._teacher = {name: tensor.detach().clone() for name, tensor in own.items()}
             for name, tensor in own.items():
                 tensor.copy_(step.initial_parameters[name])
             step.asks.forget_moments(step)

@@ -89,7 +89,7 @@ class UniversalSelfDistillation(Regularizer):
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
-        self._names = objective.layers()
+        self._names = [layer.name for layer in objective.inventory().running]
         self._middle = (len(self._names) - 1) // 2
         self._head = Head(self.name)
 

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
+from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
-from selftune.modes import constant_buffers, evaluating
+from selftune.modes import constant_buffers
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -45,6 +46,9 @@ class ResponseLevel(Level):
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
+        unmoved = lower.regularizers.without_effect
+        moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
+        self._moving = moving.to(lower.device) if unmoved else None
         self.parameters = list(self.response.parameters())
         rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self.optimizer = rule.build(self.parameters)
@@ -79,7 +83,7 @@ class ResponseLevel(Level):
         assert index is not None
         delta = self._perturbation(len(index), number, scale)
         perturbed = unconstrained + delta
-        fed = delta if self.settings.centered else perturbed
+        fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
         step = lower.begin(number, index, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
@@ -101,10 +105,13 @@ class ResponseLevel(Level):
             lower.update(step)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+            give_gradients(self.parameters, gradients)
         self.optimizer.step()
         return loss.detach()
+
+    def _of_moving(self, fed: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """What gates see: nothing of hyperparameters that change no weight, which have no response."""
+        return fed if self._moving is None else fed * self._moving.to(fed)
 
     def _perturbation(
         self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
@@ -127,18 +134,19 @@ class ResponseLevel(Level):
         if self.settings.centered and not tune_scale:
             losses, metrics = lower.validation_losses(hyper_step)
             converted = {name: lower.parameters[name] for name in self.response.elementary}
-            gradients = torch.autograd.grad(losses.mean(), list(converted.values()), materialize_grads=True)
-            by_name = dict(zip(converted, gradients, strict=True))
+            trained = {name: tensor for name, tensor in converted.items() if tensor.requires_grad}
+            gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
+            still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
+            by_name = still | dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
-                payload = {"hypergradient": self.response.contract(by_name)}
+                payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
         batch = lower.validation.batch(lower.validation.index(hyper_step))
         labels = batch["labels"]
         noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
-        fed = delta if self.settings.centered else delta + unconstrained
-        with evaluating(lower.network):
-            outputs = lower.objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
+        fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
+        outputs = lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
         losses = lower.objective.validation_loss(outputs, labels)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
         payload = {"hypergradient": gradient.sum(dim=0)}
@@ -148,7 +156,7 @@ class ResponseLevel(Level):
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""
-        fed = torch.zeros_like(unconstrained) if self.settings.centered else unconstrained
+        fed = torch.zeros_like(unconstrained) if self.settings.centered else self._of_moving(unconstrained)
         return {name: tensor.detach() for name, tensor in self.response.weights(fed).items()}
 
     def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:

@@ -9,9 +9,9 @@ import torch.nn.utils.parametrize as parametrize
 from torch import nn
 
 from selftune.hypergradients.best_response.layers import GATED
-from selftune.hypergradients.best_response.probe import Probe, probe
 from selftune.hypergradients.best_response.report import LayerReport
 from selftune.hypergradients.best_response.response import BestResponse
+from selftune.inventory import Inventory, take_inventory
 from selftune.shapes import Tensor
 
 
@@ -27,8 +27,8 @@ def convert(
     """Gives the Linear, Conv1d and Conv2d layers of ``model`` gates that depend on n hyperparameters, in place.
 
     Until ``linearized`` or ``perturbed`` is called the network runs its original code, bit for bit, with the
-    same ``state_dict`` keys. Layers whose own forward is not what uses the weight, or whose input does not have
-    the batch as its leading axis, are left plain; ``response.report`` tells which and why.
+    same ``state_dict`` keys. Layers that are not trained, whose own forward is not what uses the weight, or whose
+    input does not have the batch as its leading axis, are left plain; ``response.report`` tells which and why.
 
     Args:
         model: the network, on its device and in its type. Convert before ``torch.compile``.
@@ -63,10 +63,9 @@ def convert(
     if rank != "auto" and not 1 <= rank <= hyperparameters:
         raise ValueError(f"rank must be 'auto' or in 1..{hyperparameters} (the hyperparameters), got {rank}")
     modules = dict(model.named_modules())
-    seen = probe(model, [m for m in modules.values() if type(m) in GATED], example)
-    ties = _ties(modules)
+    inventory = _inventory(model, example)
     compiled = tuple(f"{name}." if name else "" for name, m in modules.items() if hasattr(m, "_orig_mod"))
-    called = [m for m in seen.calls if type(m) in GATED]
+    called = [layer.name for layer in inventory.layers if layer.calls and type(modules[layer.name]) in GATED]
 
     report: list[LayerReport] = []
     layers: dict[str, nn.Module] = {}
@@ -74,10 +73,10 @@ def convert(
     for name, module in modules.items():
         if all(parameter is None for parameter in module._parameters.values()) and not _is_parametrized(module):
             continue
-        reason = _obstacle(module, seen, ties)
+        reason = _obstacle(name, module, inventory)
         if name.startswith(compiled) and compiled:
             reason = "inside a compiled module; convert before torch.compile"
-        if not reason and not output_layer and module is called[-1]:
+        if not reason and not output_layer and name == called[-1]:
             reason = "the output layer, which output_layer=False leaves plain"
         if not reason:
             rows = len(module.weight)
@@ -87,11 +86,27 @@ def convert(
     if not layers:
         reasons = "; ".join(f"{entry.name or '(the model)'}: {entry.reason}" for entry in report)
         raise ValueError(f"no layer of {type(model).__name__} can be given gates ({reasons or 'no parameters'})")
+    layers = {name: layers[name] for name in called if name in layers}
+    ranks = {name: ranks[name] for name in layers}
     return BestResponse(model, layers, ranks, hyperparameters, generator, tuple(report))
 
 
-def _obstacle(module: nn.Module, seen: Probe, ties: dict[nn.Module, str]) -> str:
-    """Why ``module`` must stay plain; empty if it need not."""
+def _inventory(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Inventory:
+    arguments = example if isinstance(example, tuple) else (example,)
+    tensors = [a for a in arguments if isinstance(a, Tensor) and a.dim() > 0]
+    if not tensors or len(tensors[0]) < 2:
+        raise ValueError("example needs a tensor with at least two rows, so that the batch axis can be found")
+    batch = len(tensors[0])
+
+    def feed(model: nn.Module, size: int) -> object:
+        cut = (a[:size] if isinstance(a, Tensor) and a.dim() and len(a) == batch else a for a in arguments)
+        return model(*cut)
+
+    return take_inventory(model, feed, batch)
+
+
+def _obstacle(name: str, module: nn.Module, inventory: Inventory) -> str:
+    """Why a module must stay plain; empty if it need not."""
     if _is_parametrized(module):
         return "its weight is computed by torch.nn.utils.parametrize"
     if type(module) in GATED.values():
@@ -100,13 +115,19 @@ def _obstacle(module: nn.Module, seen: Probe, ties: dict[nn.Module, str]) -> str
         if isinstance(module, tuple(GATED)):
             return "a subclass, whose forward may not be that of its base"
         return "no gates for this type; trained as elementary"
+    if not any(parameter.requires_grad for parameter in module.parameters(recurse=False)):
+        return "it is not trained"
     if "forward" in module.__dict__:
         return "its forward was replaced"
-    if module in ties:
-        return ties[module]
-    if module not in seen.batch_leads:
+    tie = _tie(name, inventory)
+    if tie:
+        return tie
+    layer = inventory[name]
+    if not layer.calls:
         return "its forward is never called"
-    if not seen.batch_leads[module]:
+    if layer.functional:
+        return "its weight is also used without its forward"
+    if layer.batch_axis != 0:
         return "the leading axis of its input is not the batch"
     return ""
 
@@ -115,17 +136,12 @@ def _is_parametrized(module: nn.Module) -> bool:
     return parametrize.is_parametrized(module)
 
 
-def _ties(modules: dict[str, nn.Module]) -> dict[nn.Module, str]:
-    """Modules one of whose parameters another module holds too."""
-    holders: dict[int, list[tuple[nn.Module, str]]] = {}
-    for name, module in modules.items():
-        for own, parameter in module._parameters.items():
-            if parameter is not None:
-                holders.setdefault(id(parameter), []).append((module, f"{name}.{own}" if name else own))
-    result: dict[nn.Module, str] = {}
-    for places in holders.values():
-        for module, place in places:
-            others = [other for holder, other in places if holder is not module]
-            if others:
-                result[module] = f"its {place.rpartition('.')[2]} is tied to {', '.join(others)}"
-    return result
+def _tie(name: str, inventory: Inventory) -> str:
+    """Which of a module's parameters other modules hold too, and under which names; empty if none."""
+    prefix = f"{name}." if name else ""
+    for group in inventory.tied:
+        own = [place for place in group if place.rpartition(".")[0] == name]
+        if own and len(own) < len(group):
+            others = [place for place in group if place not in own]
+            return f"its {own[0].removeprefix(prefix)} is tied to {', '.join(others)}"
+    return ""
