@@ -1,8 +1,8 @@
 """Registries of the catalogue's entries, filled by installed packages through entry points.
 
 The engine never imports a catalogue by name. When a name is first asked for, the entry points of the registry's
-group are loaded: ``name = package.module:Class`` adds that class under that name, ``any = package`` imports a package
-with its submodules, which register what they hold.
+group are loaded: ``name = package.module:Class`` adds that class under that name, ``any = package`` imports a
+package with its submodules, which register what they hold.
 """
 
 from __future__ import annotations

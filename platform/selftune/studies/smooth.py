@@ -58,6 +58,20 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     if not len(study.space):
         yield SettingError("objective", "nothing is tuned; the task fixes all of its hyperparameters")
         return
+    found = list(problem_mistakes(objective, study.method.solver))
+    yield from found
+    if found:
+        return
+    oracle = Oracle(objective)
+    if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
+        measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
+        known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
+        if study.metric not in known:
+            yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, known)}")
+
+
+def problem_mistakes(objective: SmoothObjective, solver: str) -> Iterator[SettingError]:
+    """What is wrong with an objective by itself, or with its solver."""
     oracle = Oracle(objective)
     try:
         oracle.constants(oracle.start_u())
@@ -69,16 +83,11 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     except SettingError as error:
         yield SettingError("objective", f"{error.key} {error.message}")
         return
-    proximal = study.method.solver == "proximal_gradient"
+    proximal = solver == "proximal_gradient"
     if not proximal and oracle.nonsmooth:
         yield SettingError(
             "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
         )
-    if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
-        measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
-        known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
-        if study.metric not in known:
-            yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, known)}")
 
 
 def described(objective: SmoothObjective) -> list[str]:
@@ -88,6 +97,8 @@ def described(objective: SmoothObjective) -> list[str]:
     worth = (
         "its constants are proven, so error bounds and steps are certified"
         if constants.certified
+        else "strong convexity or smoothness is estimated, so neither bounds nor steps are certified"
+        if constants.estimated
         else "a constant is estimated, so error bounds are heuristic"
     )
     return [f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start", worth]
