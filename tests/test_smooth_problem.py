@@ -156,6 +156,21 @@ def test_thousands_of_hyperparameters():
     assert len(result.trajectory) == 2
 
 
+def test_a_term_that_is_not_smooth_comes_as_its_proximal_map():
+    def soft(parameters, values, step):
+        weight = parameters["weight"]
+        return {"weight": weight.sign() * (weight.abs() - step * values["lasso"]).clamp(min=0)}
+
+    made = SmoothProblem(
+        lambda p, v, d: upper(p, v, d) + 0.01 * p["weight"].square().sum(), upper, WEIGHT, {"lasso": Tune(1e-2)},
+        train=TRAIN, validation=VALIDATION, proximal=soft,
+    )  # fmt: skip
+    with pytest.raises(SettingError, match="must be proximal_gradient"):
+        tune(made, method="inexact_line_search")
+    result = tune(made, method="inexact_line_search", solver="proximal_gradient", steps=2)
+    assert len(result.trajectory) == 2
+
+
 @pytest.mark.parametrize(
     ("make", "key", "words"),
     [

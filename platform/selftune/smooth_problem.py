@@ -10,13 +10,15 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.lanczos import lanczos
-from selftune.hyperparameters import Hyperparameter, Positive, Tune
+from selftune.hyperparameters import Hyperparameter, Interval, Positive, Tune
 from selftune.hyperparameters.domain import Domain
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import Constants, NotStronglyConvex, SmoothObjective, Tree
 
 Level = Callable[[Tree, Mapping[str, Any], Any], Tensor]
 """(parameters, values of the hyperparameters, data) -> a number, a tensor of shape ()."""
+
+Proximal = Callable[[Tree, Mapping[str, Any], float], Tree]
 
 Constant = float | Callable[[Mapping[str, Any]], float] | None
 """A number, a function of the hyperparameters' values, or None: estimated."""
@@ -45,6 +47,8 @@ class SmoothProblem(SmoothObjective):
         upper_smoothness: the largest eigenvalue, in size, of the upper level's Hessian in the parameters, or a
             bound.
         upper_convex: whether the upper level is convex in the parameters.
+        proximal: (parameters, values, step) -> parameters, the proximal map of a further term of the lower level that
+            is not smooth; needs ``solver="proximal_gradient"``.
 
     Constants that are not given are estimated at every value of the hyperparameters, by 20 products with the
     Hessian at ``parameters``, and give way to the curvatures that solves meet. Given ones are compared with these.
@@ -88,6 +92,7 @@ class SmoothProblem(SmoothObjective):
         smoothness: Constant = None,
         upper_smoothness: Constant = None,
         upper_convex: bool = False,
+        proximal: Proximal | None = None,
     ) -> None:
         self._lower, self._upper = lower, upper
         self._start = _parameters(parameters)
@@ -99,6 +104,7 @@ class SmoothProblem(SmoothObjective):
         self._given = {"strong_convexity": strong_convexity, "smoothness": smoothness}
         self._given["upper_smoothness"] = upper_smoothness
         self._upper_convex = upper_convex
+        self._proximal = proximal
         for key, level in (("lower", self.lower), ("upper", self.upper)):
             _check_level(key, level(self._start, self._start_values()))
 
@@ -125,8 +131,6 @@ class SmoothProblem(SmoothObjective):
                 hint = "; give a Tune a domain for others, such as Interval()" if domain is None else ""
                 raise SettingError(name, f"must start inside the bounds of {own.describe()}, got {wrong:g}{hint}")
         else:
-            from selftune.hyperparameters import Interval
-
             own = Interval()
             if not all(map(math.isfinite, entries)):
                 raise SettingError(name, "must be finite")
@@ -137,29 +141,29 @@ class SmoothProblem(SmoothObjective):
         like = next(iter(self._start.values()))
         return {h.name: torch.as_tensor(h.value, dtype=torch.float64).to(like) for h in self.hyperparameters}
 
-    def _shaped(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: values[name].reshape(shape) for name, shape in self._shapes.items()}
-
     def shaped(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values of the hyperparameters, as a ``Space`` gives them, in the shapes of their starts."""
-        return self._shaped(values)
+        return {name: values[name].reshape(shape) for name, shape in self._shapes.items()}
 
     def parameters(self) -> dict[str, Tensor]:
         return dict(self._start)
 
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
-        return self._lower(parameters, self._shaped(values), self._data["train"])
+        return self._lower(parameters, self.shaped(values), self._data["train"])
 
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
-        return self._upper(parameters, self._shaped(values), self._data["validation"])
+        return self._upper(parameters, self.shaped(values), self._data["validation"])
 
     def metrics(self, parameters: Tree, values: Mapping[str, Any]) -> dict[str, float]:
         if self._data["test"] is None:
             return {}
-        return {"test_loss": float(self._upper(parameters, self._shaped(values), self._data["test"]))}
+        return {"test_loss": float(self._upper(parameters, self.shaped(values), self._data["test"]))}
+
+    def proximal(self, parameters: Tree, values: Mapping[str, Any], step: float) -> Tree | None:
+        return None if self._proximal is None else self._proximal(parameters, self.shaped(values), step)
 
     def constants(self, values: Mapping[str, Any], slopes: Mapping[str, Tensor]) -> Constants:
-        shaped = self._shaped(values)
+        shaped = self.shaped(values)
         known = {
             name: constant(shaped) if callable(constant) else constant for name, constant in self._given.items()
         }

@@ -16,6 +16,7 @@ from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
 from selftune.shapes import Tensor
+from selftune.storage import record
 
 Sequence = Literal["exponential", "quadratic", "cubic", "exact", "fixed"]
 
@@ -83,6 +84,7 @@ class ImplicitSettings:
         return max(self.error * factor, self.smallest_error)
 
 
+@record
 @dataclass
 class _Point:
     """Where a step started, and what was seen there."""

@@ -15,11 +15,13 @@ from typing import Any, ClassVar
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
+from selftune.storage import record
 
 DIAGNOSTIC = "diagnostic/"
 """Prefix of the metrics of a report that are diagnostics."""
 
 
+@record
 @dataclass(frozen=True, repr=False)
 class WorkOrder:
     """What one trainer is to do next.
@@ -40,6 +42,7 @@ class WorkOrder:
         return f"WorkOrder({self.kind!r}, number={self.number})"
 
 
+@record
 @dataclass(frozen=True, repr=False)
 class Report:
     """What one trainer answers to one order.
@@ -58,6 +61,7 @@ class Report:
         return f"Report({self.kind!r}, number={self.number})"
 
 
+@record
 @dataclass(frozen=True)
 class HyperStep:
     """One row of the trajectory: the hyperparameters that a hyper-step *started* from, and what was seen there.

@@ -18,8 +18,8 @@ from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.smooth_problem import SmoothProblem
 from selftune.studies.methods import METHODS, entry_for
-from selftune.studies.smooth import problem_mistakes
 from selftune.training import run_in_process
+from selftune.training.smooth_checks import problem_mistakes
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 _MEASURES = ("training_", "validation_", "test_")
