@@ -47,7 +47,7 @@ class SmoothProblem(SmoothObjective):
         upper_smoothness: the largest eigenvalue, in size, of the upper level's Hessian in the parameters, or a
             bound.
         upper_convex: whether the upper level is convex in the parameters.
-        proximal: (parameters, values, step) -> parameters, the proximal map of a further term of the lower level that
+        proximal: (parameters, values, step) -> parameters: the proximal map of a further lower-level term that
             is not smooth; needs ``solver="proximal_gradient"``.
 
     Constants that are not given are estimated at every value of the hyperparameters, by 20 products with the

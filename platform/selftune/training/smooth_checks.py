@@ -1,4 +1,4 @@
-"""What must fit together before the lower level of a smooth objective is solved: on every road, one set of checks."""
+"""What must fit together before a smooth lower level is solved: one set of checks for study files and calls."""
 
 from __future__ import annotations
 
