@@ -1,7 +1,6 @@
 """Several regularizers at once: random subsets train, are tuned, saved and exported; clashes are refused."""
 
 import functools
-import io
 import random
 
 import pytest
@@ -15,6 +14,7 @@ from selftune.errors import SettingError
 from selftune.methods import Response, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
 from selftune.training.response_level import ResponseLevel
 
@@ -79,7 +79,7 @@ def go_on(trainer):
 
 @pytest.mark.parametrize("number", first_of(range(4)))
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_random_subsets_train_are_tuned_saved_and_exported(objective, number):
+def test_random_subsets_train_are_tuned_saved_and_exported(objective, number, tmp_path):
     names = subset(objective, number)
     trainer = trainer_of(objective, names)
     report = replay(trainer, 3)
@@ -89,10 +89,8 @@ def test_random_subsets_train_are_tuned_saved_and_exported(objective, number):
     assert all(torch.isfinite(tensor).all() for tensor in report.payload.values()), names
     assert torch.isfinite(weights(trainer)).all(), names
     second = trainer_of(objective, names)
-    file = io.BytesIO()
-    torch.save(trainer.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=False))
+    save_state(tmp_path / "state", trainer.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [go_on(each) for each in (trainer, second)]
     for key, tensor in reports[0].payload.items():
         assert torch.equal(tensor, reports[1].payload[key]), (names, key)

@@ -1,7 +1,6 @@
 """Every regularizer of the catalogue in a real trainer: it acts, it is tuned, it can be saved and exported."""
 
 import copy
-import io
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from trainers import (
 from selftune.methods import WorkOrder
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import overrides, regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
 
 WITHOUT_EFFECT_ON_TRAINING = {"mean_teacher", "temporal_ensembling", "mean_aggregation"}
@@ -56,6 +56,21 @@ def assert_it_acts(name, trainer, dtype):
     assert all(p.dtype == dtype for p in trainer.plain_network().parameters())
     changed = here.shape != there.shape or not torch.allclose(here, there, rtol=1e-5, atol=1e-7)
     assert changed is (name not in WITHOUT_EFFECT_ON_TRAINING)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_is_tuned_in_half_precision(name):
+    trainer = trainer_of(name, fixed(name), torch.bfloat16)
+    assert replay(trainer, 3).kind == "replay"
+    assert all(p.dtype == torch.bfloat16 for p in trainer.plain_network().parameters())
+    for make, only_smooth, responds in ((cycle, False, has_a_response), (implicit_cycle, True, is_in_the_loss)):
+        members = tuned(name, only_smooth)
+        trainer = trainer_of(name, members, torch.bfloat16)
+        if len(trainer.space) and responds(members[0]):
+            report = trainer.execute(make(trainer, steps=4))
+            assert report.kind == "cycle", report.message
+            assert torch.isfinite(report.payload["hypergradient"]).all()
 
 
 def test_it_trains_and_changes_training(replayed):
@@ -137,12 +152,10 @@ def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth
     assert (report.payload["hypergradient"] != 0).any()
 
 
-def test_a_saved_trainer_goes_on_to_the_same_report(underway):
+def test_a_saved_trainer_goes_on_to_the_same_report(underway, tmp_path):
     first, second = underway.trainer, trainer_of(underway.name, tuned(underway.name))
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=False))
+    save_state(tmp_path / "state", first.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [go_on(trainer, 3) for trainer in (first, second)]
     assert reports[0].kind in ("cycle", "replay"), reports[0].message
     for key, tensor in reports[0].payload.items():

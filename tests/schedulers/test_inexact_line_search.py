@@ -202,5 +202,5 @@ def test_settings_reach_the_method():
 
 
 def test_an_unknown_setting_is_refused_with_the_close_one():
-    with pytest.raises(SettingError, match="backtrack: there is no such setting; did you mean backtracks"):
+    with pytest.raises(SettingError, match="backtrack: unknown setting; did you mean backtracks"):
         InexactLineSearchScheduler(steps=3, backtrack=7)

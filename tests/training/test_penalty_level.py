@@ -80,15 +80,6 @@ def test_the_lower_network_is_trained_bit_for_bit_as_without_tuning(objective, s
     assert same(weights(tuned), weights(plain))
 
 
-@pytest.mark.parametrize("name", ["decoupled_weight_decay", "dropout"])
-def test_what_the_training_loss_is_not_differentiable_in_is_refused(objective, smooth, name):
-    tuned = {"decoupled_weight_decay": {"strength": Tune(0.1)}, "dropout": {"rate": Tune(0.1)}}[name]
-    others = [regularizer for regularizer in smooth if regularizer.name != name]
-    trainer = Trainer(objective, [*others, regularizers[name](**tuned)])
-    with pytest.raises(SettingError, match=rf"{name}\..* so that the penalty method cannot tune it"):
-        trainer.execute(cycle(trainer))
-
-
 def test_the_penalised_network_has_the_lower_validation_loss(objective, smooth):
     pair = [Trainer(objective, smooth, member=m, draws=0) for m in range(2)]
     assert same(weights(pair[0]), weights(pair[1]))
