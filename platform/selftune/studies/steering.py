@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selftune.shapes import Float, Int
-from selftune.studies.mistakes import UserError
-from selftune.studies.yaml_file import parse_yaml
+from selftune.studies.mistakes import Mistakes, UserError
+from selftune.studies.yaml_file import parse_yaml, read_text
 from selftune.tracking.summary import MetricSummary, Summary, read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -57,9 +57,9 @@ def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.
 def _task(folder: Path) -> str | None:
     """What a folder's study trains on."""
     try:
-        content = parse_yaml((folder / "study.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'study.yaml'}: cannot be read; put back a copy of it") from error
+        content = parse_yaml(read_text(folder / "study.yaml"))
+    except Mistakes as error:
+        raise error.in_file(str(folder / "study.yaml")) from error
     objective = content.get("objective")
     return str(objective.get("task")) if isinstance(objective, dict) else None
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
+from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
-from selftune.modes import constant_buffers, evaluating
+from selftune.modes import constant_buffers
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -105,8 +106,7 @@ class ResponseLevel(Level):
             lower.update(step)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+            give_gradients(self.parameters, gradients)
         self.optimizer.step()
         return loss.detach()
 
@@ -141,7 +141,7 @@ class ResponseLevel(Level):
             still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
             by_name = still | dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
-                payload = {"hypergradient": self.response.contract(by_name)}
+                payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
         batch = lower.validation.batch(lower.validation.index(hyper_step))
         noise = self._perturbation(len(batch["labels"]), hyper_step, torch.ones_like(scale), "validation_noise")
@@ -165,8 +165,7 @@ class ResponseLevel(Level):
     ) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
         objective = self.lower.objective
-        with evaluating(self.lower.network):
-            outputs = objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
+        outputs = self.lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
         losses = objective.validation_loss(outputs, batch["labels"])
         return losses, objective.metrics(outputs.detach(), batch["labels"])
 
