@@ -214,13 +214,27 @@ def test_the_table_of_early_learning_follows_to_the_device_of_the_predictions(ob
     [
         ([("dropout", {"rate": 2.0})], "dropout.rate", "must be a number in"),
         ([("dropout", {"parts": {"x": ["7"]}})], "dropout.parts.x", "no layer matches"),
-        ([("weight_decay", {"parts": "unit"})], "weight_decay.parts", "must be 'layer'"),
         ([("mixup", {}), ("mixup", {})], "mixup", "listed twice"),
     ],
 )
 def test_regularizers_that_do_not_fit_are_refused(objective, chosen, key, fragment):
     with pytest.raises(SettingError, match=fragment) as error:
         Regularizers([make(name, **settings) for name, settings in chosen], objective)
+    assert error.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("parts", "key", "fragment"),
+    [
+        ("unit", "parts", "must be 'layer' or a mapping"),
+        (["0"], "parts", "must be 'layer' or a mapping"),
+        ({"a": "0"}, "parts.a", "must be a list of layer patterns"),  # not its letters
+        ({"a": [0]}, "parts.a", "must be a list of layer patterns"),
+    ],
+)
+def test_parts_in_wrong_containers_are_refused(parts, key, fragment):
+    with pytest.raises(SettingError, match=fragment) as error:
+        make("weight_decay", parts=parts)
     assert error.value.key == key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,8 @@ examples:
   selftune resume runs/digits-1       go on after a stop or a crash
   selftune replay runs/digits-1       train again with the schedule that was found
 
-Exit status: 0 done, 1 the study failed, 2 something in the request is wrong, 130 stopped with Ctrl-C."""
+Exit status: 0 done, 1 the study failed, 2 something in the request is wrong, 130 stopped with
+Ctrl-C, 143 with SIGTERM."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,28 +41,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     try:
         options = parser.parse_args(arguments)
-    except SystemExit as stop:  # argparse has said why
-        return stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as refusal:  # argparse has said why
+        return refusal.code if isinstance(refusal.code, int) else 2
+    from selftune.studies.stopping import Stopped, stoppable
+
+    with stoppable() as stop:
+        try:
+            return _status(options)
+        except KeyboardInterrupt as error:
+            _complain(f"selftune: stopped; {error}" if isinstance(error, Stopped) else "selftune: stopped")
+            return stop.status
+
+
+def _status(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     from selftune.errors import SettingError
-    from selftune.storage.files import DamagedFile
     from selftune.studies.mistakes import UserError
 
     try:
         return command(options)
     except UserError as error:
         for line in error.lines:
-            print(line, file=sys.stderr)
+            _complain(line)
         return 2
-    except (SettingError, DamagedFile) as error:
-        print(error, file=sys.stderr)
+    except SettingError as error:
+        _complain(str(error))
         return 2
-    except KeyboardInterrupt:
-        print("selftune: stopped", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):  # nobody may be there to read it
+        print(line, file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,16 +252,16 @@ def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.replay import OTHER_NETWORK, SAME_NETWORK, SCHEDULE, replay, same_network
     from selftune.studies.results import print_results
     from selftune.studies.runner import StudyFailed
+    from selftune.studies.stopping import Stopped
 
     console = _console()
     try:
         results = replay(options.folder, console, final=options.final, seeds=options.seeds)
     except StudyFailed as error:
-        print(f"selftune: {error}", file=sys.stderr)
+        _complain(f"selftune: {error}")
         return 1
-    except KeyboardInterrupt:
-        print("selftune: stopped; nothing was kept of the replay", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        raise Stopped("nothing was kept of the replay") from error
     console.print()
     networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
     print_results(console, f"plain networks, the same training steps each{networks}", results)
@@ -285,7 +299,7 @@ def _sync(options: argparse.Namespace) -> int:
     except FileNotFoundError as error:
         raise UserError(str(error)) from error
     except SyncError as error:
-        print(f"selftune: {error}", file=sys.stderr)
+        _complain(f"selftune: {error}")
         return 1
     print(f"sent; look at it with: {mlflow_command(options.folder)}")
     return 0
@@ -314,19 +328,19 @@ def _go(study: Study, folder: Path, local: bool, mlflow: bool) -> int:
     from selftune.studies.results import print_summary
     from selftune.studies.run import run
     from selftune.studies.runner import StudyFailed
+    from selftune.studies.stopping import Stopped
 
     console = _console()
     try:
         summary = run(study, folder, console, local=local, mlflow=mlflow)
     except StudyFailed as error:
-        print(f"selftune: {error}; what was recorded until then is in {folder}", file=sys.stderr)
+        _complain(f"selftune: {error}; what was recorded until then is in {folder}")
         return 1
     except OSError as error:  # a full disk, a network drive that went away
-        print(f"selftune: {error}; mend that and go on with `selftune resume {folder}`", file=sys.stderr)
+        _complain(f"selftune: {error}; mend that and go on with `selftune resume {folder}`")
         return 1
-    except KeyboardInterrupt:
-        print(f"selftune: stopped; go on with `selftune resume {folder}`", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        raise Stopped(f"go on with `selftune resume {folder}`") from error
     print_summary(console, summary, folder, mlflow)
     return 0
 

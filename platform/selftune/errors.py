@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SECTIONS = ("regularizers", "method", "budget", "trainers", "diagnostics")
+
 
 class SettingError(ValueError):
     """A setting is wrong: ``key`` is its dotted path, ``message`` one sentence with the way out.
@@ -17,6 +19,17 @@ class SettingError(ValueError):
         super().__init__(f"{key}: {message}" if key else message)
         self.key = key
         self.message = message
+
+    def at_call(self) -> SettingError:
+        """The same with the key as a call in Python has it, where settings are not in sections.
+
+        >>> print(SettingError("method.warmup_steps", "is too large").at_call())
+        warmup_steps: is too large
+        """
+        section, _, key = self.key.partition(".")
+        if section in _SECTIONS and key:
+            return SettingError("trainers" if self.key == "trainers.number" else key, self.message)
+        return self
 
     def __reduce__(self) -> tuple[type[SettingError], tuple[str, str]]:
         return type(self), (self.key, self.message)  # raised on a worker, read on the driver

@@ -14,7 +14,10 @@ from torch import nn
 
 from selftune.domains import groups
 from selftune.errors import SettingError
+from selftune.fields import check_fields
+from selftune.gradients import lay_out_state
 from selftune.inventory import Inventory, take_inventory, undisturbed
+from selftune.precision import is_half
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
@@ -44,6 +47,7 @@ class Optimization:
     momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.batch_size < 1:
             raise SettingError("batch_size", f"must be at least 1, got {self.batch_size}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
@@ -57,9 +61,17 @@ class Optimization:
         return self.momentum if self.optimizer == "sgd" else 0.0
 
     def build(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
-        """The optimizer of ``parameters``, fused into one kernel per step."""
+        """The optimizer of ``parameters``, fused into one kernel per step where torch has one that works."""
+        optimizer = self._built(parameters)
+        optimizer.register_load_state_dict_post_hook(lay_out_state)
+        return optimizer
+
+    def _built(self, parameters: Sequence[Tensor]) -> torch.optim.Optimizer:
         if self.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=True)
+            # on the CPU, torch's fused SGD leaves parameters of half precision where they are, up to a remainder
+            # of a few elements: pytorch/pytorch issue 191763
+            skipped = any(is_half(p) and p.device.type == "cpu" for p in parameters)
+            return torch.optim.SGD(parameters, lr=self.learning_rate, momentum=self.momentum, fused=not skipped)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(parameters, lr=self.learning_rate, betas=(self.momentum, 0.999), weight_decay=0.0, fused=True)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError, suggestion
+from selftune.fields import shown
 from selftune.hyperparameters import Hyperparameter
 from selftune.inventory import Inventory, Layer
 from selftune.objective import NetworkObjective
@@ -90,6 +91,8 @@ class Regularizer:
                 raise SettingError(key, f"unknown hyperparameter of {self.name}; {suggestion(key, known)}")
         if parts is not None and not self.per_layer:
             raise SettingError("parts", f"{self.name} does not act per layer, so it has no parts")
+        if parts is not None:
+            _check_parts(parts)
         self.settings = values
         self.parts = parts
         self.bound: dict[str, Hyperparameter] = {}
@@ -121,9 +124,12 @@ class Regularizer:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
             try:
-                self.bound[declared.name] = declared.with_value(value, labels if movable else (), f"{self.name}.")
+                bound = declared.with_value(value, labels if movable else (), f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
+            self.bound[declared.name] = replace(
+                bound, smooth=bound.smooth and is_in_the_loss(self), responds=has_a_response(self)
+            )
 
     # Layers ------------------------------------------------------------------------------------------
 
@@ -162,8 +168,6 @@ class Regularizer:
         """Layers by part."""
         if isinstance(self.parts, Mapping):
             return {label: self._named(label, patterns, layers) for label, patterns in self.parts.items()}
-        if self.parts not in (None, "layer"):
-            raise SettingError("parts", f"must be 'layer' or a mapping of layer patterns, got {self.parts!r}")
         used = tuple(layer.name for layer in layers if layer.used)
         chosen = self.default_layers(used)
         if chosen == used:  # what a few examples do not use, others may
@@ -307,6 +311,19 @@ class Regularizer:
         del state
 
 
+def _check_parts(parts: object) -> None:
+    if isinstance(parts, str) and parts == "layer":
+        return
+    if not isinstance(parts, Mapping):
+        wanted = "'layer' or a mapping from label to layer patterns such as {hidden: [hidden*]}"
+        raise SettingError("parts", f"must be {wanted}, got {shown(parts)}")
+    for label, patterns in parts.items():
+        listed = isinstance(patterns, Iterable) and not isinstance(patterns, str)
+        if not (listed and all(isinstance(pattern, str) for pattern in patterns)):
+            wanted = "a list of layer patterns such as [hidden*]"
+            raise SettingError(f"parts.{label}", f"must be {wanted}, got {shown(patterns)}")
+
+
 def weight_of(layer: str) -> str:
     """The parameter name of a layer's weight; a network that is one layer has the layer name ``""``."""
     return f"{layer}.weight" if layer else "weight"
@@ -349,6 +366,38 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     known = ", ".join(sorted(objective.provides))
     task = type(objective).__name__
     return f"{', '.join(missing)}, which {task} does not provide (it provides {known}){hint}"
+
+
+def built_regularizers(given: Any) -> tuple[Regularizer, ...]:
+    """The regularizers that a call names by a mapping from name to settings, or gives as they are.
+
+    Raises:
+        SettingError: if a name is unknown, or settings or regularizers are something else.
+
+    >>> built_regularizers({"weight_decay": {"strength": 0.1}})[0].settings
+    {'strength': 0.1}
+    """
+    if isinstance(given, Mapping):
+        return tuple(_by_name(name, settings) for name, settings in given.items())
+    built = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str | Tensor) else (given,)
+    for one in built:
+        if not isinstance(one, Regularizer):
+            raise SettingError(
+                "regularizers",
+                f"must be a mapping from name to settings, or a list of regularizers; got {shown(one)}",
+            )
+    return built
+
+
+def _by_name(name: Any, settings: Any) -> Regularizer:
+    if name not in regularizers:
+        raise SettingError(str(name), f"unknown regularizer; {suggestion(str(name), regularizers.names())}")
+    if not (isinstance(settings, Mapping) and all(isinstance(key, str) for key in settings)):
+        raise SettingError(name, f"must be a mapping of settings, which may be empty; got {shown(settings)}")
+    try:
+        return regularizers[name](**settings)
+    except SettingError as error:
+        raise SettingError(f"{name}.{error.key}", error.message) from error
 
 
 regularizers: Registry[type[Regularizer]] = Registry("regularizer", "selftune.regularizers")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from selftune.errors import SettingError
@@ -17,7 +17,31 @@ Tree = Mapping[str, Tensor]
 """Named tensors."""
 
 
-class NotStronglyConvex(ArithmeticError):
+class LowerLevelError(ArithmeticError):
+    """The lower level is not what a method needs, or not what its constants say; one plain sentence."""
+
+
+class ConstantDisproved(LowerLevelError):
+    """A constant that an objective gives contradicts what was met: both numbers, in one sentence.
+
+    >>> print(ConstantDisproved("smoothness", 2.0, 8.0, "between two points of a solve"))
+    smoothness is given as 2, but a curvature of 8 was met between two points of a solve; correct it where the
+    objective gives its constants
+    """
+
+    def __init__(self, name: str, given: float, met: float, where: str) -> None:
+        shown = f"{given:.6g}" if not isinstance(given, bool) else f"{given}"
+        super().__init__(
+            f"{name} is given as {shown}, but a curvature of {met:.6g} was met {where}; correct it where the"
+            " objective gives its constants"
+        )
+        self.name, self.given, self.met, self.where = name, given, met, where
+
+    def __reduce__(self) -> tuple[type[ConstantDisproved], tuple[str, float, float, str]]:
+        return type(self), (self.name, self.given, self.met, self.where)  # raised on a worker, read on the driver
+
+
+class NotStronglyConvex(LowerLevelError):
     """The lower level curves downwards or not at all, where a method needs it strongly convex.
 
     ``curvature`` is the smallest curvature that was met: the quotient p'Hp / p'p, or the constant given.
@@ -53,11 +77,17 @@ class Constants:
         upper_smoothness: Lipschitz constant in x of grad_x g (L_g).
         upper_convex: whether g is convex in x.
         certified: True where all of them, and ``SmoothObjective.jacobian_norm``, are proven bounds; False where
-            one is an estimate. The strong convexity and the upper smoothness are proven in both cases.
+            one is an estimate. The strong convexity, the smoothness and the upper smoothness are proven in both
+            cases, unless ``estimated``.
         upper_mixed_smoothness: Lipschitz constant in x of grad_u g; zero where g does not depend on u.
+        estimated: whether the strong convexity, the smoothness or the upper smoothness is an estimate too: then no
+            step is certified, and what a solve meets takes an estimate's place. A given constant that a solve
+            disproves stops it.
+        products: Hessian products spent on estimates, which count as work.
 
     Raises:
         NotStronglyConvex: if the strong convexity is not positive.
+        ValueError: if the constants are said to be both certified and estimated.
 
     >>> Constants(1.0, 4.0, 0.0, 0.0, 2.0, upper_convex=True, certified=True).condition
     4.0
@@ -71,10 +101,18 @@ class Constants:
     upper_convex: bool
     certified: bool
     upper_mixed_smoothness: float = 0.0
+    estimated: bool = False
+    products: int = 0
 
     def __post_init__(self) -> None:
+        if self.estimated and self.certified:
+            raise ValueError("constants with an estimate among them are not certified; set certified=False")
         if not (self.strong_convexity > 0 and math.isfinite(self.strong_convexity)):
             raise NotStronglyConvex(self.strong_convexity)
+
+    def widened(self, strong_convexity: float, smoothness: float) -> Constants:
+        """These with estimates that allow for curvatures that were met."""
+        return replace(self, strong_convexity=strong_convexity, smoothness=smoothness)
 
     @property
     def condition(self) -> float:

@@ -1,5 +1,6 @@
 """Small objectives that together provide everything that a regularizer of the catalogue can need."""
 
+import functools
 from collections import OrderedDict
 
 import torch
@@ -222,16 +223,20 @@ def arithmetic(dtype=torch.float32):
 
 
 OBJECTIVES = {
-    "classification": classification,
-    "image_classification": image_classification,
-    "domain_classification": domain_classification,
-    "continual_classification": continual_classification,
-    "self_supervised": self_supervised,
-    "everything": Everything,
-    "arithmetic": arithmetic,
+    make.__name__.lower(): functools.cache(make)  # trainers never change an objective, so they can share it
+    for make in (
+        classification,
+        image_classification,
+        domain_classification,
+        continual_classification,
+        self_supervised,
+        Everything,
+        arithmetic,
+    )
 }
 
 
+@functools.cache
 def partners_of(name):
     """Names of the regularizers that provide what no objective does, for the one of this name."""
     by_objectives = frozenset().union(*(closure(make().provides) for make in OBJECTIVES.values()))
@@ -244,13 +249,17 @@ def partners_of(name):
     return sorted(set(found))
 
 
-def objective_for(name, dtype=torch.float32):
-    """The first objective that provides what a regularizer and its partners need."""
+@functools.cache
+def objective_name(name):
+    """The name of the first objective that provides what a regularizer and its partners need."""
     members = [name, *partners_of(name)]
     needs = frozenset().union(*(regularizers[member].needs for member in members))
-    own = frozenset().union(*(regularizers[member].provides for member in members)) | {"progress"}
-    for make in OBJECTIVES.values():
-        objective = make(dtype)
-        if needs <= closure(objective.provides | own):
-            return objective
+    own = frozenset().union(*(regularizers[member].provides for member in members)) | {"progress", "epochs"}
+    for key, make in OBJECTIVES.items():
+        if needs <= closure(make().provides | own):
+            return key
     raise AssertionError(f"no objective provides all of {sorted(needs)} for {name}")
+
+
+def objective_for(name, dtype=torch.float32):
+    return OBJECTIVES[objective_name(name)](dtype)

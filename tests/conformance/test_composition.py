@@ -1,22 +1,22 @@
 """Several regularizers at once: random subsets train, are tuned, saved and exported; clashes are refused."""
 
-import io
+import functools
 import random
 
 import pytest
 import torch
 import torch.nn.functional as F
 from conformance_objectives import OBJECTIVES, partners_of
-from test_regularizers import cycle, fixed, replay, tuned, weights
+from full_matrix import first_of
+from trainers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
 from selftune.methods import Response, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
 from selftune.training.response_level import ResponseLevel
-
-SUBSETS_PER_OBJECTIVE = 2
 
 
 def with_partners(names):
@@ -59,50 +59,49 @@ def compatible(objective, names):
     return True
 
 
-def subsets(objective):
-    """Seeded random subsets of 4 to 6 regularizers that go together: a candidate that does not is left out."""
-    chance = random.Random(f"composition of {objective}")
+@functools.cache
+def subset(objective, number):
+    """A seeded random subset of 4 to 6 regularizers that go together: a candidate that does not is left out."""
+    chance = random.Random(f"composition {number} of {objective}")
     candidates = names_for(objective)
-    for _ in range(SUBSETS_PER_OBJECTIVE):
-        size, chosen = chance.randint(4, 6), []
-        for name in chance.sample(candidates, len(candidates)):
-            if compatible(objective, [*chosen, name]):
-                chosen.append(name)
-            if len(chosen) == size:
-                break
-        yield chosen
+    size, chosen = chance.randint(4, 6), []
+    for name in chance.sample(candidates, len(candidates)):
+        if compatible(objective, [*chosen, name]):
+            chosen.append(name)
+        if len(chosen) == size:
+            break
+    return chosen
 
 
 def go_on(trainer):
     return trainer.execute(cycle(trainer, steps=2)) if len(trainer.space) else replay(trainer, 2)
 
 
+@pytest.mark.parametrize("number", first_of(range(4)))
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_random_subsets_train_are_tuned_saved_and_exported(objective):
-    for names in subsets(objective):
-        trainer = trainer_of(objective, names)
-        report = replay(trainer, 3)
-        assert report.kind == "replay", (names, report.message)
-        report = go_on(trainer)
-        assert report.kind in ("cycle", "replay"), (names, report.message)
-        assert all(torch.isfinite(tensor).all() for tensor in report.payload.values()), names
-        assert torch.isfinite(weights(trainer)).all(), names
-        second = trainer_of(objective, names)
-        file = io.BytesIO()
-        torch.save(trainer.state_dict(), file)
-        file.seek(0)
-        second.load_state_dict(torch.load(file, weights_only=False))
-        reports = [go_on(each) for each in (trainer, second)]
-        for key, tensor in reports[0].payload.items():
-            assert torch.equal(tensor, reports[1].payload[key]), (names, key)
-        assert torch.equal(weights(trainer), weights(second)), names
-        inputs, network = trainer.lower.splits["test"]["inputs"], trainer.lower.network.eval()
-        torch.testing.assert_close(trainer.plain_network()(inputs), network(inputs), msg=str(names))
+def test_random_subsets_train_are_tuned_saved_and_exported(objective, number, tmp_path):
+    names = subset(objective, number)
+    trainer = trainer_of(objective, names)
+    report = replay(trainer, 3)
+    assert report.kind == "replay", (names, report.message)
+    report = go_on(trainer)
+    assert report.kind in ("cycle", "replay"), (names, report.message)
+    assert all(torch.isfinite(tensor).all() for tensor in report.payload.values()), names
+    assert torch.isfinite(weights(trainer)).all(), names
+    second = trainer_of(objective, names)
+    save_state(tmp_path / "state", trainer.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
+    reports = [go_on(each) for each in (trainer, second)]
+    for key, tensor in reports[0].payload.items():
+        assert torch.equal(tensor, reports[1].payload[key]), (names, key)
+    assert torch.equal(weights(trainer), weights(second)), names
+    inputs, network = trainer.lower.splits["test"]["inputs"], trainer.lower.network.eval()
+    torch.testing.assert_close(trainer.plain_network()(inputs), network(inputs), msg=str(names))
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_order_in_the_study_has_no_influence(objective):
-    names = next(subsets(objective))
+    names = subset(objective, 0)
     results = []
     for turned in (members_of(names), members_of(names)[::-1]):
         trainer = Trainer(OBJECTIVES[objective](), turned, steps=40)

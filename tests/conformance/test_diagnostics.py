@@ -1,12 +1,11 @@
 """Every diagnostic of the catalogue in a real trainer: measured by name, finite, and the same after a restart."""
 
-import io
 import math
 
 import pytest
 import torch
 from conformance_objectives import OBJECTIVES
-from test_regularizers import cycle
+from trainers import cycle
 
 from selftune.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.errors import SettingError
@@ -14,6 +13,7 @@ from selftune.hyperparameters import Tune
 from selftune.methods.method import DIAGNOSTIC, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
 
 OF_TRAINING = [name for name in diagnostics.names() if diagnostics[name].needs]
@@ -71,14 +71,12 @@ def test_measuring_leaves_training_alone(objective, name):
 
 
 @pytest.mark.parametrize(("objective", "name"), CASES)
-def test_a_saved_trainer_measures_the_same(objective, name):
+def test_a_saved_trainer_measures_the_same(objective, name, tmp_path):
     first, second = (trainer_of(objective, name) for _ in range(2))
     for hyper_step in range(2):
         first.execute(cycle(first, steps=3, hyper_step=hyper_step))
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=False))
+    save_state(tmp_path / "state", first.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [trainer.execute(cycle(trainer, steps=3, hyper_step=2)).metrics for trainer in (first, second)]
     names = [f"{DIAGNOSTIC}{result}" for result in Measurement(name).names]
     assert [reports[0][key] for key in names] == [reports[1][key] for key in names]

@@ -119,9 +119,11 @@ def test_its_function_names_its_source(registry, name):
     assert (registry[name].reference.arxiv or "") in function.__doc__
 
 
-@pytest.mark.parametrize("name", regularizers.names())
-def test_what_it_cannot_be_combined_with_exists(name):
-    for other, reason in regularizers[name].incompatible.items():
-        assert other in regularizers.names()
-        assert other != name
-        assert reason
+CLASHES = [(name, other) for name in regularizers.names() for other in regularizers[name].incompatible]
+
+
+@pytest.mark.parametrize(("name", "other"), CLASHES)
+def test_a_clash_is_with_another_entry_and_has_a_reason(name, other):
+    assert other in regularizers.names()
+    assert other != name
+    assert regularizers[name].incompatible[other]

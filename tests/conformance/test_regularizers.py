@@ -1,41 +1,30 @@
 """Every regularizer of the catalogue in a real trainer: it acts, it is tuned, it can be saved and exported."""
 
-import io
+import copy
 
 import pytest
 import torch
-from conformance_objectives import mlp, objective_for, partners_of, vectors
+from conformance_objectives import mlp, vectors
+from trainers import (
+    NAMES,
+    RESPOND,
+    SMOOTH,
+    cycle,
+    fixed,
+    go_on,
+    implicit_cycle,
+    replay,
+    trainer_of,
+    tuned,
+    weights,
+    weights_without,
+)
 
-from selftune.hyperparameters import Tune
-from selftune.methods import OnlineImplicitSettings, Response, WorkOrder
+from selftune.methods import WorkOrder
 from selftune.objective import Classification, Optimization
-from selftune.regularizer import has_a_response, is_in_the_loss, overrides, regularizers
+from selftune.regularizer import overrides, regularizers
+from selftune.storage import load_state, save_state
 from selftune.training import Trainer
-
-NAMES = regularizers.names()
-
-STARTS = {
-    "max_norm": {"limit": 0.5},
-    "delayed_dropout": {"start": 0.1},
-    "weight_perturbation": {"radius": 0.1},
-    "stochastic_restore": {"rate": 0.5},
-    "magnitude_pruning": {"every": 1},
-    "dynamic_sparse_training": {"every": 2},
-    "inter_environment_gradient_alignment": {"strength": 1.0},
-    "invariant_risk_minimization": {"strength": 1.0},
-    "fishr": {"strength": 10.0, "anneal": 3},
-    "hessian_gradient_alignment": {"alpha": 1.0},
-    "top_singular_mass": {"top": 1},
-    "architecture_entropy": {"schedule": False},
-    "vicreg_variance": {"strength": 1.0, "target_std": 3.0},
-    "field_of_experts": {"experts": 3, "size": 3},
-    "self_distillation_targets": {"rounds": 20},
-    "co_teaching": {"ramp": 0},
-    "gradient_clipping": {"max_norm": 0.1},
-    "ghost_batch_norm": {"ghost_size": 4},
-    "cutout": {"size": 4},
-}
-"""Values at which a regularizer acts within a few steps, where its default does not."""
 
 WITHOUT_EFFECT_ON_TRAINING = {"mean_teacher", "temporal_ensembling", "mean_aggregation"}
 """What only keeps something for others, or does what the engine does anyway."""
@@ -54,94 +43,67 @@ HAS_STOPPED_GRADIENTS = {
 """Names whose loss holds something constant that depends on the weights."""
 
 
-def fixed(name, **changes):
-    """The regularizer as a study without tuning has it, with what it needs of others."""
-    values = STARTS.get(name, {}) | changes
-    return [regularizers[name](**values), *(regularizers[partner]() for partner in partners_of(name))]
+WITH_STRENGTH = [
+    name
+    for name in NAMES
+    if any(h.name == "strength" and h.domain.contains(0.0) for h in regularizers[name].hyperparameters)
+]
 
 
-def tuned(name, only_smooth=False):
-    """The regularizer with everything tuned that may be."""
-    starts = {}
-    for h in regularizers[name].hyperparameters:
-        if h.online and h.domain.movable and (h.smooth or not only_smooth):
-            value = STARTS.get(name, {}).get(h.name, h.value)
-            starts[h.name] = Tune(value if h.domain.is_interior(value) else _inside(h.domain))
-    return [regularizers[name](**(STARTS.get(name, {}) | starts)), *(regularizers[p]() for p in partners_of(name))]
-
-
-def _inside(domain):
-    return next(value for value in (0.5, 0.1, 1.5, 2.0) if domain.is_interior(value))
-
-
-def trainer_of(name, members, dtype=torch.float32, **settings):
-    return Trainer(objective_for(name, dtype), members, steps=40, **settings)
-
-
-def replay(trainer, steps=8):
-    values = trainer.space.constrain(trainer.space.start)
-    return trainer.execute(WorkOrder("replay", {"segments": ((steps, values),)}))
-
-
-def cycle(trainer, steps=4, hyper_step=0):
-    n = len(trainer.space)
-    body = {
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((n,), 0.3),
-        "level": "response",
-        "settings": vars(Response(learning_rate=0.01)),
-        "tune_scale": True,
-        "hyper_step": hyper_step,
-        "steps": steps,
-        "hypergradient": True,
-    }
-    return WorkOrder("cycle", body)
-
-
-def implicit_cycle(trainer, steps=4):
-    settings = OnlineImplicitSettings(system="neumann", system_steps=3)
-    level = {key: getattr(settings, key) for key in ("system", "system_steps", "system_rate", "damping", "warm")}
-    body = {
-        "unconstrained": trainer.space.start,
-        "level": "implicit",
-        "settings": level,
-        "hyper_step": 0,
-        "steps": steps,
-        "hypergradient": True,
-    }
-    return WorkOrder("cycle", body)
-
-
-def weights(trainer):
-    """The tensors of the plain network, as it would be exported."""
-    return torch.cat([p.detach().flatten().double() for p in trainer.plain_network().state_dict().values()])
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_it_trains_in_either_precision_and_changes_training(name, dtype):
-    trainer = trainer_of(name, fixed(name), dtype)
-    report = replay(trainer)
-    assert report.kind == "replay", report.message
-    assert torch.isfinite(weights(trainer)).all()
+def assert_it_acts(name, trainer, dtype):
+    here, there = weights(trainer), weights_without(name, dtype)
+    assert torch.isfinite(here).all()
     assert all(p.dtype == dtype for p in trainer.plain_network().parameters())
-    plain = trainer_of(name, fixed(name)[1:], dtype)
-    replay(plain)
-    here, there = weights(trainer), weights(plain)
     changed = here.shape != there.shape or not torch.allclose(here, there, rtol=1e-5, atol=1e-7)
     assert changed is (name not in WITHOUT_EFFECT_ON_TRAINING)
 
 
-@pytest.mark.parametrize(
-    "name", [n for n in NAMES if any(h.name == "strength" for h in regularizers[n].hyperparameters)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_is_tuned_in_half_precision(name):
+    trainer = trainer_of(name, fixed(name), torch.bfloat16)
+    assert replay(trainer, 3).kind == "replay"
+    assert all(p.dtype == torch.bfloat16 for p in trainer.plain_network().parameters())
+    for make, only_smooth, responds in ((cycle, False, has_a_response), (implicit_cycle, True, is_in_the_loss)):
+        members = tuned(name, only_smooth)
+        trainer = trainer_of(name, members, torch.bfloat16)
+        if len(trainer.space) and responds(members[0]):
+            report = trainer.execute(make(trainer, steps=4))
+            assert report.kind == "cycle", report.message
+            assert torch.isfinite(report.payload["hypergradient"]).all()
+
+
+def test_it_trains_and_changes_training(replayed):
+    assert replayed.report.kind == "replay", replayed.report.message
+    assert_it_acts(replayed.name, replayed.trainer, torch.float32)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_changes_training_in_double_precision(name):
+    trainer = trainer_of(name, fixed(name), torch.float64)
+    report = replay(trainer)
+    assert report.kind == "replay", report.message
+    assert_it_acts(name, trainer, torch.float64)
+
+
+def test_evaluation_and_the_exported_network_are_free_of_it(replayed):
+    trainer = replayed.trainer
+    inputs = trainer.lower.splits["test"]["inputs"]
+    network = copy.deepcopy(trainer.lower.network).eval()
+    exported = trainer.plain_network()
+    plain = trainer.lower.objective.network()
+    trainer.lower.regularizers.extend(plain)
+    assert set(exported.state_dict()) == set(plain.state_dict())
+    assert torch.equal(network(inputs), network(inputs))
+    torch.testing.assert_close(exported(inputs), network(inputs))
+
+
+@pytest.mark.parametrize("name", WITH_STRENGTH)
 def test_without_strength_training_is_what_it_is_without_the_regularizer(name):
-    if not regularizers[name].hyperparameters[0].domain.contains(0.0):
-        pytest.skip("its strength cannot be zero")
-    trainer, plain = trainer_of(name, fixed(name, strength=0.0)), trainer_of(name, fixed(name)[1:])
+    trainer = trainer_of(name, fixed(name, strength=0.0))
     replay(trainer)
-    replay(plain)
-    assert torch.equal(weights(trainer), weights(plain))
+    assert torch.equal(weights(trainer), weights_without(name))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if any(overrides(regularizers[n](), h) for h in LOSS_HOOKS)])
@@ -171,11 +133,9 @@ def test_gradients_of_the_loss_agree_with_finite_differences(name):
     assert agrees is (name not in HAS_STOPPED_GRADIENTS), (slope, numeric)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", RESPOND)
 def test_self_tuning_finds_a_finite_hypergradient_of_what_is_online(name):
     trainer = trainer_of(name, tuned(name))
-    if not len(trainer.space) or not has_a_response(tuned(name)[0]):
-        pytest.skip("nothing of it is online, or it acts outside of the loss")
     report = trainer.execute(cycle(trainer, steps=12))
     assert report.kind == "cycle", report.message
     for key in ("hypergradient", "scale_gradient"):
@@ -183,45 +143,24 @@ def test_self_tuning_finds_a_finite_hypergradient_of_what_is_online(name):
         assert (report.payload[key] != 0).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", SMOOTH)
 def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth(name):
     trainer = trainer_of(name, tuned(name, only_smooth=True))
-    if not len(trainer.space) or not is_in_the_loss(tuned(name)[0]):
-        pytest.skip("nothing of it is smooth and in the loss")
     report = trainer.execute(implicit_cycle(trainer, steps=8))
     assert report.kind == "cycle", report.message
     assert torch.isfinite(report.payload["hypergradient"]).all()
     assert (report.payload["hypergradient"] != 0).any()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_saved_trainer_goes_on_to_the_same_report(name):
-    first, second = (trainer_of(name, tuned(name)) for _ in range(2))
-    go_on = replay if not len(first.space) else lambda trainer: trainer.execute(cycle(trainer))
-    go_on(first)
-    file = io.BytesIO()
-    torch.save(first.state_dict(), file)
-    file.seek(0)
-    second.load_state_dict(torch.load(file, weights_only=False))
-    reports = [go_on(trainer) for trainer in (first, second)]
-    assert reports[0].kind != "diverged", reports[0].message
+def test_a_saved_trainer_goes_on_to_the_same_report(underway, tmp_path):
+    first, second = underway.trainer, trainer_of(underway.name, tuned(underway.name))
+    save_state(tmp_path / "state", first.state_dict(), "state")
+    second.load_state_dict(load_state(tmp_path / "state", "state"))
+    reports = [go_on(trainer, 3) for trainer in (first, second)]
+    assert reports[0].kind in ("cycle", "replay"), reports[0].message
     for key, tensor in reports[0].payload.items():
         assert torch.equal(tensor, reports[1].payload[key])
     assert torch.equal(weights(first), weights(second))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_evaluation_and_the_exported_network_are_free_of_it(name):
-    trainer = trainer_of(name, fixed(name))
-    replay(trainer)
-    inputs = trainer.lower.splits["test"]["inputs"]
-    network = trainer.lower.network.eval()
-    exported = trainer.plain_network()
-    plain = trainer.lower.objective.network()
-    trainer.lower.regularizers.extend(plain)
-    assert set(exported.state_dict()) == set(plain.state_dict())
-    assert torch.equal(network(inputs), network(inputs))
-    torch.testing.assert_close(exported(inputs), network(inputs))
 
 
 def test_max_norm_holds_after_every_step():

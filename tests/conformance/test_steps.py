@@ -1,11 +1,12 @@
 """Training steps of every regularizer: perturbed ones change nothing, and none waits for the device."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
-from test_regularizers import NAMES, cycle, fixed, replay, trainer_of, tuned
 from torch.utils._python_dispatch import TorchDispatchMode
+from trainers import NAMES, ONLINE, cycle, go_on, trainer_of, tuned
 
 WAITS = {
     "fish": "takes a step for every domain of the batch",
@@ -73,34 +74,29 @@ def loss_of(trainer, number, perturbed):
     return loss, step.generator.get_state()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_perturbed_steps_change_no_state_and_draw_the_same(name):
-    trainer = trainer_of(name, fixed(name))
-    replay(trainer, 4)
+def test_perturbed_steps_change_no_state_and_draw_the_same(replayed):
+    trainer, number = replayed.trainer, replayed.trainer.training_step
     lower = trainer.lower
     buffers = {key: buffer.clone() for key, buffer in lower.network.named_buffers()}
     before = state_of(lower)
-    first, draws = loss_of(trainer, 4, perturbed=True)
+    first, draws = loss_of(trainer, number, perturbed=True)
     for key, buffer in lower.network.named_buffers():  # whose running statistics the engine freezes
         buffer.copy_(buffers[key])
     assert same(before, state_of(lower))
-    again, _ = loss_of(trainer, 4, perturbed=True)
+    again, _ = loss_of(trainer, number, perturbed=True)
     for key, buffer in lower.network.named_buffers():
         buffer.copy_(buffers[key])
     assert torch.equal(first, again)
-    _, of_unperturbed = loss_of(trainer, 4, perturbed=False)
+    _, of_unperturbed = loss_of(trainer, number, perturbed=False)
     assert torch.equal(draws, of_unperturbed)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_response_steps_change_only_the_response(name):
-    trainer = trainer_of(name, tuned(name))
-    if not len(trainer.space):
-        pytest.skip("nothing of it is online")
-    trainer.execute(cycle(trainer, steps=5))
+@pytest.mark.parametrize("underway", ONLINE, indirect=True)
+def test_response_steps_change_only_the_response(underway):
+    trainer = underway.trainer
     before = state_of(trainer.lower)
     trainer.level.begin(cycle(trainer).body)
-    trainer.level.fit(5)
+    trainer.level.fit(trainer.training_step)
     assert same(before, state_of(trainer.lower))
 
 
@@ -119,37 +115,28 @@ def test_buffers_see_every_batch_once(name):
     network = trainer.lower.network
     network.register_buffer("passes", torch.tensor(0))
     network.register_forward_pre_hook(count)
-    if len(trainer.space):
-        trainer.execute(cycle(trainer, steps=6))  # response steps and a hypergradient among it
-    else:
-        replay(trainer, 6)
+    go_on(trainer, 3)  # with response steps and a hypergradient where anything is online
     shards = {r.name: r.bound["workers"].value for r in trainer.lower.regularizers.members if "workers" in r.bound}
-    assert network.passes == 6 * PASSES.get(name, shards.get(name, 1))
+    assert network.passes == 3 * PASSES.get(name, shards.get(name, 1))
 
 
-@pytest.mark.parametrize("name", sorted(set(NAMES) - set(WAITS)))
-def test_training_steps_do_not_wait_for_the_device(name, monkeypatch):
+def test_training_steps_do_not_wait_for_the_device(underway, monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "one_hot", one_hot)
-    trainer = trainer_of(name, tuned(name))
-    steps = one_step(trainer)
-    with NoLooks():
-        steps(2)
+    train = training_of(underway.trainer)
+    with pytest.raises(AssertionError) if underway.name in WAITS else nullcontext(), NoLooks():
+        train()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_training_steps_make_tensors_where_the_batch_is(name):
-    trainer = trainer_of(name, tuned(name))
-    steps = one_step(trainer)
+def test_training_steps_make_tensors_where_the_batch_is(underway):
+    train = training_of(underway.trainer)
     with torch.device("meta"):  # where tensors are made for which no device is named
-        steps(2)
+        train()
 
 
-def one_step(trainer):
-    """What makes a training step, after two of them."""
-    if len(trainer.space):
-        trainer.execute(cycle(trainer, steps=2))
+def training_of(trainer):
+    """What makes a training step where a trainer is, tuned where anything of it is online."""
+    if trainer.level is not None:
         trainer.level.begin(cycle(trainer).body)
-        return trainer.level.train
-    replay(trainer, 2)
+        return lambda: trainer.level.train(trainer.training_step)
     values = trainer.space.unpack(trainer.space.constrain(trainer.space.start))
-    return lambda number: trainer.lower.train(number, values)
+    return lambda: trainer.lower.train(trainer.training_step, values)

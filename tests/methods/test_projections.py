@@ -85,7 +85,7 @@ def test_a_simplex_of_one_entry_is_a_point():
         (lambda: Box(1.0, 0.0), "high"),
         (lambda: Box((0.0, 0.0), (1.0, 1.0, 1.0)), "high"),
         (lambda: Box((0.0, 2.0), 1.0), "high"),
-        (lambda: Box(math.nan, 1.0), "high"),
+        (lambda: Box(math.nan, 1.0), "low"),
         (lambda: Ball(0.0), "radius"),
         (lambda: Ball(math.inf), "radius"),
         (lambda: Ball(1.0, center=math.nan), "center"),

@@ -52,5 +52,5 @@ def test_settings_reach_the_method():
 
 
 def test_an_unknown_setting_is_refused_with_the_close_one():
-    with pytest.raises(SettingError, match="system_step: there is no such setting; did you mean system_steps"):
+    with pytest.raises(SettingError, match="system_step: unknown setting; did you mean system_steps"):
         ImplicitScheduler(steps=30, system_step=7)

@@ -90,17 +90,17 @@ class TestWithoutRay:
 
 
 def test_settings_reach_the_method():
-    method = PenaltyScheduler(steps=30, team_size=4, sigma=0.2, batches=3)._make_method()
+    method = PenaltyScheduler(steps=30, team_size=4, warmup_steps=7, sigma=0.2, batches=3)._make_method()
     assert (method.settings.sigma, method.settings.batches) == (0.2, 3)
     assert method.team_size == 4
     assert method.budget.steps == 30
 
 
 def test_an_unknown_setting_is_refused_with_the_close_one():
-    with pytest.raises(SettingError, match="sigma_decy: there is no such setting; did you mean sigma_decay"):
+    with pytest.raises(SettingError, match="sigma_decy: unknown setting; did you mean sigma_decay"):
         PenaltyScheduler(steps=30, sigma_decy=0.5)
 
 
 def test_a_team_that_is_not_made_of_pairs_is_refused():
-    with pytest.raises(SettingError, match="must be even"):
+    with pytest.raises(SettingError, match="must be a multiple of 2"):
         PenaltyScheduler(steps=30, team_size=3)

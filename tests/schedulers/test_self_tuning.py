@@ -15,7 +15,7 @@ def test_settings_reach_the_method():
 
 
 def test_an_unknown_setting_is_refused_with_the_close_one():
-    with pytest.raises(SettingError, match="warmup_step: there is no such setting; did you mean warmup_steps"):
+    with pytest.raises(SettingError, match="warmup_step: unknown setting; did you mean warmup_steps"):
         SelfTuningScheduler(steps=30, warmup_step=7)
 
 
@@ -25,13 +25,13 @@ def test_the_budget_is_needed():
 
 
 def test_scheduler_and_callback_stay_one_pair_when_pickled():
-    scheduler = SelfTuningScheduler(steps=30)
+    scheduler = SelfTuningScheduler(steps=3000)
     config = scheduler.run_config()
     again, callback = cloudpickle.loads(cloudpickle.dumps((scheduler, config.callbacks[0])))
     assert callback._scheduler is again
 
 
 def test_own_settings_of_a_run_win():
-    config = SelfTuningScheduler(steps=30).run_config(name="mine", failure_config=None)
+    config = SelfTuningScheduler(steps=3000).run_config(name="mine", failure_config=None)
     assert config.name == "mine"
     assert config.checkpoint_config.num_to_keep == 3

@@ -79,16 +79,25 @@ def test_every_method_of_networks_tunes_what_is_smooth(method, trainers, more):
     ("changes", "sentence"),
     [
         ({"method": "penalti"}, "method: unknown name 'penalti'; did you mean penalty?"),
-        ({"method": "penalty"}, "trainers: must be a multiple of 2 with penalty, got 1"),
-        ({"method": "implicit"}, "dropout.rate: .* implicit differentiation cannot tune it"),
+        (
+            {"method": "penalty"},
+            "trainers: must be a multiple of 2, because trainers work in groups of so many; got 1",
+        ),
+        ({"method": "implicit"}, r"dropout\.rate: cannot be tuned by implicit, .* tune it by self_tuning"),
         ({"regularizers": {"droput": {}}}, "droput: unknown regularizer; did you mean dropout?"),
         ({"warmup_step": 1}, "warmup_step: unknown setting; did you mean warmup_steps?"),
         ({"steps": None}, "give either steps or seconds"),
-        ({"regularizers": {"dropout": {"rate": 0.1}}}, "no hyperparameter is tuned"),
-        ({"regularizers": {"dropout": {"rate": Tune(2)}}}, r"dropout\.rate: must be a number in \[0, 0.95\]"),
+        (
+            {"regularizers": {"dropout": {"rate": 0.1}}},
+            "regularizers: nothing is tuned; give at least one hyperparameter a start",
+        ),
+        (
+            {"regularizers": {"dropout": {"rate": Tune(2)}}},
+            r"dropout\.rate\.start: must be a number in \[0, 0.95\]",
+        ),
     ],
 )
 def test_refuses(changes, sentence):
-    arguments = {"regularizers": settings(), "steps": 20} | changes
+    arguments = {"regularizers": settings(), "steps": 20, "warmup_steps": 5} | changes
     with pytest.raises(SettingError, match=sentence):
         tune(objective(), arguments.pop("regularizers"), **arguments)

@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from selftune.tracking import sync as sync_module
-from selftune.tracking.record import Record, tracking_uri
+from selftune.tracking.record import PasswordMissing, Record, tracking_uri
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import write_summary
 from selftune.tracking.sync import SyncError, main, sync
@@ -301,4 +301,46 @@ def test_passwords_are_not_written_down(tmp_path: Path, monkeypatch: pytest.Monk
     record.destination("postgresql://me:secret@db/runs", started=0)
     record.save()
     assert "secret" not in (tmp_path / "mlflow.json").read_text()
-    assert tracking_uri(tmp_path).startswith("sqlite:///")
+    with pytest.raises(
+        PasswordMissing, match=r"was sent to postgresql://\*\*\*@db/runs, whose password is not kept"
+    ):
+        tracking_uri(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://me:secret@db/runs")
+    again = Record(tmp_path).destination(tracking_uri(tmp_path), started=1)
+    assert again.started == 0
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:S3CRET@127.0.0.1:{port}",
+        "http://me:a@S3CRET@127.0.0.1:{port}",
+        "http://me:S3CRET/more@127.0.0.1:{port}",
+        "http://S3CRET@127.0.0.1:{port}",
+        "http://127.0.0.1:{port}?password=S3CRET",
+        "http://me:S3CRET@[::1",
+        "postgresql://me:S3CRET@127.0.0.1:{port}/runs",
+        "postgresql://me:1:S3CRET/2@127.0.0.1/runs",
+        "sqlite:////dev/null/x.db?key=S3CRET",
+        "nonsense://me:S3CRET@server?token=S3CRET",
+        "me:S3CRET@server/runs",
+    ],
+)
+def test_nothing_says_a_password(
+    address: str,
+    address_of_nobody: str,
+    study: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(study.parent)
+    address = address.format(port=address_of_nobody.rpartition(":")[2])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert main([str(study)]) == 1
+    told = capfd.readouterr()
+    assert len(told.err.splitlines()) == 1
+    assert "S3CRET" not in told.err + told.out
+    for path in study.parent.rglob("*"):
+        assert "S3CRET" not in str(path)
+        if path.is_file():
+            assert b"S3CRET" not in path.read_bytes(), path

@@ -9,7 +9,6 @@ from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import WorkOrder
 from selftune.objective import Classification, NetworkObjective, Optimization
@@ -381,22 +380,6 @@ def test_frozen_weights_stay_out_of_the_system(objective):
 
 
 # Refusals --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "key", "why"),
-    [
-        ("dropout", {"rate": Tune(0.2)}, "dropout.rate", "not differentiable"),
-        ("decoupled_weight_decay", {"strength": Tune(0.1)}, "decoupled_weight_decay.strength", "optimizer's step"),
-        ("early_learning", {"beta": Tune(0.5)}, "early_learning.beta", "not differentiable"),
-    ],
-)
-def test_what_the_loss_is_not_differentiable_in_is_refused(objective, name, values, key, why):
-    trainer = Trainer(objective, [regularizers[name](**values)])
-    with pytest.raises(SettingError, match=why) as error:
-        trainer.execute(cycle(trainer))
-    assert error.value.key == key
-    assert "self_tuning" in error.value.message
 
 
 def test_a_series_that_explodes_is_reported_as_diverged(minimised):

@@ -1,3 +1,6 @@
+import pickle
+import re
+
 import pytest
 import torch
 
@@ -6,6 +9,7 @@ from selftune.listener import Listener
 from selftune.methods import Budget, Replay, Segment, SelfTuning, SelfTuningSettings
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import regularizers
+from selftune.storage import DamagedFile
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
 
 SETTINGS = SelfTuningSettings(warmup_steps=10, train_steps=3, checkpoint_every=4)
@@ -95,3 +99,79 @@ def test_when_every_trainer_diverges_the_run_ends_with_the_last_checkpoint_named
     with pytest.raises(NoTrainerLeft, match=r"trainer 0 stopped: the training loss .* no checkpoint was made"):
         run_in_process(SelfTuning(Budget(steps=50), SETTINGS), {0: factory(0)}, recorder, tmp_path)
     assert [member for member, _ in recorder.lost_members] == [0]
+
+
+# Damaged checkpoints ---------------------------------------------------------------------------------
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 0x04  # in the middle of a weight
+    path.write_bytes(content)
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def removed(path):
+    path.unlink()
+
+
+@pytest.mark.parametrize("harm", [flipped, emptied, cut, removed])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
+    objective, regularization, tmp_path, harm, caplog
+):
+    _, undisturbed, _ = run(objective, regularization)
+    with pytest.raises(KeyboardInterrupt):
+        run(objective, regularization, tmp_path, stop_after=13)
+    harm(tmp_path / "checkpoint.safetensors")
+    _, resumed, _ = run(objective, regularization, tmp_path)
+    assert resumed.steps[0].number == 8
+    assert re.search(r"checkpoint\.safetensors: is .*; going on from the checkpoint before it", caplog.text)
+    expected = undisturbed.rows()
+    assert all(torch.equal(row, expected[number]) for number, row in resumed.rows().items())
+
+
+@pytest.mark.parametrize("harm", [flipped, emptied, cut])
+def test_without_a_checkpoint_that_can_be_read_nothing_starts(objective, regularization, tmp_path, harm):
+    with pytest.raises(KeyboardInterrupt):
+        run(objective, regularization, tmp_path, stop_after=13)
+    for name in ("checkpoint.safetensors", "checkpoint.before.safetensors"):
+        harm(tmp_path / name)
+    with pytest.raises(
+        DamagedFile, match=r"is damaged.*; remove the checkpoints in .* to start the study from its beginning"
+    ):
+        run(objective, regularization, tmp_path)
+
+
+def test_the_checkpoint_of_another_study_is_refused(objective, regularization, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(objective, regularization, tmp_path, stop_after=5)
+    with pytest.raises(DamagedFile, match="holds the state of another study"):
+        run(objective, [regularizers["label_smoothing"](epsilon=Tune(0.1))], tmp_path)
+
+
+def test_a_pickle_in_the_place_of_a_checkpoint_is_not_opened(objective, regularization, tmp_path):
+    ran = tmp_path / "ran"
+    tmp_path.joinpath("checkpoint.safetensors").write_bytes(pickle.dumps(Runs(ran)))
+    with pytest.raises(DamagedFile, match="is damaged"):
+        run(objective, regularization, tmp_path)
+    tmp_path.joinpath("checkpoint.safetensors").rename(tmp_path / "checkpoint.pt")
+    with pytest.raises(DamagedFile, match="written by an earlier version"):
+        run(objective, regularization, tmp_path)
+    assert not ran.exists()
+
+
+class Runs:
+    """Code that a pickle would run."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return type(self.path).touch, (self.path,)

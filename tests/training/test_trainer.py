@@ -270,7 +270,7 @@ def test_training_steps_never_wait_for_the_device(objective, regularization, var
 def test_an_absent_device_is_refused(objective):
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    with pytest.raises(SettingError, match="CUDA device is asked for"):
+    with pytest.raises(SettingError, match="device: is a CUDA device, but torch finds none"):
         Trainer(objective, [], device="cuda")
 
 

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.methods import (
@@ -103,14 +102,6 @@ def test_attention_and_weights_that_are_not_trained(blobs, gamma):
     after = weights(trainer)
     assert torch.equal(before["inner.weight"], after["inner.weight"])
     assert not torch.equal(before["inner.bias"], after["inner.bias"])
-
-
-@pytest.mark.parametrize("name", ["decoupled_weight_decay", "dropout"])
-def test_what_the_training_loss_is_not_differentiable_in_is_refused(deep, smooth, name):
-    tuned = {"decoupled_weight_decay": {"strength": Tune(0.1)}, "dropout": {"rate": Tune(0.1)}}[name]
-    trainer = Trainer(deep, [*smooth[:1], regularizers[name](**tuned)])
-    with pytest.raises(SettingError, match=rf"{name}\..* so that the line search cannot tune it"):
-        trainer.execute(order(trainer))
 
 
 # States ----------------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from selftune.shapes import Float, Tensor
 class Hypergradient:
     """An approximate hypergradient at (x, u), and what its error bound takes.
 
-    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` the
-    smallest it met: one below the strong convexity of the objective's constants disproves them.
+    ``residual`` is ‖H q - b‖ as measured, ``reason`` why the linear solver stopped, ``smallest_curvature`` and
+    ``largest_curvature`` what it met: outside of the objective's constants they disprove them.
     """
 
     value: Float[Tensor, "d"]
@@ -36,6 +36,7 @@ class Hypergradient:
     products: int
     reason: Reason
     smallest_curvature: float = math.inf
+    largest_curvature: float = 0.0
     step: ProximalStep | None = None
     """Of a lower level that is not smooth: the step whose fixed point was differentiated. All is at ``step.x``."""
     start: Float[Tensor, "n"] | None = None
@@ -167,6 +168,7 @@ def _hypergradient(z: Tensor, upper: float, b: Tensor, solution: LinearSolution)
         solution.products,
         solution.reason,
         solution.smallest_curvature,
+        solution.largest_curvature,
         start=solution.x,
     )
 

@@ -288,6 +288,7 @@ class Oracle:
         at = self._at(u)
         if at.constants is None:
             at.constants = self.objective.constants(at.values, at.slopes)
+            self.counts.hvp += at.constants.products
         return at.constants
 
     def norm_J(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> float:

@@ -38,6 +38,8 @@ class Hyperparameter:
         tuned: whether a method moves it.
         online: whether it may change during training.
         smooth: whether the training loss is differentiable in it, so that implicit differentiation applies.
+        responds: whether the loss of a step, or a map of the weights, depends on it, so that a network can learn a
+            response; what acts on gradients or replaces whole steps has none.
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
 
@@ -54,6 +56,7 @@ class Hyperparameter:
     tuned: bool = False
     online: bool = True
     smooth: bool = True
+    responds: bool = True
     shared: bool = False
 
     @property

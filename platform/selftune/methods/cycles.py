@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
 from selftune.methods.measures import average, measured
@@ -41,6 +42,7 @@ class CycleSettings:
     checkpoint_every: int = 50
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for key, low in (
             ("warmup_steps", 0),
             ("train_steps", 1),
@@ -62,12 +64,16 @@ class CycleMethod(TeamMethod):
         budget: when to stop.
         settings: see ``CycleSettings``.
         team_size: number of trainers.
+
+    Raises:
+        SettingError: if the budget is in work, or spent before the warm-up ends.
     """
 
     SAVED: ClassVar[tuple[str, ...]] = ("_reports", "_training_step", "_training_loss")
 
     def __init__(self, budget: Budget, settings: CycleSettings, team_size: int) -> None:
         super().__init__(team_size)
+        budget.check_training(settings.warmup_steps)
         self.budget = budget
         self._cycles = settings
         self._reports: dict[int, Report] = {}

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from selftune.storage import record
 
+
+@record
 @dataclass
 class _Held:
     training_step: int
@@ -13,6 +16,8 @@ class _Held:
     stuck: list[int] = field(default_factory=list)
 
 
+@record
+@dataclass
 class Holders:
     """States by key, each with the training step at which it stands and the members that keep it.
 
@@ -24,52 +29,51 @@ class Holders:
     2
     """
 
-    def __init__(self) -> None:
-        self._states: dict[str, _Held] = {}
+    states: dict[str, _Held] = field(default_factory=dict)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        return tuple(self._states)
+        return tuple(self.states)
 
     def add(self, key: str, training_step: int, member: int) -> None:
-        held = self._states.setdefault(key, _Held(training_step))
+        held = self.states.setdefault(key, _Held(training_step))
         if member not in held.members:
             held.members.append(member)
 
     def holds(self, member: int, key: str) -> bool:
-        return key in self._states and member in self._states[key].members
+        return key in self.states and member in self.states[key].members
 
     def exists(self, key: str) -> bool:
-        return key in self._states and bool(self._states[key].members)
+        return key in self.states and bool(self.states[key].members)
 
     def training_step(self, key: str) -> int:
-        return self._states[key].training_step
+        return self.states[key].training_step
 
     def source(self, key: str) -> int | None:
         """A member that can send the state; None if nobody holds it, or can send it under this name."""
-        held = self._states.get(key, _Held(0))
+        held = self.states.get(key, _Held(0))
         return min((member for member in held.members if member not in held.stuck), default=None)
 
     def furthest(self) -> str | None:
         """The state that exists and stands at the latest training step, among equals the latest added."""
-        there = [key for key in self._states if self.exists(key)]
+        there = [key for key in self.states if self.exists(key)]
         return max(reversed(there), key=self.training_step, default=None)
 
     def retain(self, keys: Collection[str]) -> None:
         """Nobody will start from the others any more."""
-        self._states = {key: held for key, held in self._states.items() if key in keys}
+        self.states = {key: held for key, held in self.states.items() if key in keys}
 
     def lose(self, key: str, member: int) -> None:
         """A member does not keep the state after all."""
         if self.holds(member, key):
-            self._states[key].members.remove(member)
+            self.states[key].members.remove(member)
 
     def leave(self, member: int) -> None:
         """A member is gone, and what it kept."""
-        for key in self._states:
+        for key in self.states:
             self.lose(key, member)
 
     def stick(self, key: str, member: int) -> None:
         """The state did not arrive from a member, which may hold it all the same: it sends it no more."""
-        if key in self._states:
-            self._states[key].stuck.append(member)
+        if key in self.states:
+            self.states[key].stuck.append(member)

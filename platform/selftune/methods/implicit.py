@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.hyperparameters import Space
 from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
 from selftune.shapes import Tensor
+from selftune.storage import record
 
 Sequence = Literal["exponential", "quadratic", "cubic", "exact", "fixed"]
 
@@ -55,13 +57,7 @@ class ImplicitSettings:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
-        if self.sequence not in get_args(Sequence):
-            raise SettingError(
-                "sequence", f"must be one of {', '.join(get_args(Sequence))}, got {self.sequence!r}"
-            )
-        names = ("hoag", *get_args(UpdateName))
-        if self.update not in names:
-            raise SettingError("update", f"must be one of {', '.join(names)}, got {self.update!r}")
+        check_fields(self)
         for key in ("error", "smallest_error", "step", "learning_rate", "bound", "tolerance"):
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -88,6 +84,7 @@ class ImplicitSettings:
         return max(self.error * factor, self.smallest_error)
 
 
+@record
 @dataclass
 class _Point:
     """Where a step started, and what was seen there."""

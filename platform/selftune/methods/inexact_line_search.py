@@ -15,8 +15,10 @@ from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.quasi_newton import QuasiNewton, between
 from selftune.shapes import Tensor
+from selftune.storage import record
 
 
+@record
 @dataclass
 class _Search:
     """One backtracking search: candidates from one point along one hypergradient."""

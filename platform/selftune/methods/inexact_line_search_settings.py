@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class InexactLineSearchSettings:
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for key in ("error", "residual", "bound", "tolerance", "smallest_error"):
             value = getattr(self, key)
             if not (value > 0 and math.isfinite(value)):

@@ -8,17 +8,20 @@ simulator) never looks inside the method.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
+from selftune.storage import record
 
 DIAGNOSTIC = "diagnostic/"
 """Prefix of the metrics of a report that are diagnostics."""
 
 
+@record
 @dataclass(frozen=True, repr=False)
 class WorkOrder:
     """What one trainer is to do next.
@@ -39,6 +42,7 @@ class WorkOrder:
         return f"WorkOrder({self.kind!r}, number={self.number})"
 
 
+@record
 @dataclass(frozen=True, repr=False)
 class Report:
     """What one trainer answers to one order.
@@ -57,6 +61,7 @@ class Report:
         return f"Report({self.kind!r}, number={self.number})"
 
 
+@record
 @dataclass(frozen=True)
 class HyperStep:
     """One row of the trajectory: the hyperparameters that a hyper-step *started* from, and what was seen there.
@@ -96,9 +101,20 @@ class Method(ABC):
     stateful: ClassVar[bool] = True
     message: str = ""
 
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        """Why the method cannot tune these hyperparameters, or not with its settings.
+
+        Keys are those of a study file: ``regularizers.NAME`` and ``method.SETTING``.
+        """
+        yield from ()
+
     @abstractmethod
     def join(self, member: int, space: Space) -> None:
-        """A trainer is there and idle. Every member of a team brings the same space."""
+        """A trainer is there and idle. Every member of a team brings the same space.
+
+        Raises:
+            SettingError: the first of the ``mistakes``.
+        """
 
     @abstractmethod
     def leave(self, member: int) -> HyperStep | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -17,6 +17,7 @@ from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.network_search import Search
 from selftune.methods.team import TeamMethod
+from selftune.methods.tunable import not_differentiable
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
 _CERTIFIED = 0.0  # whatever trainers say: curvature is estimated, and a test errs with probability alpha
@@ -65,10 +66,9 @@ class NetworkLineSearch(TeamMethod):
         self, budget: Budget, settings: NetworkLineSearchSettings | None = None, team_size: int = 1
     ) -> None:
         super().__init__(team_size)
-        if budget.work is not None:
-            raise SettingError("work", "is counted where the lower level is solved; give steps or seconds")
-        self.budget = budget
         self.settings = settings or NetworkLineSearchSettings()
+        budget.check_training(self.settings.warmup_steps)
+        self.budget = budget
         self._issued: dict[int, WorkOrder] = {}
         self._holders = Holders()
         self._state = "start"  # key of the state that the outer step starts from
@@ -85,15 +85,9 @@ class NetworkLineSearch(TeamMethod):
         self._bodies: dict[str, dict[str, Any]] = {}  # of the orders of this step, by the state at their end
         self._recipe: dict[str, Any] | None = None  # that of the order that made the state, should it be lost
 
-    def _begin(self, space: Space) -> None:
-        for hyperparameter in space.tuned:
-            if not hyperparameter.smooth:
-                raise SettingError(
-                    hyperparameter.name,
-                    "the training loss is not differentiable in it, as the line search needs; "
-                    "fix its value, or tune it with self_tuning",
-                )
-        super()._begin(space)
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        yield from super().mistakes(space)
+        yield from not_differentiable(space, "inexact_line_search")
 
     def _left(self, member: int) -> HyperStep | None:
         self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.methods.paired_test import SMALLEST_SAMPLE
 
 
@@ -54,6 +55,7 @@ class NetworkLineSearchSettings:
     checkpoint_every: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for key, low in (
             ("warmup_steps", 0),
             ("train_steps", 1),

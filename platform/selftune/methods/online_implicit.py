@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from selftune.errors import SettingError
+from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
 from selftune.methods.cycles import CycleMethod, CycleSettings
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report
+from selftune.methods.tunable import not_differentiable
 
 System = Literal["neumann", "descent", "conjugate_gradient"]
 
@@ -49,8 +52,6 @@ class OnlineImplicitSettings(CycleSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.system not in get_args(System):
-            raise SettingError("system", f"must be one of {', '.join(get_args(System))}, got {self.system!r}")
         if self.system_steps < 1:
             raise SettingError("system_steps", f"must be at least 1, got {self.system_steps}")
         if self.system_rate is not None:
@@ -100,6 +101,10 @@ class OnlineImplicit(CycleMethod):
     def __init__(self, budget: Budget, settings: OnlineImplicitSettings | None = None, team_size: int = 1) -> None:
         self.settings = settings or OnlineImplicitSettings()
         super().__init__(budget, self.settings, team_size)
+
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        yield from super().mistakes(space)
+        yield from not_differentiable(space, "implicit")
 
     def _body(self) -> dict[str, Any]:
         return {"level": "implicit", "settings": {key: getattr(self.settings, key) for key in _OF_THE_LEVEL}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from selftune.methods.cycles import CycleMethod
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.penalty_settings import PenaltySettings
+from selftune.methods.tunable import not_differentiable
 
 
 class Penalty(CycleMethod):
@@ -47,20 +48,23 @@ class Penalty(CycleMethod):
     [False, True]
     """
 
+    twins = 2
     SAVED = (*CycleMethod.SAVED, "_broken", "_singles")
 
     def __init__(self, budget: Budget, settings: PenaltySettings | None = None, team_size: int = 2) -> None:
-        if team_size < 2 or team_size % 2:
-            raise SettingError("team_size", f"must be even, because trainers work in pairs; got {team_size}")
         self.settings = settings or PenaltySettings()
         super().__init__(budget, self.settings, team_size)
         self._pairs = team_size // 2
         self._broken: list[int] = []  # pairs that lost a member
         self._singles: dict[int, str] = {}  # what is left of them: member -> idle | busy | finished
 
-    def _begin(self, space: Space) -> None:
-        super()._begin(space)
-        self.settings.check_start(self._u)
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        yield from super().mistakes(space)
+        yield from not_differentiable(space, "penalty")
+        try:
+            self.settings.check_start(space.start_as(self.PRECISION))
+        except SettingError as error:
+            yield SettingError(f"method.{error.key}", error.message)
 
     # Pairs -------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class Penalty(CycleMethod):
         return orders
 
     def _order(self, member: int, body: dict[str, Any]) -> WorkOrder:
-        return super()._order(member, body | {"penalised": member % 2 == 1})
+        return super()._order(member, body | {"penalised": member % 2 == 1, "draws": member // 2})
 
     def _body(self) -> dict[str, Any]:
         settings = self.settings

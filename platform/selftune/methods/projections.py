@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.shapes import Float, Tensor
 
 Entries = float | tuple[float, ...]
@@ -32,6 +33,7 @@ class Box:
     high: Entries = math.inf
 
     def __post_init__(self) -> None:
+        check_fields(self)
         low, high = _tuple(self.low), _tuple(self.high)
         if 1 not in (len(low), len(high)) and len(low) != len(high):
             raise SettingError("high", f"has {len(high)} entries, but low has {len(low)}; give as many of both")
@@ -63,6 +65,7 @@ class Ball:
     center: Entries = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.radius > 0 and math.isfinite(self.radius)):
             raise SettingError("radius", f"must be a positive number, got {self.radius}")
         if not all(map(math.isfinite, _tuple(self.center))):
@@ -97,6 +100,7 @@ class Simplex:
     group: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not (self.total > 0 and math.isfinite(self.total)):
             raise SettingError("total", f"must be a positive number, got {self.total}")
         if self.group is not None and self.group < 1:

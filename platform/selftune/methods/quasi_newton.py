@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import torch
 
 from selftune.shapes import Bool, Float, Tensor
+from selftune.storage import record
 
 _CURVED = 1e-8  # smallest cosine between a step and the change of the hypergradient that is remembered
 
 
+@record
 @dataclass
 class QuasiNewton:
     """Pairs of steps and changes of the hypergradient; those that prove positive curvature are remembered.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 import torch
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, scale_of
 from selftune.methods.budget import Budget
 from selftune.methods.cycles import CycleMethod
@@ -39,6 +41,22 @@ class SelfTuning(CycleMethod):
         self.settings = settings or SelfTuningSettings()
         super().__init__(budget, self.settings, team_size)
         self._scale_parameter = torch.empty(0)
+
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        yield from super().mistakes(space)
+        for hyperparameter in space.tuned:
+            if not hyperparameter.responds:
+                yield SettingError(
+                    f"regularizers.{hyperparameter.name}",
+                    "cannot be tuned by self_tuning, because it acts on gradients or whole steps, to which a"
+                    " network learns no response; give it a fixed value",
+                )
+        rank = self.settings.response.rank
+        if len(space) and rank != "auto" and rank > len(space):
+            yield SettingError(
+                "method.response.rank",
+                f"must be 'auto' or at most {len(space)}, the number of tuned hyperparameters, got {rank}",
+            )
 
     def _begin(self, space: Space) -> None:
         super()._begin(space)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.methods.cycles import CycleSettings
 
 
@@ -36,6 +37,7 @@ class Response:
     output_layer: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.rank != "auto" and self.rank < 1:
             raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):

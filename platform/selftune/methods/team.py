@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from numbers import Integral
 from typing import Any, ClassVar
 
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import shown
 from selftune.hyperparameters import Space
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.shapes import Float, Tensor
@@ -22,8 +24,16 @@ class TeamMethod(Method):
     order that ends it.
 
     Subclasses list in ``SAVED`` the attributes that are their state, and in ``PRECISION`` the type of the vector.
+
+    Args:
+        team_size: number of trainers.
+
+    Raises:
+        SettingError: if there is no such team; by ``join``, if the method cannot tune the hyperparameters.
     """
 
+    twins: ClassVar[int] = 1
+    """So many neighbours in a team are to share their random numbers; its size is a multiple of it."""
     PRECISION: ClassVar[torch.dtype] = torch.float32
     SAVED: ClassVar[tuple[str, ...]] = ()
     _TEAM: ClassVar[tuple[str, ...]] = (
@@ -31,6 +41,7 @@ class TeamMethod(Method):
     )  # fmt: skip
 
     def __init__(self, team_size: int = 1) -> None:
+        check_team(team_size, self.twins)
         self.team_size = team_size
         self.space: Space | None = None
         self.stopped: str | None = None
@@ -53,10 +64,14 @@ class TeamMethod(Method):
 
     # Team --------------------------------------------------------------------------------------------
 
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        if not len(space):
+            yield SettingError("regularizers", "nothing is tuned; give at least one hyperparameter a start")
+
     def join(self, member: int, space: Space) -> None:
         if self.space is None:
-            if not len(space):
-                raise SettingError("", "no hyperparameter is tuned; mark at least one with a start")
+            for mistake in self.mistakes(space):
+                raise mistake.at_call()
             self._begin(space)
         elif self.space != space:
             raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
@@ -126,3 +141,23 @@ class TeamMethod(Method):
             self._begin(state["space"])
         for name in (*self._TEAM, *self.SAVED):
             setattr(self, name, saved[name])
+
+
+def check_team(size: object, twins: int = 1, key: str = "team_size") -> None:
+    """Refuses a number of trainers that is no team.
+
+    Args:
+        twins: trainers that work in a group.
+        key: how the setting is called.
+
+    Raises:
+        SettingError: with the key.
+    """
+    if not isinstance(size, Integral) or isinstance(size, bool):
+        raise SettingError(key, f"must be a whole number, got {shown(size)}")
+    if size < 1:
+        raise SettingError(key, f"must be at least 1, got {size}")
+    if size % twins:
+        raise SettingError(
+            key, f"must be a multiple of {twins}, because trainers work in groups of so many; got {size}"
+        )

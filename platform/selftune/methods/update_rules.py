@@ -6,11 +6,12 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.shapes import Float, Tensor
 
 UpdateName = Literal["adam", "sgd", "rmsprop", "optimistic_mirror_descent"]
@@ -39,8 +40,7 @@ class UpdateSettings:
     bound: float | None = None
 
     def __post_init__(self) -> None:
-        if self.rule not in get_args(UpdateName):
-            raise SettingError("rule", f"must be one of {', '.join(get_args(UpdateName))}, got {self.rule!r}")
+        check_fields(self)
         if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
         if not 0 <= self.momentum < 1:

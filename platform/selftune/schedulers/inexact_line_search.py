@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from selftune.fields import settings_of
 from selftune.listener import Listener
 from selftune.methods import (
     InexactLineSearch,
@@ -15,7 +16,6 @@ from selftune.methods import (
 )
 from selftune.schedulers.network import NetworkScheduler
 from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.settings import settings_of
 from selftune.schedulers.transport import TransportName
 
 

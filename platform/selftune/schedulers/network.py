@@ -6,10 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from selftune.fields import settings_of
 from selftune.listener import Listener
 from selftune.methods import Budget, Method
 from selftune.schedulers.scheduler import BilevelScheduler
-from selftune.schedulers.settings import settings_of
 from selftune.schedulers.transport import TransportName
 
 

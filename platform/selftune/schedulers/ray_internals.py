@@ -10,7 +10,7 @@
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
-| ``utils.set_sigterm_handler`` | keeping the program's own answer to SIGTERM |
+| ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
 The first four belong to the direct transport; the mailbox transport does without them. ``problem`` checks
 version and signatures, ``tests/schedulers`` holds the contract test that a new version of Ray has to pass.
@@ -24,11 +24,12 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
 from ray import _raylet, tune
-from ray._private import ray_constants, utils
+from ray._private import ray_constants, services, utils
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
@@ -148,7 +149,8 @@ def _listens(host: str, port: int) -> bool:
 @contextmanager
 def signals_of_the_program() -> Iterator[None]:
     """Keeps ``ray.init`` from replacing a handler of SIGTERM that the program has set."""
-    if signal.getsignal(signal.SIGTERM) in (signal.SIG_DFL, signal.SIG_IGN, None):
+    own = signal.getsignal(signal.SIGTERM)
+    if own in (signal.SIG_DFL, signal.SIG_IGN, None) or threading.current_thread() is not threading.main_thread():
         yield
         return
     replace = utils.set_sigterm_handler
@@ -157,6 +159,23 @@ def signals_of_the_program() -> Iterator[None]:
         yield
     finally:
         utils.set_sigterm_handler = replace
+        signal.signal(signal.SIGTERM, own)  # below Python, Ray has put one in front that prints a stack
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """Gives the processes of a cluster that starts within the context sessions of their own.
+
+    What is sent to the process group of the driver, as ``timeout`` and many supervisors do, then reaches the
+    driver alone, which needs its cluster to end in order.
+    """
+    internal: Any = services
+    known = internal.ConsolePopen
+    internal.ConsolePopen = partial(known, start_new_session=True)
+    try:
+        yield
+    finally:
+        internal.ConsolePopen = known
 
 
 @contextmanager

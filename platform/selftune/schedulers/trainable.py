@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
@@ -18,6 +17,7 @@ from selftune.errors import SettingError
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.envelope import Envelope
 from selftune.schedulers.mailbox import Reader
+from selftune.storage import load_state, save_state
 from selftune.training.runner import Executes
 
 KEPT_CHECKPOINTS = 3
@@ -27,6 +27,8 @@ After a crash, the experiment's snapshot may be older than a trainer's last chec
 scheduler's state beside it. The checkpoint that it names still exists, and both sides can close the gap: the
 scheduler sends what the trainer has not done yet, the trainer repeats what it has reported already.
 """
+
+CHECKPOINT, KIND = "trainer.safetensors", "trainer"
 
 _COLUMNS = ("training_step", "training_loss", "validation_loss", "test_loss", "seconds", "work")
 
@@ -138,11 +140,10 @@ class OrderTrainable(tune.Trainable):
             "saved": list(self._saved),
             "columns": self._columns,
         }
-        torch.save(state, Path(checkpoint_dir) / "trainer.pt")
+        save_state(Path(checkpoint_dir) / CHECKPOINT, state, KIND)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        # not weights_only: this is the study's own file, and it holds reports beside tensors
-        state = torch.load(Path(checkpoint_dir) / "trainer.pt", map_location="cpu", weights_only=False)
+        state = load_state(Path(checkpoint_dir) / CHECKPOINT, KIND)
         if self._refusal is None:
             self._trainer.load_state_dict(state["trainer"])
         self._number = state["number"]

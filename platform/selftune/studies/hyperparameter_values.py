@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from selftune.errors import SettingError, suggestion
+from selftune.fields import shown
 from selftune.hyperparameters import Domain, Hyperparameter, Integer, Interval, Positive, Tune, Unit
-from selftune.studies.mistakes import shown
 
 _KEYS = ("start", "domain")
 _DOMAINS = {

@@ -51,9 +51,6 @@ class MethodEntry(NamedTuple):
         budgets: fields of ``Budget`` that it takes.
         method: its class.
         build: makes it from budget, settings and the number of trainers.
-        differentiates: whether it differentiates the training loss in the hyperparameters, which must be smooth.
-        twins: trainers that share their random numbers; their number is a multiple of it, and the network of the
-            first one is what comes out.
         shared: whether all trainers work on one network.
     """
 
@@ -62,9 +59,12 @@ class MethodEntry(NamedTuple):
     budgets: tuple[str, ...]
     method: type[TeamMethod]
     build: Callable[[Budget, Any, int], TeamMethod]
-    differentiates: bool = False
-    twins: int = 1
     shared: bool = False
+
+    @property
+    def twins(self) -> int:
+        """Trainers that share their random numbers; the network of the first one is what comes out."""
+        return self.method.twins
 
 
 def _inexact_line_search(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> TeamMethod:
@@ -87,15 +87,14 @@ METHODS: dict[str, tuple[MethodEntry, ...]] = {
             _TRAINING,
             NetworkLineSearch,
             NetworkLineSearch,
-            differentiates=True,
             shared=True,
         ),
     ),
     "implicit": (
         MethodEntry(SmoothObjective, ImplicitSection, _SOLVING, Implicit, _implicit),
-        MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, OnlineImplicit, True),
+        MethodEntry(NetworkObjective, OnlineImplicitSettings, _TRAINING, OnlineImplicit, OnlineImplicit),
     ),
-    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, Penalty, True, 2),),
+    "penalty": (MethodEntry(NetworkObjective, PenaltySettings, _TRAINING, Penalty, Penalty),),
 }
 """Forms of every method by its name."""
 

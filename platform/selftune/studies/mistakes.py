@@ -50,20 +50,6 @@ def join(*keys: str) -> str:
     return ".".join(key for key in keys if key)
 
 
-def shown(value: object) -> str:
-    """A value as a study file would write it, cut to a readable length.
-
-    >>> shown(True), shown(None), shown("a"), shown(0.5)
-    ('true', 'nothing', "'a'", '0.5')
-    """
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def as_mistakes(error: Exception) -> Mistakes:
     """Whatever refuses a setting, as mistakes."""
     if isinstance(error, Mistakes):

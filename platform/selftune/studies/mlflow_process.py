@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from selftune.studies.display import say
+from selftune.tracking.address import hide
 
 PATIENCE = 60.0  # seconds that a finished study waits for its last files to arrive
 
@@ -25,6 +27,7 @@ class MlflowProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,  # a file, because nobody would read a pipe meanwhile
+            start_new_session=True,  # out of reach of Ctrl-C, from its first moment on
         )
 
     def finish(self, console: Console, patient: bool) -> None:
@@ -38,4 +41,5 @@ class MlflowProcess:
         if self._process.returncode:
             self._said.seek(0)
             lines = [line for line in self._said.read().splitlines() if line.strip()]
-            say(console, f"MLflow: {lines[-1] if lines else 'sending stopped without a word'}")
+            last = hide(lines[-1], os.environ.get("MLFLOW_TRACKING_URI", "")) if lines else ""  # of a traceback
+            say(console, f"MLflow: {last or 'sending stopped without a word'}")

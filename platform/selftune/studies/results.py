@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from selftune.studies.display import MAXIMUM_ROWS, duration, grouped, say
-from selftune.tracking.record import tracking_uri, without_password
+from selftune.tracking.address import without_password
+from selftune.tracking.record import Record, tracking_uri
 from selftune.tracking.summary import Summary
 
 _MEASURES = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
@@ -112,7 +113,7 @@ def _best(name: str, values: Sequence[float]) -> float:
 
 def mlflow_command(folder: Path) -> str:
     """How to look at the study in MLflow."""
-    uri = without_password(tracking_uri(folder))
+    uri = Record(folder).latest or without_password(tracking_uri(folder))
     if uri.startswith(("http://", "https://")):
         return uri
     if uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}":

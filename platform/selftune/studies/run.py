@@ -13,7 +13,7 @@ from rich.console import Console
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
 from selftune.objective import NetworkObjective
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
@@ -90,7 +90,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
         if "fixed" not in summary:
             try:
                 fixed = _compared(study, folder, console, runner, summary)
-            except (StudyFailed, NotStronglyConvex) as error:  # what tuning gave is there all the same
+            except (StudyFailed, LowerLevelError) as error:  # what tuning gave is there all the same
                 say(console, f"no comparison: with the start values held, {error}")
                 fixed = {}
             summary = {**summary, "fixed": fixed}

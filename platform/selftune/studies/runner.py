@@ -11,7 +11,7 @@ import torch
 
 from selftune.listener import Listener
 from selftune.methods import Method, Report
-from selftune.smooth_objective import NotStronglyConvex
+from selftune.smooth_objective import LowerLevelError
 from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
@@ -74,7 +74,7 @@ class Runner:
             try:
                 machine = method()
                 return machine.results(run_in_process(machine, team, listener, folder / CHECKPOINTS))
-            except (NoTrainerLeft, NotStronglyConvex) as error:
+            except (NoTrainerLeft, LowerLevelError) as error:
                 raise StudyFailed(str(error)) from error
             except torch.OutOfMemoryError as error:
                 raise StudyFailed("the GPU's memory is full; lower objective.batch_size") from error

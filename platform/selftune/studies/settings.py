@@ -11,7 +11,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from selftune.errors import SettingError, suggestion
-from selftune.studies.mistakes import Mistakes, join, shown
+from selftune.fields import shown
+from selftune.studies.mistakes import Mistakes, join
 
 T = TypeVar("T")
 

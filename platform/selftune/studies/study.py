@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,24 +23,27 @@ from pydantic import (
     model_validator,
 )
 
-from selftune.composition import Regularizers
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError, suggestion
-from selftune.hypergradients.best_response import ConversionReport, convert
+from selftune.fields import check_fields, shown
+from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
-from selftune.methods import Budget, Method, SelfTuningSettings
+from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
+from selftune.methods.team import check_team
 from selftune.objective import NetworkObjective, tasks
 from selftune.registry import UnknownName
 from selftune.regularizer import Regularizer, regularizers
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of
-from selftune.studies.mistakes import Mistakes, as_mistakes, join, mistake, shown
+from selftune.studies.mistakes import Mistakes, as_mistakes, join, mistake
 from selftune.studies.network import network_mistakes
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.smooth import smooth_mistakes
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
+from selftune.training.checks import conversion_of, space_of
+from selftune.training.seeds import check_seed
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 
@@ -54,8 +56,8 @@ class Trainers:
     gpus: float = 0
 
     def __post_init__(self) -> None:
-        if self.number < 1:
-            raise SettingError("number", f"must be at least 1, got {self.number}")
+        check_fields(self)
+        check_team(self.number, key="number")
         if not self.cpus > 0:
             raise SettingError("cpus", f"must be above 0, got {self.cpus:g}")
         if not self.gpus >= 0:
@@ -102,7 +104,7 @@ def _regularizer(name: str, given: Any) -> Regularizer:
         if key not in known:
             raise unknown_key(key, known)
         if key == "parts":
-            settings[key] = _parts(value)
+            settings[key] = value
             continue
         declared = next(h for h in cls.hyperparameters if h.name == key)
         try:
@@ -110,18 +112,6 @@ def _regularizer(name: str, given: Any) -> Regularizer:
         except SettingError as error:
             raise SettingError(join(key, error.key), error.message) from error
     return cls(**settings)
-
-
-def _parts(given: Any) -> Any:
-    if isinstance(given, Mapping):
-        for label, patterns in given.items():
-            if not isinstance(patterns, list) or not all(isinstance(p, str) for p in patterns):
-                wanted = "a list of layer patterns such as [hidden*]"
-                raise SettingError(f"parts.{label}", f"must be {wanted}, got {shown(patterns)}")
-    elif given is not None and not isinstance(given, str):
-        wanted = "'layer' or a mapping from label to layer patterns such as {hidden: [hidden*]}"
-        raise SettingError("parts", f"must be {wanted}, got {shown(given)}")
-    return given
 
 
 def _method(given: Any, info: ValidationInfo) -> Any:
@@ -171,8 +161,10 @@ def _name(given: str) -> str:
 
 
 def _seed(given: int) -> int:
-    if not 0 <= given < 2**63:
-        raise SettingError("", f"must be at least 0 and below 2 ** 63, got {given}")
+    try:
+        check_seed(given)
+    except SettingError as error:
+        raise SettingError("", error.message) from error
     return given
 
 
@@ -215,15 +207,7 @@ class Study(BaseModel):
         """The hyperparameters, tuned and fixed: those of the regularizers, or of a smooth objective itself."""
         if isinstance(self.objective, SmoothObjective):
             return Space(self.objective.hyperparameters)
-        progress = {"progress"} if self.budget.steps is not None else set()
-        bound = Regularizers(copy.deepcopy(list(self.regularizers)), self.objective, progress)
-        return Space(bound.hyperparameters)
-
-    @property
-    def known(self) -> set[str]:
-        """What a regularizer of this study can need beside what the objective provides."""
-        by_others = {name for regularizer in self.regularizers for name in regularizer.provides}
-        return by_others | ({"progress"} if self.budget.steps is not None else set())
+        return space_of(self.network_factory())
 
     @property
     def mode(self) -> Literal["min", "max"]:
@@ -251,6 +235,11 @@ class Study(BaseModel):
         """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""
         if isinstance(self.objective, SmoothObjective):
             return SmoothTrainerFactory(self.objective, self.method.solver, self.trainers.cpus)
+        return self.network_factory(seed)
+
+    def network_factory(self, seed: int | None = None) -> TrainerFactory:
+        """``trainer_factory`` of a study that trains networks."""
+        assert isinstance(self.objective, NetworkObjective)
         return TrainerFactory(
             self.objective,
             self.regularizers,
@@ -272,22 +261,11 @@ class Study(BaseModel):
         """Which layers of the network respond to the hyperparameters, and which stay plain and why.
 
         Raises:
-            ValueError: if none can.
+            SettingError: if none can.
         """
-        assert isinstance(self.objective, NetworkObjective)
-        # As a trainer does it, without the optimizers: they make torch import its compiler.
-        with torch.random.fork_rng(devices=[]):
-            network = self.objective.network()
-            Regularizers(copy.deepcopy(list(self.regularizers)), self.objective, self.known).attach(network)
-            inputs = self.objective.splits()["train"]["inputs"]
-            return convert(
-                network,
-                hyperparameters=len(self.space),
-                example=inputs[: self.objective.optimization.batch_size],
-                rank=self.method.response.rank,
-                generator=torch.Generator(),  # of the directions, which the report does not depend on
-                output_layer=self.method.response.output_layer,
-            ).report
+        method = self.build_method()
+        assert isinstance(method, SelfTuning)
+        return conversion_of(self.network_factory(), method)
 
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.
@@ -342,12 +320,6 @@ class Study(BaseModel):
             if getattr(self.budget, key) is not None and key not in entry.budgets:
                 give = " or ".join(entry.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {self.method_name}; give {give}")
-        if self.trainers.number % entry.twins:
-            yield SettingError(
-                "trainers.number",
-                f"must be a multiple of {entry.twins} with {self.method_name}, whose trainers work in groups of so"
-                f" many; got {self.trainers.number}",
-            )
         if isinstance(self.objective, SmoothObjective):
             yield from smooth_mistakes(self)
             return

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from selftune.errors import SettingError, suggestion
+from selftune.fields import settings_of
 from selftune.listener import Listener, Listeners
 from selftune.methods import Budget, HyperStep, Report
+from selftune.methods.team import check_team
 from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer
-from selftune.regularizer import regularizers as known_regularizers
+from selftune.regularizer import Regularizer, built_regularizers
 from selftune.studies.methods import METHODS, entry_for
 from selftune.training import TrainerFactory, run_in_process
+from selftune.training.checks import run_mistakes
 
 
 @dataclass(frozen=True, repr=False)
@@ -84,14 +86,21 @@ def tune(
     torch.Size([96, 3])
     """
     if method not in METHODS:
-        raise SettingError("method", f"unknown name {method!r}; {suggestion(method, METHODS)}")
+        raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), METHODS)}")
     form = entry_for(method, objective)
-    if trainers % form.twins:
-        raise SettingError("trainers", f"must be a multiple of {form.twins} with {method}, got {trainers}")
+    check_team(trainers, form.twins, key="trainers")
+    budget, chosen = Budget(steps=steps, seconds=seconds), settings_of(form.settings, settings)
     factory = TrainerFactory(
-        objective, _built(regularizers), seed=seed, device=device, twins=form.twins, steps=steps
+        objective,
+        built_regularizers(regularizers),
+        seed=seed,
+        device=device,
+        twins=form.twins,
+        steps=steps,
     )
-    machine = form.build(Budget(steps=steps, seconds=seconds), _settings(form.settings, settings), trainers)
+    for mistake in run_mistakes(factory, lambda: form.build(budget, chosen, trainers)):
+        raise mistake.at_call()
+    machine = form.build(budget, chosen, trainers)
     team = {member: factory(member) for member in range(trainers)}
     memory = _Memory()
     listeners: list[Listener] = [memory]
@@ -136,22 +145,3 @@ class _Memory(Listener):
 
     def hyper_step(self, step: HyperStep) -> None:
         self.steps.append(step)
-
-
-def _built(given: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer]) -> tuple[Regularizer, ...]:
-    if not isinstance(given, Mapping):
-        return tuple(given)
-    built = []
-    for name, settings in given.items():
-        if name not in known_regularizers:
-            raise SettingError(name, f"unknown regularizer; {suggestion(name, known_regularizers.names())}")
-        built.append(known_regularizers[name](**settings))
-    return tuple(built)
-
-
-def _settings(cls: type[Any], given: Mapping[str, Any]) -> Any:
-    known = [field.name for field in fields(cls)]
-    for name in given:
-        if name not in known:
-            raise SettingError(name, f"unknown setting; {suggestion(name, known)}")
-    return cls(**given)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from selftune.storage.files import replacing
+from selftune.tracking.address import is_whole, without_password
 
 NAME = "mlflow.json"
+
+
+class PasswordMissing(ValueError):
+    """The address where a study is tracked is known only without what is secret in it."""
 
 
 @dataclass
@@ -77,30 +81,28 @@ class Record:
             temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def _load(self, content: dict[str, Any]) -> None:
-        self.latest = content["latest"]
+        self.latest = without_password(content["latest"])
         for uri, fields in content["destinations"].items():
             runs = {name: Run(**run) for name, run in fields.pop("runs").items()}
-            self.destinations[uri] = Destination(**fields, runs=runs)
+            self.destinations[without_password(uri)] = Destination(**fields, runs=runs)
 
 
 def tracking_uri(folder: Path) -> str:
     """Where a study is tracked: ``MLFLOW_TRACKING_URI``, else where it was sent last, else ``./mlflow.db``.
 
-    A database file that is gone does not count, and neither does an address whose password was left out.
+    A database file that is gone does not count.
+
+    Raises:
+        PasswordMissing: if the address where it was sent last had a password, which is not written down.
     """
     if uri := os.environ.get("MLFLOW_TRACKING_URI"):
         return uri
     latest = Record(folder).latest
+    if not is_whole(latest):
+        raise PasswordMissing(
+            f"{folder}: was sent to {latest}, whose password is not kept; set MLFLOW_TRACKING_URI to all of it"
+        )
     lost = latest.startswith("sqlite:///") and not Path(latest.removeprefix("sqlite:///")).exists()
-    if latest and "***" not in latest and not lost:
+    if latest and not lost:
         return latest
     return f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-
-
-def without_password(uri: str) -> str:
-    """The address without its password, for messages and for the record.
-
-    >>> without_password("postgresql://me:secret@db/runs")
-    'postgresql://me:***@db/runs'
-    """
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", uri)

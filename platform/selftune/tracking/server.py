@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from selftune.tracking.record import without_password
+from selftune.tracking.address import hide, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -125,19 +125,20 @@ class Server:
             from mlflow.exceptions import MlflowException
             from sqlalchemy.exc import OperationalError, SQLAlchemyError
         except ImportError as error:
-            raise Refused(f"could not send to {uri}: {error}") from error
+            raise Refused(f"could not send to {uri}: {self._sentence(error)}") from error
         try:
             assert self.client  # connects: a database may be locked, an address unknown
             yield
         except OperationalError as error:
-            raise Unreachable(f"could not reach {uri} ({error.orig})") from error
+            raise Unreachable(f"could not reach {uri} ({self._sentence(error.orig)})") from error
         except MlflowException as error:
             if "failed with exception" in str(error) or "failed with timeout" in str(error):
                 raise Unreachable(f"could not reach {uri}") from error
-            raise Refused(f"could not send to {uri}: {_first_line(error)}") from error
-        except (SQLAlchemyError, OSError, ImportError) as error:
-            raise Refused(f"could not send to {uri}: {_first_line(error)}") from error
+            raise Refused(f"could not send to {uri}: {self._sentence(error)}") from error
+        except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # the last of an address misread
+            raise Refused(f"could not send to {uri}: {self._sentence(error)}") from error
 
-
-def _first_line(error: Exception) -> str:
-    return without_password((str(error).strip().splitlines() or [type(error).__name__])[0])[:300]
+    def _sentence(self, error: object) -> str:
+        """The first line of an error, which often quotes the address."""
+        lines = hide(str(error), self.uri).strip().splitlines()
+        return (lines or [type(error).__name__])[0][:300]

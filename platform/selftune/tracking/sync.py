@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selftune.tracking.record import tracking_uri
+from selftune.tracking.record import PasswordMissing, tracking_uri
 from selftune.tracking.sender import Sender
 from selftune.tracking.server import Refused, Unreachable
 from selftune.tracking.summary import has_ended, read_summary
@@ -44,13 +44,17 @@ def sync(folder: Path, *, follow: bool = False) -> None:
 
     Raises:
         FileNotFoundError: if the folder holds no study.
-        SyncError: if the server is away, refuses something, or another process is sending the same folder.
+        SyncError: if the server is away, refuses something, needs a password that is not given, or another process
+            is sending the same folder.
     """
     folder = Path(folder)
     if not any((folder / name).exists() for name in _STUDY_FILES):
         raise FileNotFoundError(f"{folder}: holds no study; give the output folder of a study")
     parent = os.getppid()
-    uri = tracking_uri(folder)
+    try:
+        uri = tracking_uri(folder)
+    except PasswordMissing as error:
+        raise SyncError(str(error)) from error
     with _alone(folder):
         sender = Sender(folder, uri)
         pause = INTERVAL
@@ -92,7 +96,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--follow", action="store_true", help="go on until the study has ended")
     options = parser.parse_args(arguments)
     if options.follow:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the study, which then writes its summary
+        for kind in (signal.SIGINT, signal.SIGTERM):  # they are for the study, which then writes its summary
+            signal.signal(kind, signal.SIG_IGN)
         os.nice(10)  # the study comes first
     try:
         sync(options.folder, follow=options.follow)

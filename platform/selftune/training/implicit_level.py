@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
+from selftune.precision import widened
 from selftune.shapes import Float, Tensor
-from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -50,7 +50,6 @@ class ImplicitLevel(Level):
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = OnlineImplicitSettings(**settings)
-        check_differentiable(lower, "implicit differentiation")
         rate = self.settings.system_rate
         momentum = lower.objective.optimization.momentum_of_sgd
         self.rate = lower.learning_rate / (1 + momentum) if rate is None else rate
@@ -196,4 +195,4 @@ class _Fresh:
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "weights"]:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return torch.cat([widened(tensor).reshape(-1) for tensor in tensors])

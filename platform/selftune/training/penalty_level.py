@@ -12,10 +12,10 @@ from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
 from selftune.modes import constant_buffers
 from selftune.objective import Stage
+from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
 from selftune.training.added_gradient import added_gradient
-from selftune.training.differentiable import check_differentiable
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -42,7 +42,6 @@ class PenaltyLevel(Level):
     """
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
-        check_differentiable(lower, "the penalty method")
         self.lower = lower
         self.trained: dict[str, Tensor] = {name: p for name, p in lower.parameters.items() if p.requires_grad}
         self.parameters = list(self.trained.values())
@@ -59,6 +58,13 @@ class PenaltyLevel(Level):
                 raise mistake
 
     def begin(self, order: Mapping[str, Any]) -> None:
+        draws = self.lower.streams.member
+        if order.get("draws", draws) != draws:
+            raise SettingError(
+                "twins",
+                "must be 2 with the penalty method, so that both trainers of a pair draw the same random numbers;"
+                " make them by TrainerFactory(..., twins=2)",
+            )
         self._unconstrained = order["unconstrained"].to(self.lower.device)
         # constrained where the method does it, so that a replay of its trajectory sees the same bits
         constrained = self.lower.space.constrain(order["unconstrained"])
@@ -124,12 +130,13 @@ class PenaltyLevel(Level):
         if self._penalised:
             loss = loss + sigma * lower.validation_losses(number)[0].mean()
         gradients = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
-        return step, loss.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])
+        return step, loss.detach(), torch.cat([widened(gradient).reshape(-1) for gradient in gradients])
 
     @torch.no_grad()
     def _move(self, step: Step, estimate: Float[Tensor, "weights_and_n"]) -> None:
         """The optimizer's part of ``LowerLevel.update``, along an estimate."""
         lower, regularizers = self.lower, self.lower.regularizers
+        step.parameters = lower.parameters
         if regularizers.changes_gradients:
             estimate = estimate.clone()
         sizes = [*(p.numel() for p in self.parameters), len(self._unconstrained)]
@@ -175,7 +182,7 @@ class PenaltyLevel(Level):
             rows.append(in_u)
             if in_x:
                 torch._foreach_add_(total, in_x, alpha=1 / self._batches)
-        return torch.stack(rows), torch.cat([gradient.reshape(-1) for gradient in total])
+        return torch.stack(rows), torch.cat([widened(gradient).reshape(-1) for gradient in total])
 
     def _estimated(self, storm: Storm) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "weights"]]:
         assert storm.direction is not None

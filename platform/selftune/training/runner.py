@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
 from selftune.hyperparameters import Space
 from selftune.listener import Listener
 from selftune.methods import Method, Report, WorkOrder
+from selftune.storage.files import DamagedFile, remove_leftovers
+from selftune.storage.state_file import load_state, save_state
 
-CHECKPOINT = "checkpoint.pt"
+logger = logging.getLogger(__name__)
+
+CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
+KIND = "checkpoint"
 
 
 class Executes(Protocol):
@@ -53,9 +57,11 @@ def run_in_process(
         trainers: the team, by member.
         listener: hears every report and hyper-step, once.
         checkpoints: folder for the state at orders marked ``checkpoint``. If it holds a state already, the
-            study goes on from there, to the same trajectory as without the interruption.
+            study goes on from there, to the same trajectory as without the interruption. The state before it is
+            kept, too, and used where the last one is damaged.
 
     Raises:
+        DamagedFile: if no state there can be read, or it belongs to another study.
         NoTrainerLeft: if no trainer is left to go on, or those that are left have nothing to show.
     """
     listener = listener or Listener()
@@ -85,6 +91,7 @@ class _Run:
         self.checkpoints = checkpoints
         self.numbers = dict.fromkeys(trainers, 0)
         self.hyper_steps = 0
+        self.given = {"space": next(iter(trainers.values())).space}
         self.last: dict[int, Report] = {}
         self.ended = ""  # why the last trainer that stopped before its end did so
 
@@ -139,15 +146,50 @@ class _Run:
             "ended": self.ended,
             "trainers": {member: trainer.state_dict() for member, trainer in self.trainers.items()},
         }
-        partial = self.checkpoints / f"{CHECKPOINT}.partial"
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoints / CHECKPOINT)
+        path = self.checkpoints / CHECKPOINT
+        new = self.checkpoints / f"new.{CHECKPOINT}"
+        save_state(new, state, KIND, self.given)
+        if path.exists():
+            os.replace(path, self.checkpoints / BEFORE)
+        os.replace(new, path)
 
     def restore(self) -> None:
-        path = self.checkpoints / CHECKPOINT if self.checkpoints else None
-        if path is None or not path.exists():
+        state = None if self.checkpoints is None else self._read(self.checkpoints)
+        if state is None:
             return
-        state = torch.load(path, weights_only=False)  # our own file: it holds the method's dataclasses
+        try:
+            self._load(state)
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:  # what modules and optimizers raise
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise DamagedFile(
+                f"{self.checkpoints}: holds the state of another study ({reason}); choose another folder"
+            ) from error
+
+    def _read(self, folder: Path) -> Any:
+        """The last state that can be read; None if there is none."""
+        remove_leftovers(folder)
+        if (folder / "checkpoint.pt").exists():
+            raise DamagedFile(
+                f"{folder / 'checkpoint.pt'}: was written by an earlier version of selftune; go on with"
+                " that one, or start the study anew in another folder"
+            )
+        damage = None
+        for path in (folder / CHECKPOINT, folder / BEFORE):
+            try:
+                state = load_state(path, KIND, self.given)
+            except FileNotFoundError:
+                damage = damage or f"{path}: is missing"
+            except DamagedFile as error:
+                damage = str(error)
+            else:
+                if path.name == BEFORE:
+                    logger.warning("%s; going on from the checkpoint before it", damage)
+                return state
+        if not any((folder / name).exists() for name in (CHECKPOINT, BEFORE)):
+            return None
+        raise DamagedFile(f"{damage}; remove the checkpoints in {folder} to start the study from its beginning")
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
         self.numbers = state["numbers"]
         self.hyper_steps = state["hyper_steps"]

@@ -6,7 +6,12 @@ draws the same numbers whatever order it belongs to: after a resume, in a replay
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import torch
+
+from selftune.errors import SettingError
+from selftune.fields import shown
 
 _STREAMS = (
     "network",
@@ -23,6 +28,18 @@ _STREAMS = (
     "hypergradient_modules",
 )
 _MASK = (1 << 64) - 1
+
+
+def check_seed(seed: object) -> None:
+    """Refuses what is no seed, or would be another one: seeds have 63 bits.
+
+    Raises:
+        SettingError: with the key ``seed``.
+    """
+    if not isinstance(seed, Integral) or isinstance(seed, bool):
+        raise SettingError("seed", f"must be a whole number, got {shown(seed)}")
+    if not 0 <= int(seed) < 2**63:
+        raise SettingError("seed", f"must be at least 0 and below 2 ** 63, got {seed}")
 
 
 def seed_of(seed: int, member: int, stream: str, step: int) -> int:

@@ -9,16 +9,21 @@ from typing import Any
 
 import torch
 
+from selftune.hypergradients.curvature import UpperChords, compare_products
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.error_bounds import error_bound, lower_bound, upper_bound
 from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
+from selftune.storage import record
 
 
+@record
 @dataclass(frozen=True)
 class WarmStart:
     """Where a solve starts: parameters, and the solution of the last linear system."""
@@ -105,7 +110,13 @@ class SmoothTrainer:
         hypergradient = implicit_hypergradient(
             self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
         )
-        step, constants = hypergradient.step, self.oracle.constants(u)
+        step = hypergradient.step
+        constants = compare_products(
+            self.oracle.constants(u),
+            hypergradient.smallest_curvature,
+            hypergradient.largest_curvature,
+            hypergradient.b,
+        )
         x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
         self._keep(body["key"], WarmStart(x, hypergradient.start))
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
@@ -137,9 +148,11 @@ class SmoothTrainer:
         u = body["unconstrained"].to(self.oracle.start_x())
         threshold = body["threshold"]
         constants = self.oracle.constants(u)
+        upper = UpperChords(constants)
 
         def decided(x: Tensor, error: float) -> bool:
             level, gradient = self.oracle.upper_value_and_grad(x, u)
+            upper.met(x, gradient)
             slope = float(gradient.norm())
             if body["early_rejection"] and lower_bound(level, slope, error, constants) > threshold:
                 return True
@@ -147,6 +160,7 @@ class SmoothTrainer:
 
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
+        upper.met(solution.x, gradient)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
         accepted = bound <= threshold
         if accepted:
@@ -171,6 +185,10 @@ class SmoothTrainer:
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
+        if self.oracle.nonsmooth:
+            step = ProximalStep(self.oracle, solution.x, u)
+            certified = self.oracle.constants(u).certified and step.identifies(solution.error)
+            metrics["active_set_certified"] = float(certified)
         payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
         return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
 
@@ -184,11 +202,18 @@ class SmoothTrainer:
 
 @dataclass(frozen=True)
 class SmoothTrainerFactory:
-    """Makes the trainers of a team, in this process or in others; called with the member's number."""
+    """Makes the trainers of a team, in this process or in others; called with the member's number.
+
+    Raises:
+        SettingError: if a derivative of the objective contradicts finite differences.
+    """
 
     objective: SmoothObjective
     solver: str = "newton"
     cpus: float = 1
+
+    def __post_init__(self) -> None:
+        check_derivatives(self.objective)
 
     def __call__(self, member: int) -> SmoothTrainer:
         return SmoothTrainer(self.objective, member=member, solver=self.solver, cpus=self.cpus)

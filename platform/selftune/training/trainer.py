@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from torch import nn
 
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
+from selftune.fields import check_fields
 from selftune.inventory import aliases
 from selftune.methods import Report, WorkOrder
 from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer
+from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.implicit_level import ImplicitLevel
 from selftune.training.kept_states import KeptStates, State
@@ -26,7 +28,7 @@ from selftune.training.measurements import Measurements
 from selftune.training.paths import pathless
 from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
-from selftune.training.seeds import Streams
+from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
 
 LEVELS: dict[str, type[Level]] = {"response": ResponseLevel, "implicit": ImplicitLevel, "penalty": PenaltyLevel}
@@ -318,7 +320,24 @@ class _Outcome:
 class TrainerFactory:
     """Makes the trainers of a team, in this process or in others; called with the member's number.
 
-    So many neighbours in the team as ``twins`` says share their random numbers.
+    Args:
+        objective: what is trained.
+        regularizers: settings by the regularizer's name, or regularizers themselves; unbound or bound.
+        seed: everything random follows from it.
+        device: a torch device, such as ``"cpu"`` or ``"cuda"``.
+        cpus: threads that torch may use, at least 1.
+        twins: so many neighbours in the team share their random numbers; 2 for the penalty method.
+        steps: training steps of the whole run; None where nobody knows.
+        diagnostics: what is measured between hyper-steps.
+
+    Raises:
+        SettingError: if a setting is out of its range or a regularizer unknown.
+
+    >>> from selftune.objective import Classification
+    >>> data = torch.randn(64, 4), torch.randint(3, (64,))
+    >>> factory = TrainerFactory(Classification(lambda: nn.Linear(4, 3), data, data, data), {"weight_decay": {}})
+    >>> factory(1).member
+    1
     """
 
     objective: NetworkObjective
@@ -329,6 +348,23 @@ class TrainerFactory:
     twins: int = 1
     steps: int | None = None
     diagnostics: Sequence[Measurement] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "regularizers", built_regularizers(self.regularizers))
+        check_seed(self.seed)
+        check_fields(self)
+        check_device(self.device)
+        for key, low in (("twins", 1), ("steps", 1)):
+            value = getattr(self, key)
+            if value is not None and value < low:
+                raise SettingError(key, f"must be at least {low}, got {value}")
+        if not (self.cpus > 0 and math.isfinite(self.cpus)):
+            raise SettingError("cpus", f"must be a positive number, got {self.cpus}")
+
+    @property
+    def known(self) -> set[str]:
+        """What a training step offers beside what objective and regularizers do."""
+        return {"progress"} if self.steps is not None else set()
 
     def __call__(self, member: int) -> Trainer:
         return Trainer(
@@ -352,8 +388,21 @@ def _printed(values: Mapping[str, Any]) -> str:
     )
 
 
+def check_device(device: str) -> torch.device:
+    """The device of this name, which need not be on this machine.
+
+    Raises:
+        SettingError: if torch knows none of this name.
+    """
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        message = f"must name a torch device such as 'cpu' or 'cuda', got {device!r}"
+        raise SettingError("device", message) from error
+
+
 def _present(device: str) -> torch.device:
-    wanted = torch.device(device)
+    wanted = check_device(device)
     if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError("trainers.gpus", "a CUDA device is asked for, but torch finds none here; set gpus to 0")
+        raise SettingError("device", "is a CUDA device, but torch finds none here; use 'cpu', or set gpus to 0")
     return wanted

@@ -54,6 +54,8 @@ def descend(system: LinearSystem, r: Float[Tensor, "n"], target: float, shift: f
     """
     x, p, square = torch.zeros_like(r), r, dot(r, r)
     best, smallest = x, math.inf
+    steps: list[float] = []
+    ratios: list[float] = []
     while smallest > target and not system.exhausted:
         product = system.product(p)
         curvature = system.curvature(p, product)
@@ -65,6 +67,9 @@ def descend(system: LinearSystem, r: Float[Tensor, "n"], target: float, shift: f
         new_square = dot(r, r)
         if math.sqrt(new_square) < smallest:  # residuals of conjugate gradients may grow on the way
             best, smallest = x, math.sqrt(new_square)
-        p = r + (new_square / square) * p
+        steps.append(alpha)
+        ratios.append(new_square / square)
+        p = r + ratios[-1] * p
         square = new_square
+    system.ritz(steps, ratios, shift)
     return best

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -20,6 +20,8 @@ Reason = Literal["tolerance", "cap", "stagnation"]
 
 MAX_PRODUCTS = 20_000
 """Products per solve, unless a solver is told otherwise."""
+
+_RITZ_STEPS = 60  # of conjugate gradients whose Ritz values are looked at
 
 
 class NegativeCurvature(NotStronglyConvex):
@@ -59,7 +61,9 @@ class LinearSolution:
     """``tolerance``: the residual meets it. ``cap``: products ran out. ``stagnation``: rounding or the matrix
     allows no further progress."""
     smallest_curvature: float = math.inf
-    """The smallest v'Hv / v'v met: at least H's smallest eigenvalue; inf if no step measured one."""
+    """The smallest v'Hv / v'v or Ritz value met: at least H's smallest eigenvalue; inf if no step measured one."""
+    largest_curvature: float = 0.0
+    """The largest ‖Hv‖ / ‖v‖ or Ritz value met: at most H's largest eigenvalue; 0 if no step measured one."""
 
 
 class LinearSolver(Protocol):
@@ -138,6 +142,27 @@ class LinearSystem:
             raise NegativeCurvature(self.smallest_curvature, self.products, -self.smallest_curvature <= rounding)
         return curvature
 
+    def ritz(self, steps: Sequence[float], ratios: Sequence[float], shift: float = 0.0) -> None:
+        """Remembers the extreme Ritz values of conjugate gradients on H + shift I, which see more than directions.
+
+        Args:
+            steps: alpha of every step.
+            ratios: beta after every step.
+        """
+        known = min(len(steps), _RITZ_STEPS)
+        if known < 2:
+            return
+        alpha = torch.tensor(steps[:known], dtype=torch.float64)
+        beta = torch.tensor(ratios[: known - 1], dtype=torch.float64)
+        diagonal = 1 / alpha
+        diagonal[1:] += beta / alpha[:-1]
+        beside = beta.sqrt() / alpha[:-1]
+        tridiagonal = torch.diag(diagonal) + torch.diag(beside, 1) + torch.diag(beside, -1)
+        if bool(torch.isfinite(tridiagonal).all()):
+            values = torch.linalg.eigvalsh(tridiagonal) - shift
+            self.smallest_curvature = min(self.smallest_curvature, float(values[0]))
+            self.largest_curvature = max(self.largest_curvature, float(values[-1]))
+
     def residual(self, x: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """b - H x."""
         return self.b - self.product(x)
@@ -153,7 +178,8 @@ class LinearSystem:
 
     def solution(self, x: Float[Tensor, "n"], residual: Float[Tensor, "n"], reason: Reason) -> LinearSolution:
         """The solution ``x``, whose residual was measured."""
-        return LinearSolution(x, norm(residual), self.products, reason, self.smallest_curvature)
+        smallest, largest = self.smallest_curvature, self.largest_curvature
+        return LinearSolution(x, norm(residual), self.products, reason, smallest, largest)
 
 
 def refine(

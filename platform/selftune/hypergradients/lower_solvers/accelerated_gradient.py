@@ -42,14 +42,14 @@ class AcceleratedGradient:
     ) -> LowerSolution:
         """See ``LowerSolver.solve``."""
         certificate = Certificate(oracle, u, start, tolerance, max_iterations, reject)
-        step = 1 / certificate.L
-        root = math.sqrt(certificate.mu * step)
-        momentum = (1 - root) / (1 + root)
         x = y = start.detach()
         while True:
             gradient = oracle.grad_x(y, u)
             if (solution := certificate.reached(y, gradient)) is not None:
                 return solution
+            step = 1 / certificate.L
+            root = math.sqrt(certificate.mu * step)
+            momentum = (1 - root) / (1 + root)
             new = torch.add(y, gradient, alpha=-step)
             move = new - x
             y = new if float(torch.dot(gradient, move)) > 0 else torch.add(new, move, alpha=momentum)

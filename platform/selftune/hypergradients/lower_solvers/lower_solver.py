@@ -10,8 +10,11 @@ from typing import Literal, Protocol
 import torch
 
 from selftune.errors import SettingError
+from selftune.hypergradients.curvature import chord, compare, compare_products
+from selftune.hypergradients.linear_solvers.linear_solver import LinearSystem
 from selftune.hypergradients.oracle import Oracle
 from selftune.shapes import Float, Tensor
+from selftune.smooth_objective import Constants
 
 Reason = Literal["tolerance", "cap", "floor", "rejected"]
 
@@ -61,6 +64,7 @@ class LowerSolver(Protocol):
             SettingError: if the tolerance is not a positive number, there is no iteration to spend, or the lower
                 level has a term that is not smooth and the solver cannot take its proximal map.
             NotStronglyConvex, NegativeCurvature: if the lower level is not strongly convex.
+            ConstantDisproved: if the solve meets a curvature that a given constant excludes.
             FloatingPointError: if a gradient is not finite.
         """
         ...
@@ -94,8 +98,9 @@ class Certificate:
             raise SettingError(
                 "solver", "the lower level has a term that is not smooth; solve it with proximal_gradient"
             )
-        constants = oracle.constants(u)
-        self.mu, self.L = constants.strong_convexity, constants.smoothness
+        self.constants = oracle.constants(u)
+        self._smooth = not oracle.nonsmooth
+        self._last: tuple[Tensor, Tensor] | None = None
         self.tolerance = tolerance
         self._max_iterations = max_iterations
         self._reject = reject
@@ -103,6 +108,16 @@ class Certificate:
         self._best: tuple[float, Tensor, Tensor] | None = None
         self._asked = math.inf
         self._stalled = (math.inf, 0)  # error when it last halved, measurements since then
+
+    @property
+    def mu(self) -> float:
+        """The strong convexity; an estimate shrinks to what was met."""
+        return self.constants.strong_convexity
+
+    @property
+    def L(self) -> float:
+        """The smoothness; an estimate grows to what was met."""
+        return self.constants.smoothness
 
     @property
     def iterations(self) -> int:
@@ -117,6 +132,7 @@ class Certificate:
     def reached(self, x: Float[Tensor, "n"], gradient: Float[Tensor, "n"]) -> LowerSolution | None:
         """The solution if the solve ends with this point, whose (sub)gradient was measured; None to go on."""
         size = norm(gradient)
+        self._compare(x, gradient, size)
         error = size / self.mu
         if self._best is None or error < self._best[0]:
             self._best = (error, x, gradient)
@@ -130,6 +146,33 @@ class Certificate:
                 self._best = (error, x, gradient)
                 return self.solution("rejected")
         return self.solution("cap") if self.left <= 0 else None
+
+    def met(self, system: LinearSystem) -> None:
+        """Compares the constants with the curvatures that a linear solver met.
+
+        Raises:
+            ConstantDisproved: if one that is given is wrong.
+        """
+        self._take(compare_products(self.constants, system.smallest_curvature, system.largest_curvature, system.b))
+
+    def _compare(self, x: Tensor, gradient: Tensor, size: float) -> None:
+        """The same with the change of the gradient since the last measured point."""
+        last, self._last = self._last, (x, gradient)
+        if last is None:
+            return
+        terms = size + norm(last[1]) + self.L * float(torch.linalg.vector_norm(x))
+        seen = chord(x - last[0], gradient - last[1], terms)
+        if seen is not None:
+            smallest, largest, doubt = seen
+            # subgradients of a term that is not smooth jump, but never back
+            largest = largest if self._smooth else self.mu
+            self._take(compare(self.constants, smallest, largest, doubt, "between two points of a solve"))
+
+    def _take(self, constants: Constants) -> None:
+        if constants is not self.constants and self._best is not None:
+            error, x, gradient = self._best
+            self._best = (error * self.mu / constants.strong_convexity, x, gradient)
+        self.constants = constants
 
     def floor(self, x: Float[Tensor, "n"]) -> float:
         """Size of a gradient at x near which rounding may hide all progress: 1e-13 L |x| in float64."""

@@ -66,6 +66,7 @@ def iterate(
         target = max(min(0.1, math.sqrt(size)) * size, 0.3 * certificate.tolerance * certificate.mu)
         system = LinearSystem(oracle.hvp(x, u), -gradient, target, max(2, certificate.left))
         step = descend(system, system.b, target)
+        certificate.met(system)
         t = 1.0
         while True:
             new = x + t * step

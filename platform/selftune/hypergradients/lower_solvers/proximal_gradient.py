@@ -49,13 +49,13 @@ class ProximalGradient:
     ) -> LowerSolution:
         """See ``LowerSolver.solve``."""
         certificate = Certificate(oracle, u, start, tolerance, max_iterations, reject, proximal=True)
-        step = 1 / certificate.L
-        root = math.sqrt(certificate.mu * step)
-        momentum = (1 - root) / (1 + root)
         x = y = start.detach()
         looked = math.inf
         while True:
             gradient = oracle.grad_x(y, u)
+            step = 1 / certificate.L
+            root = math.sqrt(certificate.mu * step)
+            momentum = (1 - root) / (1 + root)
             moved = torch.add(y, gradient, alpha=-step)
             new = oracle.prox(moved, u, step)
             if new is None:

@@ -1,0 +1,148 @@
+"""What must fit together before a network is trained: the one set of checks of study files, ``tune`` and Ray Tune.
+
+A study file and ``tune`` know method, objective and regularizers beforehand, and ``run_mistakes`` says all that is
+wrong with them. Under a Tuner of one's own the two halves meet only once trials have started: there the trainer
+refuses what its factory brings, and ``Method.join`` what the method cannot tune, by the same functions.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+
+import torch
+
+from selftune.composition import Regularizers
+from selftune.errors import SettingError
+from selftune.hypergradients.best_response import ConversionReport, convert
+from selftune.hyperparameters import Space
+from selftune.methods import Method, NetworkLineSearch, Penalty, SelfTuning
+from selftune.provided import closure
+from selftune.regularizer import Regularizer
+from selftune.training.penalty_level import single_loop_mistake
+from selftune.training.trainer import TrainerFactory
+from selftune.training.trials import number_of_judges
+
+
+def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Iterator[SettingError]:
+    """All that is wrong with a run of a method for networks, each in a sentence; nothing is trained.
+
+    Args:
+        factory: of the trainers.
+        method: makes the method.
+
+    Keys are those of a study file, such as ``regularizers.dropout.rate`` and ``method.warmup_steps``.
+    """
+    try:
+        factory.objective.inventory()
+    except SettingError as error:
+        yield SettingError("objective", error.message)
+        return
+    alone = [mistake for regularizer in factory.regularizers for mistake in _alone(regularizer, factory)]
+    yield from alone
+    if not alone:
+        yield from _diagnostics(factory)
+    try:
+        machine = method()
+    except SettingError as error:
+        key = "trainers.number" if error.key == "team_size" else f"method.{error.key}"
+        yield SettingError(key, error.message)
+        return
+    if alone:
+        return
+    try:
+        space = space_of(factory)
+    except ValueError as error:
+        key, message = (error.key, error.message) if isinstance(error, SettingError) else ("", str(error))
+        yield SettingError(f"regularizers.{key}" if key else "regularizers", message)
+        return
+    mistakes = list(machine.mistakes(space))
+    yield from mistakes or _with_data(factory, machine, space)
+
+
+def space_of(factory: TrainerFactory) -> Space:
+    """The hyperparameters of a factory's trainers.
+
+    Raises:
+        SettingError: if regularizers do not fit the objective or each other; keys start with their names.
+    """
+    return Space(_bound(factory).hyperparameters)
+
+
+def conversion_of(factory: TrainerFactory, method: SelfTuning) -> ConversionReport:
+    """Which layers of the network respond to the hyperparameters, and which stay plain and why.
+
+    Raises:
+        SettingError: if none can.
+    """
+    objective = factory.objective
+    # As a trainer does it, without the optimizers: they make torch import its compiler.
+    with torch.random.fork_rng(devices=[]):
+        network = objective.network()
+        regularizers = _bound(factory)
+        regularizers.extend(network)
+        regularizers.attach(network)
+        inputs = objective.splits()["train"]["inputs"]
+        try:
+            return convert(
+                network,
+                hyperparameters=len(Space(regularizers.hyperparameters)),
+                example=inputs[: max(2, objective.optimization.batch_size)],
+                rank=method.settings.response.rank,
+                generator=torch.Generator(),  # of the directions, which the report does not depend on
+                output_layer=method.settings.response.output_layer,
+            ).report
+        except ValueError as error:
+            raise SettingError("objective", str(error)) from error
+
+
+def _bound(factory: TrainerFactory) -> Regularizers:
+    return Regularizers(copy.deepcopy(list(factory.regularizers)), factory.objective, factory.known)
+
+
+def _alone(regularizer: Regularizer, factory: TrainerFactory) -> Iterator[SettingError]:
+    """What does not fit the objective, whatever the others are."""
+    others = {name for other in factory.regularizers for name in other.provides}
+    try:
+        Regularizers([copy.deepcopy(regularizer)], factory.objective, factory.known | others)
+    except SettingError as error:
+        yield SettingError(f"regularizers.{_with_start(regularizer, error.key)}", error.message)
+
+
+def _with_start(regularizer: Regularizer, key: str) -> str:
+    """The path of a wrong value, down to ``start`` where it is one that is tuned."""
+    setting = regularizer.settings.get(key.rpartition(".")[2])
+    return f"{key}.start" if getattr(setting, "start", None) is not None else key
+
+
+def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
+    others = {name for other in factory.regularizers for name in other.provides}
+    provided = closure(factory.objective.provides.union(factory.known, others))
+    for measurement in factory.diagnostics:
+        try:
+            measurement.check(factory.objective, provided)
+        except SettingError as error:
+            yield SettingError(f"diagnostics.{measurement.diagnostic}", error.message)
+
+
+def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterator[SettingError]:
+    """What method, network and data say of each other; everything fits for itself."""
+    objective = factory.objective
+    try:
+        if isinstance(machine, SelfTuning):
+            conversion_of(factory, machine)
+    except SettingError as error:
+        yield error
+    except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
+        first_line = str(error).partition("\n")[0]
+        yield SettingError("objective", f"the network cannot be built here: {first_line}")
+    if isinstance(machine, Penalty) and machine.settings.momentum is not None:
+        mistake = single_loop_mistake(factory.regularizers, objective.stages())
+        if mistake is not None:
+            yield mistake
+    if isinstance(machine, NetworkLineSearch):
+        settings = machine.settings
+        examples = len(objective.splits()["validation"]["labels"])
+        mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))
+        if mistake is not None:
+            yield SettingError(f"method.{mistake.key}", mistake.message)
