@@ -5,8 +5,8 @@ from ordinary_networks import Recurrent, Tied, objective_of
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.hyperparameters import Tune
-from selftune.regularizer import regularizers
+from selftune.hyperparameters import Hyperparameter, Integer, Tune
+from selftune.regularizer import Reference, Regularizer, regularizers
 from selftune.studies.tune import tune
 from selftune.training import Trainer
 from selftune.training.paths import pathless
@@ -14,9 +14,9 @@ from selftune.training.paths import pathless
 DOMAINS = {"domains": tuple(torch.arange(32) % 2 for _ in range(3))}
 
 
-def found(build, *members, steps=None):
+def found(build, *members, steps=None, differentiated=True):
     trainer = Trainer(objective_of(build, extra=DOMAINS), members, steps=steps)
-    return [mistake.key for mistake in pathless(trainer.lower)]
+    return [mistake.key for mistake in pathless(trainer.lower, differentiated)]
 
 
 class FrozenBody(nn.Module):
@@ -34,7 +34,7 @@ def test_what_changes_nothing_that_is_trained_is_refused_by_every_method(method)
     settings = {"supervised_contrastive": {"strength": Tune(0.1)}, "label_smoothing": {"epsilon": Tune(0.1)}}
     trainers = 2 if method == "penalty" else 1
     with pytest.raises(SettingError, match=r"supervised_contrastive.strength: changes nothing that is trained"):
-        tune(objective_of(FrozenBody), settings, steps=40, method=method, trainers=trainers)
+        tune(objective_of(FrozenBody), settings, steps=400, method=method, trainers=trainers)
 
 
 def test_a_path_is_no_value():
@@ -64,7 +64,23 @@ def test_a_path_is_no_value():
     ],
 )
 def test_what_comes_into_play_later_is_judged_where_it_is_due(name, settings):
-    assert found(FrozenBody, regularizers[name](**settings), steps=100) == []
+    for differentiated in (False, True):
+        assert found(FrozenBody, regularizers[name](**settings), steps=100, differentiated=differentiated) == []
+
+
+class Crop(Regularizer):
+    """The loss is a function of its size, without a derivative."""
+
+    name, family, kind, reference = "crop", "test", "augment", Reference("test")
+    hyperparameters = (Hyperparameter("size", Integer(0, 6), 3),)
+
+    def batch(self, step):
+        step.inputs = step.inputs * (torch.arange(8) >= self.value(step, "size").reshape(-1, 1))
+
+
+def test_only_methods_that_differentiate_need_a_derivative():
+    assert found(FrozenBody, Crop(size=Tune())) == ["crop.size"]
+    assert found(FrozenBody, Crop(size=Tune()), differentiated=False) == []
 
 
 def test_the_judgement_changes_nothing():
@@ -72,7 +88,7 @@ def test_the_judgement_changes_nothing():
         Trainer(objective_of(Recurrent), [regularizers["weight_decay"](strength=Tune(0.1))]) for _ in range(2)
     )
     with torch.random.fork_rng():
-        assert list(pathless(first.lower)) == []
+        assert list(pathless(first.lower, True)) == list(pathless(first.lower, False)) == []
     assert all(p.grad is None for p in first.lower.network.parameters())
     for trainer in (first, second):
         trainer.lower.train(0, trainer.space.values(trainer.space.start))

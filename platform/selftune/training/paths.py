@@ -2,45 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.composition import Regularizers
 from selftune.errors import SettingError
-from selftune.hyperparameters import Hyperparameter
 from selftune.modes import constant_buffers
-from selftune.regularizer import is_in_the_loss, overrides
+from selftune.regularizer import Regularizer, is_in_the_loss, overrides
 from selftune.shapes import Tensor
+from selftune.step import Step
 from selftune.training.lower_level import LowerLevel
 
 _LATE = 2**20  # a training step at which whatever is annealed or delayed is due
 
 
-def pathless(lower: LowerLevel) -> Iterator[SettingError]:
-    """Tuned hyperparameters from which no path leads through the training loss to a trained weight.
+def pathless(lower: LowerLevel, differentiated: bool) -> Iterator[SettingError]:
+    """Tuned hyperparameters that cannot change anything that is trained.
 
-    A path is one of the graph of the loss's gradients in the trained weights, so that a term that is zero now has
-    one all the same. What comes into play later is judged where it is due: at the last step, or after it. What is
-    not judged: hyperparameters in which the loss is not differentiable, which act around the optimizer's step, or
-    whose regularizer remembers what only training brings.
+    They can where a path leads to a trained weight: for methods that differentiate the training loss, one from the
+    hyperparameter, in the graph of the loss's gradients in the weights; for others, which compare values, one from
+    the penalty that it is of. What is zero now has its paths all the same. What comes into play later is judged
+    where it is due: at the last step, or after it. What is not judged: what acts around the optimizer's step, and
+    what belongs to a regularizer that remembers what only training brings.
+
+    Args:
+        differentiated: whether the method differentiates the training loss in the hyperparameters.
 
     Yields:
         SettingError: with the hyperparameter's name as key.
     """
     members = {r.name: r for r in lower.regularizers.members}
-    judged = {}
+    waiting = {}
     for hyperparameter in lower.space.tuned:
         owner = members[hyperparameter.name.partition(".")[0]]
-        remembers = overrides(owner, "boundary") or overrides(owner, "state_dict")
-        if hyperparameter.smooth and is_in_the_loss(owner) and not remembers:
-            judged[hyperparameter.name] = hyperparameter
+        if _is_judged(owner) and (differentiated or _is_a_penalty(owner)):
+            waiting[hyperparameter.name] = owner
+    look = _moving if differentiated else _of_weights
     for number in dict.fromkeys((0, max(0, (lower.steps or 1) - 1), _LATE)):
-        if judged:
-            found = _moving(lower, number, judged)
-            judged = {name: h for name, h in judged.items() if name not in found}
-    for name in judged:
+        if waiting:
+            found = look(lower, number, waiting)
+            waiting = {name: owner for name, owner in waiting.items() if name not in found}
+    for name in waiting:
         yield SettingError(
             name,
             "changes nothing that is trained: no path leads from it through the training loss to a trained weight;"
@@ -48,24 +54,52 @@ def pathless(lower: LowerLevel) -> Iterator[SettingError]:
         )
 
 
-def _moving(lower: LowerLevel, number: int, judged: Mapping[str, Hyperparameter]) -> set[str]:
+def _is_judged(regularizer: Regularizer) -> bool:
+    remembers = overrides(regularizer, "boundary") or overrides(regularizer, "state_dict")
+    return is_in_the_loss(regularizer) and not remembers
+
+
+def _is_a_penalty(regularizer: Regularizer) -> bool:
+    """Whether a regularizer is in the loss as a penalty only."""
+    others = ("extend", "attach", "batch", "targets", "losses", "map_parameter")
+    return overrides(regularizer, "penalty") and not any(overrides(regularizer, hook) for hook in others)
+
+
+def _moving(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer]) -> set[str]:
     """Those of the hyperparameters on which the gradients of a training step depend."""
+    values = dict(lower.space.values(lower.space.start.to(lower.device)))
+    leaves = {name: values[name].detach().clone().requires_grad_() for name in waiting}
+    weights = [parameter for parameter in lower.parameters.values() if parameter.requires_grad]
+    with _unseen(lower):
+        _, loss = _taken(lower, number, values | leaves)
+        gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
+    return _found_behind(gradients, {id(leaf): name for name, leaf in leaves.items()})
+
+
+def _of_weights(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer]) -> set[str]:
+    """Those of the hyperparameters whose penalty is a function of trained weights in a training step."""
+    weights = {id(parameter): "" for parameter in lower.parameters.values() if parameter.requires_grad}
+    with _unseen(lower):
+        step, _ = _taken(lower, number, lower.space.values(lower.space.start.to(lower.device)))
+        return {name for name, owner in waiting.items() if _found_behind((owner.penalty(step),), weights)}
+
+
+@contextmanager
+def _unseen(lower: LowerLevel) -> Iterator[None]:
+    """A step within leaves no trace, and attention takes the one kernel that can be differentiated twice."""
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), constant_buffers(lower.network):
+        yield
+
+
+def _taken(lower: LowerLevel, number: int, values: Mapping[str, Any]) -> tuple[Step, Tensor]:
     index = lower.batches.index(number)
     assert index is not None
-    values = dict(lower.space.values(lower.space.start.to(lower.device)))
-    leaves = {name: values[name].detach().clone().requires_grad_() for name in judged}
-    weights = [parameter for parameter in lower.parameters.values() if parameter.requires_grad]
-    # the other kernels of attention have no second derivatives
-    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), constant_buffers(lower.network):
-        step = lower.begin(number, index, values | leaves, "hypergradient", perturbed=True)
-        loss = lower.loss(step, lower.network, lower.parameters)
-        gradients = torch.autograd.grad(loss, weights, create_graph=True, allow_unused=True)
-    names = {id(leaf): name for name, leaf in leaves.items()}
-    return _found_behind(gradients, names)
+    step = lower.begin(number, index, values, "hypergradient", perturbed=True)
+    return step, lower.loss(step, lower.network, lower.parameters)
 
 
-def _found_behind(tensors: tuple[Tensor | None, ...], names: Mapping[int, str]) -> set[str]:
-    """Names of the leaves that some tensors depend on; all of them where the graph cannot tell."""
+def _found_behind(tensors: Sequence[Tensor | None], names: Mapping[int, str]) -> set[str]:
+    """Names of the leaves, given by identity, that tensors depend on; all of them where the graph cannot tell."""
     waiting = [tensor.grad_fn for tensor in tensors if tensor is not None and tensor.grad_fn is not None]
     seen, found = set(waiting), set[str]()
     while waiting:

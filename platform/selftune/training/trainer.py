@@ -176,7 +176,7 @@ class Trainer:
     def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, dict[str, float]]:
         """The arm at its end, its training loss, and the diagnostics that are due in case it is the one kept."""
         arm, first = Arm(self.lower, body), self.training_step
-        self._judge()
+        self._judge(differentiated=True)
         losses = [arm.train(number) for number in range(first, first + body["steps"])]
         found = {"training_loss": self._finish_steps(losses, arm.values)}
         if body.get("hyper_step") is not None:
@@ -251,16 +251,16 @@ class Trainer:
         return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
-        self._judge()
+        self._judge(name != "response")
         if self.level is None:
             self.level = LEVELS[name](self.lower, settings)
             self._level_is = (name, dict(settings))
         return self.level
 
-    def _judge(self) -> None:
+    def _judge(self, differentiated: bool) -> None:
         """Refuses, once, what is tuned but changes nothing that is trained."""
         if not self._judged:
-            for mistake in pathless(self.lower):
+            for mistake in pathless(self.lower, differentiated):
                 raise mistake
         self._judged = True
 
