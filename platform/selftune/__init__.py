@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from selftune.objective import Optimization as Optimization
     from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
+    from selftune.proximal_terms import ActiveSet as ActiveSet
+    from selftune.proximal_terms import Box as Box
+    from selftune.proximal_terms import GroupNorm as GroupNorm
+    from selftune.proximal_terms import L1Norm as L1Norm
+    from selftune.proximal_terms import Simplex as Simplex
     from selftune.regularizer import regularizers as regularizers
     from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
     from selftune.schedulers import InexactLineSearchScheduler as InexactLineSearchScheduler
@@ -72,6 +77,11 @@ _HOMES = {
     "InexactLineSearchScheduler": "selftune.schedulers",
     "NetworkLineSearchScheduler": "selftune.schedulers",
     "PenaltyScheduler": "selftune.schedulers",
+    "ActiveSet": "selftune.proximal_terms",
+    "Box": "selftune.proximal_terms",
+    "GroupNorm": "selftune.proximal_terms",
+    "L1Norm": "selftune.proximal_terms",
+    "Simplex": "selftune.proximal_terms",
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
     "Result": "selftune.studies.tune",

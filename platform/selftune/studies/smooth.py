@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.storage.files import replacing
@@ -74,6 +76,12 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
         yield SettingError(
             "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
         )
+    if oracle.nonsmooth:
+        try:
+            ProximalStep(oracle, oracle.start_x(), oracle.start_u())
+        except (SettingError, FloatingPointError) as error:
+            yield SettingError("objective", str(error))
+            return
     if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
         measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
         known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
@@ -90,6 +98,13 @@ def described(objective: SmoothObjective) -> list[str]:
         if constants.certified
         else "a constant is estimated, so error bounds are heuristic"
     )
+    if oracle.nonsmooth and constants.certified:
+        known = ProximalStep(oracle, oracle.start_x(), oracle.start_u()).active_set(0.0) is not None
+        worth = (
+            "its constants are proven, so error bounds are certified wherever the active set of the solution is"
+            if known
+            else "of its proximal map no active sets are known, so error bounds are heuristic"
+        )
     return [f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start", worth]
 
 
@@ -123,7 +138,7 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     if pictures:
         save_pictures(folder, {what: batch.detach().cpu().numpy() for what, batch in pictures.items()})
     start, end = (study.space.constrain(v.double()).tolist() for v in (study.space.start_as(torch.float64), u))
-    return {
+    summary: Summary = {
         "steps": len(trajectory),
         "work": _work(folder),
         "stopped": _REASONS.get(first.message, first.message),
@@ -133,6 +148,17 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
         ],
         "tuned": _shown(first.metrics),
     }
+    if "active_set_certified" in first.metrics:
+        summary["remark"] = _active_sets(bool(first.metrics["active_set_certified"]), trajectory)
+    return summary
+
+
+def _active_sets(at_the_end: bool, trajectory: Trajectory) -> str:
+    certified = trajectory.certificate.get("active_set_certified", np.zeros(0))
+    return (
+        f"which parameters are free and which are zero or at a bound is {'' if at_the_end else 'not '}certified at"
+        f" the end; it was at {int(np.nansum(certified))} of {len(certified)} steps"
+    )
 
 
 def refuse_replay(study: Study, folder: Path) -> None:

@@ -16,6 +16,7 @@ from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
@@ -184,6 +185,10 @@ class SmoothTrainer:
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
+        if self.oracle.nonsmooth:
+            step = ProximalStep(self.oracle, solution.x, u)
+            certified = self.oracle.constants(u).certified and step.identifies(solution.error)
+            metrics["active_set_certified"] = float(certified)
         payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
         return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
 
