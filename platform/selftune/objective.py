@@ -17,6 +17,7 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.gradients import lay_out_state
 from selftune.inventory import Inventory, take_inventory, undisturbed
+from selftune.modes import constant_buffers
 from selftune.precision import is_half
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
@@ -209,7 +210,23 @@ class NetworkObjective(ABC):
                     "", f"the network does not run on examples of the data: {_first_line(error)}"
                 ) from error
             self.__dict__[_INVENTORY] = found
+            if self.optimization.batch_size == 1:
+                mistake = self.single_example_mistake()
+                if mistake:
+                    raise SettingError("batch_size", f"is 1, but {mistake}; raise it to 2 at least")
         return found
+
+    def single_example_mistake(self) -> str:
+        """Why the network cannot be trained on one example alone, as norm layers cannot; empty if it can."""
+        network = self.structure()
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        batch = {name: tensor[:1].to(device) for name, tensor in self.splits()["validation"].items()}
+        try:
+            with torch.no_grad(), undisturbed(), constant_buffers(network):
+                self.outputs(network, batch)
+        except (RuntimeError, ValueError) as error:  # what layers of torch raise
+            return f"the network does not train on one example alone ({_first_line(error)})"
+        return ""
 
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that a pass of the network uses and whose ``weight`` has two or more axes.
