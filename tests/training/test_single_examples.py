@@ -26,7 +26,9 @@ def frozen():
 
 @pytest.mark.parametrize(("name", "workers"), [("coordinate_median", 16), ("mean_aggregation", 9), ("krum", 16)])
 def test_workers_with_one_example_are_refused_under_batch_norm(name, workers):
-    with pytest.raises(SettingError, match=r"does not train on one example alone.*or less, or batch_size to") as e:
+    with pytest.raises(
+        SettingError, match=r"set it to 8 or less, or batch_size to .* does not train on single examples"
+    ) as e:
         tune(task(normed), {**TUNED, name: {"workers": workers}}, steps=10, warmup_steps=4)
     assert e.value.key.endswith(f"{name}.workers")
 
@@ -41,7 +43,7 @@ def test_batches_of_one_example_are_refused_under_batch_norm():
     optimization = task(normed).optimization
     objective = task(normed)
     objective.optimization = type(optimization)(batch_size=1)
-    with pytest.raises(SettingError, match="is 1, but the network does not train on one example alone"):
+    with pytest.raises(SettingError, match="is 1, but the network does not train on single examples"):
         tune(objective, TUNED, steps=10, warmup_steps=4)
 
 
