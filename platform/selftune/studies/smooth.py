@@ -71,17 +71,14 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     except SettingError as error:
         yield SettingError("objective", f"{error.key} {error.message}")
         return
+    except FloatingPointError as error:
+        yield SettingError("objective", str(error))
+        return
     proximal = study.method.solver == "proximal_gradient"
     if not proximal and oracle.nonsmooth:
         yield SettingError(
             "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
         )
-    if oracle.nonsmooth:
-        try:
-            ProximalStep(oracle, oracle.start_x(), oracle.start_u())
-        except (SettingError, FloatingPointError) as error:
-            yield SettingError("objective", str(error))
-            return
     if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
         measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
         known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
