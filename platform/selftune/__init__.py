@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from selftune.schedulers import SelfTuningScheduler as SelfTuningScheduler
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
+    from selftune.smooth_problem import SmoothProblem as SmoothProblem
     from selftune.studies.tune import Result as Result
     from selftune.studies.tune import tune as tune
+    from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
     "SettingError": "selftune.errors",
@@ -84,7 +86,9 @@ _HOMES = {
     "Simplex": "selftune.proximal_terms",
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
+    "SmoothProblem": "selftune.smooth_problem",
     "Result": "selftune.studies.tune",
+    "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",
 }
 

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from selftune.errors import SettingError, suggestion
-from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
+from selftune.training.smooth_checks import problem_mistakes
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -60,25 +60,11 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     if not len(study.space):
         yield SettingError("objective", "nothing is tuned; the task fixes all of its hyperparameters")
         return
+    found = list(problem_mistakes(objective, study.method.solver))
+    yield from found
+    if found:
+        return
     oracle = Oracle(objective)
-    try:
-        oracle.constants(oracle.start_u())
-    except NotStronglyConvex as error:
-        yield SettingError("objective", str(error))
-        return
-    try:
-        check_derivatives(objective)
-    except SettingError as error:
-        yield SettingError("objective", f"{error.key} {error.message}")
-        return
-    except FloatingPointError as error:
-        yield SettingError("objective", str(error))
-        return
-    proximal = study.method.solver == "proximal_gradient"
-    if not proximal and oracle.nonsmooth:
-        yield SettingError(
-            "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
-        )
     if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
         measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
         known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
@@ -93,6 +79,8 @@ def described(objective: SmoothObjective) -> list[str]:
     worth = (
         "its constants are proven, so error bounds and steps are certified"
         if constants.certified
+        else "strong convexity or smoothness is estimated, so neither bounds nor steps are certified"
+        if constants.estimated
         else "a constant is estimated, so error bounds are heuristic"
     )
     if oracle.nonsmooth and constants.certified:

@@ -117,6 +117,7 @@ class SmoothTrainer:
             hypergradient.largest_curvature,
             hypergradient.b,
         )
+        self.oracle.settle(u, constants)
         x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
         self._keep(body["key"], WarmStart(x, hypergradient.start))
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
@@ -159,6 +160,7 @@ class SmoothTrainer:
             return bool(body["early_acceptance"] and upper_bound(level, slope, error, constants) <= threshold)
 
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
+        constants = self.oracle.constants(u)  # estimates may have given way to what the solve met
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
         upper.met(solution.x, gradient)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
