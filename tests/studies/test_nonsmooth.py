@@ -82,5 +82,8 @@ def test_a_map_that_cannot_be_differentiated_is_refused_before_anything_starts(m
     monkeypatch.setitem(module.tasks._entries, "sparse_regression", ByFloat)
     with pytest.raises(Mistakes, match="in a way that autograd cannot follow"):
         parse_study(STUDY)
+
+
+def test_another_solver_is_refused():
     with pytest.raises(Mistakes, match="must be proximal_gradient"):
         parse_study(STUDY.replace("proximal_gradient", "newton"))
