@@ -65,7 +65,7 @@ class BilevelScheduler(TrialScheduler):
             raise SettingError("team_size", f"must be at least 1, got {team_size}")
         self.team_size = team_size
         self.listener = listener
-        self._make_method = method
+        self.make_method = method
         self._transport = make_transport(transport)
         self._patience = patience
         self._reset()
@@ -87,7 +87,7 @@ class BilevelScheduler(TrialScheduler):
 
     def _make_team(self, number: int) -> Team:
         listener = self.listener(number) if self.listener else Listener()
-        return Team(self._make_method(), self.team_size, listener, KEPT_CHECKPOINTS)
+        return Team(self.make_method(), self.team_size, listener, KEPT_CHECKPOINTS)
 
     # What a user needs -------------------------------------------------------------------------------
 
