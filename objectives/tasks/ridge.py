@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from selftune.objectives.diabetes import diabetes
 from selftune.objectives.linear_models import WeightPenalty, mean_square
 
-from selftune.errors import SettingError
 from selftune.objective import tasks
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree, check_device
-
-EXAMPLES = 442
+from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 
 class RidgeRegression(SmoothObjective):
@@ -133,45 +131,15 @@ class Ridge(RidgeRegression):
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        left = EXAMPLES - self.train_examples - self.validation_examples
-        if self.train_examples < 2 or min(self.validation_examples, left) < 1:
-            raise SettingError(
-                "train_examples",
-                f"{self.train_examples} training and {self.validation_examples} validation examples leave {left}"
-                f" of {EXAMPLES} for the test split; training needs at least two, the others one",
-            )
-        check_device(self.device)
-        names, inputs, targets = _load(self.features == "quadratic")
-        order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(self.split_seed))
-        inputs, targets = inputs[order], targets[order]
-        first = slice(self.train_examples)
-        inputs = _standardised(inputs, first)
-        targets = _standardised(targets, first)
-        like = {"dtype": getattr(torch, self.dtype), "device": self.device}
-        sizes = (self.train_examples, self.validation_examples, left)
-        pieces = zip(inputs.to(**like).split(sizes), targets.to(**like).split(sizes), strict=True)
-        train, validation, test = pieces
-        super().__init__(train, validation, test, self.groups, features=names)
+        data = diabetes(
+            self.features == "quadratic",
+            self.train_examples,
+            self.validation_examples,
+            self.split_seed,
+            self.dtype,
+            self.device,
+        )
+        super().__init__(data.train, data.validation, data.test, self.groups, features=data.names)
 
 
 tasks.register("ridge", Ridge)
-
-
-def _standardised(data: Tensor, first: slice) -> Tensor:
-    # a feature that is constant on the training split stays zero there instead of becoming infinite
-    return (data - data[first].mean(dim=0)) / data[first].std(dim=0).clamp(min=1e-12)
-
-
-def _load(quadratic: bool) -> tuple[tuple[str, ...], Tensor, Tensor]:
-    from sklearn.datasets import load_diabetes
-
-    data = load_diabetes()
-    inputs, targets = torch.tensor(data.data), torch.tensor(data.target)
-    names = tuple(data.feature_names)
-    if quadratic:
-        rows, columns = torch.triu_indices(len(names), len(names))
-        products = tuple(f"{names[i]}*{names[j]}" for i, j in zip(rows, columns, strict=True))
-        inputs = inputs / inputs.std(dim=0)
-        inputs = torch.cat([inputs, inputs[:, rows] * inputs[:, columns]], dim=1)
-        names += products
-    return names, inputs, targets

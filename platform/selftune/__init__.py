@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from selftune.objective import Optimization as Optimization
     from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
+    from selftune.proximal_terms import ActiveSet as ActiveSet
+    from selftune.proximal_terms import Box as Box
+    from selftune.proximal_terms import GroupNorm as GroupNorm
+    from selftune.proximal_terms import L1Norm as L1Norm
+    from selftune.proximal_terms import Simplex as Simplex
     from selftune.regularizer import regularizers as regularizers
     from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
     from selftune.schedulers import InexactLineSearchScheduler as InexactLineSearchScheduler
@@ -40,8 +45,10 @@ if TYPE_CHECKING:
     from selftune.schedulers import SelfTuningScheduler as SelfTuningScheduler
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
+    from selftune.smooth_problem import SmoothProblem as SmoothProblem
     from selftune.studies.tune import Result as Result
     from selftune.studies.tune import tune as tune
+    from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
     "SettingError": "selftune.errors",
@@ -72,9 +79,16 @@ _HOMES = {
     "InexactLineSearchScheduler": "selftune.schedulers",
     "NetworkLineSearchScheduler": "selftune.schedulers",
     "PenaltyScheduler": "selftune.schedulers",
+    "ActiveSet": "selftune.proximal_terms",
+    "Box": "selftune.proximal_terms",
+    "GroupNorm": "selftune.proximal_terms",
+    "L1Norm": "selftune.proximal_terms",
+    "Simplex": "selftune.proximal_terms",
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
+    "SmoothProblem": "selftune.smooth_problem",
     "Result": "selftune.studies.tune",
+    "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",
 }
 

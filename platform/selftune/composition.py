@@ -22,6 +22,7 @@ from selftune.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
+from selftune.precision import typed_as, widened
 from selftune.provided import closure, last_layer_mistake
 from selftune.regularizer import Regularizer, Stage, overrides, reparameterized_weights
 from selftune.shapes import Float, Tensor
@@ -51,7 +52,7 @@ class Regularizers:
             if names.count(name) > 1:
                 raise SettingError(name, "is listed twice; name each regularizer once")
         self._check_pairs()
-        self.provided = closure(objective.provides.union(known, *(r.provides for r in self.members)))
+        self.provided = closure(objective.offers().union(known, *(r.provides for r in self.members)))
         for regularizer in self.members:
             try:
                 regularizer.bind(objective, self.provided)
@@ -162,7 +163,9 @@ class Regularizers:
     def begin(self, step: Step) -> None:
         """Starts a training step: inputs are augmented."""
         for regularizer in self._batch:
+            inputs = step.inputs
             regularizer.batch(step)
+            step.inputs = typed_as(step.inputs, inputs)  # hyperparameters are wider than half precision
 
     def act(self, step: Step) -> None:
         """Before a forward pass: what is attached to layers acts as the step says."""
@@ -222,7 +225,7 @@ class Regularizers:
                     parameter = step.parameters[name]
                     if not parameter.requires_grad:  # frozen by a reparameterisation
                         continue
-                    parameter.copy_(regularizer.map_parameter(parameter, step, values))
+                    parameter.copy_(regularizer.map_parameter(widened(parameter), step, values))
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
         """A term whose gradient in the step's parameters is what the parameter maps do, in units of the loss.

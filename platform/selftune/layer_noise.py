@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from selftune.inventory import Inventory, Layer
+from selftune.precision import typed_as
 from selftune.regularizer import Regularizer, Step
 from selftune.shapes import Tensor
 
@@ -76,7 +77,8 @@ class _Before:
         if step is None:
             return None
         inputs, *others = arguments
-        return (self.regularizer.on_input(inputs, step, self.regularizer.values_of(step, self.label)), *others)
+        changed = self.regularizer.on_input(inputs, step, self.regularizer.values_of(step, self.label))
+        return (typed_as(changed, inputs), *others)
 
 
 class _After:
@@ -90,4 +92,5 @@ class _After:
         step = self.regularizer.step
         if step is None:
             return None
-        return self.regularizer.on_output(output, step, self.regularizer.values_of(step, self.label))
+        changed = self.regularizer.on_output(output, step, self.regularizer.values_of(step, self.label))
+        return typed_as(changed, output)

@@ -36,6 +36,16 @@ class Listener:
         """The method is done, or the driver stops."""
 
 
+class Remembered(Listener):
+    """Remembers every hyper-step, in order, as ``steps``."""
+
+    def __init__(self) -> None:
+        self.steps: list[HyperStep] = []
+
+    def hyper_step(self, step: HyperStep) -> None:
+        self.steps.append(step)
+
+
 class Listeners(Listener):
     """Several listeners as one, called in the order given."""
 

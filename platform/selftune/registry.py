@@ -1,17 +1,18 @@
 """Registries of the catalogue's entries, filled by installed packages through entry points.
 
-The engine never imports a catalogue by name: every installed package that declares an entry point in the
-registry's group is imported, with its submodules, when a name is first asked for.
+The engine never imports a catalogue by name. When a name is first asked for, the entry points of the registry's
+group are loaded: ``name = package.module:Class`` adds that class under that name, ``any = package`` imports a
+package with its submodules, which register what they hold.
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
-from selftune.errors import suggestion
+from selftune.errors import SettingError, suggestion
 
 Entry = TypeVar("Entry")
 
@@ -27,12 +28,28 @@ class UnknownName(KeyError):
         return self.sentence
 
 
+class EntryPointError(SettingError):
+    """The entry point of an installed package cannot be loaded."""
+
+    def __init__(self, entry_point: EntryPoint, error: Exception) -> None:
+        owner = f" of the package {entry_point.dist.name}" if entry_point.dist else ""
+        reason = " ".join(f"{error}".split())
+        super().__init__(
+            entry_point.group,
+            f"the entry point {entry_point.name} = {entry_point.value}{owner} cannot be loaded"
+            f" ({type(error).__name__}: {reason}); mend that package or uninstall it",
+        )
+
+    def __reduce__(self) -> tuple[type[SettingError], tuple[str, str]]:
+        return SettingError, (self.key, self.message)  # the other package may be missing where this is read
+
+
 class Registry(Generic[Entry]):
     """Entries of one kind by name.
 
     Args:
         kind: the word for an entry in messages.
-        group: entry-point group whose packages register entries when they are imported.
+        group: entry-point group whose entry points name entries, or packages that register them.
 
     >>> registry = Registry[int]("answer", "selftune.answers")
     >>> registry.register("ultimate", 42)
@@ -78,7 +95,18 @@ class Registry(Generic[Entry]):
         if self._loaded:
             return
         for entry_point in entry_points(group=self.group):
-            package = importlib.import_module(entry_point.value)
-            for module in pkgutil.walk_packages(getattr(package, "__path__", ()), package.__name__ + "."):
-                importlib.import_module(module.name)
+            try:
+                self._add(entry_point)
+            except Exception as error:  # whatever another package's code raises: named, never passed over
+                raise EntryPointError(entry_point, error) from error
         self._loaded = True
+
+    def _add(self, entry_point: EntryPoint) -> None:
+        if entry_point.attr:  # name = package.module:Class
+            entry = entry_point.load()
+            if self._entries.get(entry_point.name) is not entry:  # its module may have registered it
+                self.register(entry_point.name, entry)
+            return
+        package = importlib.import_module(entry_point.module)
+        for module in pkgutil.walk_packages(getattr(package, "__path__", ()), package.__name__ + "."):
+            importlib.import_module(module.name)

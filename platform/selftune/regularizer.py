@@ -110,7 +110,7 @@ class Regularizer:
         Raises:
             SettingError: if a need is not provided, a layer pattern matches nothing, or a value does not fit.
         """
-        provided = closure(objective.provides) if provided is None else provided
+        provided = closure(objective.offers()) if provided is None else provided
         missing = sorted(self.needs - provided)
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
@@ -365,7 +365,13 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
     known = ", ".join(sorted(objective.provides))
     task = type(objective).__name__
-    return f"{', '.join(missing)}, which {task} does not provide (it provides {known}){hint}"
+    said = ", ".join(f"{name} ({_MARKED[name]})" if name in _MARKED else name for name in missing)
+    return f"{said}, which {task} does not provide (it provides {known}){hint}"
+
+
+_MARKED = {
+    name: meaning.removeprefix("marks ") for name, meaning in PROVIDED.items() if meaning.startswith("marks ")
+}
 
 
 def built_regularizers(given: Any) -> tuple[Regularizer, ...]:

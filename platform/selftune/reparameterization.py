@@ -11,6 +11,8 @@ from torch.nn.utils import parametrize
 
 from selftune.errors import SettingError
 from selftune.inventory import Layer
+from selftune.modes import evaluating
+from selftune.precision import typed_as, widened
 from selftune.regularizer import Regularizer, Step, weight_of
 from selftune.shapes import Tensor
 
@@ -74,7 +76,8 @@ class Reparameterization(Regularizer):
                         " be reparameterised twice; give them different layers in parts",
                     )
                 weight: Any = module.weight
-                extra = self.tensors(weight.detach(), parts)
+                tensors = self.tensors(widened(weight.detach()), parts)
+                extra = {name: typed_as(tensor, weight) for name, tensor in tensors.items()}
                 parametrize.register_parametrization(module, "weight", _Weight(self, label, extra))
                 if self.freezes:
                     module.parametrizations["weight"].original.requires_grad_(False)  # type: ignore[index, union-attr]
@@ -117,11 +120,12 @@ class _Weight(nn.Module):
 
     def forward(self, original: Tensor) -> Tensor:
         regularizer: Reparameterization = self.__dict__["regularizer"]
-        return regularizer.weight(original, regularizer.values_of(self.label), self, regularizer.step)
+        weight = regularizer.weight(widened(original), regularizer.values_of(self.label), self, regularizer.step)
+        return typed_as(weight, original)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         regularizer: Reparameterization = self.__dict__["regularizer"]
-        return regularizer.inverse(weight, regularizer.values_of(self.label))
+        return typed_as(regularizer.inverse(widened(weight), regularizer.values_of(self.label)), weight)
 
 
 def effective_weight(
@@ -137,7 +141,8 @@ def effective_weight(
         return tensors[aliases.get(weight_of(layer), weight_of(layer))]
     own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
     function: Any = module.parametrizations["weight"]  # type: ignore[index]
-    weight: Tensor = functional_call(function, own, ())
+    with evaluating(function):  # power iterations stay where they are
+        weight: Tensor = functional_call(function, own, ())
     return weight
 
 

@@ -58,6 +58,21 @@ def assert_it_acts(name, trainer, dtype):
     assert changed is (name not in WITHOUT_EFFECT_ON_TRAINING)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_it_trains_and_is_tuned_in_half_precision(name):
+    trainer = trainer_of(name, fixed(name), torch.bfloat16)
+    assert replay(trainer, 3).kind == "replay"
+    assert all(p.dtype == torch.bfloat16 for p in trainer.plain_network().parameters())
+    for make, only_smooth, responds in ((cycle, False, has_a_response), (implicit_cycle, True, is_in_the_loss)):
+        members = tuned(name, only_smooth)
+        trainer = trainer_of(name, members, torch.bfloat16)
+        if len(trainer.space) and responds(members[0]):
+            report = trainer.execute(make(trainer, steps=4))
+            assert report.kind == "cycle", report.message
+            assert torch.isfinite(report.payload["hypergradient"]).all()
+
+
 def test_it_trains_and_changes_training(replayed):
     assert replayed.report.kind == "replay", replayed.report.message
     assert_it_acts(replayed.name, replayed.trainer, torch.float32)

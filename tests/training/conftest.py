@@ -1,3 +1,6 @@
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -5,6 +8,8 @@ from torch import nn
 from selftune.hyperparameters import Tune
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import regularizers
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the networks that the tests share
 
 
 def small_network():

@@ -2,30 +2,14 @@
 
 import pytest
 import torch
+from method_runs import METHODS, NORMS, run, task
 from torch import nn
-from torch.nn.utils import parametrizations, spectral_norm
 
-from selftune import Tune, tune
+from selftune import Tune
 from selftune.diagnostics import Measurement
-from selftune.methods import Response, WorkOrder
-from selftune.objective import Classification, Optimization
+from selftune.methods import WorkOrder
 from selftune.regularizer import regularizers
 from selftune.training import Trainer
-
-METHODS = {
-    "self_tuning": {},
-    "self_tuning, fixed scales": {"tune_scale": False},
-    "self_tuning, STN": {"response": Response(centered=False, joint=True, linearize=False)},
-    "implicit": {"system_steps": 2},
-    "penalty": {},
-    "inexact_line_search": {"train_steps": 6, "lanczos_steps": 2, "system_steps": 2},
-}
-"""Methods for networks by name, with settings that take few steps."""
-
-
-def task(build, blobs):
-    optimization = Optimization(batch_size=16, learning_rate=0.05)
-    return Classification(build, blobs(96, 0), blobs(96, 1), blobs(48, 2), optimization)
 
 
 def frozen_norm():
@@ -38,36 +22,22 @@ def frozen_norm():
     return network
 
 
-def run(build, blobs, label, steps=24):
-    method, settings = label.partition(",")[0], METHODS[label]
-    trainers = 2 if method == "penalty" else 1
-    return tune(
-        task(build, blobs),
-        {"label_smoothing": {"epsilon": Tune(0.1)}},
-        steps=steps,
-        warmup_steps=6,
-        method=method,
-        trainers=trainers,
-        **settings,
-    )
-
-
 @pytest.mark.parametrize("label", METHODS)
-def test_what_the_user_froze_stays_frozen(label, blobs):
-    network = run(frozen_norm, blobs, label).network
+def test_what_the_user_froze_stays_frozen(label):
+    network = run(task(frozen_norm), label).network
     assert torch.equal(network[1].running_mean, torch.full((16,), 0.5))
     assert torch.equal(network[1].running_var, torch.full((16,), 2.0))
     assert network[1].num_batches_tracked == 0
 
 
 @pytest.mark.parametrize("label", METHODS)
-def test_dropout_in_evaluation_mode_is_no_dropout(label, blobs):
+def test_dropout_in_evaluation_mode_is_no_dropout(label):
     def without():
         network = frozen_norm()
         network[3].p = 0.0
         return network
 
-    first, second = (run(build, blobs, label).network.state_dict() for build in (frozen_norm, without))
+    first, second = (run(task(build), label).network.state_dict() for build in (frozen_norm, without))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -89,25 +59,19 @@ def count(network, arguments):
 
 
 @pytest.mark.parametrize("label", METHODS)
-def test_buffers_move_once_in_every_training_step(label, blobs):
-    network = run(counting(lambda: nn.BatchNorm1d(16)), blobs, label).network
+def test_buffers_move_once_in_every_training_step(label):
+    network = run(task(counting(lambda: nn.BatchNorm1d(16))), label).network
     assert network.passes == network[1].num_batches_tracked > 0
     if label != "inexact_line_search":  # which takes trial steps
         assert network.passes == 24
 
 
-POWER_ITERATIONS = {
-    "hook": lambda: spectral_norm(nn.Linear(16, 16)),
-    "parametrization": lambda: parametrizations.spectral_norm(nn.Linear(16, 16)),
-}
-
-
-@pytest.mark.parametrize("kind", POWER_ITERATIONS)
-def test_evaluation_copies_and_second_passes_iterate_no_powers(kind, blobs):
+@pytest.mark.parametrize("kind", [kind for kind in NORMS if kind.startswith("spectral")])
+def test_evaluation_copies_and_second_passes_iterate_no_powers(kind):
     members = [regularizers[name]() for name in ("sam", "mean_teacher")]
     members.append(regularizers["label_smoothing"](epsilon=Tune(0.1)))
     diagnostics = [Measurement("softmax_collapse")]
-    trainer = Trainer(task(counting(POWER_ITERATIONS[kind]), blobs), members, diagnostics=diagnostics)
+    trainer = Trainer(task(counting(lambda: NORMS[kind](nn.Linear(16, 16)))), members, diagnostics=diagnostics)
     moved = []
     buffers = dict(trainer.lower.network.named_buffers())
     vector = next(tensor for name, tensor in buffers.items() if name.endswith("_u"))
@@ -122,8 +86,8 @@ def test_evaluation_copies_and_second_passes_iterate_no_powers(kind, blobs):
     assert torch.equal(moved[-1], vector)
 
 
-def test_trainers_leave_modes_alone(blobs):
-    trainer = Trainer(task(frozen_norm, blobs), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
+def test_trainers_leave_modes_alone():
+    trainer = Trainer(task(frozen_norm), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
     modules = list(trainer.lower.network.modules())
     before = [module.training for module in modules]
     trainer.execute(WorkOrder("replay", {"segments": ((2, torch.tensor([0.1])),)}))

@@ -12,6 +12,7 @@ from torch.func import functional_call, grad, vmap
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
 from selftune.modes import evaluating
 from selftune.objective import NetworkObjective
+from selftune.precision import wide_type, widened
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -117,7 +118,7 @@ class Ewc(Regularizer):
             return objective.loss(outputs, target.unsqueeze(0)).sum()
 
         per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
-        sums = {name: torch.zeros_like(tensor) for name, tensor in tensors.items()}
+        sums = {name: torch.zeros_like(tensor, dtype=wide_type(tensor.dtype)) for name, tensor in tensors.items()}
         for some, known in zip(torch.split(inputs, _CHUNK), torch.split(labels, _CHUNK), strict=True):
             if self.bound["labels"].value == "sampled":
                 with torch.no_grad():
@@ -125,7 +126,7 @@ class Ewc(Regularizer):
                 known = torch.multinomial(probabilities, 1, generator=step.generator)[:, 0]
             gradients = per_sample(tensors, some, objective.targets(known))
             for name, gradient in gradients.items():
-                sums[name] += diagonal_fisher(gradient) * len(some)
+                sums[name] += diagonal_fisher(widened(gradient)) * len(some)
         return {name: total / len(inputs) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:

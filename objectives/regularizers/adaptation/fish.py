@@ -7,6 +7,7 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.inventory import tensors_of
+from selftune.precision import widened
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -71,5 +72,5 @@ class Fish(Regularizer):
             step.asks.descend(step, losses[-1])
         with torch.no_grad():
             for tensor, start in zip(moving, before, strict=True):
-                tensor.copy_(fish(start, tensor, self.value(step, "step")))
+                tensor.copy_(fish(widened(start), widened(tensor), self.value(step, "step")))
         return torch.stack(losses).detach().mean()

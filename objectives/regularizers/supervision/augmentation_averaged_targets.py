@@ -57,7 +57,9 @@ class AugmentationAveragedTargets(Regularizer):
         Hyperparameter("views", Integer(1, 256), 32, online=False, smooth=False, shared=True),
         Hyperparameter("statistics", Choice(("batch", "running")), "batch", online=False, smooth=False),
     )
-    needs = frozenset({"inputs", "targets", "teacher_parameters", "initial_parameters"})
+    needs = frozenset(
+        {"inputs", "targets", "teacher_parameters", "initial_parameters", "real_inputs", "class_probabilities"}
+    )
     stage = "correction"
 
     def targets(self, step: Step) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
 from selftune.inventory import tensors_of
+from selftune.precision import widened
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -41,6 +42,7 @@ class MeanTeacher(Regularizer):
 
     It provides ``teacher_logits`` and ``teacher_parameters``. Buffers, such as running statistics, are copied.
     With ``statistics: batch`` its normalisation layers use the statistics of the batch, as in training.
+    Averages of weights of half precision are kept in float32, where 0.999 is not 1.
     With ``warm_up`` the first updates are plain averages; with ``export_teacher`` the exported network is the
     teacher.
     """
@@ -69,14 +71,18 @@ class MeanTeacher(Regularizer):
 
     def batch(self, step: Step) -> None:
         if not self._teacher:  # what other regularizers attached is in place by now
-            self._teacher = {name: tensor.detach().clone() for name, tensor in tensors_of(self._network).items()}
+            weights = dict(self._network.named_parameters())
+            self._teacher = {
+                name: (widened(tensor) if name in weights else tensor).detach().clone()
+                for name, tensor in tensors_of(self._network).items()
+            }
 
     def parameters(self, step: Step) -> None:
         decay = self.value(step, "decay")
         if self.bound["warm_up"].value:
             decay = decay.clamp(max=1 - 1 / (self._updates + 1))
         names = [name for name, _ in self._network.named_parameters()]
-        students = [parameter.detach() for parameter in self._network.parameters()]
+        students = [widened(parameter.detach()) for parameter in self._network.parameters()]
         teachers = [self._teacher[name] for name in names]
         torch._foreach_mul_(teachers, decay.to(teachers[0].dtype))  # mean_teacher of all tensors in three calls
         torch._foreach_add_(teachers, torch._foreach_mul(students, (1 - decay).to(teachers[0].dtype)))

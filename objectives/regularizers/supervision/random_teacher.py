@@ -56,7 +56,7 @@ class RandomTeacher(Regularizer):
         Hyperparameter("teacher_temperature", Positive(sweep=(0.1, 2.0)), 1.0),
         Hyperparameter("alpha", Unit(), 1.0, online=False, smooth=False, shared=True),
     )
-    needs = frozenset({"logits"})
+    needs = frozenset({"logits", "probs"})
     provides = frozenset({"teacher_logits"})
     stage = "problem"  # sets initial weights
 

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
+from selftune.precision import typed_as
 from selftune.regularizer import Reference, Regularizer, per_example, register
 from selftune.shapes import Float, Tensor
 
@@ -72,4 +73,4 @@ class _Skip:
         if step is None:
             return None
         rate = self.share * self.regularizer.value(step, "rate")
-        return stochastic_depth(output, step.rand(len(output)), rate)
+        return typed_as(stochastic_depth(output, step.rand(len(output)), rate), output)

@@ -291,6 +291,10 @@ class Oracle:
             self.counts.hvp += at.constants.products
         return at.constants
 
+    def settle(self, u: Float[Tensor, "d"], constants: Constants) -> None:
+        """Takes these constants for u from now on: estimates that had to give way to what was met."""
+        self._at(u).constants = constants
+
     def norm_J(self, x: Float[Tensor, "n"], u: Float[Tensor, "d"]) -> float:
         """Spectral norm of J at x: the objective's bound, or 1.1 times an estimate by power iterations.
 

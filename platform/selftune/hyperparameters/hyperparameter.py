@@ -16,13 +16,14 @@ from selftune.shapes import Float, Tensor
 class Tune:
     """Says that a hyperparameter is tuned, from ``start`` (default: the hyperparameter's own default).
 
-    ``start`` may be one number, or a mapping from part to number. ``domain`` narrows the hyperparameter's own.
+    ``start`` may be one number, or a mapping from part to number; in a ``SmoothProblem`` also a tensor. ``domain``
+    narrows the hyperparameter's own.
 
     >>> Tune(0.1)
     Tune(start=0.1, domain=None)
     """
 
-    start: float | Mapping[str, float] | None = None
+    start: float | Mapping[str, float] | Tensor | None = None
     domain: Domain | None = None
 
 

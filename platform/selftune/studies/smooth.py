@@ -7,18 +7,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from selftune.errors import SettingError, suggestion
-from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
+from selftune.training.smooth_checks import problem_mistakes
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -58,22 +60,11 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     if not len(study.space):
         yield SettingError("objective", "nothing is tuned; the task fixes all of its hyperparameters")
         return
+    found = list(problem_mistakes(objective, study.method.solver))
+    yield from found
+    if found:
+        return
     oracle = Oracle(objective)
-    try:
-        oracle.constants(oracle.start_u())
-    except NotStronglyConvex as error:
-        yield SettingError("objective", str(error))
-        return
-    try:
-        check_derivatives(objective)
-    except SettingError as error:
-        yield SettingError("objective", f"{error.key} {error.message}")
-        return
-    proximal = study.method.solver == "proximal_gradient"
-    if not proximal and oracle.nonsmooth:
-        yield SettingError(
-            "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
-        )
     if study.metric != "validation_loss":  # other metrics may cost solves of the lower level
         measured = objective.metrics(oracle.unravel(oracle.start_x()), oracle.values(oracle.start_u()))
         known = ["validation_loss", *(name for name in measured if name.startswith("validation_"))]
@@ -88,8 +79,17 @@ def described(objective: SmoothObjective) -> list[str]:
     worth = (
         "its constants are proven, so error bounds and steps are certified"
         if constants.certified
+        else "strong convexity or smoothness is estimated, so neither bounds nor steps are certified"
+        if constants.estimated
         else "a constant is estimated, so error bounds are heuristic"
     )
+    if oracle.nonsmooth and constants.certified:
+        known = ProximalStep(oracle, oracle.start_x(), oracle.start_u()).active_set(0.0) is not None
+        worth = (
+            "its constants are proven, so error bounds are certified wherever the active set of the solution is"
+            if known
+            else "of its proximal map no active sets are known, so error bounds are heuristic"
+        )
     return [f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start", worth]
 
 
@@ -123,7 +123,7 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     if pictures:
         save_pictures(folder, {what: batch.detach().cpu().numpy() for what, batch in pictures.items()})
     start, end = (study.space.constrain(v.double()).tolist() for v in (study.space.start_as(torch.float64), u))
-    return {
+    summary: Summary = {
         "steps": len(trajectory),
         "work": _work(folder),
         "stopped": _REASONS.get(first.message, first.message),
@@ -133,6 +133,17 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
         ],
         "tuned": _shown(first.metrics),
     }
+    if "active_set_certified" in first.metrics:
+        summary["remark"] = _active_sets(bool(first.metrics["active_set_certified"]), trajectory)
+    return summary
+
+
+def _active_sets(at_the_end: bool, trajectory: Trajectory) -> str:
+    certified = trajectory.certificate.get("active_set_certified", np.zeros(0))
+    return (
+        f"which parameters are free and which are zero or at a bound is {'' if at_the_end else 'not '}certified at"
+        f" the end; it was at {int(np.nansum(certified))} of {len(certified)} steps"
+    )
 
 
 def refuse_replay(study: Study, folder: Path) -> None:

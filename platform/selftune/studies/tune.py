@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
-from selftune.listener import Listener, Listeners
+from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
+from selftune.smooth_objective import SmoothObjective
 from selftune.studies.methods import METHODS, entry_for
+from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smooth
 from selftune.training import TrainerFactory, run_in_process
 from selftune.training.checks import run_mistakes
 
@@ -38,6 +40,7 @@ class Result:
     metrics: Mapping[str, float]
 
 
+@overload
 def tune(
     objective: NetworkObjective,
     regularizers: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer],
@@ -50,14 +53,43 @@ def tune(
     output: str | Path | None = None,
     method: str = "self_tuning",
     **settings: Any,
-) -> Result:
-    """Trains networks while a bilevel method moves their regularization, in this process.
+) -> Result: ...
+@overload
+def tune(
+    objective: SmoothObjective,
+    *,
+    method: str,
+    steps: int | None = None,
+    work: int | None = None,
+    trainers: int = 1,
+    output: str | Path | None = None,
+    **settings: Any,
+) -> SmoothResult: ...
+def tune(
+    objective: NetworkObjective | SmoothObjective,
+    regularizers: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer] = (),
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    work: int | None = None,
+    trainers: int = 1,
+    seed: int = 0,
+    device: str = "cpu",
+    output: str | Path | None = None,
+    method: str = "self_tuning",
+    **settings: Any,
+) -> Result | SmoothResult:
+    """Trains networks while a bilevel method moves their regularization, in this process; or a smooth problem.
 
     Args:
-        objective: what is trained, for example a ``Classification``.
+        objective: what is trained, for example a ``Classification``; or a ``SmoothProblem`` or another
+            ``SmoothObjective``, with ``method="inexact_line_search"`` or ``"implicit"``, which takes no
+            regularizers, seed or device.
         regularizers: settings by the regularizer's name as in a study file, or regularizers themselves;
             what is a ``Tune`` is tuned.
         steps, seconds: the budget, one of them: training steps of every trainer, or seconds.
+        work: the budget of smooth problems, in lower-level gradients and products of the team, unless ``steps``
+            counts accepted steps; 20,000 if neither is given.
         trainers: networks trained side by side, whose hypergradients are averaged.
         seed: everything random follows from it.
         device: a torch device.
@@ -65,11 +97,13 @@ def tune(
         method: ``self_tuning`` tunes whatever is online; ``implicit``, ``penalty`` and ``inexact_line_search``
             what is smooth beside.
         settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings`` and
-            ``NetworkLineSearchSettings``.
+            ``NetworkLineSearchSettings``; of smooth problems ``InexactLineSearchSettings`` and
+            ``ImplicitSettings``, and ``solver``.
 
     Raises:
         SettingError: if a setting is wrong; its key names it.
         NoTrainerLeft: if training diverges.
+        LowerLevelError: if a smooth lower level is not what its constants say.
 
     >>> import torch
     >>> from selftune import Classification, Optimization, Tune, tune
@@ -87,6 +121,20 @@ def tune(
     """
     if method not in METHODS:
         raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), METHODS)}")
+    if isinstance(objective, SmoothObjective):
+        placed = None if device == "cpu" else device
+        refuse_unused(regularizers=regularizers, seconds=seconds, seed=seed or None, device=placed)
+        return tune_smooth(
+            objective,
+            method=method,
+            steps=steps,
+            work=work,
+            trainers=trainers,
+            output=output,
+            settings=settings,
+        )
+    if work is not None:
+        raise SettingError("work", f"is no budget of {method} with networks; give steps or seconds")
     form = entry_for(method, objective)
     check_team(trainers, form.twins, key="trainers")
     budget, chosen = Budget(steps=steps, seconds=seconds), settings_of(form.settings, settings)
@@ -102,7 +150,7 @@ def tune(
         raise mistake.at_call()
     machine = form.build(budget, chosen, trainers)
     team = {member: factory(member) for member in range(trainers)}
-    memory = _Memory()
+    memory = Remembered()
     listeners: list[Listener] = [memory]
     checkpoints = None
     if output is not None:
@@ -137,11 +185,3 @@ def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
     finished = [report.metrics for report in reports.values()]
     names = [name for name in finished[0] if name.startswith(("validation_", "test_"))]
     return {name: sum(metrics[name] for metrics in finished) / len(finished) for name in names}
-
-
-class _Memory(Listener):
-    def __init__(self) -> None:
-        self.steps: list[HyperStep] = []
-
-    def hyper_step(self, step: HyperStep) -> None:
-        self.steps.append(step)

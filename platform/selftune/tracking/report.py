@@ -216,6 +216,12 @@ def _worth(trajectory: Trajectory) -> str:
             "How accurate the hypergradients of a network are is not known: what the method reports of its"
             " accuracy is heuristic, and no step is certified."
         )
+    known = trajectory.certificate.get("active_set_certified")
+    if known is not None and not (known == 1).all():
+        return (
+            "Steps whose active set is not certified are not certified: their hypergradient is that of the active"
+            " set of an inexact solution, which need not be the true one, and no bound of its error is proven."
+        )
     if "upper_bound" not in trajectory.certificate:
         return "This method measures its accuracy, but does not certify that its steps lower the upper level."
     if (trajectory.certificate["certified"] == 1).all():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from selftune.gradients import give_gradients
 from selftune.shapes import Tensor
 
 
@@ -37,7 +38,7 @@ def added_gradient(
                 present.append(parameter.grad)
                 gradients.append(gradient)
             elif gradient is not None:
-                parameter.grad = gradient
+                give_gradients([parameter], [gradient])
         if present:
             torch._foreach_add_(present, gradients)
         waiting.clear()

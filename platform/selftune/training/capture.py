@@ -8,14 +8,27 @@ from typing import Any
 
 from torch import nn
 
-from selftune.hypergradients.best_response import unwrap
+from selftune.hypergradients.best_response import total, unwrap
 from selftune.inventory import Inventory
+from selftune.precision import widened
 from selftune.shapes import Tensor
 from selftune.step import Outputs
 
 
+class Seen:
+    """What one pass has shown so far, by the name of the layer; the input of the last one under ``""``."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Tensor] = {}
+        self.watched: dict[str, tuple[Tensor, int]] = {}
+        """Tensors of the network's own, each with its version when it was seen."""
+
+
 class Capture:
     """Records the outputs of layers and the input of the last one, during ``recording`` only.
+
+    What is recorded are values that the layers gave, also where the network writes over them: values are copied
+    until a pass has shown that nothing does.
 
     Args:
         network: gets a hook per layer; they cost nothing while nothing is recorded.
@@ -24,28 +37,48 @@ class Capture:
 
     def __init__(self, network: nn.Module, inventory: Inventory) -> None:
         self._layers = tuple(layer.name for layer in inventory.running)
-        self._seen: dict[str, Tensor] | None = None
+        self._seen: Seen | None = None
+        self._left_alone: set[str] = set()
         for name in self._layers:
             network.get_submodule(name).register_forward_hook(_Output(self, name))
         if inventory.last is not None and inventory.last_runs:
             network.get_submodule(inventory.last).register_forward_pre_hook(_Input(self))
 
     @contextmanager
-    def recording(self) -> Iterator[dict[str, Tensor]]:
-        """What is seen by name; the features under ``""``."""
-        before, self._seen = self._seen, {}
+    def recording(self) -> Iterator[Seen]:
+        """What is seen, for ``outputs``."""
+        before, self._seen = self._seen, Seen()
         try:
             yield self._seen
         finally:
             self._seen = before
 
-    def outputs(self, logits: Tensor, seen: dict[str, Tensor]) -> Outputs:
-        """A pass's outputs with what was recorded of it."""
-        return Outputs(logits, seen.get("", logits), [seen[name] for name in self._layers if name in seen])
+    def outputs(self, logits: Tensor, seen: Seen) -> Outputs:
+        """A pass's outputs with what was recorded of it.
+
+        Raises:
+            RuntimeError: if the network writes over a layer's output in some passes, and not in its first one.
+        """
+        for name, (value, version) in seen.watched.items():
+            if value._version == version:
+                self._left_alone.add(name)
+            elif name in self._left_alone:
+                raise RuntimeError(
+                    f"the network writes in place over what layer {name!r} gave, which it did not do in another"
+                    " pass; write out of place there (inplace=False)"
+                )
+        found = {name: widened(value) for name, value in seen.values.items()}
+        logits = widened(logits)
+        return Outputs(logits, found.get("", logits), [found[name] for name in self._layers if name in found])
 
     def record(self, name: str, value: Any) -> None:
-        if self._seen is not None:
-            self._seen[name] = unwrap(value, lambda pair: pair.value + pair.tangent)
+        if self._seen is None:
+            return
+        plain: Tensor = unwrap(value, total)
+        if plain is value and not plain.is_inference():
+            self._seen.watched[name] = plain, plain._version
+        written_over = plain is value and name not in self._left_alone
+        self._seen.values[name] = plain.clone() if written_over else plain
 
 
 class _Output:

@@ -117,7 +117,7 @@ def _with_start(regularizer: Regularizer, key: str) -> str:
 
 def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
     others = {name for other in factory.regularizers for name in other.provides}
-    provided = closure(factory.objective.provides.union(factory.known, others))
+    provided = closure(factory.objective.offers().union(factory.known, others))
     for measurement in factory.diagnostics:
         try:
             measurement.check(factory.objective, provided)

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
+from selftune.precision import widened
 from selftune.shapes import Float, Tensor
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
@@ -194,4 +195,4 @@ class _Fresh:
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "weights"]:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return torch.cat([widened(tensor).reshape(-1) for tensor in tensors])

@@ -13,10 +13,12 @@ from torch import nn
 from torch.func import functional_call
 
 from selftune.composition import Regularizers
+from selftune.gradients import give_gradients
 from selftune.hyperparameters import Space
 from selftune.inventory import aliases, tensors_of
 from selftune.modes import constant_buffers, evaluating
 from selftune.objective import NetworkObjective
+from selftune.precision import WideTensors, is_half, typed_as, wide_type, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Int, Tensor
@@ -85,6 +87,8 @@ class LowerLevel:
         )
         self.parameters = dict(self.network.named_parameters())
         self.aliases = aliases(self.network)
+        self._half = any(is_half(parameter) for parameter in self.parameters.values())
+        self._types = {name: tensor.dtype for name, tensor in tensors_of(self.network).items()}
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         self.optimizer = optimization.build(trained)
         needs = self.regularizers.needs.union(measured)
@@ -161,7 +165,7 @@ class LowerLevel:
         self, step: Step, forward: Callable[[Tensor], Tensor], parameters: Mapping[str, Tensor]
     ) -> Float[Tensor, ""]:
         """The regularized training loss of a step that has begun."""
-        step.forward, step.parameters = forward, parameters
+        step.forward, step.parameters = forward, WideTensors(parameters) if self._half else parameters
         outputs = self._pass(step, step.inputs)
         step.logits = outputs.logits
         if self._capture is not None:
@@ -178,7 +182,7 @@ class LowerLevel:
     def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
         """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
         with constant_buffers(self.network):
-            return self._pass(step, inputs)
+            return self._pass(step, typed_as(inputs, step.inputs))
 
     def _pass(self, step: Step, inputs: Tensor) -> Outputs:
         assert step.forward is not None
@@ -186,7 +190,7 @@ class LowerLevel:
             self.regularizers.act(step)
         try:
             if self._capture is None:
-                return Outputs(step.forward(inputs), inputs, [])
+                return Outputs(widened(step.forward(inputs)), inputs, [])
             with self._capture.recording() as seen:
                 return self._capture.outputs(step.forward(inputs), seen)
         finally:
@@ -195,15 +199,19 @@ class LowerLevel:
     @torch.no_grad()
     def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own."""
-        tensors = dict(tensors)
+        typed = self.typed(tensors)
+        inputs = typed_as(inputs, self.splits["train"]["inputs"])
         if batch_statistics:  # running ones are written to copies
-            tensors |= {name: tensors.get(name, own).clone() for name, own in self.network.named_buffers()}
+            typed |= {name: typed.get(name, own).clone() for name, own in self.network.named_buffers()}
         with evaluating(self.network, but_norms=batch_statistics):
             if self._capture is None:
-                return Outputs(functional_call(self.network, tensors, (inputs,)), inputs, [])
+                return Outputs(widened(functional_call(self.network, typed, (inputs,))), inputs, [])
             with self._capture.recording() as seen:
-                logits = functional_call(self.network, tensors, (inputs,))
-                return self._capture.outputs(logits, seen)
+                return self._capture.outputs(functional_call(self.network, typed, (inputs,)), seen)
+
+    def typed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors by name in the types that the network has them in."""
+        return {name: tensor.to(self._types.get(name, tensor.dtype)) for name, tensor in tensors.items()}
 
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
@@ -252,11 +260,26 @@ class LowerLevel:
         with constant_buffers(self.network):
             return self.loss(step, self.network, self.parameters)
 
+    def judged(
+        self,
+        batch: Mapping[str, Tensor],
+        network: nn.Module | None = None,
+        forward: Callable[[Tensor], Tensor] | None = None,
+    ) -> Tensor:
+        """What the validation loss judges: outputs in evaluation mode, in float32 at least.
+
+        Args:
+            network: another one than that which is trained.
+            forward: how the network is run, where not by a call.
+        """
+        network = self.network if network is None else network
+        with evaluating(network):
+            return widened(self.objective.outputs(forward or network, batch))
+
     def validation_losses(self, number: int) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
         """Plain losses of the validation batch of a hyper-step, with their graph, and further measures of it."""
         batch = self.validation.batch(self.validation.index(number))
-        with evaluating(self.network):
-            outputs = self.objective.outputs(self.network, batch)
+        outputs = self.judged(batch)
         losses = self.objective.validation_loss(outputs, batch["labels"])
         return losses, self.objective.metrics(outputs.detach(), batch["labels"])
 
@@ -301,15 +324,15 @@ class LowerLevel:
         trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         losses, sizes = [], [p.numel() for p in trained]
         shards = torch.arange(len(index), device=self.device).tensor_split(aggregator.bound["workers"].value)
-        gradients = trained[0].new_empty(len(shards), sum(sizes))
+        precision = wide_type(*{parameter.dtype for parameter in trained})
+        gradients = trained[0].new_empty(len(shards), sum(sizes), dtype=precision)
         for rows, row in zip(shards, gradients, strict=True):
             losses.append(self.part(step, rows))
             found = torch.autograd.grad(losses[-1], trained, materialize_grads=True)
             torch.cat([gradient.reshape(-1) for gradient in found], out=row)
         combined = aggregator.aggregate(step, gradients)
         pieces = torch.split(combined, sizes)
-        for parameter, piece in zip(trained, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
+        give_gradients(trained, [piece.view_as(p) for piece, p in zip(pieces, trained, strict=True)])
         self.history.append(self.regularizers.terms)
         self.update(step)
         return torch.stack(losses).detach().mean()
@@ -339,7 +362,8 @@ class LowerLevel:
         step = replace(self._step(number, index, batch, {}, draws, perturbed=True), measured=True)
         with evaluating(self.network), torch.no_grad():
             self.objective.prepare(step)
-            step.forward, step.parameters = self.network, self.parameters
+            step.forward = self.network
+            step.parameters = WideTensors(self.parameters) if self._half else self.parameters
             outputs = self._pass(step, step.inputs)
             step.logits = outputs.logits
             if self._capture is not None:
@@ -354,8 +378,7 @@ class LowerLevel:
         pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
         for tensors in zip(*pieces, strict=True):
             batch = dict(zip(data, tensors, strict=True))
-            with evaluating(network):
-                outputs = self.objective.outputs(network, batch)
+            outputs = self.judged(batch, network)
             measures = {"loss": self.objective.validation_loss(outputs, batch["labels"])}
             measures |= self.objective.metrics(outputs, batch["labels"])
             for name, values in measures.items():

@@ -12,6 +12,7 @@ from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
 from selftune.modes import constant_buffers
 from selftune.objective import Stage
+from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
 from selftune.training.added_gradient import added_gradient
@@ -129,12 +130,13 @@ class PenaltyLevel(Level):
         if self._penalised:
             loss = loss + sigma * lower.validation_losses(number)[0].mean()
         gradients = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
-        return step, loss.detach(), torch.cat([gradient.reshape(-1) for gradient in gradients])
+        return step, loss.detach(), torch.cat([widened(gradient).reshape(-1) for gradient in gradients])
 
     @torch.no_grad()
     def _move(self, step: Step, estimate: Float[Tensor, "weights_and_n"]) -> None:
         """The optimizer's part of ``LowerLevel.update``, along an estimate."""
         lower, regularizers = self.lower, self.lower.regularizers
+        step.parameters = lower.parameters
         if regularizers.changes_gradients:
             estimate = estimate.clone()
         sizes = [*(p.numel() for p in self.parameters), len(self._unconstrained)]
@@ -180,7 +182,7 @@ class PenaltyLevel(Level):
             rows.append(in_u)
             if in_x:
                 torch._foreach_add_(total, in_x, alpha=1 / self._batches)
-        return torch.stack(rows), torch.cat([gradient.reshape(-1) for gradient in total])
+        return torch.stack(rows), torch.cat([widened(gradient).reshape(-1) for gradient in total])
 
     def _estimated(self, storm: Storm) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "weights"]]:
         assert storm.direction is not None

@@ -10,6 +10,7 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from selftune.modes import constant_buffers
+from selftune.precision import WideTensors, widened
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 
@@ -60,7 +61,7 @@ def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[St
 
 def _of_objective(lower: LowerLevel, name: str) -> Callable[[Step], Any]:
     def compute(step: Step) -> Any:
-        return step.batch[name] if name in step.batch else lower.objective.quantity(name, step)
+        return widened(step.batch[name] if name in step.batch else lower.objective.quantity(name, step))
 
     return compute
 
@@ -91,16 +92,17 @@ def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], 
 
 def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains parameters"]:
     names = [name for name, tensor in lower.parameters.items() if tensor.requires_grad]
-    tensors = {name: step.parameters[name] for name in names}
+    own = step.parameters.plain if isinstance(step.parameters, WideTensors) else step.parameters
+    tensors = {name: own[name] for name in names}
     tensors = {
         name: tensor if tensor.requires_grad else tensor.detach().requires_grad_()
         for name, tensor in tensors.items()
     }
-    if step.parameters is lower.parameters:
+    if own is lower.parameters:
         losses = step.losses
     else:  # the network that the step runs is no function of these weights
         with constant_buffers(lower.network):
-            outputs = functional_call(lower.network, tensors, (step.inputs,))
+            outputs = widened(functional_call(lower.network, lower.typed(tensors), (step.inputs,)))
         losses = lower.objective.loss(outputs, step.targets)
     found, domain = torch.unique(step.domains, return_inverse=True)
     rows = []
@@ -108,7 +110,7 @@ def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains p
         members = (domain == number).to(losses.dtype)
         mean = (losses * members).sum() / members.sum()
         gradients = torch.autograd.grad(mean, list(tensors.values()), create_graph=True, materialize_grads=True)
-        rows.append(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        rows.append(torch.cat([widened(gradient).reshape(-1) for gradient in gradients]))
     return torch.stack(rows)
 
 
@@ -129,12 +131,12 @@ def _sample_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "samples p
     tensors = {name: tensor.detach() for name, tensor in lower.parameters.items()}
 
     def loss(tensors: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = functional_call(lower.network, dict(tensors), (inputs.unsqueeze(0),))
+        outputs = widened(functional_call(lower.network, dict(tensors), (inputs.unsqueeze(0),)))
         return lower.objective.loss(outputs, targets.unsqueeze(0)).sum()
 
     single = vmap(grad(loss), in_dims=(None, 0, 0))
     gradients = single(tensors, step.inputs[:_SAMPLES], step.targets[:_SAMPLES])
-    return torch.cat([gradient.flatten(1) for gradient in gradients.values()], dim=1)
+    return torch.cat([widened(gradient).flatten(1) for gradient in gradients.values()], dim=1)
 
 
 def _old_classes(lower: LowerLevel, step: Step) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from selftune.errors import SettingError
+from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
-from selftune.modes import constant_buffers, evaluating
+from selftune.modes import constant_buffers
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -104,8 +105,7 @@ class ResponseLevel(Level):
             lower.update(step)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
-            for parameter, gradient in zip(self.parameters, gradients, strict=True):
-                parameter.grad = gradient
+            give_gradients(self.parameters, gradients)
         self.optimizer.step()
         return loss.detach()
 
@@ -139,15 +139,14 @@ class ResponseLevel(Level):
             still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
             by_name = still | dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
-                payload = {"hypergradient": self.response.contract(by_name)}
+                payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
         batch = lower.validation.batch(lower.validation.index(hyper_step))
         labels = batch["labels"]
         noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
-        with evaluating(lower.network):
-            outputs = lower.objective.outputs(lambda inputs: self.response.perturbed(fed, inputs), batch)
+        outputs = lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
         losses = lower.objective.validation_loss(outputs, labels)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
         payload = {"hypergradient": gradient.sum(dim=0)}

@@ -16,6 +16,7 @@ from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
@@ -116,6 +117,7 @@ class SmoothTrainer:
             hypergradient.largest_curvature,
             hypergradient.b,
         )
+        self.oracle.settle(u, constants)
         x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
         self._keep(body["key"], WarmStart(x, hypergradient.start))
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
@@ -158,6 +160,7 @@ class SmoothTrainer:
             return bool(body["early_acceptance"] and upper_bound(level, slope, error, constants) <= threshold)
 
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
+        constants = self.oracle.constants(u)  # estimates may have given way to what the solve met
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
         upper.met(solution.x, gradient)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
@@ -184,6 +187,10 @@ class SmoothTrainer:
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
         }
+        if self.oracle.nonsmooth:
+            step = ProximalStep(self.oracle, solution.x, u)
+            certified = self.oracle.constants(u).certified and step.identifies(solution.error)
+            metrics["active_set_certified"] = float(certified)
         payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
         return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
 

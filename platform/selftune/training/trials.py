@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
-from selftune.modes import evaluating
+from selftune.precision import widened
 from selftune.shapes import Float, Int, Tensor
 from selftune.training.added_gradient import added_gradient
 from selftune.training.lower_level import LowerLevel, validation_measures
@@ -78,8 +78,7 @@ class Arm:
         parts: list[dict[str, Tensor]] = []
         for chunk in torch.split(index, _CHUNK):
             batch = lower.validation.batch(chunk)
-            with evaluating(lower.network):
-                outputs = lower.objective.outputs(lower.network, batch)
+            outputs = lower.judged(batch)
             losses = lower.objective.validation_loss(outputs, batch["labels"])
             parts.append({"loss": losses, **lower.objective.metrics(outputs, batch["labels"])})
         measures = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -120,8 +119,7 @@ class Arm:
     def _upper_gradient(self) -> Float[Tensor, "p"]:
         lower = self.lower
         batch = lower.validation.batch(self._samples()[1])
-        with evaluating(lower.network):
-            outputs = lower.objective.outputs(lower.network, batch)
+        outputs = lower.judged(batch)
         losses = lower.objective.validation_loss(outputs, batch["labels"])
         return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
 
@@ -136,4 +134,4 @@ def number_of_judges(examples: int, asked: int | None) -> int:
 
 
 def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, "p"]:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+    return torch.cat([widened(tensor).reshape(-1) for tensor in tensors])

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftune.hypergradients.best_response.pair import Pair, pair
+from selftune.precision import typed_as
 from selftune.shapes import Float
 
 
@@ -17,7 +18,7 @@ class Gate:
     """What one layer reads while gates are on.
 
     Args:
-        weight: W_r, the R directions of all rows, in the shape of the layer's weight.
+        weight: W_r, the R directions of all rows, in the shape and the type of the layer's weight.
         rows: g = V h, how far each example moves along each direction.
         bias: c * b_r with c = C h, what each example adds to each row; None without bias.
         linear: pass (value, tangent) pairs on instead of their sum.
@@ -39,11 +40,6 @@ class Gate:
             )
 
 
-def _of_one_type(output: Tensor, response: Tensor) -> Pair:
-    """Under autocast the gates' products may be wider than the layer's output."""
-    return pair(output, response if response.dtype == output.dtype else response.to(output.dtype))
-
-
 class GatedLinear(nn.Linear):
     """nn.Linear until a ``BestResponse`` switches gates on."""
 
@@ -55,15 +51,15 @@ class GatedLinear(nn.Linear):
             return F.linear(input, self.weight, self.bias)
         value, tangent = (input.value, input.tangent) if type(input) is Pair else (input, None)
         gate.check(value)
-        response = self._response(gate, value)
         output = F.linear(value, self.weight, self.bias)
+        response = typed_as(self._response(gate, value), output)  # gates are wider than half precision
         if not gate.linear:
             return output + response
         if tangent is not None and tangent.dim() == 2:
             response = torch.addmm(response, tangent, self.weight.t())
         elif tangent is not None:
             response = response.add_(F.linear(tangent, self.weight))
-        return _of_one_type(output, response)
+        return pair(output, response)
 
     def _response(self, gate: Gate, input: Tensor) -> Tensor:
         batch, middle, features = gate.rows.shape[0], (1,) * (input.dim() - 2), self.out_features
@@ -88,13 +84,13 @@ class _GatedConv(nn.modules.conv._ConvNd):
             return self._conv_forward(input, self.weight, self.bias)
         value, tangent = (input.value, input.tangent) if type(input) is Pair else (input, None)
         gate.check(value)
-        response = self._response(gate, value)
         output = self._conv_forward(value, self.weight, self.bias)
+        response = typed_as(self._response(gate, value), output)
         if not gate.linear:
             return output + response
         if tangent is not None:
             response = response.add_(self._conv_forward(tangent, self.weight, None))
-        return _of_one_type(output, response)
+        return pair(output, response)
 
     def _response(self, gate: Gate, input: Tensor) -> Tensor:
         batch, channels, flat = gate.rows.shape[0], self.out_channels, (1,) * (self.weight.dim() - 2)

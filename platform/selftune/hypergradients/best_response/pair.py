@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from selftune.precision import widened
+
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}
 """Operation (as ``__torch_function__`` names it) -> rule, called with the operation's own arguments."""
@@ -85,6 +87,11 @@ def unwrap(tree: Any, take: Callable[[Pair], Any] = lambda p: p.value) -> Any:
     if isinstance(tree, dict):
         return {key: unwrap(item, take) for key, item in tree.items()}
     return tree
+
+
+def total(pair: Pair) -> Tensor:
+    """Value and tangent as one, in float32 at least: half precision would round small tangents away."""
+    return widened(pair.value) + widened(pair.tangent)
 
 
 def rule(*operations: Any) -> Callable[[Rule], Rule]:

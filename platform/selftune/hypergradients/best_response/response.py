@@ -12,9 +12,10 @@ from torch import nn
 
 from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
 from selftune.hypergradients.best_response.layers import GATED, Gate
-from selftune.hypergradients.best_response.pair import CURRENT, Linearization, unwrap
+from selftune.hypergradients.best_response.pair import CURRENT, Linearization, total, unwrap
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
 from selftune.modes import constant_buffers
+from selftune.precision import typed_as, wide_type
 from selftune.shapes import Float, Tensor
 
 _PLAIN = {gated: plain for plain, gated in GATED.items()}
@@ -30,8 +31,9 @@ class BestResponse(nn.Module):
 
     W0 and b0, the elementary set, stay in the network under the names they had. The parameters of this module
     are the response set: ``gates`` (all V, then all C, one row per direction and output row, shape (rows, n)),
-    ``bias_directions`` (all b_r) and ``directions`` (W_r of each layer, shape (R * D_out, ...)). h is measured
-    from the current hyperparameters: h = 0 is the plain network. Made by ``convert``.
+    ``bias_directions`` (all b_r) and ``directions`` (W_r of each layer, shape (R * D_out, ...)). They are in the
+    widest type of the layers, and in float32 at least. h is measured from the current hyperparameters: h = 0 is
+    the plain network. Made by ``convert``.
 
     Source: "Delta-STN: Efficient Bilevel Optimization for Neural Networks using Structured Response Jacobians"
     (arXiv 2010.13514); R > 1 is not in the paper.
@@ -66,21 +68,22 @@ class BestResponse(nn.Module):
         self._weights = {f"{prefix}weight": layer for prefix, layer in self._layers.items()}
         self._biases = {f"{p}bias": layer for p, layer in self._layers.items() if layer.bias is not None}
 
+        dtype = wide_type(*(layer.weight.dtype for layer in self._layers.values()))  # type: ignore[arg-type]
         self.directions = nn.ParameterDict()
         biases: list[Tensor] = []
         for (name, layer), rank in zip(self._weights.items(), ranks.values(), strict=True):
             weight: Any = layer.weight
             bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt 5
             shape = (rank * weight.shape[0], *weight.shape[1:])
-            self.directions[_key(name)] = nn.Parameter(_drawn(shape, bound, weight, generator))
+            self.directions[_key(name)] = nn.Parameter(_drawn(shape, bound, dtype, weight, generator))
             if layer.bias is not None:
                 bias: Any = layer.bias
-                biases.append(_drawn(weight.shape[:1], bound, bias, generator))
+                biases.append(_drawn(weight.shape[:1], bound, dtype, bias, generator))
         self._weight_rows = [len(direction) for direction in self.directions.values()]
         self._bias_rows = [len(bias) for bias in biases]
         like: Any = next(iter(self._layers.values())).weight
-        total = sum(self._weight_rows) + sum(self._bias_rows)
-        self.gates = nn.Parameter(torch.zeros(total, hyperparameters, dtype=like.dtype, device=like.device))
+        rows = sum(self._weight_rows) + sum(self._bias_rows)
+        self.gates = nn.Parameter(torch.zeros(rows, hyperparameters, dtype=dtype, device=like.device))
         self.register_parameter("bias_directions", nn.Parameter(torch.cat(biases)) if biases else None)
         for layer in self._layers.values():
             layer.__class__ = GATED[type(layer)]
@@ -113,7 +116,7 @@ class BestResponse(nn.Module):
                 output = self.model(*args, **kwargs)
             finally:
                 CURRENT.reset(token)
-        return unwrap(output, lambda p: p.value + p.tangent)
+        return unwrap(output, total)
 
     def perturbed(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
         """f(x; W(h)) with the weights of row i for example i; ordinary autograd in h, the response set and W0.
@@ -137,6 +140,7 @@ class BestResponse(nn.Module):
             raise ValueError(f"h must have shape (batch, {self.hyperparameters}), got {tuple(h.shape)}")
         if not self._layers:
             raise RuntimeError("the best response was removed from this network; convert it again")
+        h = h.to(self.gates.dtype)
         gates, bias_gates = torch.split(self.gates, [sum(self._weight_rows), sum(self._bias_rows)])
         rows = torch.split(F.linear(h, gates), self._weight_rows, 1)
         shifts: Iterator[Tensor] = iter(())
@@ -149,7 +153,8 @@ class BestResponse(nn.Module):
             try:
                 for (name, layer), row, weight in zip(layers, rows, self.directions.values(), strict=True):
                     bias = None if layer.bias is None else next(shifts)
-                    layer.__dict__["gate"] = Gate(weight, row, bias, linear, name)
+                    own: Any = layer.weight
+                    layer.__dict__["gate"] = Gate(typed_as(weight, own), row, bias, linear, name)
                 yield
             finally:
                 for layer in self._layers.values():
@@ -172,11 +177,12 @@ class BestResponse(nn.Module):
             raise ValueError(f"no gradient for {', '.join(missing)}; give one for each name in elementary")
         parts = []
         for name, direction in zip(self._weights, self.directions.values(), strict=True):
-            gradient = gradients[name].flatten(1)
+            gradient = gradients[name].flatten(1).to(direction.dtype)
             directed = direction.view(-1, *gradient.shape)
             parts.append(torch.linalg.vecdot(directed, gradient).flatten())
         if self.bias_directions is not None:
-            parts.append(torch.cat([gradients[name] for name in self._biases]) * self.bias_directions)
+            shifts = torch.cat([gradients[name] for name in self._biases]).to(self.gates.dtype)
+            parts.append(shifts * self.bias_directions)
         return torch.cat(parts) @ self.gates
 
     def weights(self, h_row: Float[Tensor, "n"]) -> dict[str, Tensor]:
@@ -187,7 +193,8 @@ class BestResponse(nn.Module):
         """
         if h_row.shape != (self.hyperparameters,):
             raise ValueError(f"h_row must have shape ({self.hyperparameters},), got {tuple(h_row.shape)}")
-        *rows, shift = torch.split(self.gates @ h_row, [*self._weight_rows, sum(self._bias_rows)])
+        moves = self.gates @ h_row.to(self.gates.dtype)
+        *rows, shift = torch.split(moves, [*self._weight_rows, sum(self._bias_rows)])
         result: dict[str, Tensor] = {}
         for (name, layer), row, direction in zip(
             self._weights.items(), rows, self.directions.values(), strict=True
@@ -209,11 +216,11 @@ class BestResponse(nn.Module):
         self._layers.clear()
 
 
-def _drawn(shape: Any, bound: float, tensor: Tensor, generator: torch.Generator) -> Tensor:
+def _drawn(shape: Any, bound: float, dtype: torch.dtype, tensor: Tensor, generator: torch.Generator) -> Tensor:
     """Directions of a tensor, drawn where the generator lives, so that it gives the same ones on every device.
 
     A tensor that is not trained has none: directions of zero, to which gates of zero get no gradient, stay zero.
     """
-    drawn = torch.empty(shape, dtype=tensor.dtype, device=generator.device)
+    drawn = torch.empty(shape, dtype=dtype, device=generator.device)
     drawn.uniform_(-bound, bound, generator=generator)
     return drawn.mul_(tensor.requires_grad).to(tensor.device)

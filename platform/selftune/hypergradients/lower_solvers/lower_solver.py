@@ -104,7 +104,7 @@ class Certificate:
         self.tolerance = tolerance
         self._max_iterations = max_iterations
         self._reject = reject
-        self._oracle, self._before = oracle, oracle.counts.copy()
+        self._oracle, self._u, self._before = oracle, u, oracle.counts.copy()
         self._best: tuple[float, Tensor, Tensor] | None = None
         self._asked = math.inf
         self._stalled = (math.inf, 0)  # error when it last halved, measurements since then
@@ -169,10 +169,13 @@ class Certificate:
             self._take(compare(self.constants, smallest, largest, doubt, "between two points of a solve"))
 
     def _take(self, constants: Constants) -> None:
-        if constants is not self.constants and self._best is not None:
+        if constants is self.constants:
+            return
+        if self._best is not None:
             error, x, gradient = self._best
             self._best = (error * self.mu / constants.strong_convexity, x, gradient)
         self.constants = constants
+        self._oracle.settle(self._u, constants)
 
     def floor(self, x: Float[Tensor, "n"]) -> float:
         """Size of a gradient at x near which rounding may hide all progress: 1e-13 L |x| in float64."""

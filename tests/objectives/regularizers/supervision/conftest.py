@@ -52,12 +52,12 @@ def lab(request):
     images = torch.randn(24, 1, 6, 6, generator=generator) + labels[:, None, None, None]
     plain = Optimization(batch_size=8, learning_rate=0.1, momentum=0.0)
 
-    def objective(kind="vectors", optimization=plain, labels=labels):
+    def objective(kind="vectors", optimization=plain, labels=labels, dtype=torch.float32):
         inputs, build = (vectors, mlp) if kind == "vectors" else (images, cnn)
-        data, extra = (inputs, labels), None
+        data, extra = (inputs.to(dtype), labels), None
         if kind == "images":
             extra = {"second_inputs": (inputs.flip(-1),) * 3}
-        return Classification(build, data, data, data, optimization, extra=extra)
+        return Classification(lambda: build().to(dtype), data, data, data, optimization, extra=extra)
 
     def train(members, steps, kind="vectors", total=100, **changes):
         trainer = Trainer(objective(kind, **changes), members, steps=total)

@@ -59,3 +59,19 @@ def test_the_teachers_predictions_are_those_of_its_weights(lab):
     network = lab.objective().network()
     network.load_state_dict(step.teacher_parameters)
     torch.testing.assert_close(step.teacher_logits, network(step.inputs).detach())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_moves_by_a_thousandth_in_any_precision(lab, dtype):
+    trainer = lab.train([regularizers["mean_teacher"](decay=0.999)], 1, dtype=dtype)
+    member, step = lab.member(trainer), lab.perturbed_loss(trainer, 1)[1]
+    with torch.no_grad():
+        for parameter in trainer.lower.parameters.values():
+            parameter.fill_(2.0)
+        for tensor in member.state_dict()["teacher"].values():
+            tensor.fill_(1.0)
+        for _ in range(1000):
+            member.parameters(step)
+    expected = torch.tensor(2 - 0.999**1000)
+    for tensor in member.state_dict()["teacher"].values():
+        torch.testing.assert_close(tensor, expected.expand_as(tensor), rtol=1e-4, atol=0)

@@ -1,0 +1,132 @@
+"""Tuning a smooth problem from Python: the part of ``tune`` for lower levels that are solved to a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.fields import settings_of
+from selftune.listener import Listener, Listeners, Remembered
+from selftune.methods import Budget, HyperStep
+from selftune.methods.team import check_team
+from selftune.shapes import Tensor
+from selftune.smooth_objective import SmoothObjective
+from selftune.smooth_problem import SmoothProblem
+from selftune.studies.methods import METHODS, entry_for
+from selftune.training import run_in_process
+from selftune.training.smooth_checks import problem_mistakes
+from selftune.training.smooth_trainer import SmoothTrainerFactory
+
+_MEASURES = ("training_", "validation_", "test_")
+
+WORK = 20_000
+"""Budget of work where none is given."""
+
+
+@dataclass(frozen=True, repr=False)
+class SmoothResult:
+    """What ``tune`` found for a smooth problem.
+
+    Attributes:
+        hyperparameters: the values at the end, by name, with ``[part]`` where there are parts.
+        values: the same as tensors by name, in the shape of their start.
+        parameters: the lower level's solution there, on the CPU.
+        trajectory: every accepted step, in order, each with its certificate.
+        metrics: training and validation loss, and what else the problem measures.
+        stopped: why the method was done, see ``InexactLineSearch``; ``stationary`` is proven, all else is not.
+    """
+
+    hyperparameters: Mapping[str, float]
+    values: Mapping[str, Tensor]
+    parameters: Mapping[str, Tensor]
+    trajectory: Sequence[HyperStep]
+    metrics: Mapping[str, float]
+    stopped: str
+
+    @property
+    def certified(self) -> bool:
+        """Whether the end is proven to be stationary."""
+        return self.stopped == "stationary"
+
+
+def refuse_unused(**given: Any) -> None:
+    """Refuses arguments of ``tune`` that mean nothing to a smooth problem, where they are given.
+
+    Raises:
+        SettingError: naming the first.
+
+    >>> refuse_unused(regularizers=(), seed=None)
+    """
+    reasons = {
+        "regularizers": "cannot act on a problem that trains no network; put the penalty into its lower level",
+        "seconds": "is no budget of a smooth problem; give steps or work",
+        "seed": "has no effect on a smooth problem, which draws nothing at random; leave it out",
+        "device": "is that of a smooth problem's tensors; leave it out",
+    }
+    for key, value in given.items():
+        if value is not None and value != () and value != {}:
+            raise SettingError(key, reasons[key])
+
+
+def tune_smooth(
+    objective: SmoothObjective,
+    *,
+    method: str,
+    steps: int | None,
+    work: int | None,
+    trainers: int,
+    output: str | Path | None,
+    settings: Mapping[str, Any],
+) -> SmoothResult:
+    """See ``tune``.
+
+    Raises:
+        SettingError: if a setting is wrong; its key names it.
+        LowerLevelError: if the lower level is not what its constants say.
+    """
+    form = entry_for(method, objective)
+    if not isinstance(objective, form.objective):
+        fitting = [
+            name for name, forms in METHODS.items() if any(isinstance(objective, f.objective) for f in forms)
+        ]
+        raise SettingError("method", f"{method} trains networks; use {' or '.join(sorted(fitting))}")
+    check_team(trainers, form.twins, key="trainers")
+    budget = Budget(steps=steps, work=WORK if steps is None and work is None else work)
+    chosen = settings_of(form.settings, settings)
+    for mistake in problem_mistakes(objective, chosen.solver):
+        raise mistake.at_call()
+    machine = form.build(budget, chosen, trainers)
+    factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
+    team = {member: factory(member) for member in range(trainers)}
+    memory = Remembered()
+    listeners: list[Listener] = [memory]
+    checkpoints = None
+    if output is not None:
+        from selftune.tracking.trajectory import TrajectoryWriter
+
+        checkpoints = Path(output) / "checkpoints"
+        listeners.append(TrajectoryWriter(Path(output)))
+    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
+    report = reports[min(reports)]
+    space = team[min(reports)].space
+    u = report.payload["unconstrained"].double()
+    values = space.values(u)
+    if isinstance(objective, SmoothProblem):
+        values = objective.shaped(values)
+    return SmoothResult(
+        hyperparameters=dict(zip(space.names, space.constrain(u).tolist(), strict=True)),
+        values={h.name: values[h.name] for h in space.tuned},
+        parameters={
+            name.removeprefix("parameters."): tensor
+            for name, tensor in report.payload.items()
+            if name.startswith("parameters.")
+        },
+        trajectory=memory.steps,
+        metrics={name: value for name, value in report.metrics.items() if name.startswith(_MEASURES)},
+        stopped=str(machine.stopped),
+    )
