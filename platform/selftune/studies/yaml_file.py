@@ -21,7 +21,8 @@ from typing import Any
 import yaml
 
 from selftune.errors import SettingError
-from selftune.studies.mistakes import join, mistake
+from selftune.fields import LARGEST, too_large
+from selftune.studies.mistakes import Mistakes, join, mistake
 
 
 def parse_yaml(text: str) -> dict[str, Any]:
@@ -76,8 +77,23 @@ def read_text(path: Path) -> str:
         raise mistake("", "is not a text file in UTF-8") from error
 
 
+def check_yaml(path: Path) -> None:
+    """Whether a study file can be read at all; this needs nothing that takes long to import.
+
+    Raises:
+        UserError: one line, with the file.
+    """
+    try:
+        parse_yaml(read_text(path))
+    except Mistakes as error:
+        raise error.in_file(str(path)) from error
+
+
 def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
-    """A mistake for every infinite number or NaN, except bounds of an interval, which may be infinite."""
+    """A mistake for every number that is infinite, in single precision too, or NaN.
+
+    Bounds of an interval may be infinite.
+    """
     if isinstance(content, dict):
         for name, value in content.items():
             yield from not_finite(value, join(key, str(name)))
@@ -88,6 +104,8 @@ def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
         is_bound = key.rpartition(".")[0].endswith("domain.interval") and not math.isnan(content)
         if not is_bound:
             yield SettingError(key, f"must be a finite number, got {content}")
+    elif isinstance(content, float) and abs(content) > LARGEST:
+        yield SettingError(key, too_large(content))
 
 
 MAXIMUM_BYTES = 512 * 1024
@@ -107,13 +125,13 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """As PyYAML does it, within the bounds."""
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         before = self._values
         self._values += 1
         self._depth += 1
         if self._depth > MAXIMUM_DEPTH:
             raise yaml.MarkedYAMLError(problem=f"goes deeper than {MAXIMUM_DEPTH} levels", problem_mark=mark)
-        node: yaml.Node | None = super().compose_node(parent, index)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         if node in self._sizes:  # an alias
             self._values = before + self._sizes[node]
@@ -170,7 +188,7 @@ def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
     for character in node.value:
         if not (character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"):
-            problem = f"a text holds {ascii(character)}, which is no character to be seen"
+            problem = f"a text holds {character!a}, which is no character to be seen"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     return str(node.value)
 
