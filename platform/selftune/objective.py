@@ -220,21 +220,24 @@ class NetworkObjective(ABC):
                 raise SettingError(
                     "", f"the network does not run on examples of the data: {_first_line(error)}"
                 ) from error
-            self._check_single(network, batch["inputs"])
             self.__dict__[_INVENTORY] = found
+            if self.optimization.batch_size == 1:
+                mistake = self.single_example_mistake()
+                if mistake:
+                    raise SettingError("batch_size", f"is 1, but {mistake}")
         return found
 
-    def _check_single(self, network: nn.Module, inputs: Tensor) -> None:
-        """Refuses batches of one example where the network needs several, as batch norm does."""
-        if self.optimization.batch_size > 1:
-            return
+    def single_example_mistake(self) -> str:
+        """Why the network cannot be trained on one example alone, as norm layers cannot; empty if it can."""
+        network = self.structure()
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        batch = {name: tensor[:1].to(device) for name, tensor in self.splits()["validation"].items()}
         try:
             with torch.no_grad(), undisturbed(), constant_buffers(network):
-                network(inputs[:1])
-        except (ValueError, RuntimeError) as error:
-            raise SettingError(
-                "batch_size", f"is 1, but the network does not train on single examples: {_first_line(error)}"
-            ) from error
+                self.outputs(network, batch)
+        except (RuntimeError, ValueError) as error:  # what layers of torch raise
+            return f"the network does not train on single examples: {_first_line(error)}"
+        return ""
 
     def offers(self) -> frozenset[str]:
         """What a training step offers: what is provided, and what is true of the data."""

@@ -17,6 +17,7 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.inventory import aliases
 from selftune.methods import Report, WorkOrder
+from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
@@ -218,7 +219,7 @@ class Trainer:
             for split in ("validation", "test")
             for name, value in self.lower.evaluate(network, split).items()
         }
-        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in network.state_dict().items()})
+        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in state_of(network).items()})
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss; one look at the device for the whole order."""
@@ -262,11 +263,11 @@ class Trainer:
         network = self.lower.objective.network().to(self.device)
         self.lower.regularizers.extend(network)
         again = self.lower.aliases  # a tensor with several names is changed under one of them
-        state = {name: value for name, value in self.lower.network.state_dict().items() if name not in again}
+        state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        network.load_state_dict(state | {name: state[own] for name, own in aliases(network).items()})
+        load_state(network, state | {name: state[own] for name, own in aliases(network).items()})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
