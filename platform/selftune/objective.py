@@ -38,6 +38,7 @@ from selftune.step import Step
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
 _PROBED_OUTPUTS = "_probed_outputs"
 _PROBED = 4  # examples that an inventory sees
+_MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,12 @@ class NetworkObjective(ABC):
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
+        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
@@ -220,21 +227,24 @@ class NetworkObjective(ABC):
                 raise SettingError(
                     "", f"the network does not run on examples of the data: {_first_line(error)}"
                 ) from error
-            self._check_single(network, batch["inputs"])
             self.__dict__[_INVENTORY] = found
+            if self.optimization.batch_size == 1:
+                mistake = self.single_example_mistake()
+                if mistake:
+                    raise SettingError("batch_size", f"is 1, but {mistake}")
         return found
 
-    def _check_single(self, network: nn.Module, inputs: Tensor) -> None:
-        """Refuses batches of one example where the network needs several, as batch norm does."""
-        if self.optimization.batch_size > 1:
-            return
+    def single_example_mistake(self) -> str:
+        """Why the network cannot be trained on one example alone, as norm layers cannot; empty if it can."""
+        network = self.structure()
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        batch = {name: tensor[:1].to(device) for name, tensor in self.splits()["validation"].items()}
         try:
             with torch.no_grad(), undisturbed(), constant_buffers(network):
-                network(inputs[:1])
-        except (ValueError, RuntimeError) as error:
-            raise SettingError(
-                "batch_size", f"is 1, but the network does not train on single examples: {_first_line(error)}"
-            ) from error
+                self.outputs(network, batch)
+        except (RuntimeError, ValueError) as error:  # what layers of torch raise
+            return f"the network does not train on single examples: {_first_line(error)}"
+        return ""
 
     def offers(self) -> frozenset[str]:
         """What a training step offers: what is provided, and what is true of the data."""

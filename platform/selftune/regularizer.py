@@ -78,6 +78,8 @@ class Regularizer:
     per_layer: ClassVar[bool] = False
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
+    acts_from: ClassVar[str | None] = None
+    """The hyperparameter that says from which training step it acts as it should; None where there is none."""
     freezes: ClassVar[bool] = False
     """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
     stage: ClassVar[Stage] = "any"

@@ -263,7 +263,7 @@ def gradient(
 
 
 def check_workers(workers: int, objective: NetworkObjective) -> None:
-    """Refuses more parts of a batch than it has examples.
+    """Refuses more parts of a batch than it has examples, and parts of one that the network cannot train on.
 
     Raises:
         SettingError: naming both numbers.
@@ -271,6 +271,13 @@ def check_workers(workers: int, objective: NetworkObjective) -> None:
     size = objective.optimization.batch_size
     if workers > size:
         raise SettingError("workers", f"is {workers}, but a batch has {size} examples; set it to {size} or less")
+    mistake = objective.single_example_mistake() if size // workers == 1 else ""
+    if mistake:
+        raise SettingError(
+            "workers",
+            f"is {workers}, so that parts of a batch of {size} have one example; set it to {size // 2} or less, or"
+            f" batch_size to {2 * workers} or more, because {mistake}",
+        )
 
 
 class _Aggregator(Regularizer):

@@ -40,6 +40,7 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
         return
     alone = [mistake for regularizer in factory.regularizers for mistake in _alone(regularizer, factory)]
     yield from alone
+    yield from _too_late(factory)
     if not alone:
         yield from _diagnostics(factory)
     try:
@@ -107,6 +108,17 @@ def _alone(regularizer: Regularizer, factory: TrainerFactory) -> Iterator[Settin
         Regularizers([copy.deepcopy(regularizer)], factory.objective, factory.known | others)
     except SettingError as error:
         yield SettingError(f"regularizers.{_with_start(regularizer, error.key)}", error.message)
+
+
+def _too_late(factory: TrainerFactory) -> Iterator[SettingError]:
+    """What would come into play after the run has ended."""
+    for regularizer in factory.regularizers:
+        first = regularizer.settings.get(regularizer.acts_from or "")
+        if factory.steps is not None and isinstance(first, int) and first >= factory.steps:
+            yield SettingError(
+                f"regularizers.{regularizer.name}.{regularizer.acts_from}",
+                f"must be below the {factory.steps} training steps of the run, or it never counts; got {first}",
+            )
 
 
 def _with_start(regularizer: Regularizer, key: str) -> str:

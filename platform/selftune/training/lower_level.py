@@ -17,6 +17,7 @@ from selftune.gradients import give_gradients
 from selftune.hyperparameters import Space
 from selftune.inventory import aliases, tensors_of
 from selftune.modes import constant_buffers, evaluating
+from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.precision import WideTensors, is_half, typed_as, wide_type, widened
 from selftune.regularizer import Regularizer, Step
@@ -371,9 +372,9 @@ class LowerLevel:
             yield step
 
     @torch.no_grad()
-    def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, split: str) -> dict[str, float]:
         """Plain loss and metrics of a network over a whole split, without regularization."""
-        data = self.splits[split]
+        data, batch_size = self.splits[split], self.objective.evaluation_batch_size
         sums: dict[str, Tensor] = {}
         pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
         for tensors in zip(*pieces, strict=True):
@@ -387,7 +388,7 @@ class LowerLevel:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "network": self.network.state_dict(),
+            "network": state_of(self.network),
             "optimizer": self.optimizer.state_dict(),
             "regularizers": self.regularizers.state_dict(),
             "copies": self.copies,
@@ -395,7 +396,7 @@ class LowerLevel:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
+        load_state(self.network, state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.regularizers.load_state_dict(state["regularizers"])
         self.copies = {
