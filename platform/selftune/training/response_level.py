@@ -18,6 +18,7 @@ from selftune.shapes import Float, Tensor
 from selftune.step import Step
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
+from selftune.training.paths import responseless
 
 
 class ResponseLevel(Level):
@@ -46,6 +47,9 @@ class ResponseLevel(Level):
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
+        responding = {n: p for n, p in self.response.elementary.items() if p.requires_grad}
+        for mistake in responseless(lower.regularizers, frozenset(responding)):
+            raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
         self._moving = moving.to(lower.device) if unmoved else None

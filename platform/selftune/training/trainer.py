@@ -26,6 +26,7 @@ from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
+from selftune.training.paths import pathless
 from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
@@ -93,6 +94,7 @@ class Trainer:
         self._level_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
+        self._judged = False
         self._undrawn = copy.copy(self.lower.batches), copy.copy(self.lower.validation)
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
@@ -175,6 +177,7 @@ class Trainer:
     def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, dict[str, float]]:
         """The arm at its end, its training loss, and the diagnostics that are due in case it is the one kept."""
         arm, first = Arm(self.lower, body), self.training_step
+        self._judge(differentiated=True)
         losses = [arm.train(number) for number in range(first, first + body["steps"])]
         found = {"training_loss": self._finish_steps(losses, arm.values)}
         if body.get("hyper_step") is not None:
@@ -249,10 +252,18 @@ class Trainer:
         return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
+        self._judge(name != "response")
         if self.level is None:
             self.level = LEVELS[name](self.lower, settings)
             self._level_is = (name, dict(settings))
         return self.level
+
+    def _judge(self, differentiated: bool) -> None:
+        """Refuses, once, what is tuned but changes nothing that is trained."""
+        if not self._judged:
+            for mistake in pathless(self.lower, differentiated):
+                raise mistake
+        self._judged = True
 
     def plain_network(self, unconstrained: Tensor | None = None) -> nn.Module:
         """The trained network as an ordinary module, free of gates and hooks, on the trainer's device.
