@@ -1,3 +1,5 @@
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -87,6 +89,17 @@ def test_requests_that_cannot_be_met(arguments, line, place, capsys):
     out, err = capsys.readouterr()
     assert (out, err) == ("", line + "\n")
     assert sorted(place.iterdir()) == before
+
+
+def test_a_folder_that_cannot_be_written_gets_no_report(place, capsys, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out/plots")
+
+    monkeypatch.setattr("selftune.tracking.report.write_report", refused)
+    assert main(["report", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "out: the report cannot be written: permission denied; copy the folder to a place of your own\n"
+    )
 
 
 def test_a_study_that_has_not_begun_has_no_report(place, capsys):

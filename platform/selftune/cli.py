@@ -290,6 +290,11 @@ def _report(options: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     except ValueError as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{folder}: the report cannot be written: {reason}; copy the folder to a place of your own"
+        ) from error
     return 0
 
 
@@ -299,13 +304,14 @@ def _sync(options: argparse.Namespace) -> int:
     from selftune.tracking.sync import SyncError, sync
 
     try:
-        sync(options.folder)
+        sent = sync(options.folder)
     except FileNotFoundError as error:
         raise UserError(str(error)) from error
     except SyncError as error:
         _complain(f"selftune: {error}")
         return 1
-    print(f"sent; look at it with: {mlflow_command(options.folder)}")
+    said = "sent" if sent else "nothing to send, all of it is there"
+    print(f"{said}; look at it with: {mlflow_command(options.folder)}")
     return 0
 
 

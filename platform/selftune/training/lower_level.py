@@ -379,9 +379,9 @@ class LowerLevel:
             yield step
 
     @torch.no_grad()
-    def evaluate(self, network: nn.Module, split: str, batch_size: int = 4096) -> dict[str, float]:
+    def evaluate(self, network: nn.Module, split: str) -> dict[str, float]:
         """Plain loss and metrics of a network over a whole split, without regularization."""
-        data = self.splits[split]
+        data, batch_size = self.splits[split], self.objective.evaluation_batch_size
         sums: dict[str, Tensor] = {}
         pieces = [torch.split(tensor, batch_size) for tensor in data.values()]
         for tensors in zip(*pieces, strict=True):
