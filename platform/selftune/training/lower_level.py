@@ -29,7 +29,7 @@ from selftune.training.capture import Capture
 from selftune.training.data import Batches
 from selftune.training.moments import forget_moments
 from selftune.training.quantities import COPIES, providers
-from selftune.training.seeds import Streams, seed_of
+from selftune.training.seeds import Streams
 
 _MEASURED = 4096  # validation examples that diagnostics see
 
@@ -67,7 +67,7 @@ class LowerLevel:
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(streams.seed, streams.member, "network", 0))
+            torch.manual_seed(streams.seed_of("network"))
             self.network: nn.Module = objective.network().to(device)
             self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
