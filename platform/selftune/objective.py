@@ -38,6 +38,7 @@ from selftune.step import Step
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
 _PROBED_OUTPUTS = "_probed_outputs"
 _PROBED = 4  # examples that an inventory sees
+_MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,12 @@ class NetworkObjective(ABC):
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
+        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""

@@ -192,7 +192,7 @@ def test_a_map_of_ones_own_gives_what_the_built_in_term_gives():
 class ByFloat(OwnMap):
     def proximal(self, parameters, values, step):
         w = parameters["w"]
-        return {"w": w.sign() * (w.abs() - step * float(values["lasso"])).clamp(min=0)}
+        return {"w": w.sign() * (w.abs() - step * values["lasso"].detach()).clamp(min=0)}
 
 
 class Detached(OwnMap):
