@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from selftune.objectives.digit_images import PIXELS, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.objective import SPLITS, NetworkObjective, Optimization, Split
+from selftune.data import SPLITS, Split
+from selftune.objective import NetworkObjective, Optimization
 from selftune.shapes import Tensor
 from selftune.step import Step
 

@@ -38,8 +38,11 @@ class Annealed(Regularizer):
 
     Subclasses list ``anneal_steps`` among their hyperparameters. The optimizer is reset at the switch: its moments
     fit gradients of another size. Where a study does not set ``anneal``, the switch comes no later than after the
-    share ``longest`` of the run, which is what the authors' number of steps is of theirs.
+    share ``longest`` of the run, which is what the authors' number of steps is of theirs; and a strength that is
+    tuned counts from the start, because it is a schedule itself, and has no response before.
     """
+
+    acts_from = "anneal"
 
     before: ClassVar[float]
     longest: ClassVar[float]
@@ -47,13 +50,15 @@ class Annealed(Regularizer):
     def weighed(self, step: Step, value: Float[Tensor, ""]) -> Float[Tensor, "*batch"]:
         """The term of a training step, before it is multiplied by the strength."""
         switch, strength = self.switch(step.asks.steps), self.bound["strength"]
-        if step.number == switch > 0 and (strength.tuned or strength.value):  # held at zero, nothing jumps
+        if step.number == switch > 0 and strength.value:  # held at zero, nothing jumps
             step.asks.forget_moments(step)
         return value if step.number >= switch else annealed(value, self.value(step, "strength"), self.before)
 
     def switch(self, steps: int | None) -> int:
         """The first training step in which the strength counts, in a run of so many steps."""
         anneal = int(self.bound["anneal"].value)
-        if "anneal" in self.settings or steps is None:
+        if "anneal" in self.settings:
             return anneal
-        return min(anneal, int(self.longest * steps))
+        if self.bound["strength"].tuned:
+            return 0
+        return anneal if steps is None else min(anneal, int(self.longest * steps))

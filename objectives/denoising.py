@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from selftune.objectives.photographs import Pairs, bundled_crops, crops_in
 
+from selftune.data import SPLITS
 from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import AcceleratedGradient
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Space
-from selftune.objective import SPLITS
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective, Tree, check_device
 

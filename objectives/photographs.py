@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from selftune.data import SPLITS
 from selftune.errors import SettingError, suggestion
-from selftune.objective import SPLITS
 from selftune.shapes import Float, Tensor
 
 # no photograph is in two splits; all of them lie inside scikit-image's wheel

@@ -1,3 +1,5 @@
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -89,6 +91,17 @@ def test_requests_that_cannot_be_met(arguments, line, place, capsys):
     assert sorted(place.iterdir()) == before
 
 
+def test_a_folder_that_cannot_be_written_gets_no_report(place, capsys, monkeypatch):
+    def refused(*arguments):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out/plots")
+
+    monkeypatch.setattr("selftune.tracking.report.write_report", refused)
+    assert main(["report", "out"]) == 2
+    assert capsys.readouterr().err == (
+        "out: the report cannot be written: permission denied; copy the folder to a place of your own\n"
+    )
+
+
 def test_a_study_that_has_not_begun_has_no_report(place, capsys):
     (place / "out").mkdir()
     (place / "out" / "study.yaml").write_text(STUDY)
@@ -125,6 +138,10 @@ def test_check_says_what_is_tuned(place, capsys):
         "  layer    type    path          reason",
         "  hidden1  Linear  gated rank 1",
         "  output   Linear  gated rank 1",
+        "parameters of the network:",
+        "  dropout reaches 160 of 1,210 parameters (13 %)",
+        "  weight_decay reaches 1,184 of 1,210 parameters (98 %)",
+        "  1,210 of 1,210 parameters respond (100 %)",
     ]
     assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
 

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.data import Split, check_splits
 from selftune.errors import SettingError
-from selftune.objective import NetworkObjective, Optimization, Split, check_splits, tasks
+from selftune.objective import NetworkObjective, Optimization, tasks
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from selftune.data import Split, check_splits
 from selftune.errors import SettingError
-from selftune.objective import NetworkObjective, Optimization, Split, check_splits, tasks
+from selftune.objective import NetworkObjective, Optimization, tasks
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 

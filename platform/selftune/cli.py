@@ -73,8 +73,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
+    from selftune.studies.mistakes import printable
+
     with suppress(OSError):  # nobody may be there to read it
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,11 +169,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    study = _load(options, local=False)
     from selftune.smooth_objective import SmoothObjective
     from selftune.studies.display import MAXIMUM_ROWS
     from selftune.studies.smooth import described
 
-    study = _load(options, local=False)
     tuned = len(study.space)
     print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
     for hyperparameter in study.space.tuned:
@@ -192,6 +194,10 @@ def _check(options: argparse.Namespace) -> int:
     print(title)
     for line in lines:
         print(f"  {line}")
+    if not isinstance(study.objective, SmoothObjective):
+        print("parameters of the network:")
+        for line in str(study.coverage).splitlines():
+            print(f"  {line}")
     return 0
 
 
@@ -286,6 +292,11 @@ def _report(options: argparse.Namespace) -> int:
         raise UserError(str(error)) from error
     except ValueError as error:
         raise UserError(str(error)) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            f"{folder}: the report cannot be written: {reason}; copy the folder to a place of your own"
+        ) from error
     return 0
 
 
@@ -295,13 +306,14 @@ def _sync(options: argparse.Namespace) -> int:
     from selftune.tracking.sync import SyncError, sync
 
     try:
-        sync(options.folder)
+        sent = sync(options.folder)
     except FileNotFoundError as error:
         raise UserError(str(error)) from error
     except SyncError as error:
         _complain(f"selftune: {error}")
         return 1
-    print(f"sent; look at it with: {mlflow_command(options.folder)}")
+    said = "sent" if sent else "nothing to send, all of it is there"
+    print(f"{said}; look at it with: {mlflow_command(options.folder)}")
     return 0
 
 
@@ -310,9 +322,12 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
     from selftune.studies.mistakes import Mistakes
     from selftune.studies.packaged import find_study
-    from selftune.studies.study import load_study
+    from selftune.studies.yaml_file import check_yaml
 
     path = find_study(options.study)
+    check_yaml(path)  # before torch is imported
+    from selftune.studies.study import load_study
+
     study = load_study(path, options.seed, options.steps)
     if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
         try:

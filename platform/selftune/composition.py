@@ -52,7 +52,7 @@ class Regularizers:
             if names.count(name) > 1:
                 raise SettingError(name, "is listed twice; name each regularizer once")
         self._check_pairs()
-        self.provided = closure(objective.provides.union(known, *(r.provides for r in self.members)))
+        self.provided = closure(objective.offers().union(known, *(r.provides for r in self.members)))
         for regularizer in self.members:
             try:
                 regularizer.bind(objective, self.provided)

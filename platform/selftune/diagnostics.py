@@ -130,7 +130,7 @@ class Measurement:
         Raises:
             SettingError: naming both.
         """
-        known = closure(objective.provides) | MEASURED if provided is None else provided | MEASURED
+        known = closure(objective.offers()) | MEASURED if provided is None else provided | MEASURED
         missing = sorted(set(self.entry.needs.values()) - known)
         if missing:
             task = type(objective).__name__

@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from selftune.modes import constant_buffers, evaluating
+from selftune.network_state import has_hooked_weight
 from selftune.shapes import Tensor
 
 __all__ = ["Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
@@ -40,6 +41,7 @@ class Layer:
         batch_axis: which axis of its first tensor runs over the examples; None where none does.
         tied: names of other layers that hold one of its weights.
         parametrized: whether a weight is computed by ``torch.nn.utils.parametrize``.
+        hooked: whether its ``weight`` is computed by a hook, as ``torch.nn.utils.weight_norm`` does it.
         trained: whether one of its weights is.
     """
 
@@ -59,6 +61,7 @@ class Layer:
     batch_axis: int | None = None
     tied: tuple[str, ...] = ()
     parametrized: bool = False
+    hooked: bool = False
     trained: bool = True
 
     @property
@@ -164,16 +167,14 @@ def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
 
 
 def tensors_of(network: nn.Module) -> dict[str, Tensor]:
-    """What a network's state is made of, each tensor once: its parameters and persistent buffers by name.
+    """What a network computes with, each tensor once: its parameters and buffers by name.
 
     >>> network = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     >>> network[1].weight = network[0].weight
     >>> list(tensors_of(network))
     ['0.weight']
     """
-    state = network.state_dict(keep_vars=True)
-    named = [*network.named_parameters(), *network.named_buffers()]
-    return {name: tensor for name, tensor in named if name in state}
+    return {**dict(network.named_parameters()), **dict(network.named_buffers())}
 
 
 def aliases(network: nn.Module) -> dict[str, str]:
@@ -345,6 +346,7 @@ class _Trace(TorchFunctionMode):
             batch_axis=min(seen.axes) if seen.axes else None,
             tied=tuple(other for other in self._order if other in owners),
             parametrized=hasattr(module, "parametrizations"),
+            hooked=has_hooked_weight(module),
             trained=any(tensor.requires_grad for tensor in weights.values()),
         )
 

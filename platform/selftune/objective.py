@@ -12,23 +12,33 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.domains import groups
+from selftune.data import (
+    SPLITS,
+    Split,
+    check_balance,
+    check_classes,
+    check_lengths,
+    check_outputs,
+    check_splits,
+    classes_of,
+    extra_of,
+    pair_of,
+    positions_of,
+)
 from selftune.errors import SettingError
-from selftune.fields import check_fields
+from selftune.fields import check_fields, shown
 from selftune.gradients import lay_out_state
 from selftune.inventory import Inventory, take_inventory, undisturbed
+from selftune.modes import constant_buffers
 from selftune.precision import is_half
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 
-Split = Mapping[str, Tensor]
-"""One split of the data: tensors by name (``inputs``, ``labels``), examples along the first axis."""
-
-SPLITS = ("train", "validation", "test")
-
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
+_PROBED_OUTPUTS = "_probed_outputs"
 _PROBED = 4  # examples that an inventory sees
+_MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,12 @@ class NetworkObjective(ABC):
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
+
+    @property
+    def evaluation_batch_size(self) -> int:
+        """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
+        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
@@ -200,7 +216,10 @@ class NetworkObjective(ABC):
             batch = {name: tensor[:_PROBED].to(device) for name, tensor in self.splits()["validation"].items()}
 
             def feed(network: nn.Module, size: int) -> object:
-                return self.outputs(network, {name: tensor[:size] for name, tensor in batch.items()})
+                outputs = self.outputs(network, {name: tensor[:size] for name, tensor in batch.items()})
+                if size == len(batch["inputs"]):
+                    self.__dict__[_PROBED_OUTPUTS] = outputs
+                return outputs
 
             try:
                 found = take_inventory(network, feed, len(batch["inputs"]))
@@ -209,7 +228,37 @@ class NetworkObjective(ABC):
                     "", f"the network does not run on examples of the data: {_first_line(error)}"
                 ) from error
             self.__dict__[_INVENTORY] = found
+            if self.optimization.batch_size == 1:
+                mistake = self.single_example_mistake()
+                if mistake:
+                    raise SettingError("batch_size", f"is 1, but {mistake}")
         return found
+
+    def single_example_mistake(self) -> str:
+        """Why the network cannot be trained on one example alone, as norm layers cannot; empty if it can."""
+        network = self.structure()
+        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+        batch = {name: tensor[:1].to(device) for name, tensor in self.splits()["validation"].items()}
+        try:
+            with torch.no_grad(), undisturbed(), constant_buffers(network):
+                self.outputs(network, batch)
+        except (RuntimeError, ValueError) as error:  # what layers of torch raise
+            return f"the network does not train on single examples: {_first_line(error)}"
+        return ""
+
+    def offers(self) -> frozenset[str]:
+        """What a training step offers: what is provided, and what is true of the data."""
+        real = self.splits()["train"]["inputs"].is_floating_point()
+        return self.provides.union({"real_inputs"} if real else ())
+
+    def probed(self) -> Any:
+        """What the network put out when it ran for the ``inventory``.
+
+        Raises:
+            SettingError: as there.
+        """
+        self.inventory()
+        return self.__dict__[_PROBED_OUTPUTS]
 
     def layers(self) -> tuple[str, ...]:
         """Names of the layers that a pass of the network uses and whose ``weight`` has two or more axes.
@@ -228,20 +277,25 @@ class Classification(NetworkObjective):
 
     Args:
         build: makes a freshly initialised network, from inputs to logits.
-        train, validation, test: pairs of inputs (examples first) and integer labels.
+        train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels are class
+            numbers from 0, of any type; rows with a single 1 (one-hot) are taken, too.
         optimization: how the network is trained.
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
         balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
+        classes: number of classes; None takes the number of the network's outputs. Not all need be in the data.
+        ignored: examples with this label are left out of all splits, so that they count in no loss, metric, mean
+            or regularizer; None takes every label for a class.
 
     Beside what every classifier provides, ``images`` are provided where inputs have four axes, ``batch_norm``
     where the network has layers of it, and ``branches`` where modules of the network are named ``branch``:
     residual branches, which can be skipped.
 
     Raises:
-        SettingError: if a split is empty, its inputs and labels differ in length, or a split has fewer
-            examples than a batch.
+        SettingError: if data or network cannot be used: a split is empty, ragged, smaller than a batch, or holds
+            nan; labels are no classes, or have no output; the network does not run, or not put out
+            (batch, classes).
 
     >>> data = torch.randn(32, 4), torch.randint(3, (32,))
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
@@ -275,16 +329,27 @@ class Classification(NetworkObjective):
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
         balanced_by: str | None = None,
+        classes: int | None = None,
+        ignored: int | None = -100,
     ) -> None:
+        check_door(build, optimization, validation_batch_size)
         self._build = build
         self._stages = tuple(stages)
         self.optimization = optimization or Optimization()
         self.validation_batch_size = validation_batch_size
-        pairs = dict(zip(SPLITS, (train, validation, test), strict=True))
+        dtype = next((p.dtype for p in self.structure().parameters() if p.is_floating_point()), torch.float32)
+        pairs = {
+            name: pair_of(name, pair, dtype) for name, pair in zip(SPLITS, (train, validation, test), strict=True)
+        }
         self._splits = {name: {"inputs": x, "labels": y} for name, (x, y) in pairs.items()}
-        for key, tensors in (extra or {}).items():
-            for name, tensor in zip(SPLITS, tensors, strict=True):
+        for key, tensors in extra_of(extra).items():
+            for name, tensor in tensors.items():
                 self._splits[name][key] = tensor
+        check_lengths(self._splits)
+        labels = classes_of({name: split["labels"] for name, split in self._splits.items()}, ignored)
+        for name, split in self._splits.items():
+            split["labels"] = labels[name]
+        self._leave_out(ignored)
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
         for number, stage in enumerate(self._stages):
             if len(stage.index) < self.optimization.batch_size:
@@ -293,9 +358,30 @@ class Classification(NetworkObjective):
                 )
         self.balanced_by = balanced_by
         if balanced_by is not None:
-            check_balance(self._splits["train"], self.optimization.batch_size, balanced_by, self._stages)
-        self.provides = type(self).provides.union(extra or (), self.marks(train[0]))
-        self.classes = 1 + int(max(y.max() for _, y in pairs.values()))
+            check_balance(
+                self._splits["train"],
+                self.optimization.batch_size,
+                balanced_by,
+                [stage.index for stage in self._stages],
+            )
+        self.provides = type(self).provides.union(extra or (), self.marks(pairs["train"][0]))
+        self.classes = check_outputs(self.probed(), min(_PROBED, len(self._splits["validation"]["labels"])))
+        check_classes({name: split["labels"] for name, split in self._splits.items()}, self.classes, classes)
+
+    def _leave_out(self, ignored: int | None) -> None:
+        """Takes the examples with this label out of splits and stages."""
+        if ignored is None:
+            return
+        kept = {name: split["labels"].ne(ignored) for name, split in self._splits.items()}
+        if all(bool(mask.all()) for mask in kept.values()):
+            return
+        for name, split in self._splits.items():
+            if not bool(kept[name].any()):
+                raise SettingError("labels", f"of the {name} split are all {ignored}, so that all are left out")
+            self._splits[name] = {key: tensor[kept[name]] for key, tensor in split.items()}
+        self._stages = tuple(
+            Stage(positions_of(stage.index, kept["train"]), stage.steps) for stage in self._stages
+        )
 
     def network(self) -> nn.Module:
         return self._build()
@@ -331,63 +417,23 @@ class Classification(NetworkObjective):
         return {"accuracy": (outputs.argmax(dim=-1) == labels).to(outputs.dtype)}
 
 
-def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_size: int | None) -> None:
-    """Refuses data that cannot be trained on.
+def check_door(build: object, optimization: object, validation_batch_size: object) -> None:
+    """Refuses what is no function, no ``Optimization``, no number of examples.
 
     Raises:
-        SettingError: if a split is empty or ragged, or has fewer examples than a batch.
+        SettingError: with the name of the argument.
     """
-    for name in SPLITS:
-        lengths = {key: len(tensor) for key, tensor in splits[name].items()}
-        examples = min(lengths.values())
-        if examples == 0:
-            raise SettingError(name, f"the {name} split is empty; give it at least one example")
-        if examples != max(lengths.values()):
-            raise SettingError(name, f"the {name} split has tensors of different lengths: {lengths}")
-    for name, size in (("train", batch_size), ("validation", validation_batch_size or 1)):
-        examples = len(splits[name]["labels"])
-        if examples < size:
-            key = "batch_size" if name == "train" else "validation_batch_size"
-            raise SettingError(
-                key, f"the {name} split has {examples} examples, fewer than a batch of {size}; lower {key}"
-            )
+    if isinstance(build, nn.Module) or not callable(build):
+        raise SettingError("build", f"must be a function that returns a fresh network, got {shown(build)}")
+    if not isinstance(optimization, Optimization | None):
+        raise SettingError("optimization", f"must be an Optimization(...), got {shown(optimization)}")
+    size = validation_batch_size
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise SettingError("validation_batch_size", f"must be a whole number of at least 1, got {shown(size)}")
 
 
 def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
-
-
-def check_balance(train: Split, batch_size: int, balanced_by: str, stages: Sequence[Stage] = ()) -> None:
-    """Refuses batches that cannot hold as many examples of every value.
-
-    Raises:
-        SettingError: if the training split has no such tensor, it does not hold a whole number per example, or a
-            batch cannot be shared out among its values.
-    """
-    values = train.get(balanced_by)
-    if values is None or values.ndim != 1 or values.is_floating_point():
-        fitting = [name for name, tensor in train.items() if tensor.ndim == 1 and not tensor.is_floating_point()]
-        raise SettingError(
-            "balanced_by",
-            f"must name one of {', '.join(fitting)}, a whole number per example; got {balanced_by!r}",
-        )
-    for pool in [stage.index for stage in stages] or [torch.arange(len(values))]:
-        apart = groups(values, pool)
-        share, rest = divmod(batch_size, len(apart))
-        if rest:
-            raise SettingError(
-                "batch_size",
-                f"is {batch_size}, which {len(apart)} values of {balanced_by} cannot share; set it to a multiple"
-                f" of {len(apart)}",
-            )
-        rarest = min(apart, key=len)
-        value = int(values[rarest[0]])
-        if len(rarest) < share:
-            raise SettingError(
-                "batch_size",
-                f"is {batch_size}, so that {share} examples must have {balanced_by} = {value}, but"
-                f" only {len(rarest)} have; set it to {len(rarest) * len(apart)} or less",
-            )
 
 
 tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")

@@ -18,6 +18,8 @@ PROVIDED = {
     "index": "(batch,) position of every example in the training split, stable across epochs",
     "domains": "(batch,) integer domain of every example",
     "mixed": "number of examples, the first of the batch, that were mixed with others",
+    "real_inputs": "marks inputs of real numbers, which can be mixed or shifted, not whole ones like token ids",
+    "class_probabilities": "marks targets that are probabilities of classes, not real values to be predicted",
     "images": "marks inputs of shape (batch, channels, height, width)",
     # the network on it
     "logits": "(batch, classes) the network's outputs",
@@ -87,6 +89,7 @@ PROVIDED = {
 
 DERIVED: dict[str, frozenset[str]] = {
     "probs": frozenset({"logits", "classes"}),
+    "class_probabilities": frozenset({"targets", "classes"}),
     "losses": frozenset({"targets"}),
     "features": frozenset({"logits"}),
     "layer_features": frozenset({"logits"}),

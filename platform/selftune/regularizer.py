@@ -78,6 +78,8 @@ class Regularizer:
     per_layer: ClassVar[bool] = False
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
+    acts_from: ClassVar[str | None] = None
+    """The hyperparameter that says from which training step it acts as it should; None where there is none."""
     freezes: ClassVar[bool] = False
     """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
     stage: ClassVar[Stage] = "any"
@@ -110,7 +112,7 @@ class Regularizer:
         Raises:
             SettingError: if a need is not provided, a layer pattern matches nothing, or a value does not fit.
         """
-        provided = closure(objective.provides) if provided is None else provided
+        provided = closure(objective.offers()) if provided is None else provided
         missing = sorted(self.needs - provided)
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
@@ -365,7 +367,13 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
     known = ", ".join(sorted(objective.provides))
     task = type(objective).__name__
-    return f"{', '.join(missing)}, which {task} does not provide (it provides {known}){hint}"
+    said = ", ".join(f"{name} ({_MARKED[name]})" if name in _MARKED else name for name in missing)
+    return f"{said}, which {task} does not provide (it provides {known}){hint}"
+
+
+_MARKED = {
+    name: meaning.removeprefix("marks ") for name, meaning in PROVIDED.items() if meaning.startswith("marks ")
+}
 
 
 def built_regularizers(given: Any) -> tuple[Regularizer, ...]:

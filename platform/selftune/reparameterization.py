@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from selftune.errors import SettingError
 from selftune.inventory import Layer
 from selftune.modes import evaluating
+from selftune.network_state import compute_hooked_weights, has_hooked_weight
 from selftune.precision import typed_as, widened
 from selftune.regularizer import Regularizer, Step, weight_of
 from selftune.shapes import Tensor
@@ -58,6 +59,8 @@ class Reparameterization(Regularizer):
             return f"it shares its weight with {' and '.join(layer.tied)}, which would go on with another one"
         if layer.parametrized:
             return "its weight is computed by torch.nn.utils.parametrize already"
+        if layer.hooked:
+            return "its weight is computed by a hook of torch.nn.utils already"
         return super().obstacle(layer)
 
     def attach(self, network: nn.Module) -> None:
@@ -137,6 +140,11 @@ def effective_weight(
         aliases: further names of tensors, each with that in ``tensors``.
     """
     module, prefix = network.get_submodule(layer), _prefix(layer)
+    if has_hooked_weight(module):
+        held = f"{layer}." if layer else ""
+        own = {f"layer.{name}": tensors[held + name] for name, _ in module.named_parameters(recurse=False)}
+        hooked: Tensor = functional_call(_Hooked(module), own, ())
+        return hooked
     if not parametrize.is_parametrized(module, "weight"):
         return tensors[aliases.get(weight_of(layer), weight_of(layer))]
     own = {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
@@ -144,6 +152,19 @@ def effective_weight(
     with evaluating(function):  # power iterations stay where they are
         weight: Tensor = functional_call(function, own, ())
     return weight
+
+
+class _Hooked(nn.Module):
+    """The weight that a hook of torch.nn.utils computes."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self) -> Tensor:
+        compute_hooked_weights(self.layer)
+        weight: Any = self.layer.weight
+        return weight  # type: ignore[no-any-return]
 
 
 def _prefix(layer: str) -> str:

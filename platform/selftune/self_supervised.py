@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.objective import SPLITS, NetworkObjective, Optimization, Split, check_splits
+from selftune.data import SPLITS, Split, check_splits, pair_of
+from selftune.errors import SettingError
+from selftune.fields import shown
+from selftune.objective import NetworkObjective, Optimization, check_door
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 
@@ -68,19 +71,26 @@ class SelfSupervised(NetworkObjective):
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
     ) -> None:
+        check_door(build, optimization, validation_batch_size)
+        if not callable(view):
+            raise SettingError("view", f"must be a function of a batch and a generator, got {shown(view)}")
         self._build = build
         self._view = view
         self.optimization = optimization or Optimization()
         self.validation_batch_size = validation_batch_size
-        pairs = dict(zip(SPLITS, (train, validation, test), strict=True))
-        self._splits = {"train": {"inputs": train[0], "labels": train[1]}}
+        dtype = next((p.dtype for p in self.structure().parameters() if p.is_floating_point()), torch.float32)
+        pairs = {
+            name: pair_of(name, pair, dtype) for name, pair in zip(SPLITS, (train, validation, test), strict=True)
+        }
+        self._splits = {"train": dict(zip(("inputs", "labels"), pairs["train"], strict=True))}
         for name in SPLITS[1:]:
             inputs, labels = pairs[name]
             generator = torch.Generator().manual_seed(SPLITS.index(name))
             views = [view(inputs, generator) for _ in range(2)]
             self._splits[name] = {"inputs": views[0], "second_inputs": views[1], "labels": labels}
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
-        self.provides = type(self).provides | self.marks(train[0])
+        self.provides = type(self).provides | self.marks(pairs["train"][0])
+        self.inventory()
 
     def network(self) -> nn.Module:
         return self._build()

@@ -94,6 +94,7 @@ def penalty(
     layers: Callable[[nn.Module], bool] | None = None,
     incompatible: Mapping[str, str] | None = None,
     risk: Literal["examples", "domains"] = "examples",
+    requires: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Registers a term of the training loss.
 
@@ -106,6 +107,7 @@ def penalty(
         draws: function argument -> random numbers of the step.
         layers: of a regularizer that acts per layer, those it acts on by default; None for all.
         incompatible: names of regularizers it cannot be combined with, and why.
+        requires: what must be provided beside, such as the mark of what an argument means.
         risk: what weighs the same in the mean loss beside the term, every example or every domain.
     """
     each = next((argument for argument, provided in needs.items() if provided == "weight"), None)
@@ -117,7 +119,7 @@ def penalty(
             function,
             family=family,
             reference=reference,
-            needs=frozenset("parameters" if name == "weight" else name for name in needs.values()),
+            needs=frozenset("parameters" if name == "weight" else name for name in needs.values()).union(requires),
             arguments=dict(needs),
             draws=dict(draws or {}),
             each=each,
@@ -153,8 +155,13 @@ def target(
     hyperparameters: Sequence[Hyperparameter],
     needs: Mapping[str, str] | None = None,
     stage: Stage = "correction",
+    requires: Iterable[str] = (),
 ) -> Callable[[F], F]:
-    """Registers a change of the targets: ``function(targets, **needs, **hyperparameters) -> targets``."""
+    """Registers a change of the targets: ``function(targets, **needs, **hyperparameters) -> targets``.
+
+    Args:
+        requires: what must be provided beside: ``class_probabilities`` where only those make sense.
+    """
 
     def decorate(function: F) -> F:
         _register(
@@ -162,7 +169,7 @@ def target(
             function,
             family=family,
             reference=reference,
-            needs=frozenset({"targets", *(needs or {}).values()}),
+            needs=frozenset({"targets", *(needs or {}).values(), *requires}),
             arguments=dict(needs or {}),
             hyperparameters=tuple(hyperparameters),
             stage=stage,
@@ -192,7 +199,7 @@ def augment(
     needs: Iterable[str] = (),
     stage: Stage = "noise",
 ) -> Callable[[F], F]:
-    """Registers a change of the inputs: ``function(inputs, **draws, **hyperparameters) -> inputs``."""
+    """Registers a change of real inputs: ``function(inputs, **draws, **hyperparameters) -> inputs``."""
 
     def decorate(function: F) -> F:
         _register(
@@ -200,7 +207,7 @@ def augment(
             function,
             family=family,
             reference=reference,
-            needs=frozenset({"inputs", *needs}),
+            needs=frozenset({"inputs", "real_inputs", *needs}),
             draws=dict(draws),
             hyperparameters=tuple(hyperparameters),
             stage=stage,
@@ -256,7 +263,7 @@ def gradient(
 
 
 def check_workers(workers: int, objective: NetworkObjective) -> None:
-    """Refuses more parts of a batch than it has examples.
+    """Refuses more parts of a batch than it has examples, and parts of one that the network cannot train on.
 
     Raises:
         SettingError: naming both numbers.
@@ -264,6 +271,13 @@ def check_workers(workers: int, objective: NetworkObjective) -> None:
     size = objective.optimization.batch_size
     if workers > size:
         raise SettingError("workers", f"is {workers}, but a batch has {size} examples; set it to {size} or less")
+    mistake = objective.single_example_mistake() if size // workers == 1 else ""
+    if mistake:
+        raise SettingError(
+            "workers",
+            f"is {workers}, so that parts of a batch of {size} have one example; set it to {size // 2} or less, or"
+            f" batch_size to {2 * workers} or more, because {mistake}",
+        )
 
 
 class _Aggregator(Regularizer):

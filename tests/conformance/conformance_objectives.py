@@ -239,7 +239,7 @@ OBJECTIVES = {
 @functools.cache
 def partners_of(name):
     """Names of the regularizers that provide what no objective does, for the one of this name."""
-    by_objectives = frozenset().union(*(closure(make().provides) for make in OBJECTIVES.values()))
+    by_objectives = frozenset().union(*(closure(make().offers()) for make in OBJECTIVES.values()))
     wanted = regularizers[name].needs - by_objectives - {"progress", "epochs"}
     found = []
     for need in sorted(wanted):
@@ -256,7 +256,7 @@ def objective_name(name):
     needs = frozenset().union(*(regularizers[member].needs for member in members))
     own = frozenset().union(*(regularizers[member].provides for member in members)) | {"progress", "epochs"}
     for key, make in OBJECTIVES.items():
-        if needs <= closure(make().provides | own):
+        if needs <= closure(make().offers() | own):
             return key
     raise AssertionError(f"no objective provides all of {sorted(needs)} for {name}")
 

@@ -39,7 +39,7 @@ def trainer_of(objective, names, only_fixed=False):
 
 def names_for(objective):
     """Names of the regularizers that an objective provides for, with the help of others."""
-    provides = OBJECTIVES[objective]().provides | {"progress"}
+    provides = OBJECTIVES[objective]().offers() | {"progress"}
     fitting = []
     for name in regularizers.names():
         members = [regularizers[member] for member in with_partners([name])]

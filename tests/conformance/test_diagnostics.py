@@ -28,7 +28,7 @@ def objectives_for(name):
     fitting = []
     for key, make in OBJECTIVES.items():
         objective = make()
-        if needs <= closure(objective.provides) | MEASURED and (objective.stages() or not needs & NEED_STAGES):
+        if needs <= closure(objective.offers()) | MEASURED and (objective.stages() or not needs & NEED_STAGES):
             fitting.append(key)
     return fitting
 

@@ -8,6 +8,8 @@ from proximal_problems import KINDS, OWN, Lasso, LeastSquares, OwnMap, WeightedL
 from smooth_problems import normal
 
 from selftune.errors import SettingError
+from selftune.hypergradients.curvature import compare_products
+from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.error_bounds import error_bound
 from selftune.hypergradients.implicit import corrected_hypergradient, implicit_hypergradient
 from selftune.hypergradients.linear_solvers import ConjugateGradient, Minres
@@ -190,7 +192,7 @@ def test_a_map_of_ones_own_gives_what_the_built_in_term_gives():
 class ByFloat(OwnMap):
     def proximal(self, parameters, values, step):
         w = parameters["w"]
-        return {"w": w.sign() * (w.abs() - step * float(values["lasso"])).clamp(min=0)}
+        return {"w": w.sign() * (w.abs() - step * values["lasso"].detach()).clamp(min=0)}
 
 
 class Detached(OwnMap):
@@ -253,3 +255,89 @@ def test_a_smooth_lower_level_takes_no_step():
     assert found.step is None
     assert found.start is found.q
     assert oracle.counts.grad == 0
+
+
+@pytest.mark.parametrize("name", KINDS | OWN)
+def test_right_maps_pass_the_check_before_the_start(name):
+    for seed in range(3):
+        check_derivatives((KINDS | OWN)[name](seed))
+
+
+class NoStep(OwnMap):
+    def proximal(self, parameters, values, step):
+        w = parameters["w"]
+        return {"w": w.sign() * (w.abs() - values["lasso"]).clamp(min=0)}
+
+
+class Expands(OwnMap):
+    def proximal(self, parameters, values, step):
+        return {"w": parameters["w"] / (1 - step * values["lasso"])}
+
+
+class Turns(OwnMap):
+    def proximal(self, parameters, values, step):
+        w = parameters["w"]  # solves w+ + step * K w+ = w for an antisymmetric K, which is no gradient
+        turn = torch.triu(torch.ones(len(w), len(w), dtype=w.dtype), 1)
+        identity = torch.eye(len(w), dtype=w.dtype)
+        return {"w": torch.linalg.solve(identity + step * values["lasso"] * (turn - turn.T), w)}
+
+
+class Half(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, w, level):
+        ctx.save_for_backward(w, level)
+        return w.sign() * (w.abs() - level).clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, along):
+        w, level = ctx.saved_tensors
+        kept = along * (w.abs() > level)
+        return kept, -0.5 * (kept * w.sign()).sum()
+
+
+class WrongDerivative(OwnMap):
+    def proximal(self, parameters, values, step):
+        return {"w": Half.apply(parameters["w"], step * values["lasso"])}
+
+
+@pytest.mark.parametrize(
+    ("make", "fragment"),
+    [
+        (NoStep, "multiply strengths by step"),
+        (Expands, "it expands what it is applied to"),
+        (Turns, "one that is not symmetric is no proximal map"),
+        (WrongDerivative, "correct its derivative"),
+        (ByFloat, "in a way that autograd cannot follow"),
+        (Detached, "autograd cannot follow the proximal map"),
+    ],
+)
+def test_a_map_that_is_no_proximal_map_is_refused(make, fragment):
+    with pytest.raises(SettingError, match=f"proximal: .*{fragment}"):
+        check_derivatives(make())
+
+
+class Shrinks(OwnMap):
+    """The proximal map makes everything small, so the system that is solved is small against the Hessian."""
+
+    hyperparameters = (*OwnMap.hyperparameters[:2], Hyperparameter("shrink", Positive(), 1e4, tuned=True))
+
+
+def test_the_curvatures_that_are_reported_are_those_of_the_smooth_part():
+    oracle, u = start(Shrinks)
+    found = exact(oracle, u)
+    constants = oracle.constants(u)
+    assert constants.strong_convexity <= found.smallest_curvature * (1 + 1e-9)
+    assert found.smallest_curvature <= found.largest_curvature <= constants.smoothness * (1 + 1e-9)
+    compare_products(constants, found.smallest_curvature, found.largest_curvature, found.b)
+
+
+def test_an_estimate_is_the_same_whatever_was_estimated_before():
+    bounds = []
+    for earlier in (0, 2):
+        oracle, u = start(OwnMap)
+        x = solve(oracle, u, 1e-3).x
+        found = implicit_hypergradient(oracle, x, u, CG, 1e-6)
+        for _ in range(earlier):
+            error_bound(oracle, x, u, 1e-2, found)
+        bounds.append(error_bound(oracle, x, u, 1e-3, found).omega)
+    assert bounds[0] == bounds[1] > 0

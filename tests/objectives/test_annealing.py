@@ -2,6 +2,7 @@ import pytest
 import torch
 from selftune.objectives.annealing import annealed
 
+from selftune.hyperparameters import Tune
 from selftune.regularizer import regularizers
 
 
@@ -23,6 +24,8 @@ def test_the_strength_does_not_count_before(before):
         ({}, 5, 0),
         ({"anneal": 400}, 600, 400),
         ({"anneal": 0}, 600, 0),
+        ({"strength": Tune(2.0)}, 600, 0),
+        ({"strength": Tune(2.0), "anneal": 30}, 600, 30),
     ],
 )
 def test_the_switch_is_no_later_than_the_authors_share_of_a_run(settings, steps, switch):

@@ -134,8 +134,9 @@ def test_the_metric_of_a_search_is_that_of_the_arms_that_were_kept(tmp_path):
     ]
     accuracy = trajectory.diagnostics["validation_accuracy"]
     assert measured == [{value} for value in accuracy]
-    assert summary["metric"]["best"] == accuracy.max()
-    assert summary["metric"]["last"] == accuracy[-1]
+    end = summary["tuned"]["validation_accuracy"]
+    assert summary["metric"]["last"] == end
+    assert summary["metric"]["best"] == max(accuracy.max(), end)
 
 
 @pytest.mark.parametrize(
@@ -252,3 +253,12 @@ def test_compare_ranks_studies_by_the_metric_they_share(tmp_path, monkeypatch, c
     assert [better.split()[0], worse.split()[0]] == sorted(ends, key=ends.get)
     assert main(["compare", "s0", "nowhere"]) == 2
     assert "nowhere: holds no finished study" in capsys.readouterr().err
+    for seed in (0, 1):
+        summary = json.loads((tmp_path / f"s{seed}" / "summary.json").read_text())
+        assert summary["metric"]["last"] == summary["tuned"]["validation_loss"]  # as `run` and the report say
+    other = tmp_path / "s1" / "study.yaml"
+    other.write_text(other.read_text().replace("task: digits", "task: other"))
+    assert main(["compare", "s0", "s1"]) == 2
+    assert capsys.readouterr().err == (
+        "the studies have different tasks: digits, other; compare those that share one\n"
+    )

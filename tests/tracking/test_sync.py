@@ -344,3 +344,33 @@ def test_nothing_says_a_password(
         assert "S3CRET" not in str(path)
         if path.is_file():
             assert b"S3CRET" not in path.read_bytes(), path
+
+
+def test_a_second_sync_has_nothing_to_send(study: Path, tracking: str) -> None:
+    write_report(study)
+    assert sync(study)
+    assert not sync(study)
+
+
+def test_a_deleted_experiment_is_named_with_the_ways_out(
+    study: Path, tracking: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync(study)
+    client = MlflowClient(tracking)
+    experiment = client.get_experiment_by_name("selftune").experiment_id
+    client.delete_experiment(experiment)
+    record = (study / "mlflow.json").read_text()
+    with pytest.raises(
+        SyncError, match=rf"was deleted in MLflow: .* --experiment-id {experiment}`, or set MLFLOW_"
+    ):
+        sync(study)
+    assert (study / "mlflow.json").read_text() == record
+    with monkeypatch.context() as patched:
+        patched.setenv("MLFLOW_EXPERIMENT_NAME", "another")
+        shutil.copy(study / "mlflow.json", study / "kept.json")
+        assert sync(study)
+        assert set(runs(tracking, "another")) == {"study", "trainer 0", "trainer 1"}
+        shutil.move(study / "kept.json", study / "mlflow.json")
+    client.restore_experiment(experiment)
+    assert not sync(study)
+    assert set(runs(tracking)) == {"study", "trainer 0", "trainer 1"}

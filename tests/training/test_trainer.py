@@ -163,6 +163,37 @@ def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
     torch.testing.assert_close(payload["hypergradient"], numeric, rtol=2e-2, atol=1e-5)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("tune_scale", [False, True])
+def test_a_report_holds_the_plain_measures_and_names_the_perturbed_ones(
+    objective, regularization, variant, tune_scale
+):
+    trainer = Trainer(objective, regularization)
+    order = cycle(trainer, steps=10, response=VARIANTS[variant], scale=1.0, tune_scale=tune_scale)
+    metrics = trainer.execute(order).metrics
+    network = trainer.plain_network(order.body["unconstrained"])
+    plain = {name: metrics[name] for name in ("validation_loss", "validation_accuracy")}
+    assert plain == pytest.approx(trainer.lower.evaluate(network, "validation"), rel=1e-5)
+    perturbed = [name for name in metrics if name.startswith("perturbed_")]
+    assert perturbed == (["perturbed_validation_loss", "perturbed_validation_accuracy"] if tune_scale else [])
+    if tune_scale:
+        assert metrics["perturbed_validation_loss"] != pytest.approx(metrics["validation_loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [None, 17])
+def test_whole_splits_are_measured_in_batches(objective, size):
+    trainer = Trainer(objective, [])
+    whole = trainer.lower.evaluate(trainer.plain_network(), "test")
+    objective = copy.copy(objective)
+    objective.validation_batch_size = size
+    trainer = Trainer(objective, [])
+    seen, network = [], trainer.plain_network()
+    network.register_forward_hook(lambda module, inputs, outputs: seen.append(len(outputs)))
+    assert trainer.lower.evaluate(network, "test") == pytest.approx(whole, rel=1e-5)
+    assert max(seen) <= (size or len(objective.splits()["validation"]["labels"]))
+    assert sum(seen) == len(objective.splits()["test"]["labels"])
+
+
 def test_integers_are_whole_where_they_act_and_continuous_where_they_are_learned(objective):
     from selftune.hyperparameters import Hyperparameter, Integer
     from selftune.regularizer import Reference, Regularizer

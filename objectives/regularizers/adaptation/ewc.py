@@ -59,10 +59,12 @@ def diagonal_fisher(gradients: Float[Tensor, "samples parameters"]) -> Float[Ten
 
 @register
 class Ewc(Regularizer):
-    """Keeps parameters close to those at the end of the last stage, the closer the more they mattered so far.
+    """Keeps parameters close to those at the end of earlier stages, the closer the more they mattered there.
 
-    At the end of a stage the Fisher information of ``samples`` of its examples is added to ``decay`` times that of
-    the stages before. Labels are the observed ones, or drawn from the network's predictions.
+    With ``mode: online`` there is one anchor, the end of the last stage: the Fisher information of ``samples`` of
+    its examples is added to ``decay`` times that of the stages before. With ``mode: separate`` every stage keeps
+    an anchor and a term of its own, as in the paper. Labels are the observed ones, or drawn from the network's
+    predictions.
     """
 
     name = "ewc"
@@ -71,6 +73,7 @@ class Ewc(Regularizer):
     reference = Reference("Overcoming catastrophic forgetting in neural networks", "1612.00796")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1.0, 1e5)), 100.0, shared=True),
+        Hyperparameter("mode", Choice(("online", "separate")), "online", online=False, smooth=False),
         Hyperparameter("decay", Unit(), 1.0, online=False, smooth=False),
         Hyperparameter("samples", Integer(1, 1_000_000), 200, online=False, smooth=False),
         Hyperparameter("labels", Choice(("observed", "sampled")), "observed", online=False, smooth=False),
@@ -80,6 +83,7 @@ class Ewc(Regularizer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._fisher: dict[str, Tensor] = {}
+        self._earlier: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
@@ -91,15 +95,23 @@ class Ewc(Regularizer):
     def penalty(self, step: Step) -> Float[Tensor, ""]:
         if not self._fisher:
             return step.logits.new_zeros(())
-        names, device = list(self._fisher), step.inputs.device
-        self._fisher = {name: information.to(device) for name, information in self._fisher.items()}
-        parameters, old = ([where[name] for name in names] for where in (step.parameters, step.old_parameters))
-        return ewc(parameters, old, list(self._fisher.values()))
+        names = list(self._fisher)
+        parameters = [step.parameters[name] for name in names]
+        terms = [
+            ewc(parameters, [anchor[name] for name in names], list(fisher.values()))
+            for fisher, anchor in (*self._earlier, (self._fisher, step.old_parameters))
+        ]
+        return torch.stack(terms).sum()
 
     def boundary(self, step: Step) -> None:
         with evaluating(self._network):
             found = self._information(step)
         decay = self.bound["decay"].value
+        if self.bound["mode"].value == "separate":
+            if self._fisher:
+                self._earlier.append((self._fisher, {name: step.old_parameters[name] for name in found}))
+            self._fisher = found
+            return
         self._fisher = {
             name: new + decay * self._fisher[name].to(new) if self._fisher else new for name, new in found.items()
         }
@@ -130,10 +142,18 @@ class Ewc(Regularizer):
         return {name: total / len(inputs) for name, total in sums.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"fisher": self._fisher}
+        return {"fisher": self._fisher, "earlier": self._earlier}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._fisher = dict(state["fisher"])
+        device = next(self._network.parameters()).device
+        self._fisher = {name: tensor.to(device) for name, tensor in state["fisher"].items()}
+        self._earlier = [
+            (
+                {name: tensor.to(device) for name, tensor in fisher.items()},
+                {n: t.to(device) for n, t in old.items()},
+            )
+            for fisher, old in state["earlier"]
+        ]
 
 
 _CHUNK = 32  # examples whose gradients are held at once

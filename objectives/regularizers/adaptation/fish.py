@@ -62,8 +62,11 @@ class Fish(Regularizer):
 
     def replace(self, step: Step) -> Float[Tensor, ""]:
         # each tensor once, buffers among them
-        moving = [t.detach() for t in tensors_of(self._network).values() if t.is_floating_point()]
-        before = [tensor.clone() for tensor in moving]
+        before = {
+            name: tensor.detach().clone()
+            for name, tensor in tensors_of(self._network).items()
+            if tensor.is_floating_point()
+        }
         losses = []
         domains = step.domains[: len(step.index)]  # every part appends its own examples
         for domain in torch.unique(domains):
@@ -71,6 +74,8 @@ class Fish(Regularizer):
             losses.append(step.asks.part(step, rows))
             step.asks.descend(step, losses[-1])
         with torch.no_grad():
-            for tensor, start in zip(moving, before, strict=True):
+            moved = tensors_of(self._network)
+            for name, start in before.items():
+                tensor = moved[name]
                 tensor.copy_(fish(widened(start), widened(tensor), self.value(step, "step")))
         return torch.stack(losses).detach().mean()

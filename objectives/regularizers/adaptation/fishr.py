@@ -68,9 +68,9 @@ def _spread(
 class Fishr(Annealed):
     """Variance across domains of the variances of examples' gradients in the last layer, with running averages.
 
-    In the first ``anneal`` steps (by default 1500, at most three tenths of the run) only the averages are kept;
-    then the optimizer is reset. Domains that a batch lacks do not count in its step. DomainBed takes a strength of
-    1000 with Adam; SGD with momentum wants less.
+    In the first ``anneal`` steps only the averages are kept; then the optimizer is reset. By default these are
+    1500, at most three tenths of the run, and none where the strength is tuned. Domains that a batch lacks do not
+    count in its step. DomainBed takes a strength of 1000 with Adam; SGD with momentum wants less.
     """
 
     name = "fishr"

@@ -49,7 +49,8 @@ def _means(values: Tensor, members: Tensor) -> Tensor:
 class InvariantRiskMinimization(Annealed):
     """Asks for logits whose scale is optimal in every domain; in the first ``anneal`` steps with strength 1.
 
-    By default these are 500 steps, at most a tenth of the run; then the optimizer is reset. DomainBed takes a
+    Then the optimizer is reset. By default these are 500 steps, at most a tenth of the run, and none where the
+    strength is tuned. DomainBed takes a
     strength of 100 with Adam and small learning rates; with SGD and momentum as much makes training diverge.
     """
 

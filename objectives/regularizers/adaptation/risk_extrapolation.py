@@ -30,7 +30,8 @@ def risk_extrapolation(losses: Float[Tensor, "batch"], domains: Int[Tensor, "bat
 class RiskExtrapolation(Annealed):
     """Variance of the domains' mean losses; in the first ``anneal`` steps with strength 1.
 
-    By default these are 500 steps, at most a tenth of the run; then the optimizer is reset.
+    Then the optimizer is reset. By default these are 500 steps, at most a tenth of the run, and none where the
+    strength is tuned.
     """
 
     name = "risk_extrapolation"

@@ -60,7 +60,7 @@ class EntropicTransportCost(Regularizer):
     reference = Reference("Sinkhorn Distances: Lightspeed Computation of Optimal Transport", "1306.0895")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-3, 100.0)), 1.0),
-        Hyperparameter("epsilon", Positive(sweep=(1e-3, 1.0)), 0.05, shared=True),
+        Hyperparameter("epsilon", Positive(sweep=(1e-3, 1.0)), 0.05, smooth=False, shared=True),
         Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False),
     )
     needs = frozenset({"samples", "data"})

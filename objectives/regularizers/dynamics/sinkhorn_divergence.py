@@ -54,7 +54,7 @@ class SinkhornDivergence(Regularizer):
     reference = Reference("Learning Generative Models with Sinkhorn Divergences", "1706.00292")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-3, 100.0)), 1.0),
-        Hyperparameter("epsilon", Positive(sweep=(1e-3, 10.0)), 0.05, shared=True),
+        Hyperparameter("epsilon", Positive(sweep=(1e-3, 10.0)), 0.05, smooth=False, shared=True),
         Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False),
     )
     needs = frozenset({"samples", "data"})

@@ -59,7 +59,7 @@ class MixedBarlowTwins(Regularizer):
         Hyperparameter("strength", Positive(sweep=(0.005, 0.5)), 0.05),
         Hyperparameter("alpha", Positive(sweep=(0.1, 2.0)), 1.0, shared=True),
     )
-    needs = frozenset({"inputs", "second_inputs", "view_a", "view_b"})
+    needs = frozenset({"inputs", "second_inputs", "view_a", "view_b", "real_inputs"})
 
     def penalty(self, step: Step) -> Float[Tensor, ""]:
         mix = symmetric_beta(step, self.value(step, "alpha")).to(step.inputs)

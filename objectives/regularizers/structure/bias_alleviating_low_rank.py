@@ -105,6 +105,7 @@ def logit_decorrelation(logits: Float[Tensor, "batch classes"]) -> Float[Tensor,
     strength=Interval(-1.0, 1.0),
     default=3e-4,
     needs={"logits": "logits"},
+    requires=["probs"],
 )
 def entropy_maximization(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, "batch"]:
     """Negative entropy of the predictions, from -log(classes) for uniform ones to 0 for certain ones.

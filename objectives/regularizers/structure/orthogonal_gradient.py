@@ -51,6 +51,7 @@ class OrthogonalGradient(Regularizer):
         Hyperparameter("mix", Unit(), 1.0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"gradients"})
+    acts_from = "start"
     stage = "projection"
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:

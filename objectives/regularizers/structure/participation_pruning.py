@@ -56,6 +56,7 @@ class ParticipationPruning(Regularizer):
         Hyperparameter("start", Count(0, 10_000_000), 0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters", "neuron_weights"})
+    acts_from = "start"
     per_layer = True
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ class AdaptiveMixup(Regularizer):
             "relative_rate", Positive(sweep=(0.01, 10.0)), 1.0, online=False, smooth=False, shared=True
         ),
     )
-    needs = frozenset({"inputs", "targets", "learning_rate"})
+    needs = frozenset({"inputs", "targets", "learning_rate", "real_inputs"})
     provides = frozenset({"mixed"})
     whole_batch = "its policy learns from the backward pass of the whole batch"
     stage = "mixing"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
+from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -57,12 +58,18 @@ class AugmentationAveragedTargets(Regularizer):
         Hyperparameter("views", Integer(1, 256), 32, online=False, smooth=False, shared=True),
         Hyperparameter("statistics", Choice(("batch", "running")), "batch", online=False, smooth=False),
     )
-    needs = frozenset({"inputs", "targets", "teacher_parameters", "initial_parameters"})
+    needs = frozenset(
+        {"inputs", "targets", "teacher_parameters", "initial_parameters", "real_inputs", "class_probabilities"}
+    )
     stage = "correction"
 
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        # without such layers, one pass of all views gives the same
+        self._of_batch = self.bound["statistics"].value == "batch" and "batch_norm" in objective.provides
+
     def targets(self, step: Step) -> None:
-        inputs, teacher = step.inputs.detach(), step.teacher_parameters
-        of_batch = self.bound["statistics"].value == "batch"
+        inputs, teacher, of_batch = step.inputs.detach(), step.teacher_parameters, self._of_batch
         noise = step.randn(self.bound["views"].value, *inputs.shape).to(inputs.dtype)
         views = inputs + self.value(step, "noise") * noise
         if of_batch:  # every view has statistics of its own

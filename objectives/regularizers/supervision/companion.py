@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.modes import evaluating
+from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective, Optimization
 from selftune.shapes import Float, Tensor
 
@@ -48,8 +49,8 @@ class Companion:
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
+        load_state(self.network, state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -45,7 +45,7 @@ class ConfidencePenalty(Regularizer):
         Hyperparameter("strength", Positive(sweep=(0.01, 8.0)), 0.1),
         Hyperparameter("margin", Positive(sweep=(0.1, 5.0)), 1.0),
     )
-    needs = frozenset({"logits"})
+    needs = frozenset({"logits", "probs"})
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
         margin = self.value(step, "margin") if "margin" in self.settings else None

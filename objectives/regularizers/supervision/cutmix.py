@@ -69,7 +69,7 @@ class Cutmix(Mixup):
         Hyperparameter("alpha", Positive(sweep=(0.2, 2.0)), 1.0, smooth=False, shared=True),
         Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
     )
-    needs = frozenset({"inputs", "targets", "images"})
+    needs = frozenset({"inputs", "targets", "images", "real_inputs"})
 
     def batch(self, step: Step) -> None:
         permutation, lam, center = step.permutation(), self._own_share(step), self._center(step)

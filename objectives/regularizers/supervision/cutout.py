@@ -62,7 +62,7 @@ class Cutout(Regularizer):
         Hyperparameter("size", Integer(0, 128), 16, smooth=False),
         Hyperparameter("probability", Unit(), 1.0, smooth=False),
     )
-    needs = frozenset({"inputs", "images"})
+    needs = frozenset({"inputs", "images", "real_inputs"})
     stage = "noise"
 
     def batch(self, step: Step) -> None:

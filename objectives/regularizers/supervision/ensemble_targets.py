@@ -61,7 +61,7 @@ class EnsembleTargets(Regularizer):
         Hyperparameter("members", Integer(1, 64), 5, online=False, smooth=False, shared=True),
         Hyperparameter("space", Choice(("logits", "probabilities")), "logits", online=False, smooth=False),
     )
-    needs = frozenset({"inputs", "targets", "logits"})
+    needs = frozenset({"inputs", "targets", "logits", "class_probabilities"})
     whole_batch = "its members take one step for the whole batch"
     stage = "correction"
 

@@ -41,7 +41,7 @@ class GaussianInputNoise(Regularizer):
         Hyperparameter("mode", Choice(("fresh", "fixed")), "fresh", online=False, smooth=False),
         Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False),
     )
-    needs = frozenset({"inputs", "index", "examples"})
+    needs = frozenset({"inputs", "index", "examples", "real_inputs"})
     stage = "noise"
 
     def __init__(self, **settings: object) -> None:

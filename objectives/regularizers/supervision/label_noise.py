@@ -62,7 +62,7 @@ class LabelNoise(Regularizer):
         Hyperparameter("noise", Choice(("symmetric", "asymmetric")), "symmetric", online=False, smooth=False),
         Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True),
     )
-    needs = frozenset({"labels", "targets", "index", "examples", "classes"})
+    needs = frozenset({"labels", "targets", "index", "examples", "classes", "class_probabilities"})
     stage = "problem"
 
     def __init__(self, **settings: Any) -> None:

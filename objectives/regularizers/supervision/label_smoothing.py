@@ -13,6 +13,7 @@ from selftune.stateless import target
     reference=Reference("Rethinking the Inception Architecture for Computer Vision", "1512.00567"),
     hyperparameters=[Hyperparameter("epsilon", Unit(), 0.1)],
     stage="smoothing",
+    requires=["class_probabilities"],
 )
 def label_smoothing(
     targets: Float[Tensor, "batch classes"], epsilon: float | Float[Tensor, "*epsilon"] = 0.1

@@ -54,7 +54,7 @@ class Mixup(Regularizer):
         Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
         Hyperparameter("per_sample", Choice((False, True)), False, online=False, smooth=False),
     )
-    needs = frozenset({"inputs", "targets"})
+    needs = frozenset({"inputs", "targets", "real_inputs"})
     stage = "mixing"
 
     def batch(self, step: Step) -> None:

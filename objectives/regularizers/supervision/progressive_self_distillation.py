@@ -51,7 +51,9 @@ class ProgressiveSelfDistillation(Regularizer):
     kind = "target"
     reference = Reference("Self-Knowledge Distillation with Progressive Refinement of Targets", "2006.12000")
     hyperparameters = (Hyperparameter("final_weight", Unit(), 0.8),)
-    needs = frozenset({"targets", "logits", "index", "examples", "classes", "epoch", "epochs"})
+    needs = frozenset(
+        {"targets", "logits", "index", "examples", "classes", "epoch", "epochs", "class_probabilities"}
+    )
     stage = "correction"
 
     def __init__(self, **settings: Any) -> None:

@@ -12,6 +12,7 @@ from selftune.objectives.regularizers.supervision.interpolated_initialization im
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
 from selftune.shapes import Float, Tensor
@@ -56,7 +57,7 @@ class RandomTeacher(Regularizer):
         Hyperparameter("teacher_temperature", Positive(sweep=(0.1, 2.0)), 1.0),
         Hyperparameter("alpha", Unit(), 1.0, online=False, smooth=False, shared=True),
     )
-    needs = frozenset({"logits"})
+    needs = frozenset({"logits", "probs"})
     provides = frozenset({"teacher_logits"})
     stage = "problem"  # sets initial weights
 
@@ -79,7 +80,7 @@ class RandomTeacher(Regularizer):
         return random_teacher(step.logits, step.teacher_logits, *temperatures)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"teacher": self._teacher.state_dict()}
+        return {"teacher": state_of(self._teacher)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._teacher.load_state_dict(state["teacher"])
+        load_state(self._teacher, state["teacher"])

@@ -55,7 +55,7 @@ class RegionLabelCalibration(Regularizer):
         Hyperparameter("upper", Interval(0.0, 2.0, sweep=(0.2, 1.0)), 0.5, smooth=False),
         Hyperparameter("smoothing", Unit(), 0.1),
     )
-    needs = frozenset({"targets", "labels", "losses", "teacher_logits"})
+    needs = frozenset({"targets", "labels", "losses", "teacher_logits", "class_probabilities"})
     stage = "correction"
 
     def targets(self, step: Step) -> None:

@@ -55,7 +55,7 @@ class SelfDistillationTargets(Regularizer):
         Hyperparameter("alpha", Unit(), 0.5),
         Hyperparameter("rounds", Integer(1, 100), 3, online=False, smooth=False, shared=True),
     )
-    needs = frozenset({"targets", "logits", "progress", "initial_parameters"})
+    needs = frozenset({"targets", "logits", "progress", "initial_parameters", "class_probabilities"})
     stage = "correction"
 
     def __init__(self, **settings: Any) -> None:

@@ -51,7 +51,7 @@ class SelfMix(Cutmix):
         Hyperparameter("alpha", Positive(sweep=(0.2, 2.0)), 1.0, smooth=False, shared=True),
         Hyperparameter("probability", Unit(), 0.5, smooth=False, shared=True),
     )
-    needs = frozenset({"inputs", "second_inputs", "targets", "images"})
+    needs = frozenset({"inputs", "second_inputs", "targets", "images", "real_inputs"})
     stage = "replay"  # both crops show one image, which no other is mixed with yet
 
     def batch(self, step: Step) -> None:

@@ -85,7 +85,7 @@ class UniversalSelfDistillation(Regularizer):
         Hyperparameter("beta", Positive(sweep=(0.01, 1.0)), 0.1),
         Hyperparameter("mu", Positive(sweep=(5e-4, 0.05)), 0.005),
     )
-    needs = frozenset({"logits", "labels", "layer_features", "parameters"})
+    needs = frozenset({"logits", "labels", "layer_features", "parameters", "probs"})
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

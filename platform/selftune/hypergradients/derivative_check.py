@@ -8,6 +8,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
+from selftune.hypergradients.proximal import ProximalStep
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 
@@ -102,6 +103,39 @@ def check_derivatives(objective: SmoothObjective) -> None:
                 "jacobian_norm",
                 f"is {bound:.6g} where the norm is at least {least:.6g}; correct it, or leave it out",
             )
+    if oracle.nonsmooth:
+        _check_proximal(oracle, x, u, v, w)
+
+
+def _check_proximal(oracle: Oracle, x: Tensor, u: Tensor, v: Tensor, w: Tensor) -> None:
+    """A proximal map against what every one fulfils: how it takes its step, that it contracts, its derivatives.
+
+    With x+ = prox(y, step), prox(x+ + s (y - x+), s * step) = x+ for s > 0: the same subgradient leads there.
+    """
+    step = ProximalStep(oracle, x, u)
+    slack = 100 * torch.finfo(x.dtype).eps ** 0.5
+
+    def mapped(y: Tensor, where: Tensor, length: float = step.length) -> Tensor:
+        found = oracle.prox(y, where, length)
+        assert found is not None
+        return found
+
+    off = float((mapped(step.x + 2 * (step.y - step.x), u, 2 * step.length) - step.x).norm())
+    if off > slack * float(step.y.norm() + step.x.norm()):
+        raise SettingError(
+            "proximal",
+            "is not the map of one term at every step: with twice the step, from where the same subgradient leads"
+            f" to the same point, it is off by {off:.3g}; multiply strengths by step, constraints by nothing",
+        )
+    turned = step.D(v)
+    if float(turned @ turned) > float(turned @ v) + slack * float(v @ v):
+        raise SettingError("proximal", "is no proximal map: it expands what it is applied to; check its signs")
+    hint = "correct its derivative, or write it by torch operations; one that is not symmetric is no proximal map"
+    _compare("proximal", "its value", lambda y: mapped(y, u), step.y, v, turned, hint)
+    if oracle.d:
+        p = v / v.norm()
+        along = torch.dot(step.ET(p), w).reshape(1)
+        _compare("proximal", "its value", lambda at: (p @ mapped(step.y, at)).reshape(1), u, w, along, hint)
 
 
 def _compare(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
+import torch
+
 from selftune.errors import SettingError
 from selftune.hypergradients.implicit import Hypergradient, shifted_hypergradient
 from selftune.hypergradients.linear_solvers.linear_solver import norm
@@ -125,7 +127,9 @@ def error_bound(
 
 
 def _estimated(oracle: Oracle, u: Tensor, e: float, hypergradient: Hypergradient) -> ErrorBound:
-    shift = max(e, 1e-6) * oracle.unit(oracle.n)
+    # always the same direction: a resumed search must see the same estimate
+    direction = torch.randn(oracle.n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    shift = (max(e, 1e-6) * direction / direction.norm()).to(hypergradient.b)
     change = 2 * norm(shifted_hypergradient(oracle, u, hypergradient, shift) - hypergradient.value)
     return ErrorBound(change, change, certified=False, identified=False)
 

@@ -111,7 +111,14 @@ def _proximal_hypergradient(
     q = step.D(solution.x)
     z = oracle.upper_grad_u(step.x, u) - oracle.JT(step.x, u, q) + system.by_prox(q, b)
     found = _hypergradient(z, upper, b, solution)
-    return replace(found, q=q, smallest_curvature=system.smallest_curvature, step=step, start=solution.x)
+    return replace(
+        found,
+        q=q,
+        smallest_curvature=system.smallest_curvature,
+        largest_curvature=system.largest_curvature,
+        step=step,
+        start=solution.x,
+    )
 
 
 def _tolerance(tolerance: float, relative_tolerance: float, right: Tensor) -> float:

@@ -306,7 +306,7 @@ class Oracle:
         if bound is not None:
             return bound
         iterations = 8 if self._singular is None else 2
-        w = self.unit(self.d) if self._singular is None else self._singular
+        w = self._unit(self.d) if self._singular is None else self._singular
         norm = 0.0
         for _ in range(iterations):
             pulled = self.JT(x, u, self.J(x, u, w))
@@ -333,7 +333,7 @@ class Oracle:
         size = float(q.norm())
         if size == 0:
             return self._change
-        moved = x + distance * self.unit(self.n)
+        moved = x + distance * self._unit(self.n)
         hessian = (self.hvp(moved, u)(q) - self.hvp(x, u)(q)).norm()
         jacobian = (self.JT(moved, u, q) - self.JT(x, u, q)).norm()
         scale = 2 / (distance * size)
@@ -343,8 +343,7 @@ class Oracle:
         )
         return self._change
 
-    def unit(self, size: int) -> Float[Tensor, "size"]:
-        """A random direction, from the oracle's own generator."""
+    def _unit(self, size: int) -> Tensor:
         direction = torch.randn(size, generator=self._generator, dtype=torch.float64)
         unit: Tensor = (direction / direction.norm()).to(self._start)
         return unit

@@ -137,6 +137,8 @@ class ProximalSystem:
     """H at ``step.x``."""
     smallest_curvature: float = math.inf
     """The smallest w'Hw / w'w met: at least the smallest eigenvalue of H."""
+    largest_curvature: float = 0.0
+    """The largest ‖Hw‖ / ‖w‖ met: at most the largest one."""
 
     def product(self, v: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         """Bv."""
@@ -144,6 +146,7 @@ class ProximalSystem:
         turned = self.hvp(w)
         if (square := dot(w, w)) > 0:
             self.smallest_curvature = min(self.smallest_curvature, dot(w, turned) / square)
+            self.largest_curvature = max(self.largest_curvature, norm(turned) / math.sqrt(square))
         return self.step.D(turned + (v - w) / self.step.length)
 
     def by_prox(self, q: Float[Tensor, "n"], b: Float[Tensor, "n"]) -> Float[Tensor, "d"]:

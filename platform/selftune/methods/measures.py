@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from selftune.methods.method import DIAGNOSTIC, Report
 
-_VALIDATION = "validation_"
+PERTURBED = "perturbed_"
+"""Prefix of measures that were taken where the hyperparameters are perturbed, and the network with them."""
+_VALIDATION = ("validation_", f"{PERTURBED}validation_")
 
 
 def average(values: Iterable[float]) -> float:
@@ -17,10 +19,12 @@ def average(values: Iterable[float]) -> float:
 def measured(reports: Sequence[Report]) -> dict[str, float]:
     """What reports hold of validation data beside the loss: accuracy and the like, then diagnostics; averaged.
 
+    Measures of a perturbed network keep their own names, the loss's included.
+
     >>> measured([Report("cycle", metrics={"validation_loss": 1.0, "validation_accuracy": 0.5, "work": 3.0})])
     {'validation_accuracy': 0.5}
     """
     metrics = reports[0].metrics
-    names = [name for name in metrics if name.startswith(_VALIDATION) and name != f"{_VALIDATION}loss"]
+    names = [name for name in metrics if name.startswith(_VALIDATION) and name != "validation_loss"]
     names += [name for name in metrics if name.startswith(DIAGNOSTIC)]
     return {name.removeprefix(DIAGNOSTIC): average(r.metrics[name] for r in reports) for name in names}

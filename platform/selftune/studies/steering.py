@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selftune.shapes import Float, Int
-from selftune.studies.mistakes import UserError
+from selftune.studies.mistakes import Mistakes, UserError
+from selftune.studies.yaml_file import parse_yaml, read_text
 from selftune.tracking.summary import MetricSummary, Summary, read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -19,16 +20,18 @@ if TYPE_CHECKING:
 
 
 def metric_of(study: Study, folder: Path, tuned: Mapping[str, float]) -> MetricSummary | None:
-    """The best and the last value of a study's metric over the hyper-steps; None where nobody knows one.
+    """The best and the last value of a study's metric; None where nobody knows one.
 
     Args:
-        tuned: measures at the end, which stand in for a metric that is too dear to take at every step.
+        tuned: measures of the networks at the end. What they hold of the metric is its last value, and comes after
+            those that were taken, perhaps on fewer examples, at the hyper-steps.
     """
     steps, values = _history(study.metric, folder)
+    if study.metric in tuned and len(trajectory := read_trajectory(folder)):
+        steps = np.append(steps, trajectory.hyper_step[-1])
+        values = np.append(values, tuned[study.metric])
     if not len(values):
-        if study.metric not in tuned or not len(read_trajectory(folder)):
-            return None
-        steps, values = read_trajectory(folder).hyper_step[-1:], np.array([tuned[study.metric]])
+        return None
     best = int(values.argmin() if study.mode == "min" else values.argmax())
     return MetricSummary(
         name=study.metric,
@@ -51,11 +54,21 @@ def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.
     return steps[there], values[there]
 
 
+def _task(folder: Path) -> str | None:
+    """What a folder's study trains on."""
+    try:
+        content = parse_yaml(read_text(folder / "study.yaml"))
+    except Mistakes as error:
+        raise error.in_file(str(folder / "study.yaml")) from error
+    objective = content.get("objective")
+    return str(objective.get("task")) if isinstance(objective, dict) else None
+
+
 def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     """Finished studies with one metric, the one that it prefers first.
 
     Raises:
-        UserError: if a folder holds no finished study, or the metrics differ.
+        UserError: if a folder holds no finished study, or metrics or tasks differ.
     """
     found = [(folder, read_summary(folder)) for folder in folders]
     for folder, summary in found:
@@ -65,6 +78,12 @@ def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     if len(names) > 1:
         raise UserError(
             f"the studies have different metrics: {', '.join(sorted(names))}; compare those that share one"
+        )
+
+    tasks = {task: folder for folder, _ in found if (task := _task(folder)) is not None}
+    if len(tasks) > 1:
+        raise UserError(
+            f"the studies have different tasks: {', '.join(sorted(tasks))}; compare those that share one"
         )
 
     def preference(entry: tuple[Path, Summary]) -> float:

@@ -14,6 +14,7 @@ from selftune.fields import settings_of
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
+from selftune.network_state import load_state
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.smooth_objective import SmoothObjective
@@ -176,7 +177,7 @@ def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer],
     network = objective.network()
     for regularizer in regularizers:
         regularizer.extend(network)
-    network.load_state_dict(state)
+    load_state(network, state)
     return network.eval()
 
 

@@ -39,7 +39,8 @@ class SmoothResult:
         parameters: the lower level's solution there, on the CPU.
         trajectory: every accepted step, in order, each with its certificate.
         metrics: training and validation loss, and what else the problem measures.
-        stopped: why the method was done, see ``InexactLineSearch``; ``stationary`` is proven, all else is not.
+        stopped: why the method was done, see ``InexactLineSearch``; ``stationary`` and ``pinned`` are
+            proven, all else is not.
     """
 
     hyperparameters: Mapping[str, float]
@@ -52,7 +53,7 @@ class SmoothResult:
     @property
     def certified(self) -> bool:
         """Whether the end is proven to be stationary."""
-        return self.stopped == "stationary"
+        return self.stopped in ("stationary", "pinned")
 
 
 def refuse_unused(**given: Any) -> None:

@@ -47,6 +47,7 @@ class Sender:
         self._checked = False
         self._sent_files: object = None
         self._failed: set[str] = set()
+        self.sent = False  # whether the server got anything
 
     def send(self, complete: bool, abandoned: bool = False) -> None:
         """One round: rows always; files, results and network when the folder is ``complete``.
@@ -75,6 +76,7 @@ class Sender:
     def _check_server(self) -> None:
         known = self.there.runs.get(STUDY)
         if not self._checked and known and not self.server.knows(known.run_id):
+            self.server.experiment_id(_experiment())  # a deleted one is refused before anything is forgotten
             self.record.forget(self.server.uri)
             self.there = self.record.destination(self.server.uri, self.started)
         self._checked = True
@@ -84,14 +86,14 @@ class Sender:
         if name in there.runs:
             return there.runs[name]
         if not there.experiment_id:
-            there.experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME") or "selftune"
+            there.experiment = _experiment()
             there.experiment_id = self.server.experiment_id(there.experiment)
         tags = {"selftune.study": there.study, "selftune.run": name}
         if name != STUDY:
             tags["mlflow.parentRunId"] = there.runs[STUDY].run_id
         shown = name if name != STUDY else self.folder.resolve().name
         there.runs[name] = Run(self.server.run_id(there.experiment_id, shown, there.started, tags))
-        self.record.save()
+        self._recorded()
         return there.runs[name]
 
     def _send_settings(self, parent: Run) -> None:
@@ -109,7 +111,7 @@ class Sender:
             batch = parameters[at : at + PARAMETERS_PER_BATCH]
             self.server.client.log_batch(parent.run_id, params=batch)
         self.there.parameters.append(name)
-        self.record.save()
+        self._recorded()
 
     def _send_rows(self, parent: Run) -> None:
         try:
@@ -131,7 +133,7 @@ class Sender:
         for rows in _batches(rows_after(run.sent)):
             self._send_metrics(run, rows)
             run.sent = rows[-1].number
-            self.record.save()
+            self._recorded()
 
     def _send_metrics(self, run: Run, rows: list[Row]) -> None:
         from mlflow.entities import Metric
@@ -152,7 +154,7 @@ class Sender:
         if flat and digest != self.there.results:
             self._send_metrics(parent, [Row.of(0, flat, *at)])
             self.there.results = digest
-            self.record.save()
+            self._recorded()
 
     def _send_files(self, parent: Run) -> None:
         plots = sorted((self.folder / "plots").glob("*.svg"))
@@ -180,7 +182,7 @@ class Sender:
             into = None if name.parent == Path() else str(name.parent)
             self.server.client.log_artifact(parent.run_id, str(path), into)
             self.there.files[str(name)] = digest
-            self.record.save()
+            self._recorded()
 
     def _send_status(self, summary: Summary, abandoned: bool) -> None:
         status = STATUS[summary.get("status", "running")]
@@ -197,7 +199,7 @@ class Sender:
                 ended = path.stat().st_mtime if path.exists() else time.time()
                 self.server.client.set_terminated(run.run_id, wanted, int(ended * 1000))
             run.status = wanted
-            self.record.save()
+            self._recorded()
 
     def _send_network(self, parent: Run) -> None:
         path = self.folder / "network.pt"
@@ -209,12 +211,21 @@ class Sender:
             raise Refused(f"the network was not sent: {error}") from error
         self.server.log_network(self.there.experiment_id, parent.run_id, network, requirements_of(network))
         self.there.network = digest
+        self._recorded()
+
+    def _recorded(self) -> None:
+        """The server got something."""
+        self.sent = True
         self.record.save()
 
     def _fingerprint(self) -> object:
         names = [f"{name}.{kind}" for name in (TRAJECTORY, TRAINERS) for kind in ("arrows", "parquet")]
         stats = [(self.folder / name).stat() for name in names if (self.folder / name).exists()]
         return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
+
+
+def _experiment() -> str:
+    return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "selftune"
 
 
 def _start_values(trajectory: Trajectory) -> dict[str, str]:

@@ -61,8 +61,17 @@ class Server:
             os.environ.setdefault(name, value)
 
     def experiment_id(self, name: str) -> str:
-        """The id of an experiment, made if it does not exist."""
+        """The id of an experiment, made if it does not exist.
+
+        Raises:
+            Refused: if it was deleted, which MLflow undoes on request.
+        """
         found = self.client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage != "active":
+            raise Refused(
+                f"the experiment {name!r} was deleted in MLflow: bring it back with `mlflow experiments restore"
+                f" --experiment-id {found.experiment_id}`, or set MLFLOW_EXPERIMENT_NAME to another one"
+            )
         return found.experiment_id if found else self.client.create_experiment(name)
 
     def run_id(self, experiment_id: str, name: str, started: int, tags: Mapping[str, str]) -> str:
@@ -79,16 +88,15 @@ class Server:
         return str(made.info.run_id)
 
     def knows(self, run_id: str) -> bool:
-        """Whether the run is still there (a database may have been deleted and made anew)."""
+        """Whether the run is still there: a database may have been made anew, a run or its experiment deleted."""
         from mlflow.exceptions import MlflowException
 
         try:
-            self.client.get_run(run_id)
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return False
             raise
-        return True
 
     def log_network(self, experiment_id: str, run_id: str, network: nn.Module, requirements: list[str]) -> None:
         """Logs a network as the run's model "network", which ``mlflow.pytorch.load_model`` brings back."""

@@ -33,7 +33,7 @@ class SyncError(RuntimeError):
     """A study could not be sent completely; the message says why and what to do."""
 
 
-def sync(folder: Path, *, follow: bool = False) -> None:
+def sync(folder: Path, *, follow: bool = False) -> bool:
     """Sends what a study's folder holds and the tracking server lacks, exactly once.
 
     The server is ``MLFLOW_TRACKING_URI``, else the one that the study was sent to before, else the database
@@ -41,6 +41,9 @@ def sync(folder: Path, *, follow: bool = False) -> None:
 
     With ``follow`` it goes on, a look per second, until ``summary.json`` says that the study has ended or the
     parent process is gone; a server that is away is tried again and again, and a last time at the end.
+
+    Returns:
+        Whether anything was missing there.
 
     Raises:
         FileNotFoundError: if the folder holds no study.
@@ -74,7 +77,7 @@ def sync(folder: Path, *, follow: bool = False) -> None:
                 else:
                     pause = max(INTERVAL, (_clock() - began) / SHARE)
                 if last:
-                    return
+                    return sender.sent
                 next_attempt = _clock() + pause
             _pause(INTERVAL)
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from selftune.data import Split
 from selftune.domains import groups
-from selftune.objective import Split, Stage
+from selftune.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 

@@ -12,12 +12,14 @@ from selftune.errors import SettingError
 from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
+from selftune.methods.measures import PERTURBED
 from selftune.modes import constant_buffers
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
+from selftune.training.paths import responseless
 
 
 class ResponseLevel(Level):
@@ -46,6 +48,8 @@ class ResponseLevel(Level):
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
+        for mistake in responseless(lower.regularizers, self.response.responding):
+            raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
         self._moving = moving.to(lower.device) if unmoved else None
@@ -126,7 +130,8 @@ class ResponseLevel(Level):
         """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
 
         With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
-        the perturbed network is evaluated, and the gradient flows through the gates.
+        the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
+        What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
         """
         hyper_step, unconstrained, scale = self._hyper_step, self._unconstrained, self._scale
         tune_scale = self._tune_scale
@@ -142,17 +147,30 @@ class ResponseLevel(Level):
                 payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
         batch = lower.validation.batch(lower.validation.index(hyper_step))
-        labels = batch["labels"]
-        noise = self._perturbation(len(labels), hyper_step, torch.ones_like(scale), "validation_noise")
+        noise = self._perturbation(len(batch["labels"]), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
-        outputs = lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
-        losses = lower.objective.validation_loss(outputs, labels)
+        losses, metrics = self._measured(fed, batch)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
         payload = {"hypergradient": gradient.sum(dim=0)}
-        if tune_scale:
-            payload["scale_gradient"] = (gradient * noise).sum(dim=0)
-        return payload, validation_measures(losses, lower.objective.metrics(outputs.detach(), labels))
+        measures = validation_measures(losses, metrics)
+        if not tune_scale:  # gates, but no perturbation
+            return payload, measures
+        payload["scale_gradient"] = (gradient * noise).sum(dim=0)
+        plain = torch.zeros_like(noise) if self.settings.centered else unconstrained.expand_as(noise)
+        with torch.no_grad():
+            losses, metrics = self._measured(self._of_moving(plain), batch)
+        perturbed = {f"{PERTURBED}{name}": value for name, value in measures.items()}
+        return payload, validation_measures(losses, metrics) | perturbed
+
+    def _measured(
+        self, fed: Float[Tensor, "batch n"], batch: Mapping[str, Tensor]
+    ) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
+        """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
+        objective = self.lower.objective
+        outputs = self.lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
+        losses = objective.validation_loss(outputs, batch["labels"])
+        return losses, objective.metrics(outputs.detach(), batch["labels"])
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from selftune.errors import SettingError
 from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
-from selftune.hypergradients.proximal import ProximalStep
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 
 
@@ -24,13 +23,11 @@ def problem_mistakes(objective: SmoothObjective, solver: str) -> Iterator[Settin
     except SettingError as error:
         yield SettingError("objective", f"{error.key} {error.message}")
         return
+    except FloatingPointError as error:
+        yield SettingError("objective", str(error))
+        return
     proximal = solver == "proximal_gradient"
     if not proximal and oracle.nonsmooth:
         yield SettingError(
             "method.solver", "must be proximal_gradient, because the lower level has a term that is not smooth"
         )
-    if oracle.nonsmooth:
-        try:
-            ProximalStep(oracle, oracle.start_x(), oracle.start_u())
-        except (SettingError, FloatingPointError) as error:
-            yield SettingError("objective", str(error))

@@ -17,14 +17,17 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.inventory import aliases
 from selftune.methods import Report, WorkOrder
+from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
+from selftune.training.coverage import Coverage, coverage
 from selftune.training.implicit_level import ImplicitLevel
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
+from selftune.training.paths import pathless
 from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
@@ -48,6 +51,7 @@ class Trainer:
         objective: what is trained.
         regularizers: unbound or bound; the trainer works on copies.
         member: position in the team.
+        team: number of the team; teams of one study draw different random numbers.
         draws: the member whose random numbers it uses, None for its own; trainers with the same
             draws see the same batches and masks.
         seed: the study's seed.
@@ -73,6 +77,7 @@ class Trainer:
         regularizers: Sequence[Regularizer],
         *,
         member: int = 0,
+        team: int = 0,
         draws: int | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -83,7 +88,7 @@ class Trainer:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        streams = Streams(seed, member if draws is None else draws, self.device)
+        streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
         self.measurements = Measurements(self.lower, diagnostics)
@@ -92,6 +97,7 @@ class Trainer:
         self._level_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
+        self._judged = False
         self._undrawn = copy.copy(self.lower.batches), copy.copy(self.lower.validation)
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
@@ -126,6 +132,12 @@ class Trainer:
             "seconds": time.perf_counter() - started,
         }
         return Report(order.kind, order.number, metrics, outcome.payload, order.body.get("remark", ""))
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds, once there is a response."""
+        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     def export_state(self, key: str) -> State | None:
         """The whole state kept under a key, on the CPU; None if it is not kept any more."""
@@ -174,6 +186,7 @@ class Trainer:
     def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, dict[str, float]]:
         """The arm at its end, its training loss, and the diagnostics that are due in case it is the one kept."""
         arm, first = Arm(self.lower, body), self.training_step
+        self._judge(differentiated=True)
         losses = [arm.train(number) for number in range(first, first + body["steps"])]
         found = {"training_loss": self._finish_steps(losses, arm.values)}
         if body.get("hyper_step") is not None:
@@ -218,7 +231,7 @@ class Trainer:
             for split in ("validation", "test")
             for name, value in self.lower.evaluate(network, split).items()
         }
-        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in network.state_dict().items()})
+        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in state_of(network).items()})
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss; one look at the device for the whole order."""
@@ -248,10 +261,18 @@ class Trainer:
         return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
+        self._judge(name != "response")
         if self.level is None:
             self.level = LEVELS[name](self.lower, settings)
             self._level_is = (name, dict(settings))
         return self.level
+
+    def _judge(self, differentiated: bool) -> None:
+        """Refuses, once, what is tuned but changes nothing that is trained."""
+        if not self._judged:
+            for mistake in pathless(self.lower, differentiated):
+                raise mistake
+        self._judged = True
 
     def plain_network(self, unconstrained: Tensor | None = None) -> nn.Module:
         """The trained network as an ordinary module, free of gates and hooks, on the trainer's device.
@@ -262,11 +283,11 @@ class Trainer:
         network = self.lower.objective.network().to(self.device)
         self.lower.regularizers.extend(network)
         again = self.lower.aliases  # a tensor with several names is changed under one of them
-        state = {name: value for name, value in self.lower.network.state_dict().items() if name not in again}
+        state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        network.load_state_dict(state | {name: state[own] for name, own in aliases(network).items()})
+        load_state(network, state | {name: state[own] for name, own in aliases(network).items()})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -307,7 +328,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class TrainerFactory:
-    """Makes the trainers of a team, in this process or in others; called with the member's number.
+    """Makes the trainers of a team, in this process or in others; called with the numbers of member and team.
 
     Args:
         objective: what is trained.
@@ -355,11 +376,12 @@ class TrainerFactory:
         """What a training step offers beside what objective and regularizers do."""
         return {"progress"} if self.steps is not None else set()
 
-    def __call__(self, member: int) -> Trainer:
+    def __call__(self, member: int, team: int = 0) -> Trainer:
         return Trainer(
             self.objective,
             self.regularizers,
             member=member,
+            team=team,
             draws=member // self.twins,
             seed=self.seed,
             device=self.device,

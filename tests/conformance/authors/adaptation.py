@@ -227,22 +227,29 @@ def _continual(bench, term, boundary=lambda network, batch: None):
     return network
 
 
-@loop("ewc", kind="stages", strength=2.0, samples=1000)
-def ewc(bench):
-    """The Fisher information is that of single examples of the stage that ends, with their labels."""
-    fisher = []
+@loop("ewc", kind="three stages", strength=2.0, samples=1000, mode="separate")
+@loop("ewc", kind="three stages", strength=2.0, samples=1000, decay=0.7)
+def ewc(bench, mode="online"):
+    """Squared gradients of single examples. Kirkpatrick et al.: a term for every task that is over; online, one
+    anchor and what is left of the information before."""
+    terms = []
 
     def boundary(network, stage):
         train, index = bench.objective.splits()["train"], bench.objective.stages()[stage].index
-        total = [torch.zeros_like(p) for p in network.parameters()]
+        fisher = [torch.zeros_like(p) for p in network.parameters()]
         for x, y in zip(train["inputs"][index], train["labels"][index], strict=True):
             single = grad(cross_entropy(network(x[None]), y[None]), list(network.parameters()))
-            total = [t + g**2 / len(index) for t, g in zip(total, single, strict=True)]
-        fisher.append(total)
+            fisher = [t + g**2 / len(index) for t, g in zip(fisher, single, strict=True)]
+        if mode == "online" and terms:
+            fisher = [new + 0.7 * before for new, before in zip(fisher, terms.pop()[0], strict=True)]
+        terms.append((fisher, [p.detach().clone() for p in network.parameters()]))
 
     def term(network, old, batch, logits):
-        moved = zip(fisher[0], network.parameters(), old.parameters(), strict=True)
-        return 2.0 * sum((f * (p - before.detach()) ** 2).sum() for f, p, before in moved)
+        total = 0.0
+        for fisher, anchor in terms:
+            moved = zip(fisher, network.parameters(), anchor, strict=True)
+            total = total + sum((f * (p - before) ** 2).sum() for f, p, before in moved)
+        return 2.0 * total
 
     return _continual(bench, term, boundary)
 

@@ -292,6 +292,13 @@ def _stages(optimization):
     return _vectors(optimization, stages=stages)
 
 
+def _three_stages(optimization):
+    index = torch.arange(EXAMPLES)
+    parts = zip(((0, 1), (1, 2), (0, 2)), (2, 2, 100), strict=True)
+    stages = tuple(Stage(index[torch.isin(index % CLASSES, torch.tensor(kept))], steps) for kept, steps in parts)
+    return _vectors(optimization, stages=stages)
+
+
 OBJECTIVES = {
     "vectors": _vectors,
     "normalised": lambda optimization: _vectors(optimization, normalised),
@@ -300,5 +307,6 @@ OBJECTIVES = {
     "shaped": lambda optimization: Shaped(mlp, *[data(4)] * 3, optimization),
     "domains": _domains,
     "stages": _stages,
+    "three stages": _three_stages,
     "views": lambda optimization: SelfSupervised(encoder, *[data(4)] * 3, jitter, optimization),
 }

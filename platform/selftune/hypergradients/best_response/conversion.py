@@ -12,6 +12,7 @@ from selftune.hypergradients.best_response.layers import GATED
 from selftune.hypergradients.best_response.report import LayerReport
 from selftune.hypergradients.best_response.response import BestResponse
 from selftune.inventory import Inventory, take_inventory
+from selftune.network_state import has_hooked_weight
 from selftune.shapes import Tensor
 
 
@@ -109,6 +110,8 @@ def _obstacle(name: str, module: nn.Module, inventory: Inventory) -> str:
     """Why a module must stay plain; empty if it need not."""
     if _is_parametrized(module):
         return "its weight is computed by torch.nn.utils.parametrize"
+    if has_hooked_weight(module):
+        return "its weight is computed by a hook of torch.nn.utils"
     if type(module) in GATED.values():
         return "it has gates already"
     if type(module) not in GATED:

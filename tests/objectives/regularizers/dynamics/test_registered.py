@@ -51,7 +51,7 @@ class TestOrthogonalConvolution:
 
 
 class TestFieldOfExperts:
-    images = SimpleNamespace(provides=frozenset({"reconstruction"}))
+    images = SimpleNamespace(offers=lambda: frozenset({"reconstruction"}))
 
     def bound(self, **settings):
         entry = regularizers["field_of_experts"](experts=3, size=3, **settings)
@@ -89,7 +89,7 @@ class TestFieldOfExperts:
 @pytest.mark.parametrize("name", ["entropic_transport_cost", "sinkhorn_divergence"])
 def test_epsilon_follows_the_scale_of_the_data(draw, name):
     entry = regularizers[name]()
-    entry.bind(SimpleNamespace(provides=frozenset({"samples", "data"})))
+    entry.bind(SimpleNamespace(offers=lambda: frozenset({"samples", "data"})))
     samples, data = draw(5, 2), draw(6, 2)
     values = {f"{name}.epsilon": torch.tensor(0.3, dtype=torch.float64)}
     terms = [entry.penalty(SimpleNamespace(samples=c * samples, data=c * data, values=values)) for c in (1, 10)]

@@ -1,0 +1,32 @@
+import pytest
+import torch
+from torch import nn
+
+from selftune.hyperparameters import Tune
+from selftune.methods import Budget, SelfTuning, SelfTuningSettings
+from selftune.objective import Classification, Optimization
+from selftune.regularizer import regularizers
+from selftune.training import TrainerFactory
+from selftune.training.checks import run_mistakes
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "refused"),
+    [
+        ("risk_extrapolation", {"anneal": 30}, "regularizers.risk_extrapolation.anneal"),
+        ("orthogonal_gradient", {"start": 31}, "regularizers.orthogonal_gradient.start"),
+        ("risk_extrapolation", {"anneal": 29}, None),
+        ("risk_extrapolation", {}, None),
+        ("orthogonal_gradient", {}, None),
+    ],
+)
+def test_what_would_come_into_play_after_the_end_is_refused(name, settings, refused):
+    data = torch.zeros(16, 2), torch.arange(16) % 2
+    extra = {"domains": (torch.arange(16) // 2 % 2,) * 3}
+    objective = Classification(lambda: nn.Linear(2, 2), *[data] * 3, Optimization(batch_size=8), extra=extra)
+    members = [regularizers["weight_decay"](strength=Tune(1e-3)), regularizers[name](**settings)]
+    factory = TrainerFactory(objective, members, steps=30)
+    settings_of_method = SelfTuningSettings(warmup_steps=5)
+    found = list(run_mistakes(factory, lambda: SelfTuning(Budget(steps=30), settings_of_method, 1)))
+    assert [mistake.key for mistake in found] == ([refused] if refused else [])
+    assert all("below the 30 training steps" in mistake.message for mistake in found)
