@@ -48,8 +48,7 @@ class ResponseLevel(Level):
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
-        responding = {n: p for n, p in self.response.elementary.items() if p.requires_grad}
-        for mistake in responseless(lower.regularizers, frozenset(responding)):
+        for mistake in responseless(lower.regularizers, self.response.responding):
             raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
