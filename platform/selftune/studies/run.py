@@ -56,7 +56,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
         summary.pop("message", None)
         if study.converts:
             with replacing(folder / "conversion.txt") as temporary:
-                temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
+                temporary.write_text(f"{study.conversion}\n\n{study.coverage}\n", encoding="utf-8")
         write_summary(folder, summary)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"

@@ -11,6 +11,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.fields import settings_of
+from selftune.hyperparameters import Space
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep
 from selftune.methods.team import check_team
@@ -106,6 +107,8 @@ def tune_smooth(
         arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
         claim(Path(output), call_of(objective, **arguments))
     machine = form.build(budget, chosen, trainers)
+    for mistake in machine.mistakes(Space(objective.hyperparameters)):
+        raise mistake.at_call()
     factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
     memory = Remembered()

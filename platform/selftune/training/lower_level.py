@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,8 +91,7 @@ class LowerLevel:
         self.aliases = aliases(self.network)
         self._half = any(is_half(parameter) for parameter in self.parameters.values())
         self._types = {name: tensor.dtype for name, tensor in tensors_of(self.network).items()}
-        trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
-        self.optimizer = optimization.build(trained)
+        self._trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         needs = self.regularizers.needs.union(measured)
         self.copies = {
             name: self._snapshot()
@@ -113,8 +113,15 @@ class LowerLevel:
         """From now on random numbers are those of another member: where its training goes on here."""
         self.streams.member = member
 
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Built when training begins, because torch then imports its compiler, for which checks need not wait."""
+        return self.objective.optimization.build(self._trained)
+
     @property
     def learning_rate(self) -> float:
+        if "optimizer" not in self.__dict__:
+            return self.objective.optimization.learning_rate
         return float(self.optimizer.param_groups[0]["lr"])
 
     def begin(

@@ -21,6 +21,7 @@ from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
+from selftune.training.coverage import Coverage, coverage
 from selftune.training.implicit_level import ImplicitLevel
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
@@ -131,6 +132,12 @@ class Trainer:
             "seconds": time.perf_counter() - started,
         }
         return Report(order.kind, order.number, metrics, outcome.payload, order.body.get("remark", ""))
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds, once there is a response."""
+        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     def export_state(self, key: str) -> State | None:
         """The whole state kept under a key, on the CPU; None if it is not kept any more."""
