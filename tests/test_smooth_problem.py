@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from selftune import Interval, SettingError, SmoothProblem, Tune, Unit, tune
+from selftune import Interval, L1Norm, SettingError, SmoothProblem, Tune, Unit, tune
 from selftune.hypergradients.lower_solvers import AcceleratedGradient, Newton
 from selftune.hypergradients.oracle import Oracle
 from selftune.smooth_objective import ConstantDisproved, LowerLevelError, NotStronglyConvex
@@ -154,6 +154,37 @@ def test_thousands_of_hyperparameters():
     result = tune(made, method="inexact_line_search", steps=2)
     assert result.values["strength"].shape == (50, 60)
     assert len(result.trajectory) == 2
+
+
+def test_terms_that_are_not_smooth_come_by_name():
+    def sparse(**more):
+        strengths = {"strength": 0.5, "lasso": Tune(torch.full((2, 2), 0.02))}
+        return SmoothProblem(
+            lambda p, v, data: upper(p, v, data) + 0.5 * v["strength"] * p["weight"].square().sum(),
+            upper,
+            WEIGHT,
+            strengths,
+            train=TRAIN,
+            validation=VALIDATION,
+            **more,
+        )
+
+    def terms(values, slopes):
+        slope = slopes["lasso"].reshape(4) if "lasso" in slopes else None
+        return {"weight": L1Norm(values["lasso"].reshape(4), slope)}
+
+    def proximal(parameters, values, step):
+        return {"weight": L1Norm(values["lasso"].reshape(4)).prox(parameters["weight"], step)}
+
+    given = {"method": "inexact_line_search", "solver": "proximal_gradient", "steps": 3}
+    named, mapped = tune(sparse(terms=terms), **given), tune(sparse(proximal=proximal), **given)
+    assert named.values["lasso"].shape == (2, 2)
+    torch.testing.assert_close(named.values["lasso"], mapped.values["lasso"], rtol=1e-6, atol=0)
+    assert not named.certified  # constants are estimates
+    oracle = Oracle(sparse(terms=terms))
+    assert oracle.active_set(oracle.start_x(), oracle.start_u(), 1.0, 0.0).free == 0
+    with pytest.raises(SettingError, match="give either"):
+        sparse(terms=terms, proximal=proximal)
 
 
 def test_a_term_that_is_not_smooth_comes_as_its_proximal_map():

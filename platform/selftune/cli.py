@@ -73,8 +73,10 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _complain(line: str) -> None:
+    from selftune.studies.mistakes import printable
+
     with suppress(OSError):  # nobody may be there to read it
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,11 +169,11 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    study = _load(options, local=False)
     from selftune.smooth_objective import SmoothObjective
     from selftune.studies.display import MAXIMUM_ROWS
     from selftune.studies.smooth import described
 
-    study = _load(options, local=False)
     tuned = len(study.space)
     print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
     for hyperparameter in study.space.tuned:
@@ -192,6 +194,10 @@ def _check(options: argparse.Namespace) -> int:
     print(title)
     for line in lines:
         print(f"  {line}")
+    if not isinstance(study.objective, SmoothObjective):
+        print("parameters of the network:")
+        for line in str(study.coverage).splitlines():
+            print(f"  {line}")
     return 0
 
 
@@ -321,9 +327,12 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
     from selftune.studies.mistakes import Mistakes
     from selftune.studies.packaged import find_study
-    from selftune.studies.study import load_study
+    from selftune.studies.yaml_file import check_yaml
 
     path = find_study(options.study)
+    check_yaml(path)  # before torch is imported
+    from selftune.studies.study import load_study
+
     study = load_study(path, options.seed, options.steps)
     if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
         try:

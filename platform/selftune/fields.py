@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import types
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -13,7 +14,8 @@ from selftune.errors import SettingError, suggestion
 
 T = TypeVar("T")
 
-_LARGEST = 2**63
+LARGEST = 3.4028234663852886e38  # in single precision, what networks compute in
+_LARGEST_WHOLE = 2**63
 _WORDS: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -52,6 +54,13 @@ def check_fields(settings: Any) -> None:
             words = " or ".join(dict.fromkeys(_described(annotation)))
             hint = _hint(value, annotation)
             raise SettingError(name, f"must be {words}, got {shown(value)}{hint}")
+        if isinstance(value, float) and LARGEST < abs(value) < math.inf:
+            raise SettingError(name, too_large(value))
+
+
+def too_large(value: float) -> str:
+    """Why a number is refused that is infinite to a network."""
+    return f"must be at most {LARGEST:.3g} in size, the largest number of single precision, got {value:g}"
 
 
 def settings_of(kind: type[T], given: Mapping[str, Any]) -> T:
@@ -107,7 +116,7 @@ def _fits(value: Any, annotation: Any) -> bool:
         return isinstance(value, str | int) and value in arguments
     if annotation is int:
         whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        return whole and -_LARGEST < value < _LARGEST
+        return whole and -_LARGEST_WHOLE < value < _LARGEST_WHOLE
     if annotation is float:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and not _is_nan(value)
     if kind is tuple and arguments[1:] == (Ellipsis,):

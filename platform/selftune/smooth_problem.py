@@ -12,6 +12,7 @@ from selftune.errors import SettingError
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hyperparameters import Hyperparameter, Interval, Positive, Tune
 from selftune.hyperparameters.domain import Domain
+from selftune.proximal_terms import ProximalTerm
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import Constants, NotStronglyConvex, SmoothObjective, Tree
 
@@ -19,6 +20,8 @@ Level = Callable[[Tree, Mapping[str, Any], Any], Tensor]
 """(parameters, values of the hyperparameters, data) -> a number, a tensor of shape ()."""
 
 Proximal = Callable[[Tree, Mapping[str, Any], float], Tree]
+
+Terms = Callable[[Mapping[str, Any], Mapping[str, Tensor]], Mapping[str, ProximalTerm]]
 
 Constant = float | Callable[[Mapping[str, Any]], float] | None
 """A number, a function of the hyperparameters' values, or None: estimated."""
@@ -47,8 +50,9 @@ class SmoothProblem(SmoothObjective):
         upper_smoothness: the largest eigenvalue, in size, of the upper level's Hessian in the parameters, or a
             bound.
         upper_convex: whether the upper level is convex in the parameters.
-        proximal: (parameters, values, step) -> parameters: the proximal map of a further lower-level term that
-            is not smooth; needs ``solver="proximal_gradient"``.
+        terms: (values, slopes) -> terms of the lower level that are not smooth, such as ``L1Norm``, by the
+            parameter each acts on; as ``SmoothObjective.terms``. Needs ``solver="proximal_gradient"``.
+        proximal: (parameters, values, step) -> parameters: for a term of another kind, its proximal map.
 
     Constants that are not given are estimated at every value of the hyperparameters, by 20 products with the
     Hessian at ``parameters``, and give way to the curvatures that solves meet. Given ones are compared with these.
@@ -92,6 +96,7 @@ class SmoothProblem(SmoothObjective):
         smoothness: Constant = None,
         upper_smoothness: Constant = None,
         upper_convex: bool = False,
+        terms: Terms | None = None,
         proximal: Proximal | None = None,
     ) -> None:
         self._lower, self._upper = lower, upper
@@ -104,7 +109,9 @@ class SmoothProblem(SmoothObjective):
         self._given = {"strong_convexity": strong_convexity, "smoothness": smoothness}
         self._given["upper_smoothness"] = upper_smoothness
         self._upper_convex = upper_convex
-        self._proximal = proximal
+        if terms is not None and proximal is not None:
+            raise SettingError("proximal", "is made from terms; give either")
+        self._terms, self._proximal = terms, proximal
         for key, level in (("lower", self.lower), ("upper", self.upper)):
             _check_level(key, level(self._start, self._start_values()))
 
@@ -160,7 +167,15 @@ class SmoothProblem(SmoothObjective):
         return {"test_loss": float(self._upper(parameters, self.shaped(values), self._data["test"]))}
 
     def proximal(self, parameters: Tree, values: Mapping[str, Any], step: float) -> Tree | None:
-        return None if self._proximal is None else self._proximal(parameters, self.shaped(values), step)
+        if self._proximal is None:
+            return super().proximal(parameters, values, step)
+        return self._proximal(parameters, self.shaped(values), step)
+
+    def terms(self, values: Mapping[str, Any], slopes: Mapping[str, Tensor]) -> Mapping[str, ProximalTerm]:
+        if self._terms is None:
+            return {}
+        shapes = {name: shape for name, shape in self._shapes.items() if name in slopes}
+        return self._terms(self.shaped(values), {name: slopes[name].reshape(s) for name, s in shapes.items()})
 
     def constants(self, values: Mapping[str, Any], slopes: Mapping[str, Tensor]) -> Constants:
         shaped = self.shaped(values)

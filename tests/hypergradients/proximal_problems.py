@@ -131,6 +131,40 @@ class OnSimplex(LeastSquares):
         return {"w": Simplex(values["total"], slopes.get("total"))}
 
 
+class TwoParts(LeastSquares):
+    """A matrix with a strength per column, a vector on a simplex as large as their sum, a number that is free."""
+
+    hyperparameters = (
+        Hyperparameter("ridge", Positive(), 0.1, tuned=True),
+        Hyperparameter("lasso", Positive(), (0.2, 0.3), ("left", "right"), tuned=True),
+    )
+
+    def parameters(self):
+        shapes = {"matrix": (3, 2), "simplex": (5,), "free": ()}
+        return {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
+
+    @staticmethod
+    def joined(parameters):
+        return {"w": torch.cat([parameters[name].reshape(-1) for name in ("matrix", "simplex", "free")])}
+
+    def lower(self, parameters, values):
+        return super().lower(self.joined(parameters), values)
+
+    def upper(self, parameters, values):
+        return super().upper(self.joined(parameters), values)
+
+    def jacobian_norm(self, parameters, values, slopes):
+        return super().jacobian_norm(self.joined(parameters), values, slopes)
+
+    def terms(self, values, slopes):
+        strength, slope = values["lasso"], slopes.get("lasso")
+        total = strength.sum()
+        return {
+            "matrix": L1Norm(strength, slope),
+            "simplex": Simplex(total, None if slope is None else slope.norm()),
+        }
+
+
 class OwnMap(LeastSquares):
     """An elastic net whose two strengths stand in a proximal map of the user's own."""
 
@@ -166,6 +200,7 @@ KINDS = {
     "group_lasso": GroupLasso,
     "box": Boxed,
     "simplex": OnSimplex,
+    "two_parts": TwoParts,
 }
 OWN = {"own_map": OwnMap, "own_group_map": OwnGroupMap}
 

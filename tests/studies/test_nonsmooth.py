@@ -7,8 +7,9 @@ from rich.console import Console
 from selftune.objectives.tasks.sparse_regression import SparseRegression
 
 from selftune.cli import main
+from selftune.studies import run as runs
 from selftune.studies import study as module
-from selftune.studies.folder import new_folder
+from selftune.studies.folder import new_folder, open_folder
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.run import run
 from selftune.studies.smooth import described
@@ -87,3 +88,26 @@ def test_a_map_that_cannot_be_differentiated_is_refused_before_anything_starts(m
 def test_another_solver_is_refused():
     with pytest.raises(Mistakes, match="must be proximal_gradient"):
         parse_study(STUDY.replace("proximal_gradient", "newton"))
+
+
+@pytest.mark.parametrize("kind", [SparseRegression, OwnMap])
+def test_a_stopped_study_goes_on_to_the_same_result(kind, tmp_path, monkeypatch):
+    text = STUDY.replace("steps: 30", "steps: 4").replace("1.0e-4", "1.0e-4, checkpoint_every: 2")
+    _, whole, trajectory, _ = start(text, tmp_path / "whole", kind, monkeypatch)
+
+    class Stops(runs.SmoothDisplay):
+        def hyper_step(self, step):
+            if step.number == 3:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "SmoothDisplay", Stops)
+        with pytest.raises(KeyboardInterrupt):
+            start(text, tmp_path, kind, monkeypatch)
+    study, _ = open_folder(tmp_path / "out")
+    summary = run(study, tmp_path / "out", Console(file=io.StringIO()), local=True, mlflow=False)
+    for key in ("steps", "work", "hyperparameters", "tuned", "fixed", "remark"):
+        assert summary[key] == whole[key]
+    again = read_trajectory(tmp_path / "out")
+    for name, values in trajectory.certificate.items():
+        assert values.tolist() == pytest.approx(again.certificate[name].tolist(), rel=0, abs=0, nan_ok=True)

@@ -16,6 +16,8 @@ from selftune.hyperparameters import Space
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.shapes import Float, Tensor
 
+MOST_TRAINERS = 10_000
+
 
 class TeamMethod(Method):
     """A method whose trainers share one hyperparameter vector.
@@ -157,6 +159,8 @@ def check_team(size: object, twins: int = 1, key: str = "team_size") -> None:
         raise SettingError(key, f"must be a whole number, got {shown(size)}")
     if size < 1:
         raise SettingError(key, f"must be at least 1, got {size}")
+    if int(size) > MOST_TRAINERS:
+        raise SettingError(key, f"must be at most {MOST_TRAINERS}, got {size}")
     if size % twins:
         raise SettingError(
             key, f"must be a multiple of {twins}, because trainers work in groups of so many; got {size}"

@@ -6,6 +6,9 @@ from collections.abc import Iterable
 
 from selftune.errors import SettingError
 
+ENOUGH = 20  # mistakes to read at a time
+_LONGEST = 500  # characters of a line
+
 
 class UserError(Exception):
     """Something the user asked for cannot be done; every line is one plain sentence. Exit status 2."""
@@ -33,7 +36,21 @@ class Mistakes(ValueError):
 
     def in_file(self, name: str) -> UserError:
         """The mistakes as a person reads them: ``FILE: KEY: MESSAGE``."""
-        return UserError(*(f"{name}: {' '.join(str(mistake).split())}" for mistake in self.mistakes))
+        lines = [f"{name}: {' '.join(str(mistake).split())}" for mistake in self.mistakes[:ENOUGH]]
+        more = len(self.mistakes) - len(lines)
+        return UserError(*lines, *([f"{name}: and {more} more mistakes"] if more else []))
+
+
+def printable(line: str) -> str:
+    """A line as a terminal may get it: no control characters, wherever they come from, and no endless text.
+
+    >>> printable("unknown key \x1b[31m")
+    'unknown key \\\\x1b[31m'
+    """
+    shown = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in line[: 2 * _LONGEST]
+    )
+    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 3]}..."
 
 
 def mistake(key: str, message: str) -> Mistakes:

@@ -25,7 +25,11 @@ def find_study(given: str) -> Path:
     """
     path = Path(given)
     known = packaged_studies()
-    if path.is_file() or (path.exists() and given not in known):
+    try:
+        is_path = path.is_file() or (path.exists() and given not in known)
+    except OSError as error:  # too long a name, or no permission to look
+        raise UserError(f"{given}: cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if is_path:
         return path
     if given in known:
         return known[given]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,16 +37,20 @@ from selftune.registry import UnknownName
 from selftune.regularizer import Regularizer, regularizers
 from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.studies.hyperparameter_values import parse_value
+from selftune.studies.memory import machines_memory, within_memory
 from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of
-from selftune.studies.mistakes import Mistakes, as_mistakes, join, mistake
+from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, join, mistake
 from selftune.studies.network import network_mistakes
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.smooth import smooth_mistakes
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
-from selftune.training.checks import conversion_of, space_of
+from selftune.training.checks import conversion_of, coverage_of, space_of
+from selftune.training.coverage import Coverage
 from selftune.training.seeds import check_seed
 from selftune.training.smooth_trainer import SmoothTrainerFactory
+
+SMALLEST_SHARE = 0.0001  # of a CPU or GPU: Ray counts no finer
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,10 @@ class Trainers:
     def __post_init__(self) -> None:
         check_fields(self)
         check_team(self.number, key="number")
-        if not self.cpus > 0:
-            raise SettingError("cpus", f"must be above 0, got {self.cpus:g}")
-        if not self.gpus >= 0:
-            raise SettingError("gpus", f"must be at least 0, got {self.gpus:g}")
+        if not SMALLEST_SHARE <= self.cpus < math.inf:
+            raise SettingError("cpus", f"must be at least {SMALLEST_SHARE} and finite, got {self.cpus:g}")
+        if not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus < math.inf):
+            raise SettingError("gpus", f"must be 0, or at least {SMALLEST_SHARE} and finite, got {self.gpus:g}")
 
     @property
     def device(self) -> str:
@@ -89,6 +95,8 @@ def _regularizers(given: Any) -> Any:
             built.append(_regularizer(name, settings))
         except (SettingError, UnknownName, Mistakes) as error:
             mistakes += as_mistakes(error).under(name).mistakes
+            if len(mistakes) >= ENOUGH:
+                break
     if mistakes:
         raise Mistakes(mistakes)
     return tuple(built)
@@ -137,6 +145,8 @@ def _diagnostics(given: Any) -> Any:
             built.append(Measurement(name, every, {k: v for k, v in settings.items() if k != "every"}))
         except (SettingError, UnknownName, Mistakes) as error:
             mistakes += as_mistakes(error).under(name).mistakes
+            if len(mistakes) >= ENOUGH:
+                break
     if mistakes:
         raise Mistakes(mistakes)
     return tuple(built)
@@ -148,6 +158,8 @@ def _named(given: Any, key: str, known: Iterable[str]) -> tuple[str, dict[str, A
     if key not in settings:
         raise SettingError(key, f"is missing; name one of {', '.join(sorted(known))}")
     name = settings.pop(key)
+    if not isinstance(name, str):
+        raise SettingError(key, f"must be a name, got {shown(name)}; name one of {', '.join(sorted(known))}")
     if name not in known:
         raise SettingError(key, f"unknown name {shown(name)}; {suggestion(str(name), known)}")
     return name, settings
@@ -267,6 +279,11 @@ class Study(BaseModel):
         assert isinstance(method, SelfTuning)
         return conversion_of(self.network_factory(), method)
 
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds."""
+        return coverage_of(self.network_factory(), self.build_method())
+
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.
 
@@ -357,10 +374,14 @@ def parse_study(text: str, seed: int | None = None, steps: int | None = None) ->
     if mistakes:
         raise Mistakes(mistakes)
     known = [name for name in Study.model_fields if name != "text"]
-    unknown = [unknown_key(key, known) for key in content if key not in known]
+    unknown = [unknown_key(key, known) for key in islice((key for key in content if key not in known), ENOUGH)]
     given = {key: value for key, value in content.items() if key in known}
     try:
-        study = Study.model_validate({**given, "text": text})
+        with within_memory():
+            study = Study.model_validate({**given, "text": text})
+    except MemoryError as error:
+        gibibytes = machines_memory() / 2**30
+        raise mistake("", f"asks for more memory than this machine has, which is {gibibytes:.0f} GiB") from error
     except ValidationError as error:
         raise Mistakes([*unknown, *mistakes_of(error, given)]) from error
     if unknown:

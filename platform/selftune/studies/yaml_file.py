@@ -2,12 +2,18 @@
 
 YAML 1.1, which PyYAML speaks, reads ``1e-4`` as a text, ``no`` as false, ``010`` as eight and lets the
 last of two equal keys win. Here scalars follow YAML 1.2's core schema, and equal keys are refused.
+
+A file that is broken, or made to do harm, is refused as fast as any other: its size, its depth and the number of
+its values are bounded, values behind an alias counting each time, before anything is built of them.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
+import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +21,8 @@ from typing import Any
 import yaml
 
 from selftune.errors import SettingError
-from selftune.studies.mistakes import join, mistake
+from selftune.fields import LARGEST, too_large
+from selftune.studies.mistakes import Mistakes, join, mistake
 
 
 def parse_yaml(text: str) -> dict[str, Any]:
@@ -49,20 +56,44 @@ def read_text(path: Path) -> str:
     """The text of a file.
 
     Raises:
-        Mistakes: if the file is absent, not a file, unreadable or not text.
+        Mistakes: if the file is absent, no ordinary file, unreadable, too large or not text.
     """
     try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise mistake("", "is not a text file in UTF-8") from error
+        # without waiting, as for somebody who writes into a pipe
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            kind = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(kind):
+                raise mistake("", "is no ordinary file but a pipe, a socket or a device")
+            content = file.read(MAXIMUM_BYTES + 1)
     except FileNotFoundError as error:
         raise mistake("", "there is no such file") from error
     except OSError as error:
         raise mistake("", f"cannot be read: {(error.strerror or str(error)).lower()}") from error
+    if len(content) > MAXIMUM_BYTES:
+        raise mistake("", f"is larger than {MAXIMUM_BYTES // 1024} KiB; is it a study?")
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise mistake("", "is not a text file in UTF-8") from error
+
+
+def check_yaml(path: Path) -> None:
+    """Whether a study file can be read at all; this needs nothing that takes long to import.
+
+    Raises:
+        UserError: one line, with the file.
+    """
+    try:
+        parse_yaml(read_text(path))
+    except Mistakes as error:
+        raise error.in_file(str(path)) from error
 
 
 def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
-    """A mistake for every infinite number or NaN, except bounds of an interval, which may be infinite."""
+    """A mistake for every number that is infinite, in single precision too, or NaN.
+
+    Bounds of an interval may be infinite.
+    """
     if isinstance(content, dict):
         for name, value in content.items():
             yield from not_finite(value, join(key, str(name)))
@@ -73,10 +104,45 @@ def not_finite(content: Any, key: str = "") -> Iterator[SettingError]:
         is_bound = key.rpartition(".")[0].endswith("domain.interval") and not math.isnan(content)
         if not is_bound:
             yield SettingError(key, f"must be a finite number, got {content}")
+    elif isinstance(content, float) and abs(content) > LARGEST:
+        yield SettingError(key, too_large(content))
+
+
+MAXIMUM_BYTES = 512 * 1024
+MAXIMUM_VALUES = 20_000  # keys, numbers, texts, lists and mappings; ten thousand strengths by name
+MAXIMUM_DEPTH = 40
+MAXIMUM_DIGITS = 40  # of a whole number; what is too large for a setting is said there
 
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self._depth = 0
+        self._values = 0
+        self._sizes: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML does it, within the bounds."""
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        before = self._values
+        self._values += 1
+        self._depth += 1
+        if self._depth > MAXIMUM_DEPTH:
+            raise yaml.MarkedYAMLError(problem=f"goes deeper than {MAXIMUM_DEPTH} levels", problem_mark=mark)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._depth -= 1
+        if node in self._sizes:  # an alias
+            self._values = before + self._sizes[node]
+        elif node is not None:
+            self._sizes[node] = self._values - before
+        if self._values > MAXIMUM_VALUES:
+            raise yaml.MarkedYAMLError(
+                problem=f"there are more than {MAXIMUM_VALUES} values up to here, those behind aliases included",
+                problem_mark=mark,
+            )
+        return node
 
 
 def _resolve(kind: str, pattern: str, first: str) -> None:
@@ -113,10 +179,21 @@ def _sequence(loader: _Loader, node: yaml.SequenceNode) -> list[Any]:
 
 
 def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    if len(node.value) > MAXIMUM_DIGITS:
+        problem = f"the whole number {node.value[:10]}... has {len(node.value)} digits"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     return int(node.value, 10)
 
 
-_CORE = ("null", "bool", "float", "str")
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    for character in node.value:
+        if not (character.isprintable() or character in "\n\t" or unicodedata.category(character) == "Zs"):
+            problem = f"a text holds {character!a}, which is no character to be seen"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    return str(node.value)
+
+
+_CORE = ("null", "bool", "float")
 _Loader.yaml_constructors = {
     tag: constructor
     for tag, constructor in yaml.SafeLoader.yaml_constructors.items()
@@ -125,3 +202,4 @@ _Loader.yaml_constructors = {
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_constructor("tag:yaml.org,2002:seq", _sequence)
 _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
+_Loader.add_constructor("tag:yaml.org,2002:str", _text)
