@@ -125,8 +125,7 @@ def split(examples=32, seed=0):
     return inputs, (inputs @ directions).argmax(dim=1)
 
 
-def objective_of(build, **options):
+def objective_of(build, examples=32, **options):
     """A classification by the network that ``build`` makes."""
-    return Classification(
-        build, *(split(seed=seed) for seed in range(3)), Optimization(batch_size=16, learning_rate=0.02), **options
-    )
+    splits = (split(examples, seed) for seed in range(3))
+    return Classification(build, *splits, Optimization(batch_size=16, learning_rate=0.02), **options)

@@ -138,6 +138,10 @@ def test_check_says_what_is_tuned(place, capsys):
         "  layer    type    path          reason",
         "  hidden1  Linear  gated rank 1",
         "  output   Linear  gated rank 1",
+        "parameters of the network:",
+        "  dropout reaches 160 of 1,210 parameters (13 %)",
+        "  weight_decay reaches 1,184 of 1,210 parameters (98 %)",
+        "  1,210 of 1,210 parameters respond (100 %)",
     ]
     assert [path.name for path in place.iterdir()] == ["tiny.yaml"]
 

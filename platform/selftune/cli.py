@@ -194,6 +194,10 @@ def _check(options: argparse.Namespace) -> int:
     print(title)
     for line in lines:
         print(f"  {line}")
+    if not isinstance(study.objective, SmoothObjective):
+        print("parameters of the network:")
+        for line in str(study.coverage).splitlines():
+            print(f"  {line}")
     return 0
 
 

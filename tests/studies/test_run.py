@@ -5,6 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from selftune.methods import Report
 from selftune.studies import run as module
 from selftune.studies.folder import COMPARISON, new_folder, open_folder
 from selftune.studies.results import print_summary
@@ -14,6 +15,7 @@ from selftune.studies.study import parse_study
 from selftune.tracking.network import load_network
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
+from selftune.training import Trainer
 
 
 @pytest.fixture
@@ -99,6 +101,23 @@ def test_divergence_names_the_penalty_that_made_up_the_loss(study_text, tmp_path
     with pytest.raises(StudyFailed, match=r"after .*, of which weight_decay is .*, with"):
         start(text, tmp_path, console)
     assert "of which weight_decay is" in read_summary(tmp_path / "out")["message"]
+
+
+def test_a_lost_trainer_is_said_when_the_others_go_on(study_text, tmp_path, console, monkeypatch):
+    original = Trainer.execute
+
+    def diverge_once(self, order, warm=None):
+        if self.member == 1 and self.training_step >= 20:
+            return Report("diverged", order.number, {"training_step": 20.0}, message="the training loss is nan")
+        return original(self, order, warm)
+
+    monkeypatch.setattr(Trainer, "execute", diverge_once)
+    _, folder, summary = start(study_text.replace("number: 1", "number: 2"), tmp_path, console)
+    assert [sentence.partition(";")[0] for sentence in summary["warnings"]] == [
+        "tuned: trainer 1 stopped: the training loss is nan",
+        "start values held: trainer 1 stopped: the training loss is nan",
+    ]
+    assert read_summary(folder)["warnings"] == summary["warnings"]
 
 
 def test_a_result_worse_than_a_constant_answer_is_said(study_text, tmp_path, console):

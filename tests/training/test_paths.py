@@ -34,7 +34,7 @@ def test_what_changes_nothing_that_is_trained_is_refused_by_every_method(method)
     settings = {"supervised_contrastive": {"strength": Tune(0.1)}, "label_smoothing": {"epsilon": Tune(0.1)}}
     trainers = 2 if method == "penalty" else 1
     with pytest.raises(SettingError, match=r"supervised_contrastive.strength: changes nothing that is trained"):
-        tune(objective_of(FrozenBody), settings, steps=400, method=method, trainers=trainers)
+        tune(objective_of(FrozenBody, 96), settings, steps=400, method=method, trainers=trainers)
 
 
 def test_a_path_is_no_value():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from selftune.errors import SettingError
 from selftune.schedulers import slots
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.team import Team
+from selftune.schedulers.trainable import users_config
 from selftune.schedulers.warm_starts import WarmStarts
 
 _MOST_WAITING = 10_000  # trials; a searcher with endless samples would otherwise fill the memory
@@ -24,6 +25,8 @@ class Crew:
     """A team, and its trials in this process."""
 
     team: Team
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The config of its first trial, as its user gave it."""
     trials: dict[int, Any] = field(default_factory=dict)
     warm_starts: WarmStarts = field(default_factory=WarmStarts)
     admitted: float | None = None
@@ -54,11 +57,13 @@ class Crews:
 
     Args:
         team_size: members of each team.
-        make_team: builds the team of a number.
+        make_team: builds the team of a number, from the config of its first trial.
         patience: seconds to wait for an autoscaling cluster to grow.
     """
 
-    def __init__(self, team_size: int, make_team: Callable[[int], Team], patience: float) -> None:
+    def __init__(
+        self, team_size: int, make_team: Callable[[int, Mapping[str, Any]], Team], patience: float
+    ) -> None:
         self.entries: list[Crew] = []
         self.places: dict[str, tuple[int, int]] = {}  # trial id -> number of the team, member
         self._team_size = team_size
@@ -66,8 +71,8 @@ class Crews:
         self._patience = patience
         self._next_look = 0.0
 
-    def append(self) -> Crew:
-        self.entries.append(Crew(self._make_team(len(self.entries))))
+    def append(self, config: Mapping[str, Any]) -> Crew:
+        self.entries.append(Crew(self._make_team(len(self.entries), config), config))
         return self.entries[-1]
 
     def crew_of(self, trial: Any) -> Crew:
@@ -85,7 +90,7 @@ class Crews:
             SchedulerError: if trials come without end.
         """
         if trial.trial_id not in self.places:
-            self.places[trial.trial_id] = self._vacancy(trial.config.get("member"))
+            self.places[trial.trial_id] = self._vacancy(users_config(trial.config))
         number, member = self.places[trial.trial_id]
         crew = self.entries[number]
         if member in crew.trials:
@@ -97,7 +102,8 @@ class Crews:
             )
         return True
 
-    def _vacancy(self, wanted: int | None) -> tuple[int, int]:
+    def _vacancy(self, config: Mapping[str, Any]) -> tuple[int, int]:
+        wanted = config.get("member")
         if wanted is not None and wanted not in range(self._team_size):
             size = self._team_size
             raise SettingError("member", f"must be from 0 to {size - 1} in a team of {size}, got {wanted}")
@@ -106,7 +112,7 @@ class Crews:
             for member in range(self._team_size):
                 if (number, member) not in taken and wanted in (None, member):
                     if number == len(self.entries):
-                        self.append()
+                        self.append(config)
                     return number, member
         raise AssertionError("a new team has every member vacant")
 

@@ -15,11 +15,12 @@ from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.methods import Method, Report
 from selftune.schedulers.callback import StateCallback
+from selftune.schedulers.calls import call
 from selftune.schedulers.crews import Crew, Crews
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
-from selftune.schedulers.trainable import KEPT_CHECKPOINTS
+from selftune.schedulers.trainable import ENGINE, KEPT_CHECKPOINTS
 from selftune.schedulers.transport import TransportName, make_transport
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,8 @@ class BilevelScheduler(TrialScheduler):
     outlives failures of workers and of the driver: that takes the ``callback``, which ``run_config`` brings.
 
     Args:
-        method: builds a team's method; must be picklable.
+        method: builds a team's method; called with the number of the ``team`` and the ``config`` of its first
+            trial, as far as it has parameters of these names. Must be picklable.
         team_size: trials that share one hyperparameter vector.
         transport: ``"direct"`` (fastest), ``"mailbox"`` (public interface of Ray only), or ``"auto"``.
         listener: builds what hears a team's events, called with the number of the team; must be picklable.
@@ -53,7 +55,7 @@ class BilevelScheduler(TrialScheduler):
 
     def __init__(
         self,
-        method: Callable[[], Method],
+        method: Callable[..., Method],
         team_size: int = 1,
         *,
         transport: TransportName = "auto",
@@ -85,9 +87,10 @@ class BilevelScheduler(TrialScheduler):
         self.__dict__.update(state)
         self._reset()
 
-    def _make_team(self, number: int) -> Team:
+    def _make_team(self, number: int, config: Mapping[str, Any]) -> Team:
         listener = self.listener(number) if self.listener else Listener()
-        return Team(self._make_method(), self.team_size, listener, KEPT_CHECKPOINTS)
+        method = call(self._make_method, team=number, config=dict(config))
+        return Team(method, self.team_size, listener, KEPT_CHECKPOINTS)
 
     # What a user needs -------------------------------------------------------------------------------
 
@@ -130,11 +133,17 @@ class BilevelScheduler(TrialScheduler):
         if not self._crews.add(trial):
             return  # a failed trial is queued again
         team, member = self._crews.team_of(trial)
-        settings = {"member": member, "stateful": team.method.stateful, **self._transport.config()}
+        number, _ = self._crews.places[trial.trial_id]
+        settings = {
+            "member": member,
+            "team": number,
+            "stateful": team.method.stateful,
+            **self._transport.config(),
+        }
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics
-        trial.set_config({**trial.config, **settings})
+        trial.set_config({**trial.config, ENGINE: settings})
         unfinished = trial.status == Trial.TERMINATED and not team.members[member].over
         if trial.status == Trial.PENDING or unfinished:
             # Paused until all of the team may start. Tune may have saved its end when the team's state
@@ -247,11 +256,15 @@ class BilevelScheduler(TrialScheduler):
         return self._crews.team_of(trial)[0].hyper_step
 
     def state_dict(self) -> dict[str, Any]:
-        return {"teams": [team.state_dict() for team in self.teams], "places": self._crews.places}
+        return {
+            "teams": [team.state_dict() for team in self.teams],
+            "configs": [crew.config for crew in self._crews.entries],
+            "places": self._crews.places,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for saved in state["teams"]:
-            self._crews.append().team.load_state_dict(saved)
+        for saved, config in zip(state["teams"], state["configs"], strict=True):
+            self._crews.append(config).team.load_state_dict(saved)
         self._crews.places = dict(state["places"])
 
 

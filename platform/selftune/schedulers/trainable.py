@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ray.tune.result import SHOULD_CHECKPOINT
 
 from selftune.errors import SettingError
 from selftune.methods import Report, WorkOrder
+from selftune.schedulers.calls import call
 from selftune.schedulers.envelope import Envelope
 from selftune.schedulers.mailbox import Reader
 from selftune.storage import load_state, save_state
@@ -30,6 +31,9 @@ scheduler sends what the trainer has not done yet, the trainer repeats what it h
 
 CHECKPOINT, KIND = "trainer.safetensors", "trainer"
 
+ENGINE = "selftune"
+"""Where the scheduler keeps what it says to a trial, beside what users have in its config."""
+
 _COLUMNS = ("training_step", "training_loss", "validation_loss", "test_loss", "seconds", "work")
 
 
@@ -40,23 +44,24 @@ class OrderTrainable(tune.Trainable):
     restore, and this is how the scheduler learns that a trainer is there, and which order it did last.
     """
 
-    def setup(self, config: dict[str, Any], factory: Callable[[int], Executes]) -> None:  # type: ignore[override]
-        self._member: int = config.get("member", 0)
-        self._stateful: bool = config.get("stateful", True)
+    def setup(self, config: dict[str, Any], factory: Callable[..., Executes]) -> None:  # type: ignore[override]
+        settings: dict[str, Any] = config.get(ENGINE, {})
+        self._member: int = settings.get("member", config.get("member", 0))
+        self._stateful: bool = settings.get("stateful", True)
         self._order: WorkOrder | None = None
         self._warm: Any = None
         self._number = -1
         self._memory: dict[int, Report] = {}
         self._saved: deque[int] = deque(maxlen=KEPT_CHECKPOINTS)
-        self._columns = dict.fromkeys((*_COLUMNS, *config.get("metrics", ())), math.nan)
+        self._columns = dict.fromkeys((*_COLUMNS, *settings.get("metrics", ())), math.nan)
         self._incarnation = uuid.uuid4().hex
         self._greeted = False
         self._sent: Envelope | None = None
         self._refusal: SettingError | None = None
-        mailbox = config.get("mailbox")
+        mailbox = settings.get("mailbox")
         self._reader = Reader(mailbox, self.trial_id, self._incarnation, self.export_state) if mailbox else None
         try:
-            self._trainer = factory(self._member)
+            self._trainer = call(factory, self._member, team=settings.get("team", 0), config=users_config(config))
         except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
             self._refusal = error
 
@@ -152,8 +157,24 @@ class OrderTrainable(tune.Trainable):
         self._columns.update(state["columns"])
 
 
-def trainable(factory: Callable[[int], Executes]) -> type[OrderTrainable]:
+def users_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A trial's config without what the scheduler adds to it.
+
+    >>> users_config({"width": 8, "selftune": {"member": 0}})
+    {'width': 8}
+    """
+    return {name: value for name, value in config.items() if name != ENGINE}
+
+
+def trainable(factory: Callable[..., Executes]) -> type[OrderTrainable]:
     """A Tune trainable whose trials train what ``factory(member)`` builds.
+
+    The factory gets the number of its ``team`` and the trial's ``config`` by name, too, as far as it has
+    parameters of these names:
+
+        def factory(member, team, config):
+            objective = make_objective(width=config["width"])
+            return TrainerFactory(objective, regularizers)(member, team)
 
     The factory is pickled once and travels through Ray's object store, so it may hold data.
 

@@ -24,11 +24,13 @@ from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
-from selftune.studies.verdict import warnings_of
+from selftune.studies.verdict import LostTrainers, noted_warnings, warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
 from selftune.training import TrainerFactory
+
+HELD = "start values held"
 
 
 def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
@@ -54,7 +56,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
         summary.pop("message", None)
         if study.converts:
             with replacing(folder / "conversion.txt") as temporary:
-                temporary.write_text(f"{study.conversion}\n", encoding="utf-8")
+                temporary.write_text(f"{study.conversion}\n\n{study.coverage}\n", encoding="utf-8")
         write_summary(folder, summary)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"
@@ -80,9 +82,10 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
     with runner.ready():
         if "tuned" not in summary:
             show = SmoothDisplay if isinstance(study.objective, SmoothObjective) else Display
-            listener = Listeners([TrajectoryWriter(folder), show(console, study.study, study.budget)])
+            display = show(console, study.study, study.budget)
+            listener = Listeners([TrajectoryWriter(folder), display, LostTrainers(folder, "tuned")])
             reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
-            summary = _tuned(study, folder, reports, summary)
+            summary = _tuned(study, folder, reports, {**summary, "warnings": noted_warnings(folder)})
             metric = metric_of(study, folder, summary["tuned"])
             if metric is not None:
                 summary = {**summary, "metric": metric}
@@ -91,12 +94,12 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
             try:
                 fixed = _compared(study, folder, console, runner, summary)
             except (StudyFailed, LowerLevelError) as error:  # what tuning gave is there all the same
-                say(console, f"no comparison: with the start values held, {error}")
+                say(console, f"no comparison: with the {HELD}, {error}")
                 fixed = {}
-            summary = {**summary, "fixed": fixed}
+            warnings = noted_warnings(folder)
             if isinstance(study.objective, NetworkObjective):
-                results = {"tuned": summary["tuned"], "start values held": fixed}
-                summary = {**summary, "warnings": warnings_of(study.objective, results)}
+                warnings += warnings_of(study.objective, {"tuned": summary["tuned"], HELD: fixed})
+            summary = {**summary, "fixed": fixed, "warnings": warnings}
             write_summary(folder, summary)
     return summary
 
@@ -106,12 +109,13 @@ def _compared(study: Study, folder: Path, console: Console, runner: Runner, summ
     if isinstance(study.objective, SmoothObjective):
         return solved_at_start(study, read_trajectory(folder))
     steps = summary["training_steps"]
-    display = Display(console, f"{study.study}, start values held", Budget(steps=steps))
+    display = Display(console, f"{study.study}, {HELD}", Budget(steps=steps))
+    listener = Listeners([display, LostTrainers(folder, HELD)])
     start = study.space.constrain(study.space.start)
     factory = study.trainer_factory()
     assert isinstance(factory, TrainerFactory)
     apart = replace(factory, twins=1, diagnostics=())  # a network of each group of twins is enough
-    reports = runner.run(constant(study, start, steps), apart, folder / COMPARISON, display, study.networks)
+    reports = runner.run(constant(study, start, steps), apart, folder / COMPARISON, listener, study.networks)
     return mean_metrics(reports)
 
 

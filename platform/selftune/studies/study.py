@@ -45,7 +45,8 @@ from selftune.studies.settings import build_settings, check_mapping, mistakes_of
 from selftune.studies.smooth import smooth_mistakes
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
-from selftune.training.checks import conversion_of, space_of
+from selftune.training.checks import conversion_of, coverage_of, space_of
+from selftune.training.coverage import Coverage
 from selftune.training.seeds import check_seed
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
@@ -279,6 +280,11 @@ class Study(BaseModel):
         method = self.build_method()
         assert isinstance(method, SelfTuning)
         return conversion_of(self.network_factory(), method)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds."""
+        return coverage_of(self.network_factory(), self.build_method())
 
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.

@@ -1,12 +1,39 @@
-"""Whether networks that come out are better than a constant answer, in words."""
+"""What went wrong in a study that goes on, in words: trainers lost, networks no better than a constant answer."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
 
+from selftune.listener import Listener
 from selftune.objective import NetworkObjective
+from selftune.tracking.summary import read_summary, write_summary
+
+
+class LostTrainers(Listener):
+    """Notes every trainer that is lost in the summary at once, so that a resumed study still knows.
+
+    Args:
+        folder: of the study.
+        label: what the networks are called.
+    """
+
+    def __init__(self, folder: Path, label: str) -> None:
+        self.folder = folder
+        self.label = label
+
+    def lost(self, member: int, reason: str) -> None:
+        summary = read_summary(self.folder)
+        noted, sentence = summary.get("warnings", []), f"{self.label}: trainer {member} stopped: {reason}"
+        if sentence not in noted:
+            write_summary(self.folder, {**summary, "warnings": [*noted, sentence]})
+
+
+def noted_warnings(folder: Path) -> list[str]:
+    """What the summary of a study warns of so far."""
+    return read_summary(folder).get("warnings", [])
 
 
 def constant_measures(objective: NetworkObjective) -> dict[str, float]:

@@ -34,8 +34,8 @@ class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
     Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist.
-    ``remark`` is what the method says of its result, ``warnings`` are sentences on networks that are worse than a
-    constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
+    ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were lost and on
+    networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
     upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
     studies of smooth objectives, which train no network.
     """

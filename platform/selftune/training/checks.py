@@ -14,12 +14,16 @@ import torch
 
 from selftune.composition import Regularizers
 from selftune.errors import SettingError
-from selftune.hypergradients.best_response import ConversionReport, convert
+from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
 from selftune.methods import Method, NetworkLineSearch, Penalty, SelfTuning
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
+from selftune.training.coverage import Coverage, coverage
+from selftune.training.lower_level import LowerLevel
+from selftune.training.paths import pathless, responseless
 from selftune.training.penalty_level import single_loop_mistake
+from selftune.training.seeds import Streams
 from selftune.training.trainer import TrainerFactory
 from selftune.training.trials import number_of_judges
 
@@ -76,6 +80,23 @@ def conversion_of(factory: TrainerFactory, method: SelfTuning) -> ConversionRepo
     Raises:
         SettingError: if none can.
     """
+    return _converted(factory, method)[0].report
+
+
+def coverage_of(factory: TrainerFactory, method: Method) -> Coverage:
+    """How much of the network regularizers reach, and how much of it responds.
+
+    Raises:
+        SettingError: if regularizers do not fit the objective, or nothing can respond.
+    """
+    inventory = factory.objective.inventory()
+    if not isinstance(method, SelfTuning):
+        return coverage(_bound(factory), inventory)
+    response, regularizers = _converted(factory, method)
+    return coverage(regularizers, inventory, response.responding)
+
+
+def _converted(factory: TrainerFactory, method: SelfTuning) -> tuple[BestResponse, Regularizers]:
     objective = factory.objective
     # As a trainer does it, without the optimizers: they make torch import its compiler.
     with torch.random.fork_rng(devices=[]):
@@ -85,16 +106,17 @@ def conversion_of(factory: TrainerFactory, method: SelfTuning) -> ConversionRepo
         regularizers.attach(network)
         inputs = objective.splits()["train"]["inputs"]
         try:
-            return convert(
+            response = convert(
                 network,
                 hyperparameters=len(Space(regularizers.hyperparameters)),
                 example=inputs[: max(2, objective.optimization.batch_size)],
                 rank=method.settings.response.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
                 output_layer=method.settings.response.output_layer,
-            ).report
+            )
         except ValueError as error:
             raise SettingError("objective", str(error)) from error
+    return response, regularizers
 
 
 def _bound(factory: TrainerFactory) -> Regularizers:
@@ -137,12 +159,27 @@ def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
             yield SettingError(f"diagnostics.{measurement.diagnostic}", error.message)
 
 
+def _without_effect(factory: TrainerFactory, machine: Method) -> Iterator[SettingError]:
+    """What is tuned and changes nothing that is trained, or nothing that responds."""
+    mistakes: list[SettingError] = []
+    if isinstance(machine, SelfTuning):
+        response, regularizers = _converted(factory, machine)
+        mistakes += responseless(regularizers, response.responding)
+    cpu = torch.device("cpu")
+    with torch.random.fork_rng(devices=[]):
+        lower = LowerLevel(
+            factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
+        )
+        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning))
+    for mistake in mistakes:
+        yield SettingError(f"regularizers.{mistake.key}", mistake.message)
+
+
 def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterator[SettingError]:
     """What method, network and data say of each other; everything fits for itself."""
     objective = factory.objective
     try:
-        if isinstance(machine, SelfTuning):
-            conversion_of(factory, machine)
+        yield from _without_effect(factory, machine)
     except SettingError as error:
         yield error
     except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from selftune.training.capture import Capture
 from selftune.training.data import Batches
 from selftune.training.moments import forget_moments
 from selftune.training.quantities import COPIES, providers
-from selftune.training.seeds import Streams, seed_of
+from selftune.training.seeds import Streams
 
 _MEASURED = 4096  # validation examples that diagnostics see
 
@@ -66,7 +67,7 @@ class LowerLevel:
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of(streams.seed, streams.member, "network", 0))
+            torch.manual_seed(streams.seed_of("network"))
             self.network: nn.Module = objective.network().to(device)
             self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
@@ -90,8 +91,7 @@ class LowerLevel:
         self.aliases = aliases(self.network)
         self._half = any(is_half(parameter) for parameter in self.parameters.values())
         self._types = {name: tensor.dtype for name, tensor in tensors_of(self.network).items()}
-        trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
-        self.optimizer = optimization.build(trained)
+        self._trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
         needs = self.regularizers.needs.union(measured)
         self.copies = {
             name: self._snapshot()
@@ -113,8 +113,15 @@ class LowerLevel:
         """From now on random numbers are those of another member: where its training goes on here."""
         self.streams.member = member
 
+    @cached_property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Built when training begins, because torch then imports its compiler, for which checks need not wait."""
+        return self.objective.optimization.build(self._trained)
+
     @property
     def learning_rate(self) -> float:
+        if "optimizer" not in self.__dict__:
+            return self.objective.optimization.learning_rate
         return float(self.optimizer.param_groups[0]["lr"])
 
     def begin(

@@ -1,4 +1,4 @@
-"""Seeds: every random number of a study follows from (study seed, member, stream, step).
+"""Seeds: every random number of a study follows from (study seed, team, member, stream, step).
 
 Nothing depends on how many numbers were drawn before, so a trainer has no generator state to save, and a step
 draws the same numbers whatever order it belongs to: after a resume, in a replay, on another worker.
@@ -42,14 +42,18 @@ def check_seed(seed: object) -> None:
         raise SettingError("seed", f"must be at least 0 and below 2 ** 63, got {seed}")
 
 
-def seed_of(seed: int, member: int, stream: str, step: int) -> int:
+def seed_of(seed: int, member: int, stream: str, step: int, team: int = 0) -> int:
     """A 63-bit seed, well mixed (splitmix64) so that neighbouring steps are unrelated.
+
+    The first team, the only one of most studies, adds nothing to the mix.
 
     >>> seed_of(0, 0, "epoch", 1) != seed_of(0, 1, "epoch", 0)
     True
+    >>> seed_of(0, 0, "epoch", 1) != seed_of(0, 0, "epoch", 1, team=1)
+    True
     """
     state = 0
-    for part in (seed, member, _STREAMS.index(stream), step):
+    for part in (seed, member, _STREAMS.index(stream), step, *([team] if team else ())):
         state = (state + part + 0x9E3779B97F4A7C15) & _MASK
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
@@ -58,11 +62,18 @@ def seed_of(seed: int, member: int, stream: str, step: int) -> int:
 
 
 class Streams:
-    """One generator per stream on one device, reseeded at every use."""
+    """One generator per stream on one device, reseeded at every use.
 
-    def __init__(self, seed: int, member: int, device: torch.device) -> None:
+    Args:
+        seed: the study's seed.
+        member, team: whose numbers they are.
+        device: where they are drawn.
+    """
+
+    def __init__(self, seed: int, member: int, device: torch.device, team: int = 0) -> None:
         self.seed = seed
         self.member = member
+        self.team = team
         self._global = torch.default_generator
         if device.type == "cuda":
             torch.cuda.init()  # type: ignore[no-untyped-call]  # before, there are no default generators
@@ -72,8 +83,12 @@ class Streams:
 
     def __call__(self, stream: str, step: int = 0) -> torch.Generator:
         """The stream's generator, at the start of the given step."""
-        return self._generators[stream].manual_seed(seed_of(self.seed, self.member, stream, step))
+        return self._generators[stream].manual_seed(self.seed_of(stream, step))
+
+    def seed_of(self, stream: str, step: int = 0) -> int:
+        """The seed of a stream at a step."""
+        return seed_of(self.seed, self.member, stream, step, self.team)
 
     def seed_global(self, stream: str, step: int) -> None:
         """Seeds the device's global generator, from which modules such as ``nn.Dropout`` draw."""
-        self._global.manual_seed(seed_of(self.seed, self.member, stream, step))
+        self._global.manual_seed(self.seed_of(stream, step))

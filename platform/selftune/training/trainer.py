@@ -21,6 +21,7 @@ from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
+from selftune.training.coverage import Coverage, coverage
 from selftune.training.implicit_level import ImplicitLevel
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
@@ -50,6 +51,7 @@ class Trainer:
         objective: what is trained.
         regularizers: unbound or bound; the trainer works on copies.
         member: position in the team.
+        team: number of the team; teams of one study draw different random numbers.
         draws: the member whose random numbers it uses, None for its own; trainers with the same
             draws see the same batches and masks.
         seed: the study's seed.
@@ -75,6 +77,7 @@ class Trainer:
         regularizers: Sequence[Regularizer],
         *,
         member: int = 0,
+        team: int = 0,
         draws: int | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -85,7 +88,7 @@ class Trainer:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        streams = Streams(seed, member if draws is None else draws, self.device)
+        streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
         self.measurements = Measurements(self.lower, diagnostics)
@@ -129,6 +132,12 @@ class Trainer:
             "seconds": time.perf_counter() - started,
         }
         return Report(order.kind, order.number, metrics, outcome.payload, order.body.get("remark", ""))
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds, once there is a response."""
+        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     def export_state(self, key: str) -> State | None:
         """The whole state kept under a key, on the CPU; None if it is not kept any more."""
@@ -319,7 +328,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class TrainerFactory:
-    """Makes the trainers of a team, in this process or in others; called with the member's number.
+    """Makes the trainers of a team, in this process or in others; called with the numbers of member and team.
 
     Args:
         objective: what is trained.
@@ -367,11 +376,12 @@ class TrainerFactory:
         """What a training step offers beside what objective and regularizers do."""
         return {"progress"} if self.steps is not None else set()
 
-    def __call__(self, member: int) -> Trainer:
+    def __call__(self, member: int, team: int = 0) -> Trainer:
         return Trainer(
             self.objective,
             self.regularizers,
             member=member,
+            team=team,
             draws=member // self.twins,
             seed=self.seed,
             device=self.device,

@@ -94,6 +94,11 @@ class BestResponse(nn.Module):
         weights: dict[str, Any] = {name: layer.weight for name, layer in self._weights.items()}
         return weights | {name: layer.bias for name, layer in self._biases.items()}
 
+    @property
+    def responding(self) -> frozenset[str]:
+        """Names of the parameters that respond: those of converted layers that are trained."""
+        return frozenset(name for name, tensor in self.elementary.items() if tensor.requires_grad)
+
     def linearized(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
         """f(x; W0) + J_w f(x; W0) · (W(h) - W0), differentiable in the response set and h; W0 is a constant.
 
