@@ -29,7 +29,9 @@ def blobs(examples, seed, shape=(6,), dtype=torch.float32):
 
 def task(build, shape=(6,), dtype=torch.float32, **optimization):
     splits = (blobs(examples, seed, shape, dtype) for seed, examples in enumerate((96, 96, 48)))
-    return Classification(build, *splits, Optimization(batch_size=16, learning_rate=0.05, **optimization))
+    return Classification(
+        build, *splits, Optimization(**{"batch_size": 16, "learning_rate": 0.05, **optimization})
+    )
 
 
 def run(objective, label, regularizers=None, steps=24, **settings):

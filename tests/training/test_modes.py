@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from method_runs import METHODS, NORMS, run, task
+from method_runs import METHODS, NORMS, perceptron, run, task
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from selftune import Tune
 from selftune.diagnostics import Measurement
@@ -96,3 +97,25 @@ def test_trainers_leave_modes_alone():
         pass
     assert [module.training for module in modules] == before
     assert before.count(False) == 2
+
+
+class Block(nn.Module):
+    """A layer with dropout, perhaps run again on the way back instead of kept."""
+
+    def __init__(self, checkpointed):
+        super().__init__()
+        self.checkpointed = checkpointed
+        self.inner = nn.Sequential(nn.Linear(16, 16), nn.Tanh(), nn.Dropout(0.5))
+
+    def forward(self, inputs):
+        if self.checkpointed:
+            return checkpoint(self.inner, inputs, use_reentrant=False)
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize("label", [label for label in METHODS if not label.startswith("self_tuning")])
+def test_modules_that_run_again_on_the_way_back_are_in_the_mode_of_the_way_there(label):
+    ends = [run(task(lambda: perceptron(lambda: Block(kept))), label) for kept in (False, True)]  # noqa: B023
+    assert ends[0].hyperparameters == ends[1].hyperparameters
+    first, second = (end.network.state_dict() for end in ends)
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -9,7 +9,7 @@ import torch
 from selftune.objectives.regularizers.supervision.companion import Companion
 from torch import nn
 
-from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
@@ -50,8 +50,9 @@ class CoTeaching(Regularizer):
     """Trains a peer beside the network; each learns only from the examples that the other finds easiest.
 
     The share ``forget_rate`` of every batch is left out, which rises linearly from 0 over the first ``ramp``
-    epochs. Losses are compared in evaluation mode. Other regularizers act on the network alone, but both see
-    the same inputs and targets. The peer is saved with the trainer and not exported.
+    epochs. With ``split_batch`` each looks through one half of the batch and learns from the other one's choice of
+    the other half. Losses are compared in evaluation mode. Other regularizers act on the network alone, but both
+    see the same inputs and targets. The peer is saved with the trainer and not exported.
     """
 
     name = "co_teaching"
@@ -61,6 +62,7 @@ class CoTeaching(Regularizer):
     hyperparameters = (
         Hyperparameter("forget_rate", Unit(), 0.2, smooth=False, shared=True),
         Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
+        Hyperparameter("split_batch", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"losses", "parameters", "epoch"})
     whole_batch = "it selects examples of the whole batch, and its peer takes one step for it"
@@ -77,11 +79,20 @@ class CoTeaching(Regularizer):
         inputs, targets = step.inputs.detach(), step.targets.detach()
         theirs, rate = self._objective.loss(self._peer.predict(inputs), targets), self._rate(step)
         if step.perturbed:
-            return _weighted(losses, co_teaching(losses, theirs, rate)[0])
+            return _weighted(losses, self._chosen(losses, theirs, rate)[0])
         ours = self._objective.loss(step.asks.pass_copy(step.parameters, inputs).logits, targets)
-        weights, of_peer = co_teaching(ours, theirs, rate)
+        weights, of_peer = self._chosen(ours, theirs, rate)
         self._peer.descend(_weighted(self._objective.loss(self._peer.network(inputs), targets), of_peer).mean())
         return _weighted(losses, weights)
+
+    def _chosen(self, ours: Tensor, theirs: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the examples for the network and for its peer."""
+        if not self.bound["split_batch"].value:
+            return co_teaching(ours, theirs, rate)
+        half = len(ours) // 2
+        own, of_peer = co_teaching(ours[:half], theirs[half:], rate)
+        rest = ours.new_zeros(len(ours) - half)
+        return torch.cat([ours.new_zeros(half), own]), torch.cat([of_peer, rest])
 
     def _rate(self, step: Step) -> Float[Tensor, ""]:
         ramp = self.bound["ramp"].value

@@ -12,6 +12,7 @@ import torch
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.hyperparameters import Space
+from selftune.methods.box import Limits, check_limits
 from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
@@ -36,7 +37,7 @@ class ImplicitSettings:
         learning_rate: of the other update rules.
         rollback: whether a rejected step of ``hoag`` is undone and retried half as long; else it is kept, and the
             next one is half as long.
-        bound: largest unconstrained value in size.
+        bound, limits: as of ``InexactLineSearchSettings``.
         tolerance: stops when the hypergradient's norm is at most this, seen at an accuracy of that size; none of
             it is certified.
         error_bounds: whether the error bound of every hypergradient is reported; costs products where constants
@@ -51,13 +52,15 @@ class ImplicitSettings:
     step: float | None = None
     learning_rate: float = 0.05
     rollback: bool = True
-    bound: float = 30.0
+    bound: float | None = None
+    limits: Limits | None = None
     tolerance: float = 1e-6
     error_bounds: bool = False
     checkpoint_every: int = 10
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_limits(self.limits)
         for key in ("error", "smallest_error", "step", "learning_rate", "bound", "tolerance"):
             value = getattr(self, key)
             if value is not None and not (value > 0 and math.isfinite(value)):
@@ -131,7 +134,7 @@ class Implicit(LeaderMethod):
         team_size: int = 1,
     ) -> None:
         self.settings = settings or ImplicitSettings()
-        super().__init__(work, steps, team_size, self.settings.bound)
+        super().__init__(work, steps, team_size, self.settings.bound, self.settings.limits)
         self._iteration = 0
         self._rule: UpdateRule | None = None
         self._sharpened = 1.0
@@ -279,6 +282,7 @@ class Implicit(LeaderMethod):
         """One step from a point."""
         if self._rule is not None:
             self._rule.step([point.hypergradient])
+            self._u.copy_(self._project(self._u))  # in place: the rule holds it
             return
         assert self._smoothness is not None
         self._u = self._project(point.u - point.hypergradient / self._smoothness)

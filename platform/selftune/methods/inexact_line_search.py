@@ -80,7 +80,7 @@ class InexactLineSearch(LeaderMethod):
         team_size: int = 1,
     ) -> None:
         self.settings = settings or InexactLineSearchSettings()
-        super().__init__(work, steps, team_size, self.settings.bound)
+        super().__init__(work, steps, team_size, self.settings.bound, self.settings.limits)
         self._issued: dict[int, dict[str, Any]] = {}  # member -> what its outstanding order is about
         self._attempt = 0
         self._error = self.settings.error

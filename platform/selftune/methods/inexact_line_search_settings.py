@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
+from selftune.methods.box import Limits, check_limits
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,10 @@ class InexactLineSearchSettings:
         share: part of the decrease expected of a step that may be hidden by the lower level's error.
         early_acceptance: whether a solve ends as soon as its candidate is proven to lower the upper level enough.
         early_rejection: whether a solve ends as soon as its candidate can no longer be accepted.
-        bound: largest unconstrained value in size; on a logarithmic scale the upper level flattens beyond it.
+        bound: largest unconstrained value in size; None limits a coordinate only where its domain's scale becomes
+            flat: a logarithm 30 beyond its start, a real number nowhere.
+        limits: of values, by the name of a hyperparameter with or without its part: (low, high), None for no limit
+            on that side. They go before the bound.
         tolerance: stops when the hypergradient's norm plus its error is at most this.
         smallest_error: stops when an accuracy below this would be needed: rounding forbids it.
         speculate: whether idle trainers of a team try the next candidates of a search at the same time: as many as
@@ -58,7 +62,8 @@ class InexactLineSearchSettings:
     share: float = 0.1
     early_acceptance: bool = True
     early_rejection: bool = True
-    bound: float = 30.0
+    bound: float | None = None
+    limits: Limits | None = None
     tolerance: float = 1e-6
     smallest_error: float = 1e-13
     speculate: bool = True
@@ -66,8 +71,11 @@ class InexactLineSearchSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_limits(self.limits)
         for key in ("error", "residual", "bound", "tolerance", "smallest_error"):
             value = getattr(self, key)
+            if value is None and key == "bound":
+                continue
             if not (value > 0 and math.isfinite(value)):
                 raise SettingError(key, f"must be a positive number, got {value}")
         if self.step is not None and not (self.step > 0 and math.isfinite(self.step)):

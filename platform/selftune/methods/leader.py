@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.methods.box import Limits, box_mistakes, box_of
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.team import TeamMethod
 from selftune.shapes import Float, Tensor
@@ -19,20 +23,36 @@ class LeaderMethod(TeamMethod):
         work: budget, in lower-level gradients and products of the whole team; None for no limit.
         steps: budget in steps; None for no limit.
         team_size: number of trainers.
-        bound: largest unconstrained value in size.
+        bound: largest unconstrained value in size; None for where the scales of the domains end, see ``box_of``.
+        limits: of values, by name; they go before the bound.
     """
 
     PRECISION = torch.float64
     SAVED: ClassVar[tuple[str, ...]] = ("_leader", "_warm", "_work")
 
-    def __init__(self, work: int | None, steps: int | None, team_size: int, bound: float) -> None:
+    def __init__(
+        self,
+        work: int | None,
+        steps: int | None,
+        team_size: int,
+        bound: float | None = None,
+        limits: Limits | None = None,
+    ) -> None:
         super().__init__(team_size)
         self.work_budget = work
         self.step_budget = steps
-        self._bound = bound
+        self._bound, self._limits = bound, limits
         self._leader: int | None = None
         self._warm: str | None = None
         self._work = 0
+
+    def mistakes(self, space: Space) -> Iterator[SettingError]:
+        yield from super().mistakes(space)
+        yield from box_mistakes(space, self._bound, self._limits)
+
+    def _begin(self, space: Space) -> None:
+        super()._begin(space)
+        self._box = box_of(space, self._bound, self._limits)
 
     def _left(self, member: int) -> HyperStep | None:
         if self._leader == member:  # its warm starts are gone: the next solve starts cold, elsewhere
@@ -77,4 +97,4 @@ class LeaderMethod(TeamMethod):
             self.stopped = "budget"
 
     def _project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-        return u.clamp(-self._bound, self._bound)
+        return torch.clamp(u, *self._box)

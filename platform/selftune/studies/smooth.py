@@ -61,6 +61,7 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
         yield SettingError("objective", "nothing is tuned; the task fixes all of its hyperparameters")
         return
     found = list(problem_mistakes(objective, study.method.solver))
+    found += study.build_method().mistakes(study.space)
     yield from found
     if found:
         return

@@ -19,6 +19,7 @@ from selftune.network_state import load_state
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.smooth_objective import SmoothObjective
+from selftune.studies.call import call_of, claim
 from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smooth
 from selftune.training import TrainerFactory, run_in_process
@@ -95,7 +96,8 @@ def tune(
         trainers: networks trained side by side, whose hypergradients are averaged.
         seed: everything random follows from it.
         device: a torch device.
-        output: folder for the trajectory and for checkpoints, from which a second call goes on.
+        output: folder for the trajectory and for checkpoints, from which the same call goes on when it is
+            repeated; a folder of another call is refused.
         method: ``self_tuning`` tunes whatever is online; ``implicit``, ``penalty`` and ``inexact_line_search``
             what is smooth beside.
         settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings`` and
@@ -150,6 +152,9 @@ def tune(
     )
     for mistake in run_mistakes(factory, lambda: form.build(budget, chosen, trainers)):
         raise mistake.at_call()
+    if output is not None:
+        arguments = {"method": method, "budget": budget, "trainers": trainers, "seed": seed, "settings": chosen}
+        claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
     team = {member: factory(member) for member in range(trainers)}
     memory = Remembered()

@@ -11,12 +11,14 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.fields import settings_of
+from selftune.hyperparameters import Space
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep
 from selftune.methods.team import check_team
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.smooth_problem import SmoothProblem
+from selftune.studies.call import call_of, claim
 from selftune.studies.methods import METHODS, entry_for
 from selftune.training import run_in_process
 from selftune.training.smooth_checks import problem_mistakes
@@ -101,7 +103,12 @@ def tune_smooth(
     chosen = settings_of(form.settings, settings)
     for mistake in problem_mistakes(objective, chosen.solver):
         raise mistake.at_call()
+    if output is not None:
+        arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
+        claim(Path(output), call_of(objective, **arguments))
     machine = form.build(budget, chosen, trainers)
+    for mistake in machine.mistakes(Space(objective.hyperparameters)):
+        raise mistake.at_call()
     factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
     memory = Remembered()

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
+from selftune.modes import evaluating
 from selftune.precision import widened
 from selftune.shapes import Float, Tensor
 from selftune.training.level import Level
@@ -72,8 +73,9 @@ class ImplicitLevel(Level):
     # Hypergradient -----------------------------------------------------------------------------------
 
     def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-        losses, metrics = self.lower.validation_losses(self._hyper_step)
-        b = _flat(torch.autograd.grad(losses.mean(), self.weights, materialize_grads=True))
+        with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
+            losses, metrics = self.lower.validation_losses(self._hyper_step)
+            b = _flat(torch.autograd.grad(losses.mean(), self.weights, materialize_grads=True))
         hypergradient, residual = self.differentiate(number, b)
         payload = {"hypergradient": hypergradient, "system_residual": residual}
         return payload, validation_measures(losses, metrics)

@@ -10,7 +10,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
-from selftune.modes import constant_buffers
+from selftune.modes import constant_buffers, evaluating
 from selftune.objective import Stage
 from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
@@ -89,14 +89,19 @@ class PenaltyLevel(Level):
         """Gradient of what a phase has beside h, as far as there is any: sigma g, and the proximal term."""
         added: list[Tensor | None] = [None] * len(self.parameters)
         if self._penalised:
-            loss = self._sigma * self.lower.validation_losses(number)[0].mean()
-            added = list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+            added = self._upper_gradient(number, self._sigma)
         if self._start is not None and self._proximal is not None:
             with torch.no_grad():
                 pulls = [(p - at) / self._proximal for p, at in zip(self.parameters, self._start, strict=True)]
             both = zip(added, pulls, strict=True)
             added = [pull if gradient is None else gradient + pull for gradient, pull in both]
         return added
+
+    def _upper_gradient(self, number: int, sigma: float) -> list[Tensor | None]:
+        """That of sigma g; None for weights that g does not depend on."""
+        with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
+            loss = sigma * self.lower.validation_losses(number)[0].mean()
+            return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
@@ -127,9 +132,10 @@ class PenaltyLevel(Level):
         # only at the weights of today does a norm layer count the batch
         with constant_buffers(lower.network) if again else nullcontext():
             loss = lower.loss(step, lower.network, lower.parameters)
+        gradients = list(torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True))
         if self._penalised:
-            loss = loss + sigma * lower.validation_losses(number)[0].mean()
-        gradients = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
+            for place, above in enumerate(self._upper_gradient(number, sigma)):
+                gradients[place] = gradients[place] if above is None else gradients[place] + above
         return step, loss.detach(), torch.cat([widened(gradient).reshape(-1) for gradient in gradients])
 
     @torch.no_grad()

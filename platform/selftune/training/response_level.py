@@ -13,7 +13,7 @@ from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
-from selftune.modes import constant_buffers
+from selftune.modes import constant_buffers, evaluating
 from selftune.objective import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -137,10 +137,11 @@ class ResponseLevel(Level):
         tune_scale = self._tune_scale
         lower = self.lower
         if self.settings.centered and not tune_scale:
-            losses, metrics = lower.validation_losses(hyper_step)
             converted = {name: lower.parameters[name] for name in self.response.elementary}
             trained = {name: tensor for name, tensor in converted.items() if tensor.requires_grad}
-            gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
+            with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
+                losses, metrics = lower.validation_losses(hyper_step)
+                gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
             still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
             by_name = still | dict(zip(trained, gradients, strict=True))
             with torch.no_grad():

@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
+from selftune.modes import evaluating
 from selftune.precision import widened
 from selftune.shapes import Float, Int, Tensor
 from selftune.training.added_gradient import added_gradient
@@ -119,9 +120,9 @@ class Arm:
     def _upper_gradient(self) -> Float[Tensor, "p"]:
         lower = self.lower
         batch = lower.validation.batch(self._samples()[1])
-        outputs = lower.judged(batch)
-        losses = lower.objective.validation_loss(outputs, batch["labels"])
-        return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
+        with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
+            losses = lower.objective.validation_loss(lower.judged(batch), batch["labels"])
+            return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
 
 
 def number_of_judges(examples: int, asked: int | None) -> int:

@@ -406,7 +406,7 @@ def maestro(bench, sampler="independent"):
         if batch.epoch != epoch:
             epoch = batch.epoch
             for i, layer in enumerate(layers):
-                ranks[i] = min(ranks[i], sum(float(u * d) >= 0.6 for u, d in tails(layer)))
+                ranks[i] = min(ranks[i], sum(float((u * d).detach()) >= 0.6 for u, d in tails(layer)))
             cut()
         logits = network(batch.x)
         loss = cross_entropy(logits, batch.y)

@@ -481,15 +481,18 @@ def adaptive_mixup(bench):
 
 
 @loop("co_teaching", total=7, forget_rate=0.5, ramp=3)
-def co_teaching(bench):
-    """Han et al.: each network steps on the examples with the smallest losses of the other."""
+@loop("co_teaching", total=7, forget_rate=0.5, ramp=3, split_batch=True)
+def co_teaching(bench, split_batch=False):
+    """Han et al.: each network steps on the examples with the smallest losses of the other. Chen et al. show each
+    network one half of the batch, of which the other one gets the choice."""
     first, second = bench.networks(2)
     optimizers = [bench.optimizer(each.parameters()) for each in (first, second)]
     for batch in bench.batches():
         rate = 0.5 * min(1.0, batch.epoch / 2)
-        keep = int((1 - rate) * BATCH + 1e-9)
+        halves = torch.arange(BATCH).chunk(2) if split_batch else [torch.arange(BATCH)] * 2
+        keep = int((1 - rate) * len(halves[0]) + 1e-9)
         losses = [F.cross_entropy(each(batch.x), batch.y, reduction="none") for each in (first, second)]
-        chosen = [each.detach().argsort()[:keep] for each in losses]
+        chosen = [half[each[half].detach().argsort()[:keep]] for half, each in zip(halves, losses, strict=True)]
         for optimizer, own, of_other in zip(optimizers, losses, reversed(chosen), strict=True):
             descend(optimizer, own[of_other].mean())
     return first

@@ -1,0 +1,121 @@
+"""What a folder of ``tune`` was called with, so that another call never takes its result for its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from selftune.errors import SettingError
+from selftune.hypergradients.oracle import Oracle
+from selftune.objective import NetworkObjective
+from selftune.regularizer import Regularizer
+from selftune.shapes import Tensor
+from selftune.smooth_objective import SmoothObjective
+from selftune.storage.files import replacing
+
+CALL = "call.json"
+_LEFT = ("checkpoints", "study.yaml", "ray")  # by runs that have no such file: studies, or earlier versions
+
+
+def claim(folder: Path, call: Mapping[str, str]) -> None:
+    """Makes a folder that of a call, or finds that it is already.
+
+    Raises:
+        SettingError: with the key ``output``, if the folder holds something else; nothing is written then.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> claim(folder, {"seed": "0"})
+    >>> claim(folder, {"seed": "0"})
+    >>> claim(folder, {"seed": "1"})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    selftune.errors.SettingError: output: ... was made by a call with another seed; give another folder, ...
+    """
+    path = folder / CALL
+    if not path.exists():
+        if folder.exists() and not folder.is_dir():
+            raise SettingError("output", f"{folder} is no folder; give another one")
+        if any((folder / name).exists() for name in _LEFT) or any(folder.glob("trajectory.*")):
+            raise SettingError(
+                "output", f"{folder} holds a run, but not what it was called with; give another folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(dict(call), indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SettingError("output", f"{path} is damaged; give another folder") from error
+    other = [name for name in {**known, **call} if known.get(name) != call.get(name)]
+    if other:
+        raise SettingError(
+            "output",
+            f"{folder} was made by a call with another {' and another '.join(other)}; give another folder, or"
+            " repeat that call",
+        )
+
+
+def call_of(
+    objective: NetworkObjective | SmoothObjective, regularizers: Iterable[Regularizer] = (), **others: object
+) -> dict[str, str]:
+    """What decides the result of a call, by argument: texts, or digests of what is long."""
+    described = [
+        f"{regularizer.name} {_plain(regularizer.settings)} {_plain(regularizer.parts)}"
+        for regularizer in sorted(regularizers, key=lambda r: r.name)
+    ]
+    network = isinstance(objective, NetworkObjective)
+    return {
+        "objective": _network(objective) if isinstance(objective, NetworkObjective) else _smooth(objective),
+        **({"regularizers": "; ".join(described)} if network else {}),
+        **{name: _plain(value) for name, value in others.items()},
+    }
+
+
+def _plain(value: object) -> str:
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def _network(objective: NetworkObjective) -> str:
+    """A digest of the network as it is built, the data, and how it is trained."""
+    digest = hashlib.sha256()
+    structure = objective.structure()
+    shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in structure.state_dict().items()]
+    public = {name: value for name, value in vars(objective).items() if not name.startswith("_")}
+    simple = (bool, int, float, str, tuple)
+    settings = {name: value for name, value in public.items() if isinstance(value, simple)}
+    about = (type(objective).__qualname__, _plain(structure), shapes, sorted(settings.items()))
+    optimization = (objective.optimization, objective.validation_batch_size, objective.balanced_by)
+    digest.update(_plain((*about, *optimization)).encode())
+    for split, tensors in objective.splits().items():
+        for name, tensor in tensors.items():
+            _add(digest, f"{split} {name}", tensor)
+    for stage in objective.stages():
+        _add(digest, str(stage.steps), stage.index)
+    return digest.hexdigest()
+
+
+def _smooth(objective: SmoothObjective) -> str:
+    """A digest of both levels: their hyperparameters, and values and slopes at a point, to six digits."""
+    oracle = Oracle(objective)
+    start = oracle.start_x()
+    x = torch.linspace(-1, 1, oracle.n, dtype=start.dtype, device=start.device)
+    u = oracle.start_u()
+    upper, slope = oracle.upper_value_and_grad(x, u)
+    lower, gradient = oracle.value_and_grad(x, u)
+    numbers = [lower, float(gradient.norm()), upper, float(slope.norm())]
+    seen = [f"{number:.6g}" for number in numbers]
+    return hashlib.sha256(
+        _plain((type(objective).__qualname__, objective.hyperparameters, oracle.n, seen)).encode()
+    ).hexdigest()
+
+
+def _add(digest: Any, label: str, tensor: Tensor) -> None:
+    digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode())
+    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
