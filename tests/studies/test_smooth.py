@@ -169,6 +169,29 @@ def test_a_stopped_study_goes_on_to_the_same_result(tmp_path, console, monkeypat
         assert summary[key] == whole[key]
 
 
+ESTIMATED = """\
+study: estimated
+objective:
+  {task: field_of_experts_denoising, train_crops: 1, validation_crops: 1, test_crops: 1, crop: 8, experts: 1}
+method: {name: inexact_line_search, solver: accelerated_gradient, tolerance: 0.5}
+budget: {steps: 3}
+"""
+
+
+def test_an_end_by_estimated_constants_is_nowhere_called_certified(tmp_path, console, capsys):
+    certain = STUDY.replace("solver: newton", "tolerance: 10.0")
+    _, folder, summary = start(certain, tmp_path, console, "certain")
+    assert "is certified to be smaller" in summary["stopped"]
+    _, folder, summary = start(ESTIMATED, tmp_path, console)
+    assert "estimated error" in summary["stopped"]
+    assert "certified to be" not in summary["stopped"]
+    assert main(["report", str(folder)]) == 0
+    page = (folder / "report.html").read_text()
+    for text in (page, console.file.getvalue(), capsys.readouterr().out):
+        assert "Every step is certified" not in text
+    assert "which certifies nothing" in page
+
+
 def test_denoising_shows_its_pictures(tmp_path, console):
     _, folder, summary = start(PICTURES, tmp_path, console)
     page = (folder / "report.html").read_text()
