@@ -27,6 +27,8 @@ STEEPEST = 0.8587
 # of every pixel on average, in units of white: far below what a peak signal-to-noise ratio of 60 dB can see
 _ACCURACY = 1e-4
 
+MOST_CROPS = 10_000  # of the few photographs that are cut into them
+
 
 class Denoising(SmoothObjective):
     """Pictures x minimise ``(0.5 |x - noisy|^2 + regularizer(x)) / N``; judged by ``0.5 |x - true|^2 / N``.
@@ -131,6 +133,8 @@ def load_pairs(
     for split in SPLITS:
         if counts[split] < 1:
             raise SettingError(f"{split}_crops", f"must be at least 1, got {counts[split]}")
+        if counts[split] > MOST_CROPS:
+            raise SettingError(f"{split}_crops", f"must be at most {MOST_CROPS}, got {counts[split]}")
     if crop < 8:
         raise SettingError("crop", f"must be at least 8 pixels, got {crop}")
     if not 0 < noise < float("inf"):

@@ -14,6 +14,8 @@ from selftune.objective import tasks
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import Constants, SmoothObjective, Tree, check_device
 
+MOST = 100_000  # parameters; a square matrix of so many rows is made
+
 
 @dataclass
 class QuadraticBilevel(SmoothObjective):
@@ -54,6 +56,8 @@ class QuadraticBilevel(SmoothObjective):
         for name in ("parameter_count", "hyperparameter_count"):
             if getattr(self, name) < 1:
                 raise SettingError(name, f"must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) > MOST:
+                raise SettingError(name, f"must be at most {MOST}, got {getattr(self, name)}")
         if self.hyperparameter_count > self.parameter_count:
             raise SettingError(
                 "hyperparameter_count",

@@ -19,6 +19,7 @@ from selftune.step import Step
 
 BYTES = 256
 HEADS = 4
+MOST_LAYERS = 1000
 
 
 @dataclass
@@ -62,6 +63,8 @@ class RepeatedTokenPretraining(NetworkObjective):
     def __post_init__(self) -> None:
         if self.width % HEADS:
             raise SettingError("width", f"must be a multiple of {HEADS}, got {self.width}")
+        if not 1 <= self.depth <= MOST_LAYERS:
+            raise SettingError("depth", f"must be at least 1 and at most {MOST_LAYERS}, got {self.depth}")
         self.optimization = Optimization(self.batch_size, "adamw", self.learning_rate)
         text = Path(self.corpus).read_bytes() if self.corpus else _bundled()
         sizes = {

@@ -278,10 +278,12 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from selftune.studies.folder import check_summary
     from selftune.studies.mistakes import UserError
     from selftune.tracking.report import write_report
 
     folder = options.folder
+    check_summary(folder)
     try:
         print(write_report(folder))
     except FileNotFoundError as error:
@@ -301,12 +303,15 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
+    from selftune.studies.folder import check_summary
     from selftune.studies.mistakes import UserError
     from selftune.studies.results import mlflow_command
+    from selftune.studies.saved_network import load_network
     from selftune.tracking.sync import SyncError, sync
 
     try:
-        sent = sync(options.folder)
+        check_summary(options.folder)
+        sent = sync(options.folder, network=load_network)
     except FileNotFoundError as error:
         raise UserError(str(error)) from error
     except SyncError as error:

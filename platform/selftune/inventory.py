@@ -14,7 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from selftune.modes import constant_buffers, evaluating
-from selftune.network_state import has_hooked_weight
+from selftune.network_state import has_hooked_weight, has_length_apart
 from selftune.shapes import Tensor
 
 __all__ = ["Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
@@ -42,6 +42,7 @@ class Layer:
         tied: names of other layers that hold one of its weights.
         parametrized: whether a weight is computed by ``torch.nn.utils.parametrize``.
         hooked: whether its ``weight`` is computed by a hook, as ``torch.nn.utils.weight_norm`` does it.
+        length_apart: whether ``weight_norm``, old or new, makes its weight of lengths and directions.
         trained: whether one of its weights is.
     """
 
@@ -62,6 +63,7 @@ class Layer:
     tied: tuple[str, ...] = ()
     parametrized: bool = False
     hooked: bool = False
+    length_apart: bool = False
     trained: bool = True
 
     @property
@@ -347,6 +349,7 @@ class _Trace(TorchFunctionMode):
             tied=tuple(other for other in self._order if other in owners),
             parametrized=hasattr(module, "parametrizations"),
             hooked=has_hooked_weight(module),
+            length_apart=has_length_apart(module),
             trained=any(tensor.requires_grad for tensor in weights.values()),
         )
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrizations
+from torch.nn.utils.weight_norm import WeightNorm
 
 from selftune.modes import evaluating
 
@@ -72,3 +74,11 @@ def has_hooked_weight(module: nn.Module) -> bool:
         hasattr(hook, "compute_weight") and getattr(hook, "name", None) == "weight"
         for hook in module._forward_pre_hooks.values()
     )
+
+
+def has_length_apart(module: nn.Module) -> bool:
+    """Whether ``weight_norm``, by hook or by parametrization, divides a direction of the module by its length."""
+    computed: Any = getattr(module, "parametrizations", {})
+    return any(
+        isinstance(each, parametrizations._WeightNorm) for group in computed.values() for each in group
+    ) or any(isinstance(hook, WeightNorm) for hook in module._forward_pre_hooks.values())

@@ -80,6 +80,8 @@ class Regularizer:
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
     acts_from: ClassVar[str | None] = None
     """The hyperparameter that says from which training step it acts as it should; None where there is none."""
+    sparse: ClassVar[bool] = False
+    """Whether it sets weights to zero, perhaps whole rows of them."""
     freezes: ClassVar[bool] = False
     """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
     stage: ClassVar[Stage] = "any"
@@ -148,6 +150,8 @@ class Regularizer:
 
     def obstacle(self, layer: Layer) -> str:
         """Why it cannot act on a layer; empty where it can."""
+        if self.sparse and layer.length_apart:
+            return "weight_norm divides its weight by lengths of rows, which are zero where all of a row is"
         return "" if layer.used or self.acts_on_weights else "nothing uses it when the network runs"
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:

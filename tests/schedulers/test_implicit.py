@@ -46,7 +46,7 @@ def test_a_team_moves_as_in_process(team_size, kill):
 
 
 def test_settings_reach_the_method():
-    method = ImplicitScheduler(steps=30, team_size=3, system="descent", damping=0.2, warmup_steps=7)._make_method()
+    method = ImplicitScheduler(steps=30, team_size=3, system="descent", damping=0.2, warmup_steps=7).make_method()
     assert (method.settings.system, method.settings.damping, method.settings.warmup_steps) == ("descent", 0.2, 7)
     assert (method.team_size, method.budget.steps) == (3, 30)
 

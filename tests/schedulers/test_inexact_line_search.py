@@ -195,7 +195,7 @@ def test_results_have_sensible_columns():
 
 
 def test_settings_reach_the_method():
-    method = InexactLineSearchScheduler(work=500, team_size=3, backtracks=7)._make_method()
+    method = InexactLineSearchScheduler(work=500, team_size=3, backtracks=7).make_method()
     assert method.settings.backtracks == 7
     assert method.team_size == 3
     assert (method.work_budget, method.step_budget) == (500, None)

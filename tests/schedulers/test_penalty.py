@@ -90,7 +90,7 @@ class TestWithoutRay:
 
 
 def test_settings_reach_the_method():
-    method = PenaltyScheduler(steps=30, team_size=4, warmup_steps=7, sigma=0.2, batches=3)._make_method()
+    method = PenaltyScheduler(steps=30, team_size=4, warmup_steps=7, sigma=0.2, batches=3).make_method()
     assert (method.settings.sigma, method.settings.batches) == (0.2, 3)
     assert method.team_size == 4
     assert method.budget.steps == 30

@@ -7,7 +7,7 @@ from selftune.schedulers import SelfTuningScheduler
 
 def test_settings_reach_the_method():
     scheduler = SelfTuningScheduler(steps=30, team_size=3, learning_rate=0.2, warmup_steps=7)
-    method = scheduler._make_method()
+    method = scheduler.make_method()
     assert method.settings.learning_rate == 0.2
     assert method.settings.warmup_steps == 7
     assert method.team_size == 3

@@ -74,3 +74,67 @@ def test_one_process_at_a_time(tmp_path):
         pass
     with (tmp_path / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+# What may change between a start and a resume ---------------------------------------------------------
+
+
+def edited(folder, before, after):
+    file = folder / STUDY_FILE
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "key"),
+    [
+        ("seed: 0", "seed: 1", "seed: was 0 when the study was started, now it is 1"),
+        ("seed: 0\n", "", "seed: was 0 when the study was started, now it is nothing"),
+        ("hidden: [16]", "hidden: [17]", "objective.hidden.0: was 16"),
+        ("rate: {start: 0.1}", "rate: {start: 0.2}", "regularizers.dropout.rate.start: was 0.1"),
+        ("warmup_steps: 10", "warmup_steps: 11", "method.warmup_steps: was 10"),
+        ("number: 1,", "number: 2,", "trainers.number: was 1"),
+        ("steps: 60", "steps: 59", "budget.steps: was 60"),
+        ("steps: 60", "seconds: 60", "budget.seconds: was nothing"),
+    ],
+)
+def test_an_edited_study_is_refused_with_its_key(study, tmp_path, before, after, key):
+    folder = new_folder(study, tmp_path / "out", local=True)
+    edited(folder, before, after)
+    with pytest.raises(UserError, match=rf"study\.yaml: {key}"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("steps: 60", "steps: 80"), ("cpus: 1", "cpus: 2"), ("seed: 0", "# a remark\nseed: 0"), ("1e-4", "0.0001")],
+)
+def test_what_may_change_in_a_study(study, tmp_path, before, after):
+    folder = new_folder(study, tmp_path / "out", local=True)
+    edited(folder, before, after)
+    assert open_folder(folder)[0].text == (folder / STUDY_FILE).read_text()
+
+
+def test_no_budget_grows_once_tuning_has_ended_and_no_trial_of_ray_changes_its_cpus(study, tmp_path):
+    folder = new_folder(study, tmp_path / "out", local=False)
+    edited(folder, "cpus: 1", "cpus: 2")
+    with pytest.raises(UserError, match=r"trainers\.cpus: was 1"):
+        open_folder(folder)
+    edited(folder, "cpus: 2", "cpus: 1")
+    edited(folder, "steps: 60", "steps: 80")
+    write_summary(folder, {"status": "interrupted", "tuned": {"validation_loss": 1.0}})
+    with pytest.raises(UserError, match=r"budget\.steps: was 60"):
+        open_folder(folder)
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_study_goes_on_where_it_was_started(study, tmp_path, local):
+    folder = new_folder(study, tmp_path / "out", local=local)
+    (folder / "checkpoints").mkdir()
+    assert is_local(folder) is local
+    (folder / "checkpoints").rmdir()
+    assert is_local(folder) is local
+    (folder / "started.json").unlink()
+    with pytest.raises(UserError, match=r"started\.json: is missing"):
+        is_local(folder)

@@ -103,6 +103,21 @@ def test_absurd_requests_are_refused_with_their_key(old, new, line):
     assert found.startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("objective", "line"),
+    [
+        ("{task: total_variation_denoising, train_crops: %d}", "objective.train_crops: must be at most 10000"),
+        ("{task: field_of_experts_denoising, experts: %d}", "objective: cannot be made here: Storage size"),
+        ("{task: modular_arithmetic, modulus: %d}", "objective: cannot be made here: "),
+        ("{task: quadratic_bilevel, parameter_count: %d}", "objective.parameter_count: must be at most 100000"),
+        ("{task: repeated_token_pretraining, depth: %d}", "objective.depth: must be at least 1 and at most 1000"),
+    ],
+)
+def test_sizes_without_end_are_refused_by_their_task(objective, line):
+    (found,) = refused(f"study: large\nobjective: {objective % 2**62}\nbudget: {{work: 10}}")
+    assert found.startswith(line)
+
+
 def test_enough_mistakes_are_enough(tmp_path, capsys):
     (tmp_path / "study.yaml").write_text(STUDY + "".join(f"unknown{n}: 1\n" for n in range(5_000)))
     began = time.process_time()

@@ -25,5 +25,5 @@ def test_neither_arguments_nor_last_words_hold_the_password(tmp_path, monkeypatc
     process = MlflowProcess(tmp_path)
     console = Console(file=io.StringIO(), width=200)
     process.finish(console, patient=True)
-    assert started == [[sys.executable, "-m", "selftune.tracking.sync", str(tmp_path), "--follow"]]
+    assert started == [[sys.executable, "-m", "selftune.studies.mlflow_process", str(tmp_path), "--follow"]]
     assert console.file.getvalue() == "MLflow: ValueError: no route to ***@server\n"

@@ -5,6 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from selftune.storage.checked_json import read_json
 from selftune.studies.folder import new_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, schedule_of
@@ -40,7 +41,7 @@ def test_the_schedule_gives_the_tuned_network_bit_for_bit(folder):
     assert results[SCHEDULE] == summary["tuned"]
     assert results[START] == summary["fixed"]
     assert results[END] not in (results[SCHEDULE], results[START])
-    assert json.loads((folder / "replay.json").read_text()) == {"seeds": 1, "results": results}
+    assert read_json(folder / "replay.json") == {"seeds": 1, "results": results}
 
 
 def test_the_last_values_held(folder):

@@ -11,8 +11,8 @@ from selftune.studies.folder import COMPARISON, new_folder, open_folder
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
+from selftune.studies.saved_network import load_network
 from selftune.studies.study import parse_study
-from selftune.tracking.network import load_network
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
 from selftune.training import Trainer

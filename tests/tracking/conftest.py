@@ -13,6 +13,7 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Space, Unit
 from selftune.methods import HyperStep, Report
+from selftune.storage import save_state
 from selftune.tracking.summary import write_summary
 from selftune.tracking.trajectory import TrajectoryWriter
 
@@ -98,7 +99,8 @@ def finish(folder: Path, writer: TrajectoryWriter, names: Sequence[str] = NAMES,
     writer.ended()
     (folder / "study.yaml").write_text(STUDY)
     torch.manual_seed(0)
-    torch.save(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), folder / "network.pt")
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    save_state(folder / "network.safetensors", network.state_dict(), "network")
     first, last = hyper_step(0, names).hyperparameters, hyper_step(steps - 1, names).hyperparameters
     write_summary(
         folder,

@@ -17,7 +17,10 @@ import pytest
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from torch import nn
 
+from selftune.storage import DamagedFile
+from selftune.storage.checked_json import read_json, write_json
 from selftune.tracking import sync as sync_module
 from selftune.tracking.record import PasswordMissing, Record, tracking_uri
 from selftune.tracking.report import write_report
@@ -89,7 +92,8 @@ def test_a_study_becomes_a_run_with_nested_runs(study: Path, tracking: str) -> N
 
 
 def test_the_network_is_a_logged_model_that_loads(study: Path, tracking: str) -> None:
-    sync(study)
+    original = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    sync(study, network=lambda folder: original)
     parent = runs(tracking)["study"]
     client = MlflowClient(tracking)
     (model,) = client.search_logged_models([parent.info.experiment_id])
@@ -97,7 +101,6 @@ def test_the_network_is_a_logged_model_that_loads(study: Path, tracking: str) ->
     assert [output.model_id for output in parent.outputs.model_outputs] == [model.model_id]
     mlflow.set_tracking_uri(tracking)
     network = mlflow.pytorch.load_model(model.model_uri)
-    original = torch.load(study / "network.pt", weights_only=False)
     images = torch.ones(2, 3)
     assert torch.equal(network(images), original(images))
     requirements = (Path(model.artifact_location) / "requirements.txt").read_text().split()
@@ -123,12 +126,11 @@ def test_what_was_sent_is_not_sent_again(tmp_path: Path, tracking: str, fabricat
 
 
 def test_killed_between_sending_and_recording(study: Path, tracking: str) -> None:
-    (study / "network.pt").unlink()
     sync(study)
-    content = json.loads((study / "mlflow.json").read_text())
+    content = read_json(study / "mlflow.json")
     destination = content["destinations"][tracking]
     destination["runs"] = {"study": destination["runs"]["study"] | {"sent": 10}}
-    (study / "mlflow.json").write_text(json.dumps(content))
+    write_json(study / "mlflow.json", content)
     sync(study)
     found = runs(tracking)
     assert set(found) == {"study", "trainer 0", "trainer 1"}
@@ -247,9 +249,11 @@ def test_a_trainer_that_was_lost_has_failed(tmp_path: Path, tracking: str, fabri
 
 
 def test_a_network_that_cannot_be_sent_keeps_nothing_else_back(study: Path, tracking: str) -> None:
-    torch.save({"weight": torch.ones(1)}, study / "network.pt")
-    with pytest.raises(SyncError, match="holds a dict instead of a network"):
-        sync(study)
+    def damaged(folder: Path) -> nn.Module:
+        raise DamagedFile(f"{folder}: is damaged")
+
+    with pytest.raises(DamagedFile, match="is damaged"):
+        sync(study, network=damaged)
     run = runs(tracking)["study"]
     assert run.info.status == "FINISHED"
     assert "trajectory.parquet" in artifacts(tracking, run)
@@ -260,7 +264,8 @@ def test_a_database_made_anew_gets_everything_again(study: Path, tracking: str, 
     shutil.copy(migrated_database, "fresh.db")
     fresh = f"sqlite:///{Path.cwd() / 'fresh.db'}"
     moved = (study / "mlflow.json").read_text().replace(tracking, fresh)
-    (study / "mlflow.json").write_text(moved)
+    content = json.loads(moved)
+    write_json(study / "mlflow.json", {key: value for key, value in content.items() if key != "checksum"})
     sync(study)
     assert len(history(fresh, runs(fresh)["study"], "validation_loss")) == 40
 
@@ -289,7 +294,8 @@ def test_an_address_that_mlflow_does_not_know(study: Path, monkeypatch: pytest.M
 
 
 def test_the_command_is_silent(study: Path, tracking: str) -> None:
-    command = [sys.executable, "-m", "selftune.tracking.sync", str(study), "--follow"]
+    (study / "network.safetensors").unlink()  # there is no such task
+    command = [sys.executable, "-m", "selftune.studies.mlflow_process", str(study), "--follow"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert set(runs(tracking)) == {"study", "trainer 0", "trainer 1"}

@@ -65,3 +65,22 @@ def test_a_weight_that_is_computed_already_is_not_reparameterised(kind):
     parts = {"middle": ["1"]}
     with pytest.raises(SettingError, match=r"its weight is computed by .* already"):
         trained(lambda: normed(NORMS[kind]), {"low_rank_factorization": {"parts": parts}})
+
+
+SPARSE = {
+    "magnitude_pruning": {"every": 1, "sparsity": 0.9, "scope": "layer"},
+    "group_sparse_envelope_proximal": {"strength": 5.0},
+    "erdos_renyi_sparsity": {},
+}
+
+
+@pytest.mark.parametrize("kind", ["weight_norm, hook", "weight_norm, parametrization"])
+@pytest.mark.parametrize("name", SPARSE)
+def test_weights_that_are_divided_by_their_length_are_not_set_to_zero(name, kind):
+    trainer = trained(lambda: normed(NORMS[kind]), {name: SPARSE[name]}, steps=16)
+    network = trainer.lower.network
+    assert all((parameter != 0).all() for parameter in network[1].parameters() if parameter.ndim > 1)
+    assert (network[0].weight == 0).any()
+    if name != "erdos_renyi_sparsity":  # which has no parts
+        with pytest.raises(SettingError, match="cannot act on layer 1: weight_norm divides its weight"):
+            trained(lambda: normed(NORMS[kind]), {name: {**SPARSE[name], "parts": {"middle": ["1"]}}})

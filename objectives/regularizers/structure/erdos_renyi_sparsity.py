@@ -83,6 +83,7 @@ class ErdosRenyiSparsity(Regularizer):
         Hyperparameter("allocation", Choice(("erk", "er", "uniform")), "erk", online=False, smooth=False),
     )
     needs = frozenset({"parameters", "gradients"})
+    sparse = True
     provides = frozenset({"masks"})
     incompatible = dict.fromkeys(_REPARAMETERIZATIONS, "it replaces the weights that would be sparse")
     stage = "clipping"  # after whoever looks at the gradients of weights that are not active
@@ -95,7 +96,9 @@ class ErdosRenyiSparsity(Regularizer):
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
         inventory = objective.inventory()
-        held = (name for layer in inventory.layers if layer.weight for name in layer.weights)
+        held = (
+            name for layer in inventory.layers if layer.weight and not layer.length_apart for name in layer.weights
+        )
         self._names = [name for name in dict.fromkeys(held) if name not in inventory.frozen]
 
     def attach(self, network: nn.Module) -> None:

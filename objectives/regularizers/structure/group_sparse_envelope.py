@@ -190,6 +190,7 @@ class GroupSparseEnvelopeProximal(Regularizer):
     )
     needs = frozenset({"parameters", "learning_rate"})
     per_layer = True
+    sparse = True
 
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         norms = _group_norms(parameter, values["groups"])

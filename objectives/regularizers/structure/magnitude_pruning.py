@@ -64,6 +64,7 @@ class MagnitudePruning(Regularizer):
     )
     needs = frozenset({"parameters", "gradients"})
     per_layer = True
+    sparse = True
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -67,7 +67,7 @@ class BilevelScheduler(TrialScheduler):
             raise SettingError("team_size", f"must be at least 1, got {team_size}")
         self.team_size = team_size
         self.listener = listener
-        self._make_method = method
+        self.make_method = method
         self._transport = make_transport(transport)
         self._patience = patience
         self._reset()
@@ -89,7 +89,7 @@ class BilevelScheduler(TrialScheduler):
 
     def _make_team(self, number: int, config: Mapping[str, Any]) -> Team:
         listener = self.listener(number) if self.listener else Listener()
-        method = call(self._make_method, team=number, config=dict(config))
+        method = call(self.make_method, team=number, config=dict(config))
         return Team(method, self.team_size, listener, KEPT_CHECKPOINTS)
 
     # What a user needs -------------------------------------------------------------------------------

@@ -9,8 +9,12 @@ from pathlib import Path
 
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
+from selftune.studies.started import NAME as STARTED
+from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
 from selftune.studies.study import Study, load_study
+from selftune.tracking.journal import has_table
 from selftune.tracking.summary import Summary, read_summary
+from selftune.tracking.trajectory import TRAJECTORY
 
 STUDY_FILE = "study.yaml"
 CHECKPOINTS = "checkpoints"
@@ -27,8 +31,7 @@ def new_folder(study: Study, output: Path | None, local: bool) -> Path:
     """
     try:
         folder = _free_folder(study.study) if output is None else _empty_folder(output, study)
-        if local:
-            (folder / CHECKPOINTS).mkdir()  # its presence says later how the study runs
+        write_started(folder, study.text, local)
         with replacing(folder / STUDY_FILE) as temporary:
             temporary.write_text(study.text, encoding="utf-8")
     except OSError as error:
@@ -78,18 +81,36 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
     """The study of an output folder and how far it got.
 
     Raises:
-        UserError: if the folder holds no study, or a study file that is not valid any more.
+        UserError: if the folder holds no study, or a study file that is not valid any more, or that was edited.
+        DamagedFile: if a file is not what was written.
     """
     file = folder / STUDY_FILE
     if not file.is_file():
         what = "holds no study" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder}: {what}; give the output folder of `selftune run`")
-    return load_study(file), read_summary(folder)
+    study, summary = load_study(file), read_summary(folder)
+    check_unchanged(folder, study.text, tuned="tuned" in summary)
+    return study, summary
 
 
 def is_local(folder: Path) -> bool:
-    """Whether the study of a folder runs in-process rather than on Ray."""
-    return (folder / CHECKPOINTS).is_dir()
+    """Whether the study of a folder runs in-process rather than on Ray, as it was started.
+
+    Raises:
+        UserError: if the folder does not say.
+    """
+    return bool(read_started(folder)["runs"] == PROCESS)
+
+
+def check_summary(folder: Path) -> None:
+    """Refuses a folder whose summary is gone although its study has recorded something.
+
+    Raises:
+        UserError: with the way to get it back.
+        DamagedFile: if it is not what was written.
+    """
+    if not read_summary(folder) and (folder / STARTED).exists() and has_table(folder, TRAJECTORY):
+        raise UserError(f"{folder / 'summary.json'}: is missing; `selftune resume {folder}` makes it again")
 
 
 @contextmanager

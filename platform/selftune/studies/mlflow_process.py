@@ -23,7 +23,7 @@ class MlflowProcess:
         self.folder = folder
         self._said = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "selftune.tracking.sync", str(folder), "--follow"],
+            [sys.executable, "-m", "selftune.studies.mlflow_process", str(folder), "--follow"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,  # a file, because nobody would read a pipe meanwhile
@@ -43,3 +43,10 @@ class MlflowProcess:
             lines = [line for line in self._said.read().splitlines() if line.strip()]
             last = hide(lines[-1], os.environ.get("MLFLOW_TRACKING_URI", "")) if lines else ""  # of a traceback
             say(console, f"MLflow: {last or 'sending stopped without a word'}")
+
+
+if __name__ == "__main__":
+    from selftune.studies.saved_network import load_network
+    from selftune.tracking.sync import main
+
+    sys.exit(main(network=load_network))

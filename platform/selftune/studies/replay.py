@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +10,12 @@ from rich.console import Console
 
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.objective import NetworkObjective
-from selftune.storage.files import replacing
+from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.runner import StudyFailed
+from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.smooth import refuse_replay
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
@@ -28,7 +28,7 @@ OTHER_NETWORK = (
     "The schedule gave another network than the study: training there was more than plain steps with these values"
     " (a proximal term, relaxation, estimates of gradients, a response that is not centred), or went on elsewhere."
 )
-FILES = {SCHEDULE: "network_schedule.pt", END: "network_final.pt"}
+FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
 def schedule_of(trajectory: Trajectory) -> list[Segment]:
@@ -62,6 +62,8 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
     refuse_replay(study, folder)
     assert isinstance(study.objective, NetworkObjective)
     trajectory = _recorded(folder)
+    kept = _kept(folder, seeds)
+    read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     steps = summary["training_steps"]
@@ -81,11 +83,8 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
             reports.append(_train(study, plan, steps, seed, Display(console, title, Budget(steps=steps))))
         results[label] = mean_metrics(dict(enumerate(reports)))
         if label in FILES:
-            with replacing(folder / FILES[label]) as temporary:
-                torch.save(network_of(study.objective, study.regularizers, reports[0]), temporary)
-    with replacing(folder / "replay.json") as temporary:
-        text = json.dumps({"seeds": seeds, "results": _kept(folder, seeds) | results}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+            save_network(folder, FILES[label], network_of(study.objective, study.regularizers, reports[0]))
+    write_json(folder / "replay.json", {"seeds": seeds, "results": kept | results})
     return results
 
 
@@ -96,16 +95,16 @@ def same_network(folder: Path) -> bool:
     with implicit differentiation, with the double loop of the penalty method and with the line search, as long as
     no proximal term holds their networks back.
     """
-    tuned, replayed = (
-        torch.load(folder / name, weights_only=False).state_dict() for name in ("network.pt", FILES[SCHEDULE])
-    )
+    tuned, replayed = (read_network(folder, name) for name in (TUNED, FILES[SCHEDULE]))
     return all(torch.equal(tuned[name], replayed[name]) for name in tuned)
 
 
 def _kept(folder: Path, seeds: int) -> dict[str, dict[str, float]]:
     """Rows of an earlier replay with the same networks."""
-    file = folder / "replay.json"
-    earlier = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    try:
+        earlier = read_json(folder / "replay.json")
+    except FileNotFoundError:
+        return {}
     return dict(earlier["results"]) if earlier.get("seeds") == seeds else {}
 
 

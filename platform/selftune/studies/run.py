@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import torch
 from rich.console import Console
 
 from selftune.listener import Listeners
@@ -19,8 +18,10 @@ from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
+from selftune.studies.saved_network import TUNED, save_network
 from selftune.studies.smooth import solved_at_start, summarised
 from selftune.studies.smooth_display import SmoothDisplay
+from selftune.studies.started import write_started
 from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
@@ -52,6 +53,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
     """
     with held(folder):
         remove_leftovers(folder)
+        write_started(folder, study.text, local)  # a larger budget counts from now on
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
         if study.converts:
@@ -126,8 +128,7 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
         write_summary(folder, summary)
         return summary
     first = reports[min(reports)]
-    with replacing(folder / "network.pt") as temporary:
-        torch.save(network_of(study.objective, study.regularizers, first), temporary)
+    save_network(folder, TUNED, network_of(study.objective, study.regularizers, first))
     trajectory = read_trajectory(folder)
     start = study.space.constrain(study.space.start).tolist()
     end = trajectory.values[-1].tolist() if len(trajectory) else start

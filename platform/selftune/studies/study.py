@@ -82,6 +82,8 @@ def _objective(given: Any) -> Any:
         return build_settings(tasks[name], settings)  # type: ignore[arg-type]
     except NotStronglyConvex as error:
         raise SettingError("", str(error)) from error
+    except RuntimeError as error:  # what torch raises for sizes that nothing can have
+        raise SettingError("", f"cannot be made here: {str(error).partition(chr(10))[0]}") from error
 
 
 def _regularizers(given: Any) -> Any:

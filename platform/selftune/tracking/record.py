@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import uuid
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from selftune.storage.files import replacing
+from selftune.storage.checked_json import read_json, write_json
 from selftune.tracking.address import is_whole, without_password
 
 NAME = "mlflow.json"
@@ -60,7 +59,7 @@ class Record:
         self.latest = ""
         self.destinations: dict[str, Destination] = {}
         if self.path.is_file():
-            self._load(json.loads(self.path.read_text(encoding="utf-8")))
+            self._load(read_json(self.path))
 
     def destination(self, uri: str, started: int) -> Destination:
         """What is known of a tracking server, which becomes the latest one."""
@@ -77,8 +76,7 @@ class Record:
             "latest": self.latest,
             "destinations": {uri: asdict(one) for uri, one in self.destinations.items()},
         }
-        with replacing(self.path) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(self.path, content)
 
     def _load(self, content: dict[str, Any]) -> None:
         self.latest = without_password(content["latest"])

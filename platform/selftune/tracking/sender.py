@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 import yaml
+from torch import nn
 
 from selftune.tracking.journal import read_table, write_parquet
-from selftune.tracking.network import load_network, requirements_of
+from selftune.tracking.network import requirements_of
 from selftune.tracking.points import MAXIMUM_NAMES, Row, flattened, keys_of, trainer_rows, trajectory_rows
 from selftune.tracking.record import Record, Run
-from selftune.tracking.server import Refused, Server
+from selftune.tracking.server import Server
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_reports, read_trajectory
 
@@ -34,9 +35,11 @@ class Sender:
     Args:
         folder: a study's output folder.
         uri: the tracking server's address.
+        network: builds the trained network of a folder; without it none is sent.
     """
 
-    def __init__(self, folder: Path, uri: str) -> None:
+    def __init__(self, folder: Path, uri: str, network: Callable[[Path], nn.Module] | None = None) -> None:
+        self._network = network
         self.folder, self.server = folder, Server(uri)
         study = folder / "study.yaml"
         started = study.stat().st_mtime if study.exists() else time.time()
@@ -202,13 +205,10 @@ class Sender:
             self._recorded()
 
     def _send_network(self, parent: Run) -> None:
-        path = self.folder / "network.pt"
-        if not path.exists() or (digest := _digest(path)) == self.there.network:
+        path = self.folder / "network.safetensors"
+        if self._network is None or not path.exists() or (digest := _digest(path)) == self.there.network:
             return
-        try:
-            network = load_network(self.folder)
-        except ValueError as error:
-            raise Refused(f"the network was not sent: {error}") from error
+        network = self._network(self.folder)
         self.server.log_network(self.there.experiment_id, parent.run_id, network, requirements_of(network))
         self.there.network = digest
         self._recorded()

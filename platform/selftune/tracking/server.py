@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from selftune.storage import DamagedFile
 from selftune.tracking.address import hide, without_password
 
 if TYPE_CHECKING:
@@ -143,6 +144,8 @@ class Server:
             if "failed with exception" in str(error) or "failed with timeout" in str(error):
                 raise Unreachable(f"could not reach {uri}") from error
             raise Refused(f"could not send to {uri}: {self._sentence(error)}") from error
+        except DamagedFile:  # in the study's folder
+            raise
         except (SQLAlchemyError, OSError, ImportError, ValueError) as error:  # the last of an address misread
             raise Refused(f"could not send to {uri}: {self._sentence(error)}") from error
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TypedDict, cast
 
-from selftune.storage.files import replacing
+from selftune.storage.checked_json import read_json, write_json
 
 STATUSES = ("running", "finished", "failed", "interrupted")
 
@@ -75,19 +74,20 @@ def write_summary(folder: Path, summary: Summary) -> Path:
     if summary.get("status") not in STATUSES:
         raise ValueError(f"a summary's status is one of {', '.join(STATUSES)}, got {summary.get('status')!r}")
     path = Path(folder) / "summary.json"
-    with replacing(path) as temporary:
-        text = json.dumps({"versions": versions(), **summary}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_json(path, {"versions": versions(), **summary})
     return path
 
 
 def read_summary(folder: Path) -> Summary:
-    """The summary of a study's folder; empty if there is none yet."""
+    """The summary of a study's folder; empty if there is none yet.
+
+    Raises:
+        DamagedFile: if it is not what was written.
+    """
     try:
-        text = (Path(folder) / "summary.json").read_text(encoding="utf-8")
+        return cast(Summary, read_json(Path(folder) / "summary.json"))
     except FileNotFoundError:
         return {}
-    return cast(Summary, json.loads(text))
 
 
 def has_ended(summary: Summary) -> bool:

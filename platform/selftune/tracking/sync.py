@@ -1,7 +1,7 @@
 """Sends a study's folder to MLflow, in a process of its own, so that no server can slow or stop training.
 
-``selftune run`` starts ``python -m selftune.tracking.sync DIR --follow`` beside the study; ``selftune sync``
-calls ``sync`` later for whatever could not be sent. Both send only what is missing (see ``record``).
+``selftune run`` starts ``python -m selftune.studies.mlflow_process DIR --follow`` beside the study; ``selftune
+sync`` calls ``sync`` later for whatever could not be sent. Both send only what is missing (see ``record``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import nn
+
+from selftune.storage import DamagedFile
 from selftune.tracking.record import PasswordMissing, tracking_uri
 from selftune.tracking.sender import Sender
 from selftune.tracking.server import Refused, Unreachable
@@ -33,7 +36,7 @@ class SyncError(RuntimeError):
     """A study could not be sent completely; the message says why and what to do."""
 
 
-def sync(folder: Path, *, follow: bool = False) -> bool:
+def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Module] | None = None) -> bool:
     """Sends what a study's folder holds and the tracking server lacks, exactly once.
 
     The server is ``MLFLOW_TRACKING_URI``, else the one that the study was sent to before, else the database
@@ -41,6 +44,9 @@ def sync(folder: Path, *, follow: bool = False) -> bool:
 
     With ``follow`` it goes on, a look per second, until ``summary.json`` says that the study has ended or the
     parent process is gone; a server that is away is tried again and again, and a last time at the end.
+
+    Args:
+        network: builds the trained network of a folder, which becomes a model there; without it none is sent.
 
     Returns:
         Whether anything was missing there.
@@ -59,7 +65,7 @@ def sync(folder: Path, *, follow: bool = False) -> bool:
     except PasswordMissing as error:
         raise SyncError(str(error)) from error
     with _alone(folder):
-        sender = Sender(folder, uri)
+        sender = Sender(folder, uri, network)
         pause = INTERVAL
         next_attempt = 0.0
         while True:
@@ -92,9 +98,9 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """``python -m selftune.tracking.sync DIR [--follow]``: 0 if all was sent, else 1 and a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m selftune.tracking.sync", description=sync.__doc__)
+def main(arguments: list[str] | None = None, network: Callable[[Path], nn.Module] | None = None) -> int:
+    """``python -m selftune.studies.mlflow_process DIR [--follow]``: 0 if all was sent, else 1 and a sentence."""
+    parser = argparse.ArgumentParser(prog="python -m selftune.studies.mlflow_process", description=sync.__doc__)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--follow", action="store_true", help="go on until the study has ended")
     options = parser.parse_args(arguments)
@@ -103,12 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
             signal.signal(kind, signal.SIG_IGN)
         os.nice(10)  # the study comes first
     try:
-        sync(options.folder, follow=options.follow)
-    except (FileNotFoundError, SyncError) as error:
+        sync(options.folder, follow=options.follow, network=network)
+    except (FileNotFoundError, DamagedFile, SyncError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

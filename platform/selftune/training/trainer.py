@@ -88,6 +88,7 @@ class Trainer:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
+        objective.check_losses()
         streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)

@@ -1,0 +1,67 @@
+"""The trained networks of a study's folder: a file that selftune reads, and a module for use elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.objective import NetworkObjective
+from selftune.storage import DamagedFile, load_state, save_state
+from selftune.storage.files import replacing
+from selftune.studies.mistakes import UserError
+from selftune.studies.study import Study, load_study
+
+TUNED = "network"
+_KIND = "network"
+
+
+def save_network(folder: Path, name: str, network: nn.Module) -> None:
+    """Writes ``<name>.safetensors``, which selftune reads, and the module itself, a pickle, as ``<name>.pt``."""
+    save_state(folder / f"{name}.safetensors", network.state_dict(), _KIND)
+    with replacing(folder / f"{name}.pt") as temporary:
+        torch.save(network, temporary)
+
+
+def read_network(folder: Path, name: str) -> dict[str, Any]:
+    """The state of a network that ``save_network`` wrote; no code of the folder's runs.
+
+    Raises:
+        UserError: if there is none.
+        DamagedFile: if it is not what was written.
+    """
+    path = folder / f"{name}.safetensors"
+    try:
+        state: dict[str, Any] = load_state(path, _KIND)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; put back a copy of it, or run the study anew") from error
+    return state
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The tuned network of a study's folder, built as the study file says, in evaluation mode.
+
+    Raises:
+        DamagedFile: if the network is missing, not what was written, or not that of the study file, or if this is
+            not valid here.
+    """
+    try:
+        state, network = read_network(folder, TUNED), _plain(load_study(folder / "study.yaml"))
+    except UserError as error:
+        raise DamagedFile(f"the network was not sent: {error.lines[0]}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DamagedFile(f"{folder / TUNED}.safetensors: is the network of another study file") from error
+    return network.eval()
+
+
+def _plain(study: Study) -> nn.Module:
+    """A network of the study, untrained, with what its regularizers make part of it."""
+    assert isinstance(study.objective, NetworkObjective)
+    network = study.objective.network()
+    for regularizer in study.regularizers:
+        regularizer.extend(network)
+    return network
