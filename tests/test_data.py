@@ -10,6 +10,7 @@ from selftune import Classification, Optimization, SelfSupervised, SettingError,
 from selftune.composition import Regularizers
 from selftune.data import classes_of, positions_of
 from selftune.regularizer import regularizers
+from selftune.training import Trainer
 
 SMOOTHING = {"label_smoothing": {"epsilon": Tune(0.1)}}
 
@@ -205,6 +206,31 @@ def test_self_supervised_objectives_look_at_their_data_too():
         SelfSupervised(network, *splits, view, optimization)
     with pytest.raises(SettingError, match="view: must be a function"):
         SelfSupervised(network, *data(), None, optimization)
+
+
+class Averaged(Classification):
+    def validation_loss(self, outputs, labels):
+        return F.cross_entropy(outputs, labels)
+
+
+class Mistaken(Classification):
+    def validation_loss(self, outputs, labels):
+        return F.nll_loss(outputs, labels[1:], reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (Averaged, "must be one number per example, .* not their mean"),
+        (Mistaken, "cannot be taken of"),
+    ],
+)
+def test_a_validation_loss_is_looked_at_before_anything_trains(kind, sentence):
+    objective = kind(network, *data(), Optimization(batch_size=16))
+    with pytest.raises(SettingError, match=f"^validation_loss: {sentence}"):
+        tuned(objective)
+    with pytest.raises(SettingError, match=f"^validation_loss: {sentence}"):
+        Trainer(objective, [])
 
 
 # What regularizers mean ------------------------------------------------------------------------------

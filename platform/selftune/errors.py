@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-_SECTIONS = ("regularizers", "method", "budget", "trainers", "diagnostics")
+_SECTIONS = ("objective", "regularizers", "method", "budget", "trainers", "diagnostics")
 
 
 class SettingError(ValueError):

@@ -94,7 +94,7 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     shape = getattr(value, "shape", None)
-    if shape:  # of a tensor or an array
+    if isinstance(shape, tuple):  # of a tensor or an array
         return f"a {type(value).__name__} of shape {tuple(shape)}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -39,17 +39,9 @@ class LayerNoise(Regularizer):
         return tuple(layer for layer in inventory.layers if layer.weight or not layer.encloses)
 
     def obstacle(self, layer: Layer) -> str:
-        if not layer.calls and layer.used:
-            return "its weight is used without its forward, so that nothing placed on the layer ever acts"
-        if not layer.calls:
-            return "its forward never runs"
-        if not self._sees_inputs:
-            return "" if layer.plain_output else "it puts out more than one tensor"
-        if not layer.by_position:
-            return "its input is given by name"
-        if layer.inputs > 1:
-            return f"its forward takes {layer.inputs} tensors"
-        return "" if layer.floating else "what it sees are no real numbers"
+        if self._sees_inputs or not layer.calls:
+            return input_obstacle(layer)
+        return "" if layer.plain_output else "it puts out more than one tensor"
 
     def attach(self, network: nn.Module) -> None:
         sees = self._sees_inputs
@@ -63,6 +55,19 @@ class LayerNoise(Regularizer):
 
     def values_of(self, step: Step, label: str) -> dict[str, Any]:
         return {name: self.value_by_part(step, name)[label] for name in self.bound}
+
+
+def input_obstacle(layer: Layer) -> str:
+    """Why what a layer sees cannot be changed by a hook on it; empty where it can."""
+    if not layer.calls and layer.used:
+        return "its weight is used without its forward, so that nothing placed on the layer ever acts"
+    if not layer.calls:
+        return "its forward never runs"
+    if not layer.by_position:
+        return "its input is given by name"
+    if layer.inputs > 1:
+        return f"its forward takes {layer.inputs} tensors"
+    return "" if layer.floating else "what it sees are no real numbers"
 
 
 class _Before:

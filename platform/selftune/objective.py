@@ -246,6 +246,27 @@ class NetworkObjective(ABC):
             return f"the network does not train on single examples: {_first_line(error)}"
         return ""
 
+    def check_losses(self) -> None:
+        """Refuses a validation loss that is not one number per example, of which means are taken.
+
+        Raises:
+            SettingError: as ``inventory``, or with the key ``validation_loss``.
+        """
+        outputs = self.probed()
+        labels = self.splits()["validation"]["labels"][:_PROBED]
+        try:
+            with torch.no_grad(), undisturbed():
+                losses = self.validation_loss(outputs, labels.to(getattr(outputs, "device", "cpu")))
+        except Exception as error:  # whatever a user's loss raises
+            message = f"cannot be taken of the network's outputs: {_first_line(error)}"
+            raise SettingError("validation_loss", message) from error
+        if not isinstance(losses, Tensor) or losses.shape != (len(labels),):
+            raise SettingError(
+                "validation_loss",
+                f"must be one number per example, shape ({len(labels)},) of {len(labels)}, not their mean; it is"
+                f" {shown(losses)}",
+            )
+
     def offers(self) -> frozenset[str]:
         """What a training step offers: what is provided, and what is true of the data."""
         real = self.splits()["train"]["inputs"].is_floating_point()

@@ -55,6 +55,9 @@ class Context(Protocol):
     def weight(self, step: Step, layer: str) -> Tensor:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
 
+    def bias(self, step: Step, layer: str) -> Tensor:
+        """The bias that a layer uses with the step's own tensors; zeros where it has none."""
+
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
 

@@ -202,6 +202,23 @@ def test_one_of_two_tied_layers_is_not_reparameterised(name):
         trained(Tied, {name: {"parts": {"x": ["a", "out"]}}})
 
 
+def test_the_head_is_whole_whatever_the_names_of_its_tensors():
+    class TwinFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twin, self.body, self.head = nn.Linear(16, 3), nn.Linear(8, 16), nn.Linear(16, 3)
+            self.head.weight, self.head.bias = self.twin.weight, self.twin.bias
+
+        def forward(self, x):
+            return self.head(F.relu(self.body(x)))
+
+    trainer = trained(TwinFirst, {"triplet": {}})
+    with trainer.lower.measuring(0) as step:
+        weight, bias = trainer.lower.weight(step, "head"), trainer.lower.bias(step, "head")
+        torch.testing.assert_close(F.linear(step.features, weight, bias), step.logits)
+        assert bias.any()
+
+
 # Frozen ----------------------------------------------------------------------------------------------
 
 
@@ -294,9 +311,17 @@ def test_what_would_never_act_is_refused_with_the_layer_and_the_reason(build, se
 
 
 def test_defaults_leave_such_layers_out():
-    dropout = regularizers["dropout"]()
-    Regularizers([dropout], objective_of(Recurrent))
+    dropout, noise = regularizers["dropout"](), regularizers["quantization_noise"]()
+    Regularizers([dropout, noise], objective_of(Recurrent))
     assert dropout.layers == {"": ("lstm", "encoder.linear1", "encoder.linear2", "head")}
+    assert noise.layers == {"": ("encoder.linear1", "encoder.linear2")}
+
+
+def test_tuning_leaves_the_global_random_numbers_alone():
+    before = torch.get_rng_state()
+    settings = {"weight_decay": {"strength": Tune(0.1)}, "low_rank_adaptation": {}}
+    tune(objective_of(HeadFirst), settings, steps=20, warmup_steps=6)
+    assert torch.equal(before, torch.get_rng_state())
 
 
 class FunctionalHead(Functional):

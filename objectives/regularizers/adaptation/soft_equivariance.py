@@ -57,6 +57,6 @@ class SoftEquivariance(Regularizer):
         actions = zip(self._layers, step.input_actions, step.output_actions, strict=True)
         for layer, input_actions, output_actions in actions:
             weight = step.asks.weight(step, layer)
-            bias = step.parameters.get(f"{layer}.bias" if layer else "bias", weight.new_zeros(len(weight)))
+            bias = step.asks.bias(step, layer)
             terms.append(soft_equivariance(weight, bias, input_actions, output_actions))
         return torch.stack(terms).sum()

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter
+from selftune.inventory import Layer
+from selftune.layer_noise import input_obstacle
 from selftune.regularizer import Reference, Step, register
 from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Int, Tensor
@@ -70,6 +72,9 @@ class QuantizationNoise(Reparameterization):
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[:-1] or layers
+
+    def obstacle(self, layer: Layer) -> str:
+        return super().obstacle(layer) or input_obstacle(layer)
 
     def tensors(self, weight: Tensor, values: Mapping[str, Any]) -> dict[str, Tensor]:
         return {"share_logits": weight.new_zeros(len(values["bits"].split(",")))}

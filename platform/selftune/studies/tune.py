@@ -11,6 +11,7 @@ from torch import nn
 
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
+from selftune.inventory import undisturbed
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
@@ -179,9 +180,10 @@ def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer],
     """The plain network that a "finish" report carries, with what regularizers made part of it."""
     prefix = "network."
     state = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
-    network = objective.network()
-    for regularizer in regularizers:
-        regularizer.extend(network)
+    with undisturbed():
+        network = objective.network()
+        for regularizer in regularizers:
+            regularizer.extend(network)
     load_state(network, state)
     return network.eval()
 

@@ -38,9 +38,9 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
     Keys are those of a study file, such as ``regularizers.dropout.rate`` and ``method.warmup_steps``.
     """
     try:
-        factory.objective.inventory()
+        factory.objective.check_losses()
     except SettingError as error:
-        yield SettingError("objective", error.message)
+        yield SettingError(f"objective.{error.key}".rstrip("."), error.message)
         return
     alone = [mistake for regularizer in factory.regularizers for mistake in _alone(regularizer, factory)]
     yield from alone

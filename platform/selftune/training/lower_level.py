@@ -225,6 +225,15 @@ class LowerLevel:
         """The weight that a layer uses with the step's own tensors, also where it is reparameterised."""
         return effective_weight(self.network, layer, step.parameters, self.aliases)
 
+    def bias(self, step: Step, layer: str) -> Tensor:
+        """The bias that a layer uses with the step's own tensors; zeros where it has none."""
+        name = f"{layer}.bias" if layer else "bias"
+        found = step.parameters.get(self.aliases.get(name, name))
+        if found is None:
+            weight = self.weight(step, layer)
+            found = weight.new_zeros(len(weight))
+        return found
+
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
         again = self.begin(step.number, step.index, step.values, "elementary", perturbed=True)

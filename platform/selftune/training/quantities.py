@@ -85,9 +85,7 @@ def _kernels(lower: LowerLevel, step: Step) -> list[Tensor]:
 def _head(lower: LowerLevel, step: Step) -> tuple[Float[Tensor, "classes dim"], Float[Tensor, "classes"]]:
     name = lower.inventory.last
     assert name is not None
-    weight = lower.weight(step, name)
-    bias = f"{name}.bias" if name else "bias"
-    return weight, step.parameters[bias] if bias in step.parameters else weight.new_zeros(len(weight))
+    return lower.weight(step, name), lower.bias(step, name)
 
 
 def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains parameters"]:

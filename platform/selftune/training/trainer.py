@@ -15,7 +15,7 @@ from torch import nn
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
 from selftune.fields import check_fields
-from selftune.inventory import aliases
+from selftune.inventory import aliases, undisturbed
 from selftune.methods import Report, WorkOrder
 from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
@@ -88,6 +88,7 @@ class Trainer:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
+        objective.check_losses()
         streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
@@ -280,8 +281,9 @@ class Trainer:
         Args:
             unconstrained: where an uncentred response (STN) is evaluated; a centred one is plain already.
         """
-        network = self.lower.objective.network().to(self.device)
-        self.lower.regularizers.extend(network)
+        with undisturbed():
+            network = self.lower.objective.network().to(self.device)
+            self.lower.regularizers.extend(network)
         again = self.lower.aliases  # a tensor with several names is changed under one of them
         state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         if self.level is not None:
