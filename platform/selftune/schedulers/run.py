@@ -112,8 +112,8 @@ def check_private(place: Path) -> None:
         if shared or status.st_uid not in (os.getuid(), 0):
             raise SettingError(
                 "",
-                f"{path}: others may write here, and resuming on Ray runs code that it holds; if all of it is yours,"
-                f" `chmod -R go-w {place.parent}`",
+                f"{path}: others may write here, and resuming on Ray runs code that it holds; if it is all"
+                f" yours, `chmod -R go-w {place.parent}`",
             )
 
 
