@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from selftune.cli import main
+from selftune.studies.folder import new_folder
 from selftune.studies.packaged import packaged_studies
+from selftune.studies.study import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -89,6 +91,31 @@ def test_requests_that_cannot_be_met(arguments, line, place, capsys):
     out, err = capsys.readouterr()
     assert (out, err) == ("", line + "\n")
     assert sorted(place.iterdir()) == before
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "compare", "replay", "sync"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\x7f" * 40])
+def test_a_damaged_summary_is_one_sentence(place, capsys, command, content):
+    folder = place / "out"
+    new_folder(parse_study(STUDY), folder, local=True)
+    (folder / "summary.json").write_bytes(content)
+    assert main([command, "out"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("out/summary.json: is damaged")
+
+
+@pytest.mark.parametrize("command", ["resume", "report", "replay", "sync"])
+@pytest.mark.parametrize("name", ["started.json", "study.yaml"])
+@pytest.mark.parametrize("content", [b"", b"\x7f" * 40])
+def test_a_damaged_study_is_one_sentence(place, capsys, command, name, content):
+    folder = place / "out"
+    new_folder(parse_study(STUDY), folder, local=True)
+    (folder / name).write_bytes(content)
+    assert main([command, "out"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith(f"out/{name}: ")
 
 
 def test_a_folder_that_cannot_be_written_gets_no_report(place, capsys, monkeypatch):
@@ -206,6 +233,8 @@ def test_a_full_disk(place, capsys, monkeypatch):
 
 STOPPED = """
 import os, signal, sys
+from selftune.studies.folder import new_folder
+from selftune.studies.study import parse_study
 from selftune.cli import main
 from selftune.tracking.trajectory import TrajectoryWriter
 told = TrajectoryWriter.hyper_step

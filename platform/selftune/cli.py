@@ -56,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     from selftune.errors import SettingError
+    from selftune.storage.files import DamagedFile
     from selftune.studies.mistakes import UserError
 
     try:
@@ -64,7 +65,7 @@ def _status(options: argparse.Namespace) -> int:
         for line in error.lines:
             _complain(line)
         return 2
-    except SettingError as error:
+    except (SettingError, DamagedFile) as error:
         _complain(str(error))
         return 2
     except BrokenPipeError:  # the reader of our output has gone
@@ -278,12 +279,12 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from selftune.studies.folder import check_summary
+    from selftune.studies.folder import check_recorded
     from selftune.studies.mistakes import UserError
     from selftune.tracking.report import write_report
 
     folder = options.folder
-    check_summary(folder)
+    check_recorded(folder)
     try:
         print(write_report(folder))
     except FileNotFoundError as error:
@@ -303,14 +304,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from selftune.studies.folder import check_summary
+    from selftune.studies.folder import check_recorded
     from selftune.studies.mistakes import UserError
     from selftune.studies.results import mlflow_command
     from selftune.studies.saved_network import load_network
     from selftune.tracking.sync import SyncError, sync
 
     try:
-        check_summary(options.folder)
+        check_recorded(options.folder)
         sent = sync(options.folder, network=load_network)
     except FileNotFoundError as error:
         raise UserError(str(error)) from error

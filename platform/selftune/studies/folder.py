@@ -8,10 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selftune.storage.files import replacing
-from selftune.studies.mistakes import UserError
+from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.started import NAME as STARTED
 from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
 from selftune.studies.study import Study, load_study
+from selftune.studies.yaml_file import read_text
 from selftune.tracking.journal import has_table
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.trajectory import TRAJECTORY
@@ -102,13 +103,18 @@ def is_local(folder: Path) -> bool:
     return bool(read_started(folder)["runs"] == PROCESS)
 
 
-def check_summary(folder: Path) -> None:
-    """Refuses a folder whose summary is gone although its study has recorded something.
+def check_recorded(folder: Path) -> None:
+    """Refuses a folder whose summary is gone although its study has recorded something, or whose study was edited.
 
     Raises:
         UserError: with the way to get it back.
-        DamagedFile: if it is not what was written.
+        DamagedFile: if a file is not what was written.
     """
+    if (folder / STARTED).exists() and (file := folder / STUDY_FILE).is_file():
+        try:
+            check_unchanged(folder, read_text(file), tuned=False)
+        except Mistakes as error:
+            raise UserError(error.in_file(str(file)).lines[0]) from error
     if not read_summary(folder) and (folder / STARTED).exists() and has_table(folder, TRAJECTORY):
         raise UserError(f"{folder / 'summary.json'}: is missing; `selftune resume {folder}` makes it again")
 
