@@ -1,8 +1,9 @@
 import pytest
 
+from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.schedulers import SchedulerError, run_on_ray
-from selftune.schedulers.run import has_snapshot
+from selftune.schedulers.run import check_private, has_snapshot
 
 
 @pytest.fixture
@@ -31,3 +32,17 @@ def test_a_run_killed_before_or_while_it_was_saved_has_no_snapshot(place):
 def test_a_folder_with_another_run_is_refused(place):
     with pytest.raises(SchedulerError, match="holds a run already: resume it, or choose another folder"):
         run_on_ray(None, None, members=1, cpus=1, gpus=0, folder=place.parent, listener=Listener())
+
+
+@pytest.mark.parametrize("which", ["", "ray", "ray/tuner.pkl"])
+def test_a_folder_that_others_may_write_is_not_resumed(tmp_path, which):
+    folder = tmp_path / "out"
+    (folder / "ray").mkdir(parents=True, mode=0o755)
+    folder.chmod(0o755)
+    (folder / "ray" / "tuner.pkl").write_bytes(b"")
+    (folder / "ray" / "tuner.pkl").chmod(0o644)
+    check_private(folder / "ray")
+    path = folder / which
+    path.chmod(path.stat().st_mode | 0o002)
+    with pytest.raises(SettingError, match="others may write here"):
+        check_private(folder / "ray")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
+from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
@@ -58,11 +61,13 @@ def run_on_ray(
     Raises:
         SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer with a result
             got to its end; says why.
-        SettingError: if a trainer refuses a setting.
+        SettingError: if a trainer refuses a setting, or others may write what is resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
     resume = resume and has_snapshot(place)
+    if resume:
+        check_private(place)
     if not resume and place.exists():
         if has_snapshot(place):
             raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
@@ -90,6 +95,26 @@ def run_on_ray(
         with ray_internals.own_interrupts():
             tuner.fit()
         return _outcome(scheduler)
+
+
+def check_private(place: Path) -> None:
+    """Refuses a folder of Tune's that another user may have written: going on from it runs what its pickles say.
+
+    Args:
+        place: Tune's folder in the study's output folder.
+
+    Raises:
+        SettingError: with the folder or file and what to do.
+    """
+    for path in (place.parent, place, *place.glob("*.pkl"), *place.glob("*.json")):
+        status = path.stat()
+        shared = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != os.getgid())
+        if shared or status.st_uid not in (os.getuid(), 0):
+            raise SettingError(
+                "",
+                f"{path}: others may write here, and resuming on Ray runs code that it holds; if it is all"
+                f" yours, `chmod -R go-w {place.parent}`",
+            )
 
 
 def has_snapshot(place: Path) -> bool:
