@@ -243,6 +243,7 @@ def hyper_step(self, step):
     if step.number == {number}:
         os.kill(os.getpid(), signal.{ending})
 TrajectoryWriter.hyper_step = hyper_step
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests run in the background
 sys.exit(main(["run", "tiny.yaml", "--local", "--no-mlflow", "--output", "out"]))
 """
 

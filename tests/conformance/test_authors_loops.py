@@ -10,6 +10,7 @@ import torch
 from authors import adaptation, dynamics, representation, structure, supervision  # noqa: F401
 from authors.bench import LOOPS, STEPS, cross_entropy, trained
 from authors.without import WITHOUT
+from trainers import NAMES
 
 from selftune.methods import WorkOrder
 from selftune.regularizer import regularizers
@@ -71,6 +72,6 @@ def _compared(state):
 
 
 def test_every_entry_has_a_loop_or_a_reason():
-    assert set(LOOPS) | set(WITHOUT) == set(regularizers.names())
+    assert set(LOOPS) | set(WITHOUT) == set(NAMES)
     assert not set(LOOPS) & set(WITHOUT)
     assert all(len(reason) > 20 for reason in WITHOUT.values())

@@ -296,7 +296,7 @@ def test_an_address_that_mlflow_does_not_know(study: Path, monkeypatch: pytest.M
 def test_the_command_is_silent(study: Path, tracking: str) -> None:
     (study / "network.safetensors").unlink()  # there is no such task
     command = [sys.executable, "-m", "selftune.studies.mlflow_process", str(study), "--follow"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert set(runs(tracking)) == {"study", "trainer 0", "trainer 1"}
 
