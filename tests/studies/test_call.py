@@ -1,12 +1,14 @@
 """A folder of ``tune`` belongs to one call; another one is told so instead of getting its result."""
 
+import sys
+
 import pytest
 import torch
 from selftune.objectives.tasks.ridge import Ridge
 from torch import nn
 
 from selftune import Classification, Optimization, SettingError, Tune, tune
-from selftune.studies.call import CALL, call_of
+from selftune.studies.call import CALL, call_of, claim
 
 DECAY = {"weight_decay": {"strength": Tune(1e-3)}}
 
@@ -86,3 +88,10 @@ def test_nothing_is_written_for_a_call_that_is_refused(tmp_path):
 def test_smooth_problems_are_told_apart_by_what_they_compute():
     first, same, other = (call_of(Ridge(split_seed=seed))["objective"] for seed in (0, 0, 1))
     assert first == same != other
+
+
+def test_without_the_package_for_checkpoints_a_folder_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(SettingError, match="output: needs the package safetensors"):
+        claim(tmp_path / "out", {"seed": "0"})
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,7 @@ from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
+from selftune.storage.state_file import check_available
 
 CALL = "call.json"
 _LEFT = ("checkpoints", "study.yaml", "ray")  # by runs that have no such file: studies, or earlier versions
@@ -27,7 +28,8 @@ def claim(folder: Path, call: Mapping[str, str]) -> None:
     """Makes a folder that of a call, or finds that it is already.
 
     Raises:
-        SettingError: with the key ``output``, if the folder holds something else; nothing is written then.
+        SettingError: with the key ``output``, if the folder holds something else or checkpoints cannot be written
+            for want of a package; nothing is written then.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -37,6 +39,7 @@ def claim(folder: Path, call: Mapping[str, str]) -> None:
     Traceback (most recent call last):
     selftune.errors.SettingError: output: ... was made by a call with another seed; give another folder, ...
     """
+    check_available("output")
     path = folder / CALL
     if not path.exists():
         if folder.exists() and not folder.is_dir():

@@ -57,8 +57,11 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
         if study.converts:
+            coverage = str(study.coverage)
             with replacing(folder / "conversion.txt") as temporary:
-                temporary.write_text(f"{study.conversion}\n\n{study.coverage}\n", encoding="utf-8")
+                temporary.write_text(f"{study.conversion}\n\n{coverage}\n", encoding="utf-8")
+            for line in coverage.splitlines():
+                say(console, line)
         write_summary(folder, summary)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"
