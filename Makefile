@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # One thread per process: the demo and the tests run several processes on few cores.
 export OMP_NUM_THREADS ?= 1
 # Files of tests side by side, a process per core; what a file's tests share is made once.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check install docs
 

@@ -14,7 +14,7 @@ from selftune.errors import SettingError
 from selftune.methods import Response, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
-from selftune.storage import load_state, save_state
+from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 from selftune.training.response_level import ResponseLevel
 

@@ -13,7 +13,7 @@ from selftune.hyperparameters import Tune
 from selftune.methods.method import DIAGNOSTIC, WorkOrder
 from selftune.provided import closure
 from selftune.regularizer import regularizers
-from selftune.storage import load_state, save_state
+from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 
 OF_TRAINING = [name for name in diagnostics.names() if diagnostics[name].needs]

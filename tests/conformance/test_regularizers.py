@@ -23,7 +23,7 @@ from trainers import (
 from selftune.methods import WorkOrder
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import overrides, regularizers
-from selftune.storage import load_state, save_state
+from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 
 WITHOUT_EFFECT_ON_TRAINING = {"mean_teacher", "temporal_ensembling", "mean_aggregation"}

@@ -13,7 +13,7 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Space, Unit
 from selftune.methods import HyperStep, Report
-from selftune.storage import save_state
+from selftune.storage.state_file import save_state
 from selftune.tracking.summary import write_summary
 from selftune.tracking.trajectory import TrajectoryWriter
 

@@ -19,8 +19,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from torch import nn
 
-from selftune.storage import DamagedFile
 from selftune.storage.checked_json import read_json, write_json
+from selftune.storage.files import DamagedFile
 from selftune.tracking import sync as sync_module
 from selftune.tracking.record import PasswordMissing, Record, tracking_uri
 from selftune.tracking.report import write_report

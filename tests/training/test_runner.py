@@ -9,7 +9,7 @@ from selftune.listener import Listener
 from selftune.methods import Budget, Replay, Segment, SelfTuning, SelfTuningSettings
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import regularizers
-from selftune.storage import DamagedFile
+from selftune.storage.files import DamagedFile
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
 
 SETTINGS = SelfTuningSettings(warmup_steps=10, train_steps=3, checkpoint_every=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 
 @record

@@ -17,7 +17,7 @@ from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
 from selftune.shapes import Tensor
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 Sequence = Literal["exponential", "quadratic", "cubic", "exact", "fixed"]
 

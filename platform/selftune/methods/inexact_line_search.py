@@ -15,7 +15,7 @@ from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep, Report, WorkOrder
 from selftune.methods.quasi_newton import QuasiNewton, between
 from selftune.shapes import Tensor
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 
 @record

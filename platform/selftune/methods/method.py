@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.shapes import Float, Tensor
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 DIAGNOSTIC = "diagnostic/"
 """Prefix of the metrics of a report that are diagnostics."""

@@ -9,7 +9,7 @@ from selftune.methods.method import Report
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.paired_test import level_of_test, upper_bound_of_mean
 from selftune.shapes import Float, Tensor
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 _FIRST_MOVE = 0.5  # of the hyperparameters in the mean square, where no first step is set
 _FARTHEST_MOVE = 2.0  # of any hyperparameter in one step: beyond it a linear model of the loss says nothing

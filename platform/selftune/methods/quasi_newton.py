@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 
 from selftune.shapes import Bool, Float, Tensor
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 _CURVED = 1e-8  # smallest cosine between a step and the change of the hypergradient that is remembered
 

@@ -18,7 +18,7 @@ from selftune.methods import Report, WorkOrder
 from selftune.schedulers.calls import call
 from selftune.schedulers.envelope import Envelope
 from selftune.schedulers.mailbox import Reader
-from selftune.storage import load_state, save_state
+from selftune.storage.state_file import load_state, save_state
 from selftune.training.runner import Executes
 
 KEPT_CHECKPOINTS = 3

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from selftune.objective import NetworkObjective
-from selftune.storage import DamagedFile, load_state, save_state
-from selftune.storage.files import replacing
+from selftune.storage.files import DamagedFile, replacing
+from selftune.storage.state_file import load_state, save_state
 from selftune.studies.mistakes import UserError
 from selftune.studies.study import Study, load_study
 

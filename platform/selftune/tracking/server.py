@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from selftune.storage import DamagedFile
+from selftune.storage.files import DamagedFile
 from selftune.tracking.address import hide, without_password
 
 if TYPE_CHECKING:

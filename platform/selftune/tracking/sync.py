@@ -18,7 +18,7 @@ from pathlib import Path
 
 from torch import nn
 
-from selftune.storage import DamagedFile
+from selftune.storage.files import DamagedFile
 from selftune.tracking.record import PasswordMissing, tracking_uri
 from selftune.tracking.sender import Sender
 from selftune.tracking.server import Refused, Unreachable

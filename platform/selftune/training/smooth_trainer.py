@@ -20,7 +20,7 @@ from selftune.hypergradients.proximal import ProximalStep
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.smooth_objective import SmoothObjective
-from selftune.storage import record
+from selftune.storage.state_tree import record
 
 
 @record
