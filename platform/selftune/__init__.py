@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from selftune.proximal_terms import L1Norm as L1Norm
     from selftune.proximal_terms import Simplex as Simplex
     from selftune.regularizer import regularizers as regularizers
+    from selftune.schedule import Schedule as Schedule
     from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
     from selftune.schedulers import InexactLineSearchScheduler as InexactLineSearchScheduler
     from selftune.schedulers import NetworkLineSearchScheduler as NetworkLineSearchScheduler
@@ -66,6 +67,7 @@ _HOMES = {
     "Optimization": "selftune.objective",
     "tasks": "selftune.objective",
     "regularizers": "selftune.regularizer",
+    "Schedule": "selftune.schedule",
     "SelfTuningScheduler": "selftune.schedulers",
     "Measurement": "selftune.diagnostics",
     "diagnostics": "selftune.diagnostics",

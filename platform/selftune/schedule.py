@@ -7,12 +7,15 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from selftune.errors import SettingError
 from selftune.shapes import Float, Int
+
+if TYPE_CHECKING:
+    from selftune.hyperparameters import Space
 
 FILE = "schedule.json"
 _FORMAT = "selftune schedule 1"
@@ -57,8 +60,28 @@ class Schedule:
         if self.ends[0] < 1 or (np.diff(self.ends) < 1).any():
             raise SettingError("ends", "must be training steps of at least 1 that ascend")
         low, high = self._limits
-        if not ((low <= self.values) & (self.values <= high)).all():
+        slack = np.finfo(np.float32).eps * np.abs(self.values)  # values may have been computed in single precision
+        if not ((low - slack <= self.values) & (self.values <= high + slack)).all():
             raise SettingError("values", "must be numbers within the bounds")
+
+    @classmethod
+    def of_run(
+        cls,
+        space: Space,
+        training_steps: Int[np.ndarray, "rows"],
+        values: Float[np.ndarray, "rows n"],
+        steps: int,
+    ) -> Schedule:
+        """What a run of so many steps did: row i was in force up to its own training step, the last to the end.
+
+        Args:
+            space: its tuned hyperparameters are the columns.
+        """
+        kept = (training_steps > 0) & (np.diff(training_steps, append=np.inf) > 0)
+        ends = training_steps[kept].astype(np.int64)
+        ends[-1:] = max(steps, *ends[-1:])
+        bounds = tuple(h.domain.limits for h in space.tuned for _ in h.names)
+        return cls(space.names, ends, values[kept].astype(np.float64), bounds)
 
     @property
     def steps(self) -> int:
@@ -207,9 +230,11 @@ class Schedule:
         return self._column_by_column(values, _free)
 
     def _constrained(self, free: Float[np.ndarray, "segments n"]) -> Float[np.ndarray, "segments n"]:
-        return np.clip(self._column_by_column(free, _bounded), *self._limits)
+        return np.asarray(np.clip(self._column_by_column(free, _bounded), *self._limits))
 
-    def _column_by_column(self, table: Any, change: Callable[..., Any]) -> Any:
+    def _column_by_column(
+        self, table: Float[np.ndarray, "segments n"], change: Callable[..., Any]
+    ) -> Float[np.ndarray, "segments n"]:
         columns = [change(column, low, high) for column, (low, high) in zip(table.T, self.bounds, strict=True)]
         return np.stack(columns, axis=1) if columns else table
 

@@ -1,14 +1,17 @@
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from rich.console import Console
 
+from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json
 from selftune.studies.folder import new_folder
 from selftune.studies.mistakes import UserError
-from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, schedule_of
+from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, segments
 from selftune.studies.run import run
 from selftune.studies.study import parse_study
 from selftune.tracking.trajectory import read_trajectory
@@ -27,11 +30,25 @@ def quiet():
 
 
 def test_the_schedule_starts_where_the_study_started(folder):
-    trajectory = read_trajectory(folder)
-    schedule = schedule_of(trajectory)
+    schedule = segments(Schedule.load(folder))
     assert [segment.training_step for segment in schedule] == list(range(15, 61, 5))
     torch.testing.assert_close(schedule[0].values, torch.tensor([0.1, 1e-4, 1e-4]))
     assert all(segment.values.dtype == torch.float32 for segment in schedule)
+
+
+def test_the_saved_schedule_is_the_trajectory(folder):
+    trajectory, schedule = read_trajectory(folder), Schedule.load(folder)
+    for step, row in ((0, 0), (14, 0), (15, 1), (59, -1), (60, -1)):
+        assert list(schedule.at(step).values()) == trajectory.values[row].tolist()
+
+
+def test_ten_lines_without_selftune_follow_it(folder, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text()
+    snippet = next(text for text in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "bisect" in text)
+    monkeypatch.chdir(folder)
+    found = {}
+    exec(snippet, found)
+    assert all(found["at"](step) == Schedule.load(folder).at(step) for step in range(70))
 
 
 def test_the_schedule_gives_the_tuned_network_bit_for_bit(folder):

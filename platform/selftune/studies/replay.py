@@ -10,6 +10,7 @@ from rich.console import Console
 
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.objective import NetworkObjective
+from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
@@ -31,15 +32,10 @@ OTHER_NETWORK = (
 FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
-def schedule_of(trajectory: Trajectory) -> list[Segment]:
-    """The segments of a recorded trajectory.
-
-    Row i holds the values that were in force for the training steps up to its own; the first row's were in
-    force from the start, through the warm-up.
-    """
-    values = torch.as_tensor(trajectory.values).to(torch.get_default_dtype())
-    steps = trajectory.training_step.tolist()
-    return [Segment(step, row) for step, row in zip(steps, values, strict=True)]
+def segments(schedule: Schedule) -> list[Segment]:
+    """A schedule as replays follow it."""
+    rows = torch.as_tensor(schedule.values).to(torch.get_default_dtype())
+    return [Segment(int(end), row) for end, row in zip(schedule.ends, rows, strict=True)]
 
 
 def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 1) -> dict[str, dict[str, float]]:
@@ -67,7 +63,7 @@ def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     steps = summary["training_steps"]
-    schedule = schedule_of(trajectory)
+    schedule = segments(Schedule.of_run(study.space, trajectory.training_step, trajectory.values, steps))
     plans = {
         SCHEDULE: schedule,
         END: [Segment(steps, schedule[-1].values)],

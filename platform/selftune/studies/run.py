@@ -12,6 +12,8 @@ from rich.console import Console
 from selftune.listener import Listeners
 from selftune.methods import Budget, Report
 from selftune.objective import NetworkObjective
+from selftune.schedule import FILE as SCHEDULE
+from selftune.schedule import Schedule
 from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
@@ -135,9 +137,12 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
     trajectory = read_trajectory(folder)
     start = study.space.constrain(study.space.start).tolist()
     end = trajectory.values[-1].tolist() if len(trajectory) else start
+    steps = int(first.metrics["training_step"])
+    if len(trajectory):
+        Schedule.of_run(study.space, trajectory.training_step, trajectory.values, steps).save(folder / SCHEDULE)
     summary = {
         **summary,
-        "training_steps": int(first.metrics["training_step"]),
+        "training_steps": steps,
         "seconds": float(trajectory.seconds[-1]) if len(trajectory) else 0.0,
         "hyperparameters": [
             HyperparameterSummary(name=name, start=a, end=b)
