@@ -9,6 +9,7 @@ from pathlib import Path
 
 import network_fakes
 import pytest
+from full_matrix import first_of
 from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
@@ -66,7 +67,7 @@ def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     assert weights == expected_weights
 
 
-@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kind", first_of([signal.SIGKILL, signal.SIGINT]))
 def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path, undisturbed):
     driver = Path(__file__).parent / "ray_driver.py"
     process = subprocess.Popen(
@@ -177,7 +178,7 @@ def search(folder, factory, transport="direct"):
     return recorder, reports
 
 
-@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+@pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
 def test_two_trainers_take_the_steps_of_one_although_a_candidate_is_killed(transport, tmp_path):
     marker = tmp_path / "killed"
     recorder, reports = search(tmp_path / "run", Mortals(1, "trial", 3, marker), transport)
@@ -187,7 +188,7 @@ def test_two_trainers_take_the_steps_of_one_although_a_candidate_is_killed(trans
     assert [u_of(report) for report in reports.values()] == [u_of(end)] * 2
 
 
-@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+@pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
 def test_a_killed_leader_starts_cold_and_its_team_goes_on(transport, tmp_path):
     marker = tmp_path / "killed"
     recorder, reports = search(tmp_path / "run", Mortals(0, "trial", 3, marker), transport)
@@ -210,7 +211,7 @@ def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
         assert result.metrics["work"] > 0
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", first_of(sorted(METHODS), always=2))
 def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, tmp_path):
     marker, recorder = tmp_path / "killed", Recorder()
     reports = run_on_ray(
