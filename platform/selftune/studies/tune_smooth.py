@@ -103,12 +103,12 @@ def tune_smooth(
     chosen = settings_of(form.settings, settings)
     for mistake in problem_mistakes(objective, chosen.solver):
         raise mistake.at_call()
-    if output is not None:
-        arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
-        claim(Path(output), call_of(objective, **arguments))
     machine = form.build(budget, chosen, trainers)
     for mistake in machine.mistakes(Space(objective.hyperparameters)):
         raise mistake.at_call()
+    if output is not None:
+        arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
+        claim(Path(output), call_of(objective, **arguments))
     factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
     memory = Remembered()
