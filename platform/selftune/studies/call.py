@@ -13,12 +13,15 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
+from selftune.listener import Listener, Listeners, Remembered
+from selftune.methods import HyperStep, Method, Report
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.storage.state_file import check_available
+from selftune.training.runner import Executes, run_in_process
 
 CALL = "call.json"
 _LEFT = ("checkpoints", "study.yaml", "ray")  # by runs that have no such file: studies, or earlier versions
@@ -122,3 +125,23 @@ def _smooth(objective: SmoothObjective) -> str:
 def _add(digest: Any, label: str, tensor: Tensor) -> None:
     digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode())
     digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def carry_out(
+    machine: Method, team: Mapping[int, Executes], output: str | Path | None
+) -> tuple[dict[int, Report], list[HyperStep]]:
+    """Runs a method in this process: the last reports by trainer, and its hyper-steps.
+
+    Args:
+        output: a claimed folder, which gets the trajectory, and checkpoints from which a second call goes on.
+    """
+    memory = Remembered()
+    listeners: list[Listener] = [memory]
+    checkpoints = None
+    if output is not None:
+        from selftune.tracking.trajectory import TrajectoryWriter
+
+        checkpoints = Path(output) / "checkpoints"
+        listeners.append(TrajectoryWriter(Path(output)))
+    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
+    return reports, memory.steps

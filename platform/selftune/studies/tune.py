@@ -12,17 +12,16 @@ from torch import nn
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.inventory import undisturbed
-from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
 from selftune.network_state import load_state
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.smooth_objective import SmoothObjective
-from selftune.studies.call import call_of, claim
+from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smooth
-from selftune.training import TrainerFactory, run_in_process
+from selftune.training import TrainerFactory
 from selftune.training.checks import run_mistakes
 
 
@@ -157,20 +156,12 @@ def tune(
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
     team = {member: factory(member) for member in range(trainers)}
-    memory = Remembered()
-    listeners: list[Listener] = [memory]
-    checkpoints = None
-    if output is not None:
-        from selftune.tracking.trajectory import TrajectoryWriter
-
-        checkpoints = Path(output) / "checkpoints"
-        listeners.append(TrajectoryWriter(Path(output)))
-    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
+    reports, taken = carry_out(machine, team, output)
     first = min(reports)
     values = machine.hyperparameters.tolist()
     return Result(
         hyperparameters=dict(zip(team[first].space.names, values, strict=True)),
-        trajectory=memory.steps,
+        trajectory=taken,
         network=network_of(objective, factory.regularizers, reports[first]),
         metrics=mean_metrics(reports),
     )

@@ -12,15 +12,13 @@ import torch
 from selftune.errors import SettingError
 from selftune.fields import settings_of
 from selftune.hyperparameters import Space
-from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import Budget, HyperStep
 from selftune.methods.team import check_team
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.smooth_problem import SmoothProblem
-from selftune.studies.call import call_of, claim
+from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
-from selftune.training import run_in_process
 from selftune.training.smooth_checks import problem_mistakes
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
@@ -111,15 +109,7 @@ def tune_smooth(
         claim(Path(output), call_of(objective, **arguments))
     factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
-    memory = Remembered()
-    listeners: list[Listener] = [memory]
-    checkpoints = None
-    if output is not None:
-        from selftune.tracking.trajectory import TrajectoryWriter
-
-        checkpoints = Path(output) / "checkpoints"
-        listeners.append(TrajectoryWriter(Path(output)))
-    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
+    reports, taken = carry_out(machine, team, output)
     report = reports[min(reports)]
     space = team[min(reports)].space
     u = report.payload["unconstrained"].double()
@@ -134,7 +124,7 @@ def tune_smooth(
             for name, tensor in report.payload.items()
             if name.startswith("parameters.")
         },
-        trajectory=memory.steps,
+        trajectory=taken,
         metrics={name: value for name, value in report.metrics.items() if name.startswith(_MEASURES)},
         stopped=str(machine.stopped),
     )
