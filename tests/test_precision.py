@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from selftune.objective import Optimization
+from selftune.optimization import Optimization
 from selftune.precision import WideTensors, typed_as, wide_type, widened
 
 HALVES = [torch.bfloat16, torch.float16]

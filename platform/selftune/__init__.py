@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from selftune.methods import SelfTuning as SelfTuning
     from selftune.methods import SelfTuningSettings as SelfTuningSettings
     from selftune.objective import Classification as Classification
-    from selftune.objective import Optimization as Optimization
     from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
+    from selftune.optimization import Optimization as Optimization
     from selftune.proximal_terms import ActiveSet as ActiveSet
     from selftune.proximal_terms import Box as Box
     from selftune.proximal_terms import GroupNorm as GroupNorm
@@ -64,7 +64,7 @@ _HOMES = {
     "SelfTuning": "selftune.methods",
     "SelfTuningSettings": "selftune.methods",
     "Classification": "selftune.objective",
-    "Optimization": "selftune.objective",
+    "Optimization": "selftune.optimization",
     "tasks": "selftune.objective",
     "regularizers": "selftune.regularizer",
     "Schedule": "selftune.schedule",

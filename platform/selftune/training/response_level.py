@@ -14,7 +14,7 @@ from selftune.hypergradients.best_response import convert
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
 from selftune.modes import constant_buffers, evaluating
-from selftune.objective import Optimization
+from selftune.optimization import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
 from selftune.training.level import Level
