@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,10 @@ class BatchSource(ABC):
     def part(self, drawn: Drawn, rows: Int[Tensor, "rows"]) -> Drawn:
         """Some of the examples of a batch."""
         return Drawn(None if drawn.index is None else drawn.index[rows], rows_of(drawn.batch, rows))
+
+    @abstractmethod
+    def once(self, size: int) -> Iterator[Any]:
+        """All examples once, in their own order, in batches of a size where the source makes them itself."""
 
     def forget(self, before: int) -> None:  # noqa: B027
         """Says that the steps before this one will not be asked for any more."""
