@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -100,7 +101,7 @@ class DatasetSource(BatchSource):
         return drawn
 
     def epoch(self, step: int) -> int:
-        return self._order.epoch(*self.since(step))
+        return self._order.epoch(*self.timetable.since(step))
 
     def forget(self, before: int) -> None:
         self._window.forget(before)
@@ -125,15 +126,17 @@ class DatasetSource(BatchSource):
 
     def _begin(self, step: int) -> None:
         """Batches come from this step on."""
-        self._requested.clear()
+        self._requested = {}
         self._next = step
-        self._coming = fetched(self.dataset, self._requests(step), self._collate, self._workers, self._pinned)
+        order, timetable, requested = self._order, self.timetable, self._requested
+        streams, stream = self._streams, self._stream
 
-    def _requests(self, step: int) -> Iterator[Request]:
-        while True:
-            index = self._requested[step] = self._order.index(*self.since(step))
-            yield Request(self._streams.seed_of(self._stream, _OWN + step), index.tolist())
-            step += 1
+        def requests() -> Iterator[Request]:  # without the source, which could not be let go of otherwise
+            for number in itertools.count(step):
+                index = requested[number] = order.index(*timetable.since(number))
+                yield Request(streams.seed_of(stream, _OWN + number), index.tolist())
+
+        self._coming = fetched(self.dataset, requests(), self._collate, self._workers, self._pinned)
 
     def _draw(self) -> Drawn:
         assert self._coming is not None

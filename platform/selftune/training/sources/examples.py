@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from selftune.training.sources.global_generators import seeded
+from selftune.training.sources.released import Released
 
 
 class Request(NamedTuple):
@@ -56,17 +57,16 @@ def fetched(
     >>> next(fetched(data, [Request(0, [4, 2])]))
     [tensor([4., 2.]), tensor([4, 2])]
     """
-    return iter(
-        DataLoader(
-            _Fetching(dataset, collate),
-            batch_size=None,
-            sampler=_Requests(requests),
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            pin_memory=pinned,
-            generator=torch.Generator(),  # or else torch's global one would be drawn from
-        )
+    loader = DataLoader(
+        _Fetching(dataset, collate),
+        batch_size=None,
+        sampler=_Requests(requests),
+        num_workers=workers,
+        collate_fn=_as_it_is,
+        pin_memory=pinned,
+        generator=torch.Generator(),  # or else torch's global one would be drawn from
     )
+    return Released(iter(loader))
 
 
 class _Requests:

@@ -6,9 +6,12 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from numpy.random import MT19937
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
+
+_SPARE = MT19937(0)  # 0.3 ms to make, 2 microseconds to seed
 
 
 @contextmanager
@@ -17,7 +20,6 @@ def seeded(seed: int) -> Iterator[None]:
 
     Behind it they are what they were before.
 
-    >>> import numpy as np
     >>> with seeded(3):
     ...     first = random.random(), np.random.rand(), float(torch.rand(()))
     >>> with seeded(3):
@@ -28,9 +30,8 @@ def seeded(seed: int) -> Iterator[None]:
     before = torch.default_generator.get_state(), random.getstate(), get_bit_generator()
     torch.default_generator.manual_seed(seed)
     random.seed(seed)
-    np.random.set_bit_generator(
-        np.random.MT19937(seed)
-    )  # far cheaper than to copy numpy's state and to put it back
+    set_bit_generator(_SPARE)  # far cheaper than to copy numpy's state and to put it back
+    np.random.seed(seed % 2**32)
     try:
         yield
     finally:

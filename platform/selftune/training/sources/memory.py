@@ -60,7 +60,7 @@ class MemorySource(BatchSource):
 
     def epoch(self, step: int) -> int:
         assert self._order is not None
-        return self._order.epoch(*self.since(step))
+        return self._order.epoch(*self.timetable.since(step))
 
     def once(self, size: int) -> Iterator[Any]:
         for start in range(0, self.examples, size):
@@ -69,7 +69,7 @@ class MemorySource(BatchSource):
 
     def index(self, step: int) -> Int[Tensor, "batch"] | None:
         """Positions of the examples of the given step; None for all of them."""
-        return None if self._order is None else self._order.index(*self.since(step))
+        return None if self._order is None else self._order.index(*self.timetable.since(step))
 
     def batch(self, index: Int[Tensor, "batch"] | None) -> Any:
         """The examples at these positions."""
