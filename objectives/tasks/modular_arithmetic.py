@@ -12,8 +12,18 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.objective import Classification, Optimization, tasks
+from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
+
+quantities.declare(
+    Quantity(
+        "neuron_weights",
+        ("neurons", "vectors", "length"),
+        "float",
+        "what hidden neurons read and write, cut into vectors",
+    ),
+)
 
 
 def modular_arithmetic(
