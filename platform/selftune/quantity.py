@@ -45,8 +45,20 @@ class Quantity:
     of: str | None = None
 
     def __str__(self) -> str:
-        form = "" if self.axes is None else f"{shown_axes(self.axes)} {self.type}"
+        form = "" if self.axes is None else f"{shown_axes(self.axes)} {self.type}" if self.axes else self.type
         return f"{self.name}: {', '.join(filter(None, (form, self.meaning)))}"
+
+    @property
+    def explained(self) -> str:
+        """Its name, with what it means where it says something of another quantity or of the training.
+
+        >>> Quantity("batch_norm", None, "mark", "networks with batch normalisation").explained
+        'batch_norm (networks with batch normalisation)'
+        """
+        if self.of is None and self.type != "mark":
+            return self.name
+        definite = self.axes is not None and ... not in self.axes
+        return f"{self.name} ({self.meaning}{f', {_shape(self)}' if definite else ''})"
 
     @property
     def form(self) -> str:

@@ -384,16 +384,12 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     helpers = sorted({other for others in providers.values() for other in others})
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
     offered, task = objective.quantities(), type(objective).__name__
-    words, own = [], []
-    for name in missing:
-        quantity = quantities.known(name)
-        explained = quantity is not None and (quantity.type == "mark" or quantity.of is not None)
-        words.append(f"{name} ({quantity.meaning})" if quantity is not None and explained else name)
-        if quantity is not None and quantity.of in offered:
-            own.append(f"its {offered[quantity.of].form}")
+    found = [(name, quantities.known(name)) for name in missing]
+    words = [name if quantity is None else quantity.explained for name, quantity in found]
+    seen = {offered[one.of].form for _, one in found if one is not None and one.of in offered}
     known = ", ".join(sorted(objective.provides))
-    found = "; ".join([f"it provides {known}", *sorted(set(own))])
-    return f"{', '.join(words)}, which {task} does not provide ({found}){hint}"
+    there = "; ".join([f"it provides {known}", *sorted(seen)])
+    return f"{', '.join(words)}, which {task} does not provide ({there}){hint}"
 
 
 def built_regularizers(given: Any) -> tuple[Regularizer, ...]:
