@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
     from selftune.smooth_problem import SmoothProblem as SmoothProblem
-    from selftune.studies.tune import Result as Result
+    from selftune.studies.result import Result as Result
     from selftune.studies.tune import tune as tune
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
@@ -89,7 +89,7 @@ _HOMES = {
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
     "SmoothProblem": "selftune.smooth_problem",
-    "Result": "selftune.studies.tune",
+    "Result": "selftune.studies.result",
     "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",
 }

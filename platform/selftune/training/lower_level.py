@@ -26,10 +26,10 @@ from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Outputs
 from selftune.training.capture import Capture
-from selftune.training.data import Batches
 from selftune.training.moments import forget_moments
 from selftune.training.quantities import COPIES, providers
 from selftune.training.seeds import Streams
+from selftune.training.sources.memory import MemorySource
 
 _MEASURED = 4096  # validation examples that diagnostics see
 
@@ -76,7 +76,7 @@ class LowerLevel:
             for name, split in objective.splits().items()
         }
         optimization = objective.optimization
-        self.batches = Batches(
+        self.batches = MemorySource(
             self.splits["train"],
             optimization.batch_size,
             streams,
@@ -84,7 +84,7 @@ class LowerLevel:
             objective.stages(),
             objective.balanced_by,
         )
-        self.validation = Batches(
+        self.validation = MemorySource(
             self.splits["validation"], objective.validation_batch_size, streams, "validation"
         )
         self.parameters = dict(self.network.named_parameters())

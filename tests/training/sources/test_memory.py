@@ -3,15 +3,15 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.objective import Classification, Optimization, Stage
-from selftune.training.data import Batches
 from selftune.training.seeds import Streams
+from selftune.training.sources.memory import MemorySource
 
 DOMAINS = torch.tensor([0] * 6 + [4] * 9 + [-1] * 5)
 
 
 def batches(stages=(), balanced_by="domains", size=6):
     split = {"inputs": torch.arange(20.0), "domains": DOMAINS}
-    return Batches(split, size, Streams(0, 0, torch.device("cpu")), "epoch", stages, balanced_by)
+    return MemorySource(split, size, Streams(0, 0, torch.device("cpu")), "epoch", stages, balanced_by)
 
 
 def test_every_batch_holds_as_many_of_each_domain():
@@ -72,3 +72,33 @@ def test_what_cannot_be_balanced_is_refused(balanced_by, size, key, words):
             balanced_by=balanced_by,
         )
     assert refused.value.key == key
+
+
+def test_a_step_gives_its_examples_and_their_positions():
+    drawn = batches().at(4)
+    assert torch.equal(drawn.batch["inputs"], drawn.index.float())
+    assert torch.equal(drawn.batch["domains"], DOMAINS[drawn.index])
+
+
+def test_part_of_a_batch_keeps_the_positions():
+    source = batches()
+    drawn = source.at(0)
+    part = source.part(drawn, torch.tensor([4, 1]))
+    assert torch.equal(part.index, drawn.index[[4, 1]])
+    assert torch.equal(part.batch["inputs"], part.index.float())
+
+
+def test_all_of_the_data_at_once_keep_their_order():
+    source = batches(balanced_by=None, size=None)
+    drawn = source.at(3)
+    assert drawn.index is None
+    assert torch.equal(drawn.batch["domains"], DOMAINS)
+    assert source.part(drawn, torch.tensor([7])).batch["inputs"].tolist() == [7.0]
+
+
+def test_data_may_be_nested():
+    pair = torch.arange(20.0), [torch.arange(20)]
+    source = MemorySource(pair, 4, Streams(0, 0, torch.device("cpu")), "epoch")
+    drawn = source.at(0)
+    assert isinstance(drawn.batch, tuple)
+    assert torch.equal(drawn.batch[1][0], drawn.index)

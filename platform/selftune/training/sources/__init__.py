@@ -1,0 +1,1 @@
+"""Where batches come from: tensors in memory, data sets whose indices are drawn here, ready loaders."""
