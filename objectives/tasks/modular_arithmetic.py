@@ -98,9 +98,9 @@ class ModularArithmetic(Classification):
     model: Literal["quadratic", "relu"] = "quadratic"
     hidden: int = 500
     batch_size: int | None = None
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float = 0.01
-    momentum: float = 0.9
+    momentum: float | None = None
     split_seed: int = 0
 
     provides = Classification.provides | {"neuron_weights"}

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
     from selftune.smooth_problem import SmoothProblem as SmoothProblem
-    from selftune.studies.tune import Result as Result
+    from selftune.studies.result import Result as Result
     from selftune.studies.tune import tune as tune
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
@@ -93,7 +93,7 @@ _HOMES = {
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
     "SmoothProblem": "selftune.smooth_problem",
-    "Result": "selftune.studies.tune",
+    "Result": "selftune.studies.result",
     "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",
 }

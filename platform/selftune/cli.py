@@ -172,7 +172,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     study = _load(options, local=False)
     from selftune.smooth_objective import SmoothObjective
-    from selftune.studies.display import MAXIMUM_ROWS
+    from selftune.studies.rows import MAXIMUM_ROWS
     from selftune.studies.smooth import described
 
     tuned = len(study.space)
