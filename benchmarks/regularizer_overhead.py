@@ -81,7 +81,7 @@ OBJECTIVES: dict[str, Callable[[], NetworkObjective]] = {
 
 def partners(name: str) -> list[str]:
     """Regularizers that provide what only regularizers provide."""
-    everything = frozenset[str]().union(*(closure(make().provides) for make in OBJECTIVES.values()), {"progress"})
+    everything = frozenset[str]().union(*(closure(make().offers()) for make in OBJECTIVES.values()), {"progress"})
     found = []
     for need in sorted(regularizers[name].needs - everything):
         found += [other for other in regularizers.names() if need in regularizers[other].provides][:1]
@@ -140,7 +140,7 @@ def measure(name: str, steps: int, rounds: int) -> tuple[str, float] | None:
     needs = frozenset[str]().union(*(regularizers[one].needs for one in (name, *helpers)))
     for where, make in OBJECTIVES.items():
         objective = make()
-        if needs <= closure(objective.provides | own):
+        if needs <= closure(objective.offers() | own):
             rest = [regularizers[one]() for one in helpers]
             limit = 10 * steps * (rounds + 1)
             pair = [

@@ -7,7 +7,8 @@ from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, Tune
 from selftune.objective import Classification, Optimization
-from selftune.regularizer import PROVIDED, Step, per_example, regularizers
+from selftune.provided import quantities
+from selftune.regularizer import Step, per_example, regularizers
 
 
 def build():
@@ -256,7 +257,7 @@ def test_needs_that_are_not_provided_name_both_sides(objective):
 
 def test_everything_needed_is_in_the_vocabulary():
     for name in regularizers.names():
-        assert regularizers[name].needs <= set(PROVIDED)
+        assert regularizers[name].needs <= set(quantities.names())
 
 
 def test_per_example_leaves_scalars_alone():

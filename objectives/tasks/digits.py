@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
@@ -33,9 +32,9 @@ class Digits(Classification):
     train_examples: int = 400
     validation_examples: int = 700
     batch_size: int = 64
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     learning_rate: float = 0.03
-    momentum: float = 0.9
+    momentum: float | None = None
     validation_batch_size: int | None = None
     split_seed: int = 0
 

@@ -12,8 +12,18 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.objective import Classification, Optimization, tasks
+from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
+
+quantities.declare(
+    Quantity(
+        "neuron_weights",
+        ("neurons", "vectors", "length"),
+        "float",
+        "what hidden neurons read and write, cut into vectors",
+    ),
+)
 
 
 def modular_arithmetic(
@@ -88,9 +98,9 @@ class ModularArithmetic(Classification):
     model: Literal["quadratic", "relu"] = "quadratic"
     hidden: int = 500
     batch_size: int | None = None
-    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    optimizer: str = "adamw"
     learning_rate: float = 0.01
-    momentum: float = 0.9
+    momentum: float | None = None
     split_seed: int = 0
 
     provides = Classification.provides | {"neuron_weights"}

@@ -14,8 +14,13 @@ from torch import nn
 from selftune.data import Split, check_splits
 from selftune.errors import SettingError
 from selftune.objective import NetworkObjective, Optimization, tasks
+from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
+
+quantities.declare(
+    Quantity("token_logits", ("batch", "tokens", "vocabulary"), "float", "outputs at every position"),
+)
 
 BYTES = 256
 HEADS = 4

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +43,9 @@ class RotatedDigits(Classification):
     train_examples: int = 600
     validation_examples: int = 500
     batch_size: int = 96
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     learning_rate: float = 0.03
-    momentum: float = 0.9
+    momentum: float | None = None
     validation_batch_size: int | None = None
     balanced: bool = True
     split_seed: int = 0

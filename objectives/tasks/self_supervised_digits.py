@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,9 +42,9 @@ class SelfSupervisedDigits(SelfSupervised):
     train_examples: int = 800
     validation_examples: int = 500
     batch_size: int = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    optimizer: str = "adam"
     learning_rate: float = 2e-3
-    momentum: float = 0.9
+    momentum: float | None = None
     validation_batch_size: int | None = None
     split_seed: int = 0
 

@@ -13,8 +13,14 @@ from torch import nn
 from selftune.data import Split, check_splits
 from selftune.errors import SettingError
 from selftune.objective import NetworkObjective, Optimization, tasks
+from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
+
+quantities.declare(
+    Quantity("samples", ("n", "d"), "float", "points that a generator puts out"),
+    Quantity("data", ("m", "d"), "float", "points to compare them with"),
+)
 
 Curve = Literal["circle", "sphere", "swiss_roll"]
 _SLICES = 64

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
@@ -39,7 +38,7 @@ class SplitDigits(Classification):
     train_examples: int = 800
     validation_examples: int = 500
     batch_size: int = 64
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.0
     validation_batch_size: int | None = None

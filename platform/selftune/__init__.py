@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
     from selftune.optimization import Optimization as Optimization
+    from selftune.provided import quantities as quantities
     from selftune.proximal_terms import ActiveSet as ActiveSet
     from selftune.proximal_terms import Box as Box
     from selftune.proximal_terms import GroupNorm as GroupNorm
     from selftune.proximal_terms import L1Norm as L1Norm
     from selftune.proximal_terms import Simplex as Simplex
+    from selftune.quantity import Quantity as Quantity
     from selftune.regularizer import regularizers as regularizers
     from selftune.schedule import Schedule as Schedule
     from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
@@ -47,7 +49,8 @@ if TYPE_CHECKING:
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
     from selftune.smooth_problem import SmoothProblem as SmoothProblem
-    from selftune.studies.tune import Result as Result
+    from selftune.studies.replay_schedule import replay as replay
+    from selftune.studies.result import Result as Result
     from selftune.studies.tune import tune as tune
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
@@ -66,6 +69,8 @@ _HOMES = {
     "Classification": "selftune.objective",
     "Optimization": "selftune.optimization",
     "tasks": "selftune.objective",
+    "Quantity": "selftune.quantity",
+    "quantities": "selftune.provided",
     "regularizers": "selftune.regularizer",
     "Schedule": "selftune.schedule",
     "SelfTuningScheduler": "selftune.schedulers",
@@ -89,7 +94,8 @@ _HOMES = {
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
     "SmoothProblem": "selftune.smooth_problem",
-    "Result": "selftune.studies.tune",
+    "replay": "selftune.studies.replay_schedule",
+    "Result": "selftune.studies.result",
     "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",
 }

@@ -10,8 +10,10 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.needs import as_needed, from_signature, mistakes
 from selftune.objective import NetworkObjective
 from selftune.provided import closure, last_layer_mistake
+from selftune.quantity import Quantity
 from selftune.registry import Registry
 from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
@@ -43,6 +45,14 @@ class Diagnostic:
     settings: Mapping[str, Any]
 
     kind = "diagnostic"
+
+    def needed(self) -> list[Quantity]:
+        """What it needs, in the axes and types that its function's signature says."""
+        said = from_signature(self.function, self.needs)
+        axes = {name: quantity.axes for name, quantity in said.items()}
+        types = {name: quantity.type for name, quantity in said.items()}
+        found = (as_needed(name, axes, types) for name in sorted(set(self.needs.values())))
+        return [quantity for quantity in found if quantity is not None]
 
 
 diagnostics: Registry[Diagnostic] = Registry("diagnostic", "selftune.diagnostics")
@@ -136,6 +146,8 @@ class Measurement:
             task = type(objective).__name__
             wanted = ", ".join(missing)
             raise SettingError("", f"{self.diagnostic} needs {wanted}, which {task} does not provide")
+        for clause in mistakes(self.entry.needed(), objective.quantities(), type(objective).__name__):
+            raise SettingError("", f"{self.diagnostic} {clause}; leave it out")
         mistake = last_layer_mistake(self.entry.needs.values(), objective.inventory())
         if mistake is not None:
             raise SettingError("", f"{self.diagnostic} {mistake}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,9 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.inventory import Inventory, take_inventory, undisturbed
 from selftune.modes import constant_buffers
+from selftune.needs import special_cases
 from selftune.optimization import Optimization as Optimization
+from selftune.quantity import Axes, Quantity, Type, observed, quantities
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
@@ -60,7 +62,13 @@ class NetworkObjective(ABC):
     """
 
     provides: frozenset[str] = frozenset()
-    """Names of quantities in ``selftune.provided.PROVIDED`` that a training step offers."""
+    """Names of the ``selftune.quantities`` that a training step offers."""
+
+    axes: Mapping[str, Axes] = {}
+    """Axes of provided quantities, where they are neither those declared nor seen in data and outputs."""
+
+    types: Mapping[str, Type] = {}
+    """Types of provided quantities, likewise."""
 
     optimization: Optimization
     validation_batch_size: int | None = None
@@ -106,11 +114,10 @@ class NetworkObjective(ABC):
         """What the validation loss judges: the network's outputs on the inputs of a batch."""
         return network(batch["inputs"])
 
-    def marks(self, inputs: Tensor) -> frozenset[str]:
-        """What inputs of this shape, the network and the stages make possible beside: names to provide."""
+    def marks(self) -> frozenset[str]:
+        """What the network and the stages make possible beside: names to provide."""
         modules = dict(self.structure().named_modules())
         marks = {
-            "images": inputs.ndim == 4,
             "batch_norm": any(
                 isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
             ),
@@ -221,9 +228,30 @@ class NetworkObjective(ABC):
             )
 
     def offers(self) -> frozenset[str]:
-        """What a training step offers: what is provided, and what is true of the data."""
-        real = self.splits()["train"]["inputs"].is_floating_point()
-        return self.provides.union({"real_inputs"} if real else ())
+        """Names of what a training step offers: what is provided, and what that is a special case of."""
+        offered = self.quantities()
+        return frozenset(offered) | special_cases(offered)
+
+    def quantities(self) -> dict[str, Quantity]:
+        """What is provided, by name, with the axes and types that it has here.
+
+        They are those that ``axes`` and ``types`` say; else those seen in the data and in the network's outputs;
+        else those that are usual for the quantity. One that nobody declared may be anything.
+
+        Raises:
+            SettingError: as ``inventory``.
+        """
+        return {name: self._quantity(name) for name in self.provides}
+
+    def _quantity(self, name: str) -> Quantity:
+        train, known = self.splits()["train"], quantities.known(name)
+        if name in train:
+            found = observed(name, train[name], known)
+        elif name == "logits" and name not in self.axes and type(self).outputs is NetworkObjective.outputs:
+            found = observed(name, self.probed(), known)
+        else:
+            found = known or Quantity(name, (...,), "number")
+        return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))
 
     def probed(self) -> Any:
         """What the network put out when it ran for the ``inventory``.
@@ -262,9 +290,8 @@ class Classification(NetworkObjective):
         ignored: examples with this label are left out of all splits, so that they count in no loss, metric, mean
             or regularizer; None takes every label for a class.
 
-    Beside what every classifier provides, ``images`` are provided where inputs have four axes, ``batch_norm``
-    where the network has layers of it, and ``branches`` where modules of the network are named ``branch``:
-    residual branches, which can be skipped.
+    Beside what every classifier provides, ``batch_norm`` is provided where the network has layers of it, and
+    ``branches`` where modules of the network are named ``branch``: residual branches, which can be skipped.
 
     Raises:
         SettingError: if data or network cannot be used: a split is empty, ragged, smaller than a batch, or holds
@@ -338,7 +365,7 @@ class Classification(NetworkObjective):
                 balanced_by,
                 [stage.index for stage in self._stages],
             )
-        self.provides = type(self).provides.union(extra or (), self.marks(pairs["train"][0]))
+        self.provides = type(self).provides.union(extra or (), self.marks())
         self.classes = check_outputs(self.probed(), min(_PROBED, len(self._splits["validation"]["labels"])))
         check_classes({name: split["labels"] for name, split in self._splits.items()}, self.classes, classes)
 

@@ -1,7 +1,8 @@
-"""The vocabulary of what a training step offers to regularizers and diagnostics.
+"""What a training step offers of itself: the quantities that the engine computes or that every batch has.
 
-Objectives declare what they provide; more follows from it (``DERIVED``), and some regularizers provide for others.
-Whatever is asked for is computed once per step, when it is first asked for.
+Objectives provide quantities, more of them follow from these, and some regularizers provide for others. Whatever
+is asked for is computed once per step, when it is first asked for. All other quantities are declared beside the
+task or the regularizer that brings them.
 """
 
 from __future__ import annotations
@@ -9,112 +10,203 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from selftune.inventory import Inventory
+from selftune.quantity import Quantity
+from selftune.quantity import quantities as quantities
 
-PROVIDED = {
+_ENGINE = (
     # the batch
-    "inputs": "(batch, ...) the examples",
-    "labels": "(batch,) integer classes",
-    "targets": "(batch, classes) what the loss compares outputs with",
-    "index": "(batch,) position of every example in the training split, stable across epochs",
-    "domains": "(batch,) integer domain of every example",
-    "mixed": "number of examples, the first of the batch, that were mixed with others",
-    "real_inputs": "marks inputs of real numbers, which can be mixed or shifted, not whole ones like token ids",
-    "class_probabilities": "marks targets that are probabilities of classes, not real values to be predicted",
-    "images": "marks inputs of shape (batch, channels, height, width)",
+    Quantity("inputs", ("batch", ...), "number", "the examples"),
+    Quantity("labels", ("batch",), "integer", "classes"),
+    Quantity("targets", ("batch", "classes"), "float", "what the loss compares outputs with"),
+    Quantity(
+        "index", ("batch",), "integer", "position of every example in the training split, stable across epochs"
+    ),
+    Quantity("domains", ("batch",), "integer", "domain of every example"),
+    Quantity("images", ("batch", "channels", "height", "width"), "number", "inputs that are images", of="inputs"),
+    Quantity(
+        "real_inputs",
+        ("batch", ...),
+        "float",
+        "inputs of real numbers, which can be mixed or shifted, not whole ones like token ids",
+        of="inputs",
+    ),
+    Quantity(
+        "class_probabilities",
+        None,
+        "mark",
+        "targets that are probabilities of classes, not real values to be predicted",
+        frozenset({"targets", "classes"}),
+    ),
     # the network on it
-    "logits": "(batch, classes) the network's outputs",
-    "probs": "(batch, classes) softmax of the logits",
-    "losses": "(batch,) training loss of every example, before regularizers change it",
-    "features": "(batch, dim) what the last layer sees",
-    "layer_features": "list of (batch, ...) outputs of every layer",
-    "parameters": "the network's tensors by name, differentiable in functional calls",
-    "kernels": "list of (out, in, k, k) weights of convolutions",
-    "head": "((classes, dim) weight, (classes,) bias) of the last layer, a linear one",
-    "head_weight": "(classes, dim) its weight",
-    "head_bias": "(classes,) its bias",
-    "batch_norm": "marks networks with batch normalisation",
-    "branches": "marks networks with residual branches that can be skipped",
-    "recompute": "() the training loss again, on the same batch with the same draws, at the current weights",
-    "shards": "gradients of parts of the batch, which an aggregator combines",
+    Quantity("logits", ("batch", "classes"), "float", "the network's outputs"),
+    Quantity(
+        "probs",
+        ("batch", "classes"),
+        "float",
+        "softmax of the logits",
+        frozenset({"logits", "classes"}),
+        like="logits",
+    ),
+    Quantity(
+        "losses",
+        ("batch",),
+        "float",
+        "training loss of every example, before regularizers change it",
+        frozenset({"targets"}),
+    ),
+    Quantity(
+        "features", ("batch", "dim"), "float", "what the last layer sees", frozenset({"logits"}), like="logits"
+    ),
+    Quantity(
+        "layer_features", None, "tensors", "list of (batch, ...) outputs of every layer", frozenset({"logits"})
+    ),
+    Quantity(
+        "parameters", None, "parameters", "the network's tensors by name, differentiable in functional calls"
+    ),
+    Quantity(
+        "kernels",
+        None,
+        "tensors",
+        "list of (out, in, k, k) weights of convolutions",
+        frozenset({"parameters", "images"}),
+    ),
+    Quantity(
+        "head",
+        None,
+        "tensors",
+        "((classes, dim) weight, (classes,) bias) of the last layer, a linear one",
+        frozenset({"logits", "parameters"}),
+    ),
+    Quantity("head_weight", ("classes", "dim"), "float", "its weight", frozenset({"logits", "parameters"})),
+    Quantity("head_bias", ("classes",), "float", "its bias", frozenset({"logits", "parameters"})),
+    Quantity("batch_norm", None, "mark", "networks with batch normalisation"),
+    Quantity("branches", None, "mark", "networks with residual branches that can be skipped"),
+    Quantity(
+        "recompute",
+        (),
+        "float",
+        "the training loss again, on the same batch with the same draws, at the current weights",
+        frozenset({"parameters"}),
+    ),
+    Quantity(
+        "shards",
+        None,
+        "mark",
+        "gradients of parts of the batch, which an aggregator combines",
+        frozenset({"parameters"}),
+    ),
     # gradients of the training loss
-    "gradients": "the gradients by parameter name, after the backward pass",
-    "domain_gradients": "(domains, parameters) gradient of every domain's mean loss, differentiable",
-    "example_gradients": "(batch, head parameters) gradient of every example's loss in the last layer",
-    "sample_gradients": "(samples, parameters) gradients of some examples' losses, by all parameters",
-    "stage_accuracies": "(measurements, stages) accuracy on every stage's classes so far",
-    "stage_boundaries": "(stages + 1,) measurements at which stages begin, and their number",
+    Quantity(
+        "gradients",
+        None,
+        "parameters",
+        "the gradients by parameter name, after the backward pass",
+        frozenset({"parameters"}),
+    ),
+    Quantity(
+        "domain_gradients",
+        ("domains", "parameters"),
+        "float",
+        "gradient of every domain's mean loss, differentiable",
+        frozenset({"parameters", "domains"}),
+    ),
+    Quantity(
+        "example_gradients",
+        ("batch", "parameters"),
+        "float",
+        "gradient of every example's loss by the parameters of the last layer",
+        frozenset({"logits", "targets", "classes", "parameters"}),
+    ),
+    Quantity(
+        "sample_gradients",
+        ("samples", "parameters"),
+        "float",
+        "gradients of some examples' losses, by all parameters",
+        frozenset({"targets", "parameters"}),
+    ),
+    Quantity("stage_accuracies", ("measurements", "stages"), "float", "accuracy on every stage's classes so far"),
+    Quantity(
+        "stage_boundaries", ("boundaries",), "integer", "measurements at which stages begin, and their number"
+    ),
     # other weights of the same network
-    "initial_parameters": "the network's tensors by name at the start",
-    "reference_logits": "(batch, classes) outputs of the network as it was at the start",
-    "reference_features": "(batch, dim) its features",
-    "reference_layer_features": "list of (batch, ...) its layers' outputs",
-    "old_parameters": "the network's tensors by name at the end of the last stage",
-    "old_logits": "(batch, classes) outputs of the network as it was at the end of the last stage",
-    "old_features": "(batch, dim) its features",
-    "old_classes": "(classes,) mask of the classes of earlier stages",
-    "teacher_logits": "(batch, classes) outputs of a teacher: an average of the weights, or another network",
-    "teacher_parameters": "the teacher's tensors by name, where it is an average of the weights",
-    # several inputs per example
-    "view_a": "(batch, dim) embedding of one view of every example",
-    "view_b": "(batch, dim) embedding of another view of it",
-    "second_inputs": "(batch, ...) the inputs behind view_b, or a second crop",
-    "policy_chosen": "(batch,) log-probability of the preferred response",
-    "policy_rejected": "(batch,) log-probability of the other one",
-    "reference_chosen": "(batch,) the same of the network at the start",
-    "reference_rejected": "(batch,) the same of the network at the start",
-    "token_logits": "(batch, tokens, vocabulary) outputs at every position",
-    "reference_token_logits": "(batch, tokens, vocabulary) those of the network at the start",
-    "token_mask": "(batch, tokens) True where a position counts",
-    "reconstruction": "(batch, channels, height, width) an image that the network puts out",
-    "samples": "(n, d) points that a generator puts out",
-    "data": "(m, d) points to compare them with",
-    "next_features": "(batch, dim) features of the following state and action",
-    "rewards": "(batch,) rewards between the two",
-    "architecture": "(blocks, operations) logits of a supernet's choices",
-    "input_actions": "(layers, group, in, in) how a symmetry acts on every layer's inputs",
-    "output_actions": "(layers, group, out, out) how it acts on its outputs",
-    "masks": "Boolean tensors by parameter name, True where a weight of a sparse network is active",
-    "neuron_weights": "(neurons, vectors, length) what hidden neurons read and write, cut into vectors",
-    "factors": "list of ((out, rank), (rank, in)) factors of low-rank layers, and the weights they came from",
+    Quantity(
+        "initial_parameters",
+        None,
+        "parameters",
+        "the network's tensors by name at the start",
+        frozenset({"parameters"}),
+    ),
+    Quantity(
+        "reference_logits",
+        ("batch", "classes"),
+        "float",
+        "outputs of the network as it was at the start",
+        frozenset({"logits"}),
+        like="logits",
+    ),
+    Quantity(
+        "reference_features", ("batch", "dim"), "float", "its features", frozenset({"logits"}), like="features"
+    ),
+    Quantity(
+        "reference_layer_features",
+        None,
+        "tensors",
+        "list of (batch, ...) its layers' outputs",
+        frozenset({"logits"}),
+    ),
+    Quantity(
+        "old_parameters",
+        None,
+        "parameters",
+        "the network's tensors by name at the end of the last stage",
+        frozenset({"parameters", "stage"}),
+    ),
+    Quantity(
+        "old_logits",
+        ("batch", "classes"),
+        "float",
+        "outputs of the network as it was at the end of the last stage",
+        frozenset({"logits", "stage"}),
+        like="logits",
+    ),
+    Quantity(
+        "old_features", ("batch", "dim"), "float", "its features", frozenset({"logits", "stage"}), like="features"
+    ),
+    Quantity(
+        "old_classes",
+        ("classes",),
+        "bool",
+        "mask of the classes of earlier stages",
+        frozenset({"labels", "classes", "stage"}),
+    ),
     # where training stands
-    "progress": "share of the training steps that are done, in [0, 1)",
-    "epoch": "number of the epoch, from 0",
-    "epochs": "number of epochs of the run, or of the stage of a continual task",
-    "stage": "number of the stage of a continual task, from 0",
-    "learning_rate": "current learning rate of the weights",
-    "examples": "number of training examples",
-    "classes": "number of classes",
-}
-"""Name -> shape and meaning."""
+    Quantity("progress", (), "float", "share of the training steps that are done, in [0, 1)"),
+    Quantity("epoch", (), "integer", "number of the epoch, from 0", frozenset({"index"})),
+    Quantity(
+        "epochs",
+        (),
+        "integer",
+        "number of epochs of the run, or of the stage of a continual task",
+        frozenset({"index", "progress"}),
+    ),
+    Quantity("stage", (), "integer", "number of the stage of a continual task, from 0"),
+    Quantity("learning_rate", (), "float", "current learning rate of the weights"),
+    Quantity("examples", (), "integer", "number of training examples"),
+    Quantity("classes", (), "integer", "number of classes"),
+)
+quantities.declare(*_ENGINE)
 
-DERIVED: dict[str, frozenset[str]] = {
-    "probs": frozenset({"logits", "classes"}),
-    "class_probabilities": frozenset({"targets", "classes"}),
-    "losses": frozenset({"targets"}),
-    "features": frozenset({"logits"}),
-    "layer_features": frozenset({"logits"}),
-    "kernels": frozenset({"parameters", "images"}),
-    "head": frozenset({"logits", "parameters"}),
-    "head_weight": frozenset({"logits", "parameters"}),
-    "head_bias": frozenset({"logits", "parameters"}),
-    "epoch": frozenset({"index"}),
-    "epochs": frozenset({"index", "progress"}),
-    "sample_gradients": frozenset({"targets", "parameters"}),
-    "recompute": frozenset({"parameters"}),
-    "shards": frozenset({"parameters"}),
-    "gradients": frozenset({"parameters"}),
-    "domain_gradients": frozenset({"parameters", "domains"}),
-    "example_gradients": frozenset({"logits", "targets", "classes", "parameters"}),
-    "initial_parameters": frozenset({"parameters"}),
-    "reference_logits": frozenset({"logits"}),
-    "reference_features": frozenset({"logits"}),
-    "reference_layer_features": frozenset({"logits"}),
-    "old_parameters": frozenset({"parameters", "stage"}),
-    "old_logits": frozenset({"logits", "stage"}),
-    "old_features": frozenset({"logits", "stage"}),
-    "old_classes": frozenset({"labels", "classes", "stage"}),
-}
-"""Name -> what it is computed from, by the engine."""
+_DERIVED = {quantity.name: quantity.follows_from for quantity in _ENGINE if quantity.follows_from is not None}
+
+
+def closure(provided: Iterable[str]) -> frozenset[str]:
+    """Everything that follows from what is provided.
+
+    >>> sorted(closure({"logits", "classes"}) & {"probs", "kernels"})
+    ['probs']
+    """
+    given = frozenset(provided)
+    return given | {name for name, needs in _DERIVED.items() if needs <= given}
 
 
 def last_layer_mistake(needs: Iterable[str], inventory: Inventory) -> str | None:
@@ -141,13 +233,3 @@ def last_layer_mistake(needs: Iterable[str], inventory: Inventory) -> str | None
 
 
 _OF_THE_LAST_LAYER = {"features", "example_gradients", "reference_features", "old_features"}
-
-
-def closure(provided: Iterable[str]) -> frozenset[str]:
-    """Everything that follows from what is provided.
-
-    >>> sorted(closure({"logits", "classes"}) & {"probs", "kernels"})
-    ['probs']
-    """
-    known = frozenset(provided)
-    return known | {name for name, needs in DERIVED.items() if needs <= known}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -50,6 +51,7 @@ class Registry(Generic[Entry]):
     Args:
         kind: the word for an entry in messages.
         group: entry-point group whose entry points name entries, or packages that register them.
+        beside: groups whose modules may register entries beside what they are there for; they are imported, too.
 
     >>> registry = Registry[int]("answer", "selftune.answers")
     >>> registry.register("ultimate", 42)
@@ -58,9 +60,10 @@ class Registry(Generic[Entry]):
     42
     """
 
-    def __init__(self, kind: str, group: str) -> None:
+    def __init__(self, kind: str, group: str, beside: Sequence[str] = ()) -> None:
         self.kind = kind
         self.group = group
+        self.beside = tuple(beside)
         self._entries: dict[str, Entry] = {}
         self._loaded = False
 
@@ -94,7 +97,7 @@ class Registry(Generic[Entry]):
     def _load(self) -> None:
         if self._loaded:
             return
-        for entry_point in entry_points(group=self.group):
+        for entry_point in (one for group in (self.group, *self.beside) for one in entry_points(group=group)):
             try:
                 self._add(entry_point)
             except Exception as error:  # whatever another package's code raises: named, never passed over
@@ -104,6 +107,8 @@ class Registry(Generic[Entry]):
     def _add(self, entry_point: EntryPoint) -> None:
         if entry_point.attr:  # name = package.module:Class
             entry = entry_point.load()
+            if entry_point.group != self.group:
+                return
             if self._entries.get(entry_point.name) is not entry:  # its module may have registered it
                 self.register(entry_point.name, entry)
             return

@@ -14,14 +14,15 @@ from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
 from selftune.hyperparameters import Hyperparameter
 from selftune.inventory import Inventory, Layer
+from selftune.needs import as_needed, mistakes
 from selftune.objective import NetworkObjective
-from selftune.provided import PROVIDED, closure
+from selftune.provided import closure
+from selftune.quantity import Axes, Quantity, Type, quantities
 from selftune.registry import Registry
 from selftune.shapes import Float, Tensor
 from selftune.step import Step, per_example
 
 __all__ = [
-    "PROVIDED",
     "Reference",
     "Regularizer",
     "Stage",
@@ -72,6 +73,10 @@ class Regularizer:
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = ()
     needs: ClassVar[frozenset[str]] = frozenset()
     provides: ClassVar[frozenset[str]] = frozenset()
+    axes: ClassVar[Mapping[str, Axes]] = {}
+    """Axes of what it needs, where others than those declared will do: ``("batch", ...)`` for any that follow."""
+    types: ClassVar[Mapping[str, Type]] = {}
+    """Types of what it needs, likewise."""
     incompatible: ClassVar[Mapping[str, str]] = {}
     whole_batch: ClassVar[str | None] = None
     """Why it cannot act on the parts of a batch one by one, as an ``aggregate`` asks; None where it can."""
@@ -112,12 +117,15 @@ class Regularizer:
             provided: what the objective and other regularizers provide; None for what the objective does.
 
         Raises:
-            SettingError: if a need is not provided, a layer pattern matches nothing, or a value does not fit.
+            SettingError: if a need is not provided, or not of these axes or this type; if a layer pattern matches
+                nothing, or a value does not fit.
         """
         provided = closure(objective.offers()) if provided is None else provided
         missing = sorted(self.needs - provided)
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
+        for mistake in mistakes(self.needed(), objective.quantities(), type(objective).__name__):
+            raise SettingError("", f"{self.name} {mistake}; leave it out")
         if self.per_layer:
             inventory = objective.inventory()
             self.layers = self._resolve_parts(self._acted_on(objective))
@@ -134,6 +142,12 @@ class Regularizer:
             self.bound[declared.name] = replace(
                 bound, smooth=bound.smooth and is_in_the_loss(self), responds=has_a_response(self)
             )
+
+    @classmethod
+    def needed(cls) -> list[Quantity]:
+        """What it needs, in the axes and types that it needs."""
+        found = (as_needed(name, cls.axes, cls.types) for name in sorted(cls.needs))
+        return [quantity for quantity in found if quantity is not None]
 
     # Layers ------------------------------------------------------------------------------------------
 
@@ -369,15 +383,13 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     }
     helpers = sorted({other for others in providers.values() for other in others})
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
+    offered, task = objective.quantities(), type(objective).__name__
+    found = [(name, quantities.known(name)) for name in missing]
+    words = [name if quantity is None else quantity.explained for name, quantity in found]
+    seen = {offered[one.of].form for _, one in found if one is not None and one.of in offered}
     known = ", ".join(sorted(objective.provides))
-    task = type(objective).__name__
-    said = ", ".join(f"{name} ({_MARKED[name]})" if name in _MARKED else name for name in missing)
-    return f"{said}, which {task} does not provide (it provides {known}){hint}"
-
-
-_MARKED = {
-    name: meaning.removeprefix("marks ") for name, meaning in PROVIDED.items() if meaning.startswith("marks ")
-}
+    there = "; ".join([f"it provides {known}", *sorted(seen)])
+    return f"{', '.join(words)}, which {task} does not provide ({there}){hint}"
 
 
 def built_regularizers(given: Any) -> tuple[Regularizer, ...]:

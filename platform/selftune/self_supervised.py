@@ -12,11 +12,18 @@ from selftune.data import SPLITS, Split, check_splits, pair_of
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.objective import NetworkObjective, Optimization, check_door
+from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 
 View = Callable[[Tensor, torch.Generator], Tensor]
 """Makes a view of a batch of examples from random numbers of the given generator alone."""
+
+quantities.declare(
+    Quantity("view_a", ("batch", "dim"), "float", "embedding of one view of every example"),
+    Quantity("view_b", ("batch", "dim"), "float", "embedding of another view of it"),
+    Quantity("second_inputs", ("batch", ...), "number", "the inputs behind view_b, or a second crop"),
+)
 
 _TEMPERATURE = 0.5
 
@@ -27,7 +34,7 @@ class SelfSupervised(NetworkObjective):
     The training loss is zero: what shapes the embeddings are penalties such as ``barlow_twins``. The validation
     loss is the InfoNCE loss between two fixed views of the validation examples, which needs no labels. Labels are
     there for linear probes and diagnostics; outputs have nothing to do with classes, so that none are provided.
-    ``images``, ``batch_norm`` and ``branches`` are, as with ``Classification``.
+    ``batch_norm`` and ``branches`` are, as with ``Classification``.
 
     Args:
         build: makes a freshly initialised network, from inputs to embeddings.
@@ -89,7 +96,7 @@ class SelfSupervised(NetworkObjective):
             views = [view(inputs, generator) for _ in range(2)]
             self._splits[name] = {"inputs": views[0], "second_inputs": views[1], "labels": labels}
         check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
-        self.provides = type(self).provides | self.marks(pairs["train"][0])
+        self.provides = type(self).provides | self.marks()
         self.inventory()
 
     def network(self) -> nn.Module:

@@ -14,6 +14,7 @@ its tensor arguments to what the training step provides and its keyword argument
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -22,6 +23,7 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Domain, Hyperparameter, Integer
+from selftune.needs import from_signature
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Stage, Step, per_example, regularizers
 from selftune.shapes import Tensor
@@ -45,9 +47,28 @@ def permutation(step: Step) -> Tensor:
     return step.permutation()
 
 
-def _register(base: type[Regularizer], function: Callable[..., Any], **attributes: Any) -> None:
+def _register(
+    base: type[Regularizer],
+    function: Callable[..., Any],
+    first: str | None = None,
+    arguments: Mapping[str, str] | None = None,
+    **attributes: Any,
+) -> None:
+    """Makes the class and registers it.
+
+    Args:
+        first: what the function's first argument receives, where it is always the same.
+        arguments: what other arguments receive, by name; shapes in the signature say in which axes.
+    """
     name = function.__name__
+    receives = dict(arguments or {})
+    if first is not None:
+        receives[next(iter(inspect.signature(function).parameters))] = first
+    needed = from_signature(function, receives)
     body = {
+        "axes": {quantity.name: quantity.axes for quantity in needed.values()},
+        "types": {quantity.name: quantity.type for quantity in needed.values()},
+        "arguments": dict(arguments or {}),
         "name": name,
         "function": staticmethod(function),
         "__doc__": function.__doc__,
@@ -120,7 +141,7 @@ def penalty(
             family=family,
             reference=reference,
             needs=frozenset("parameters" if name == "weight" else name for name in needs.values()).union(requires),
-            arguments=dict(needs),
+            arguments=needs,
             draws=dict(draws or {}),
             each=each,
             per_layer=on_weights,
@@ -167,10 +188,11 @@ def target(
         _register(
             _Target,
             function,
+            first="targets",
             family=family,
             reference=reference,
             needs=frozenset({"targets", *(needs or {}).values(), *requires}),
-            arguments=dict(needs or {}),
+            arguments=needs,
             hyperparameters=tuple(hyperparameters),
             stage=stage,
         )
@@ -205,6 +227,7 @@ def augment(
         _register(
             _Augment,
             function,
+            first="inputs",
             family=family,
             reference=reference,
             needs=frozenset({"inputs", "real_inputs", *needs}),

@@ -85,8 +85,7 @@ class Context(Protocol):
 class Step:
     """One training step; hooks change ``inputs`` and ``targets`` by assignment.
 
-    Every name of ``selftune.provided.PROVIDED`` that the study provides is an attribute, computed when it is first
-    read.
+    Every quantity that the study provides is an attribute by its name, computed when it is first read.
 
     Attributes:
         values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,

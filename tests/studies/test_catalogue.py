@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selftune.cli import main
-from selftune.provided import PROVIDED
+from selftune.provided import quantities
 from selftune.studies.catalogue import GROUPS, chosen, described, entries, find, fragment, reference_page
 from selftune.studies.mistakes import UserError
 from selftune.studies.yaml_file import parse_yaml
@@ -21,7 +21,7 @@ def test_the_reference_page_is_what_the_code_says():
 def test_every_entry_says_what_it_does_and_how_a_study_uses_it(entry):
     assert len(entry.sentence) > 20
     assert entry.sentence[0].isupper() or not entry.sentence[0].isalpha() or entry.sentence.split()[0].islower()
-    assert set(entry.needs) | set(entry.provides) <= set(PROVIDED)
+    assert set(entry.needs) | set(entry.provides) <= set(quantities.names())
     if entry.group in ("regularizers", "diagnostics"):
         assert entry.reference
         assert entry.family

@@ -6,7 +6,8 @@ from rich.console import Console
 
 from selftune.hyperparameters import Hyperparameter, Space, Tune, Unit
 from selftune.methods import Budget, HyperStep, Report
-from selftune.studies.display import LINE_SECONDS, REFRESH_SECONDS, Display, History, trend_mark
+from selftune.studies.display import REFRESH_SECONDS, Display, History, trend_mark
+from selftune.studies.progress import LINE_SECONDS
 
 
 class Clock:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from selftune import Classification, Optimization, SettingError, Tune, regularizers, tune
+from selftune import Classification, Optimization, Schedule, SettingError, Tune, regularizers, tune
 
 
 def objective():
@@ -55,8 +55,63 @@ def test_a_second_call_with_the_same_output_goes_on(tmp_path):
     assert first.hyperparameters == whole.hyperparameters
     again = tune(objective(), settings(), steps=40, warmup_steps=10, checkpoint_every=2, output=tmp_path)
     assert again.hyperparameters == whole.hyperparameters
-    assert again.trajectory == []
+    assert_same(again.trajectory, whole.trajectory)
     assert (tmp_path / "trajectory.parquet").exists()
+
+
+def assert_same(trajectory, other):
+    """Everything but the time that it took."""
+    assert len(trajectory) == len(other)
+    for a, b in zip(trajectory, other, strict=True):
+        for name in ("number", "training_step", "training_loss", "validation_loss", "diagnostics", "certificate"):
+            assert getattr(a, name) == getattr(b, name)
+        for name in ("hyperparameters", "scale", "hypergradient"):
+            assert torch.equal(getattr(a, name), getattr(b, name))
+
+
+def test_the_trajectory_of_a_call_that_went_on_is_whole(tmp_path, monkeypatch):
+    arguments = {"steps": 40, "warmup_steps": 10, "checkpoint_every": 2}
+    whole = tune(objective(), settings(), **arguments)
+    told = []
+
+    def stop(listener, step):
+        told.append(step)
+        if len(told) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("selftune.listener.Remembered.hyper_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            tune(objective(), settings(), output=tmp_path, **arguments)
+    again = tune(objective(), settings(), output=tmp_path, **arguments)
+    assert_same(again.trajectory, whole.trajectory)
+    assert (again.schedule.ends == whole.schedule.ends).all()
+    assert (again.schedule.values == whole.schedule.values).all()
+
+
+def test_the_schedule_is_that_of_the_folder_and_ends_with_the_run(tmp_path):
+    result = tune(objective(), settings(), steps=42, warmup_steps=10, output=tmp_path)
+    kept = Schedule.load(tmp_path)
+    assert kept.names == result.schedule.names == tuple(result.hyperparameters)
+    assert (kept.values == result.schedule.values).all()
+    assert kept.steps == result.schedule.steps == 42
+    assert kept.at(0) == pytest.approx(dict(zip(kept.names, (0.2, 1e-3, 1e-3), strict=True)))
+
+
+def test_progress_and_the_report_on_the_network_come_where_they_are_wanted(capsys):
+    tune(objective(), settings(), steps=20, warmup_steps=10)
+    assert capsys.readouterr().err == ""  # no terminal
+    tune(objective(), settings(), steps=20, warmup_steps=10, progress=True)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.count("weight_decay reaches 72 of 83 parameters (87 %)") == 1
+    assert told.err.count("0      Linear  gated rank 1") == 1
+    assert "tune: 20/20 training steps, hyper-step 2" in told.err.splitlines()[-1]
+
+
+def test_a_folder_says_how_its_network_responds(tmp_path):
+    tune(objective(), settings(), steps=20, warmup_steps=10, output=tmp_path)
+    assert "gated rank 1" in (tmp_path / "conversion.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,22 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 from selftune.stateless import penalty
+
+quantities.declare(
+    Quantity("policy_chosen", ("batch",), "float", "log-probability of the preferred response"),
+    Quantity("policy_rejected", ("batch",), "float", "log-probability of the other one"),
+    Quantity(
+        "reference_chosen",
+        ("batch",),
+        "float",
+        "log-probability of the preferred response by the network at the start",
+    ),
+    Quantity("reference_rejected", ("batch",), "float", "that of the other one"),
+)
 
 
 @penalty(

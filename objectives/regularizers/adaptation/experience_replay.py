@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -55,6 +55,8 @@ class ExperienceReplay(Regularizer):
         Hyperparameter("replayed", Integer(1, 16), 1, online=False, smooth=False),
     )
     needs = frozenset({"inputs", "labels", "targets"})
+    axes: ClassVar = {"labels": ("batch", ...), "targets": ("batch", ...)}
+    types: ClassVar = {"labels": "number", "targets": "number"}
     whole_batch = "its memory takes in the whole batch"
     stage = "replay"
 

@@ -7,9 +7,20 @@ from typing import Literal
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference
 from selftune.shapes import Bool, Float, Tensor
 from selftune.stateless import penalty
+
+quantities.declare(
+    Quantity(
+        "reference_token_logits",
+        ("batch", "tokens", "vocabulary"),
+        "float",
+        "outputs at every position of the network at the start",
+    ),
+    Quantity("token_mask", ("batch", "tokens"), "bool", "True where a position counts"),
+)
 
 
 @penalty(

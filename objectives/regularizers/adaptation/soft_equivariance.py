@@ -6,8 +6,16 @@ import torch
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.objective import NetworkObjective
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity(
+        "input_actions", ("layers", "group", "in", "in"), "float", "how a symmetry acts on every layer's inputs"
+    ),
+    Quantity("output_actions", ("layers", "group", "out", "out"), "float", "how it acts on its outputs"),
+)
 
 
 def soft_equivariance(

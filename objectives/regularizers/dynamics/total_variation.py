@@ -7,10 +7,17 @@ import torch.nn.functional as F
 from selftune.objectives.smoothed_absolute import safe_root, smoothed_absolute
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference
 from selftune.shapes import Float, Tensor
 from selftune.stateless import penalty
 from selftune.step import per_example
+
+quantities.declare(
+    Quantity(
+        "reconstruction", ("batch", "channels", "height", "width"), "float", "an image that the network puts out"
+    ),
+)
 
 
 @penalty(

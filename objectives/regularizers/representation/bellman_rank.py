@@ -5,8 +5,14 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity("next_features", ("batch", "dim"), "float", "features of the following state and action"),
+    Quantity("rewards", ("batch",), "float", "rewards between the two"),
+)
 
 
 def bellman_rank(

@@ -7,8 +7,13 @@ import math
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity("architecture", ("blocks", "operations"), "float", "logits of a supernet's choices"),
+)
 
 
 def architecture_entropy(alphas: Float[Tensor, "blocks operations"]) -> Float[Tensor, ""]:

@@ -11,8 +11,18 @@ from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
 from selftune.objective import NetworkObjective
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register, reparameterized_weights
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity(
+        "masks",
+        None,
+        "parameters",
+        "Boolean tensors by parameter name, True where a weight of a sparse network is active",
+    ),
+)
 
 
 def erdos_renyi_sparsity(

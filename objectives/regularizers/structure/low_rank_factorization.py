@@ -10,9 +10,19 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
 from selftune.inventory import tensors_of
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Step, register
 from selftune.reparameterization import Reparameterization
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity(
+        "factors",
+        None,
+        "tensors",
+        "list of ((out, rank), (rank, in)) factors of low-rank layers, and the weights they came from",
+    ),
+)
 
 
 def low_rank_factorization(

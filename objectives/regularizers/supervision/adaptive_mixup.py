@@ -14,9 +14,14 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.objective import NetworkObjective
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Mixing
+
+quantities.declare(
+    Quantity("mixed", (), "integer", "number of examples, the first of the batch, that were mixed with others"),
+)
 
 
 def adaptive_mixup(

@@ -27,7 +27,7 @@ class Companion:
 
     def __init__(self, network: nn.Module, optimization: Optimization) -> None:
         self.network = network
-        self.optimizer = optimization.build(list(network.parameters()))
+        self.optimizer = optimization.build(list(network.parameters()), network)
 
     @torch.no_grad()
     def losses(

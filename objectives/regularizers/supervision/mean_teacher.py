@@ -11,8 +11,25 @@ from torch import nn
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
 from selftune.inventory import tensors_of
 from selftune.precision import widened
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
+
+quantities.declare(
+    Quantity(
+        "teacher_logits",
+        ("batch", "classes"),
+        "float",
+        "outputs of a teacher: an average of the weights, or another network",
+        like="logits",
+    ),
+    Quantity(
+        "teacher_parameters",
+        None,
+        "parameters",
+        "the teacher's tensors by name, where it is an average of the weights",
+    ),
+)
 
 
 def mean_teacher(

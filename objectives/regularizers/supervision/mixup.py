@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from selftune.objectives.draws import symmetric_beta
 
@@ -55,6 +57,7 @@ class Mixup(Regularizer):
         Hyperparameter("per_sample", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"inputs", "targets", "real_inputs"})
+    axes: ClassVar = {"targets": ("batch", ...)}
     stage = "mixing"
 
     def batch(self, step: Step) -> None:

@@ -14,7 +14,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
-from selftune.methods import HyperStep, Method, Report
+from selftune.methods import HyperStep, Report
+from selftune.methods.team import TeamMethod
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
@@ -128,20 +129,30 @@ def _add(digest: Any, label: str, tensor: Tensor) -> None:
 
 
 def carry_out(
-    machine: Method, team: Mapping[int, Executes], output: str | Path | None
+    machine: TeamMethod,
+    team: Mapping[int, Executes],
+    output: str | Path | None = None,
+    progress: Listener | None = None,
 ) -> tuple[dict[int, Report], list[HyperStep]]:
-    """Runs a method in this process: the last reports by trainer, and its hyper-steps.
+    """Runs a method in this process: the last reports by trainer, and all its hyper-steps.
 
     Args:
         output: a claimed folder, which gets the trajectory, and checkpoints from which a second call goes on.
+        progress: shows how far it is.
     """
     memory = Remembered()
-    listeners: list[Listener] = [memory]
-    checkpoints = None
-    if output is not None:
-        from selftune.tracking.trajectory import TrajectoryWriter
+    listeners: list[Listener] = [memory] if progress is None else [memory, progress]
+    if output is None:
+        reports = run_in_process(machine, team, Listeners(listeners))
+        return machine.results(reports), memory.steps
+    from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
 
-        checkpoints = Path(output) / "checkpoints"
-        listeners.append(TrajectoryWriter(Path(output)))
-    reports = machine.results(run_in_process(machine, team, Listeners(listeners), checkpoints))
-    return reports, memory.steps
+    folder = Path(output)
+    listeners.insert(0, TrajectoryWriter(folder))
+    reports = run_in_process(machine, team, Listeners(listeners), folder / "checkpoints")
+    steps = memory.steps
+    recorded = read_trajectory(folder)
+    if len(recorded) > len(steps):  # an earlier call took the first ones
+        before = recorded.hyper_steps(machine.hyperparameters.dtype)[: len(recorded) - len(steps)]
+        steps = before + steps
+    return machine.results(reports), steps

@@ -15,7 +15,7 @@ from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
 from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective, tasks
-from selftune.provided import PROVIDED
+from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Regularizer, regularizers
 from selftune.solvers import solvers
 from selftune.studies.methods import METHODS
@@ -43,6 +43,7 @@ class Entry:
     reference: str = ""
     needs: tuple[str, ...] = ()
     provides: tuple[str, ...] = ()
+    quantities: Mapping[str, Quantity] = field(default_factory=dict)
     hyperparameters: tuple[Hyperparameter, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     incompatible: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +63,15 @@ def entries() -> list[Entry]:
         text = _text(one.function)
         found.append(
             Entry(
-                "diagnostics", name, one.kind, one.family, text, str(one.reference), needs, settings=one.settings
+                "diagnostics",
+                name,
+                one.kind,
+                one.family,
+                text,
+                str(one.reference),
+                needs,
+                quantities={quantity.name: quantity for quantity in one.needed()},
+                settings=one.settings,
             )
         )
     for name in solvers.names():
@@ -85,6 +94,7 @@ def _regularizer(cls: type[Regularizer]) -> Entry:
         str(cls.reference),
         tuple(sorted(cls.needs)),
         tuple(sorted(cls.provides)),
+        {quantity.name: quantity for quantity in cls.needed()},
         cls.hyperparameters,
         incompatible=cls.incompatible,
     )
@@ -135,7 +145,7 @@ def chosen(
         "group": GROUPS,
         "family": {entry.family for entry in found if entry.family},
         "kind": {entry.kind for entry in found},
-        "quantity": PROVIDED,
+        "quantity": quantities.names(),
     }
     for word, given in (("group", group), ("family", family), ("kind", kind), ("quantity", needs)):
         if given is not None and given not in known[word]:
@@ -220,7 +230,12 @@ def described(entry: Entry) -> list[str]:
         lines += ["", "Settings:", *(f"  {name} = {value!r}" for name, value in entry.settings.items())]
     for title, names in (("Needs", entry.needs), ("Provides", entry.provides)):
         if names:
-            lines += ["", f"{title}:", *(f"  {name}: {PROVIDED.get(name, '')}" for name in names)]
+            known = (entry.quantities.get(name) or quantities.known(name) for name in names)
+            lines += [
+                "",
+                f"{title}:",
+                *(f"  {quantity or name}" for quantity, name in zip(known, names, strict=True)),
+            ]
     for other, reason in entry.incompatible.items():
         lines += ["", f"Not with {other}: {reason}"]
     example = fragment(entry)

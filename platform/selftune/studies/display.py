@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -14,17 +15,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from selftune.listener import Listener
+from selftune.studies.progress import Progress
+from selftune.studies.rows import MAXIMUM_ROWS, grouped
 
 if TYPE_CHECKING:
     from selftune.hyperparameters import Space
-    from selftune.methods import Budget, HyperStep, Report
+    from selftune.methods import Budget, HyperStep
     from selftune.shapes import Float, Tensor
 
 REFRESH_SECONDS = 0.125
-LINE_SECONDS = 3.0  # between two plain lines, at least
-QUIET_SECONDS = 60.0  # between two plain lines, at most
-MAXIMUM_ROWS = 20
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _WIDTH = 16
 _BAR = 24
@@ -65,7 +64,7 @@ class History:
         return [float(value) for value in self.values()]  # type: ignore[arg-type]
 
 
-class Display(Listener):
+class Display(Progress):
     """Shows a running study.
 
     Between two pictures (or lines) a hyper-step costs an append and a look at the clock.
@@ -80,58 +79,29 @@ class Display(Listener):
     def __init__(
         self, console: Console, title: str, budget: Budget, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        super().__init__(partial(say, console), title, budget, clock)
         self._console = console
-        self._title = title
-        self._budget = budget
-        self._clock = clock
         draws = console.encoding.startswith("utf") and not console.is_dumb_terminal
         self._is_live = console.is_terminal and draws
         self._live: Live | None = None
         self._names: tuple[str, ...] = ()
-        self._training_step = 0
-        self._seconds = 0.0
-        self._warmup_seconds: dict[int, float] = {}
-        self._began: tuple[float, float] | None = None  # clock and share done at the first report
         self._next_picture = -math.inf
-        self._last_line = -math.inf
-        self._printed = ""
-        self._next_share = 0.0
-        self._step: HyperStep | None = None
-        self._training_loss = math.nan
         self._training = History()
         self._validation = History()
         self._hyperparameters = History()
-
-    # Listener ----------------------------------------------------------------------------------------
 
     def started(self, space: Space, members: int) -> None:
         self._names = space.names
         if self._is_live and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
             self._live.start()
-        self._show()
-
-    def reported(self, member: int, report: Report) -> None:
-        if report.kind == "diverged":
-            return
-        self._training_step = int(report.metrics.get("training_step", self._training_step))
-        if self._step is None:  # later the hyper-steps say it
-            spent = self._warmup_seconds.get(member, 0.0) + report.metrics.get("seconds", 0.0)
-            self._warmup_seconds[member] = spent
-            self._seconds = max(self._warmup_seconds.values())
-        self._training_loss = report.metrics.get("training_loss", self._training_loss)
-        if self._began is None:
-            self._began = self._clock(), self._share()
-        if self._step is None:  # else the hyper-step follows
-            self._show()
+        super().started(space, members)
 
     def hyper_step(self, step: HyperStep) -> None:
-        self._step = step
-        self._seconds = step.seconds
         self._training.append(step.training_loss)
         self._validation.append(step.validation_loss)
         self._hyperparameters.append(step.hyperparameters)
-        self._show()
+        super().hyper_step(step)
 
     def lost(self, member: int, reason: str) -> None:
         say(self._console, f"trainer {member} is lost: {reason}", style="yellow")
@@ -140,37 +110,17 @@ class Display(Listener):
         if self._live is not None:
             self._live.stop()
             self._live = None
-        elif self._training_step and not self._is_live:
-            self._print_line()
-
-    # Pictures ----------------------------------------------------------------------------------------
+        elif not self._is_live:
+            super().ended()
 
     def _show(self) -> None:
-        now = self._clock()
-        if now < self._next_picture:
+        if not self._is_live:
+            super()._show()
             return
-        self._next_picture = now + REFRESH_SECONDS
-        if self._live is not None:
+        now = self._clock()
+        if now >= self._next_picture and self._live is not None:
+            self._next_picture = now + REFRESH_SECONDS
             self._live.update(self.picture(), refresh=True)
-        elif self._is_line_due(now):
-            self._print_line()
-
-    def _is_line_due(self, now: float) -> bool:
-        if self._is_live or now < self._last_line + LINE_SECONDS:
-            return False
-        return self._share() >= self._next_share or now >= self._last_line + QUIET_SECONDS
-
-    def _print_line(self) -> None:
-        self._last_line = self._clock()
-        self._next_share = math.floor(10 * self._share() + 1e-9) / 10 + 0.1
-        parts = [f"{self._title}: {self._progress()}", *self._losses()]
-        left = self._left()
-        if left:
-            parts.append(left)
-        line = ", ".join(parts)
-        if line != self._printed:  # the last report and the end of a run may find nothing new
-            say(self._console, line)
-        self._printed = line
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""
@@ -224,41 +174,8 @@ class Display(Listener):
             table.add_row(f"and {len(rows) - MAXIMUM_ROWS} more")
         return table
 
-    # Words -------------------------------------------------------------------------------------------
-
-    def _share(self) -> float:
-        if self._budget.steps is not None:
-            return min(1.0, self._training_step / self._budget.steps)
-        assert self._budget.seconds is not None
-        return min(1.0, self._seconds / self._budget.seconds)
-
-    def _progress(self) -> str:
-        if self._budget.steps is not None:
-            return f"{self._training_step}/{self._budget.steps} training steps"
-        assert self._budget.seconds is not None
-        digits = 1 if self._budget.seconds < 60 else 0
-        seconds = f"{self._seconds:.{digits}f}"
-        return f"{self._training_step} training steps in {seconds} of {self._budget.seconds:g} s"
-
     def _phase(self) -> str:
         return f"hyper-step {self._step.number + 1}" if self._step else "warming up"
-
-    def _losses(self) -> Iterator[str]:
-        if self._step is not None:
-            yield f"hyper-step {self._step.number + 1}"
-            yield f"training loss {self._step.training_loss:.4g}"
-            yield f"validation loss {self._step.validation_loss:.4g}"
-        elif not math.isnan(self._training_loss):
-            yield f"training loss {self._training_loss:.4g}"
-
-    def _left(self) -> str:
-        if self._began is None:
-            return ""
-        then, share_then = self._began
-        elapsed, gained = self._clock() - then, self._share() - share_then
-        if gained <= 0 or elapsed <= 0 or self._share() >= 1:
-            return ""
-        return f"{duration(elapsed / gained * (1 - self._share()))} left"
 
 
 def say(console: Console, sentence: str, style: str = "") -> None:
@@ -266,64 +183,57 @@ def say(console: Console, sentence: str, style: str = "") -> None:
     console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
 
 
-def grouped(names: Sequence[str]) -> dict[str, list[int]]:
-    """The rows of a table of hyperparameters: columns by label, parts of a name together where many.
+def sparkline(series: Sequence[float]) -> str:
+    """A series as a row of at most 16 little bars; flat where it moves less than four digits show.
 
-    >>> grouped(["mixup.alpha", "dropout.rate[input]"])
-    {'mixup.alpha': [0], 'dropout.rate[input]': [1]}
-    >>> grouped([f"dropout.rate[{part}]" for part in range(30)]).keys()
-    dict_keys(['dropout.rate (mean of 30)'])
+    >>> sparkline([0.0, 1.0, 2.0]), sparkline([1.0, 1.00001, 1.0])
+    ('▁▄█', '▁▁▁')
     """
-    if len(names) <= MAXIMUM_ROWS:
-        return {name: [index] for index, name in enumerate(names)}
-    groups: dict[str, list[int]] = {}
-    for index, name in enumerate(names):
-        groups.setdefault(name.partition("[")[0], []).append(index)
-    return {name if len(index) == 1 else f"{name} (mean of {len(index)})": index for name, index in groups.items()}
-
-
-def sparkline(series: Sequence[float], width: int = _WIDTH) -> str:
-    """A series as a row of little bars.
-
-    >>> sparkline([0.0, 1.0, 2.0])
-    '▁▄█'
-    """
-    if len(series) > width:
-        last = len(series) - 1
-        series = [series[round(index * last / (width - 1))] for index in range(width)]
+    series = _drawn(series)
     finite = [value for value in series if math.isfinite(value)]
     if not finite:
         return ""
-    low, high = min(finite), max(finite)
-    span = high - low or 1.0
+    low, span = min(finite), _span(finite) or math.inf
     return "".join(
-        _BLOCKS[int((value - low) / span * (len(_BLOCKS) - 1))] if math.isfinite(value) else " "
+        _BLOCKS[min(int((value - low) / span * (len(_BLOCKS) - 1)), len(_BLOCKS) - 1)]
+        if math.isfinite(value)
+        else " "
         for value in series
     )
 
 
 def trend_mark(series: Sequence[float]) -> str:
-    """Where a series is heading in its last quarter, measured by its whole range.
+    """Where the curve that ``sparkline`` draws is heading in its last quarter, measured by its whole range.
+
+    A line is fitted to the quarter, so that one value aside does not turn the mark.
 
     >>> trend_mark([0, 1, 2, 3, 4, 5, 6, 7]), trend_mark([1, 1, 1]), trend_mark([0, 5, 5, 5, 5, 5, 5, 4.5])
     ('↑', '→', '↘')
     """
-    span = max(series) - min(series)
-    if not span > 1e-6 * max(abs(value) for value in series):
+    series = [value for value in _drawn(series) if math.isfinite(value)]
+    span = _span(series)
+    if not span:
         return "→"
-    change = (series[-1] - series[-1 - max(1, len(series) // 4)]) / span
+    quarter = series[-1 - max(1, len(series) // 4) :]
+    middle = (len(quarter) - 1) / 2
+    slope = sum((at - middle) * value for at, value in enumerate(quarter))
+    slope /= sum((at - middle) ** 2 for at in range(len(quarter)))
+    change = slope * (len(quarter) - 1) / span
     for mark, bound in (("↑", 0.2), ("↗", 0.03), ("→", -0.03), ("↘", -0.2)):
         if change > bound:
             return mark
     return "↓"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as hours, minutes and seconds.
+def _drawn(series: Sequence[float]) -> Sequence[float]:
+    """The values that have a bar."""
+    if len(series) <= _WIDTH:
+        return series
+    last = len(series) - 1
+    return [series[round(index * last / (_WIDTH - 1))] for index in range(_WIDTH)]
 
-    >>> duration(75), duration(3700)
-    ('1:15', '1:01:40')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+def _span(series: Sequence[float]) -> float:
+    """How far a series moves; 0 where four digits show no move."""
+    span = max(series, default=0.0) - min(series, default=0.0)
+    return span if span > 1e-4 * max((abs(value) for value in series), default=0.0) else 0.0

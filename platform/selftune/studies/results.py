@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from selftune.studies.display import MAXIMUM_ROWS, duration, grouped, say
+from selftune.studies.display import say
+from selftune.studies.progress import duration
+from selftune.studies.rows import MAXIMUM_ROWS, grouped
 from selftune.tracking.address import without_password
 from selftune.tracking.record import Record, tracking_uri
 from selftune.tracking.summary import Summary

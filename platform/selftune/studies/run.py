@@ -18,13 +18,13 @@ from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
+from selftune.studies.metric import metric_of
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
 from selftune.studies.saved_network import TUNED, save_network
 from selftune.studies.smooth import solved_at_start, summarised
 from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.started import write_started
-from selftune.studies.steering import metric_of
 from selftune.studies.study import Study
 from selftune.studies.tune import mean_metrics, network_of
 from selftune.studies.verdict import LostTrainers, noted_warnings, warnings_of
@@ -93,7 +93,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
             listener = Listeners([TrajectoryWriter(folder), display, LostTrainers(folder, "tuned")])
             reports = runner.run(study.build_method, study.trainer_factory(), folder, listener)
             summary = _tuned(study, folder, reports, {**summary, "warnings": noted_warnings(folder)})
-            metric = metric_of(study, folder, summary["tuned"])
+            metric = metric_of(study.metric, study.mode, folder, summary["tuned"])
             if metric is not None:
                 summary = {**summary, "metric": metric}
                 write_summary(folder, summary)

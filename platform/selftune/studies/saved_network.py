@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -11,16 +11,19 @@ from torch import nn
 from selftune.objective import NetworkObjective
 from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.state_file import load_state, save_state
+from selftune.studies.call import CALL
 from selftune.studies.mistakes import UserError
-from selftune.studies.study import Study, load_study
+
+if TYPE_CHECKING:
+    from selftune.studies.study import Study
 
 TUNED = "network"
-_KIND = "network"
+KIND = "network"
 
 
 def save_network(folder: Path, name: str, network: nn.Module) -> None:
     """Writes ``<name>.safetensors``, which selftune reads, and the module itself, a pickle, as ``<name>.pt``."""
-    save_state(folder / f"{name}.safetensors", network.state_dict(), _KIND)
+    save_state(folder / f"{name}.safetensors", network.state_dict(), KIND)
     with replacing(folder / f"{name}.pt") as temporary:
         torch.save(network, temporary)
 
@@ -34,7 +37,7 @@ def read_network(folder: Path, name: str) -> dict[str, Any]:
     """
     path = folder / f"{name}.safetensors"
     try:
-        state: dict[str, Any] = load_state(path, _KIND)
+        state: dict[str, Any] = load_state(path, KIND)
     except FileNotFoundError as error:
         raise UserError(f"{path}: is missing; put back a copy of it, or run the study anew") from error
     return state
@@ -47,6 +50,10 @@ def load_network(folder: Path) -> nn.Module:
         DamagedFile: if the network is missing, not what was written, or not that of the study file, or if this is
             not valid here.
     """
+    from selftune.studies.study import load_study
+
+    if (folder / CALL).is_file():
+        raise DamagedFile("the network was not sent: only the call of selftune.tune that made it can build it")
     try:
         state, network = read_network(folder, TUNED), _plain(load_study(folder / "study.yaml"))
     except UserError as error:

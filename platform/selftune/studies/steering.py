@@ -1,61 +1,21 @@
-"""The metric of a study: what it did over the hyper-steps, and which of several studies it prefers."""
+"""Which of several studies their metric prefers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from selftune.shapes import Float, Int
+from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.yaml_file import parse_yaml, read_text
-from selftune.tracking.summary import MetricSummary, Summary, read_summary
-from selftune.tracking.trajectory import read_trajectory
-
-if TYPE_CHECKING:
-    from selftune.studies.study import Study
-
-
-def metric_of(study: Study, folder: Path, tuned: Mapping[str, float]) -> MetricSummary | None:
-    """The best and the last value of a study's metric; None where nobody knows one.
-
-    Args:
-        tuned: measures of the networks at the end. What they hold of the metric is its last value, and comes after
-            those that were taken, perhaps on fewer examples, at the hyper-steps.
-    """
-    steps, values = _history(study.metric, folder)
-    if study.metric in tuned and len(trajectory := read_trajectory(folder)):
-        steps = np.append(steps, trajectory.hyper_step[-1])
-        values = np.append(values, tuned[study.metric])
-    if not len(values):
-        return None
-    best = int(values.argmin() if study.mode == "min" else values.argmax())
-    return MetricSummary(
-        name=study.metric,
-        mode=study.mode,
-        best=float(values[best]),
-        hyper_step=int(steps[best]),
-        last=float(values[-1]),
-    )
-
-
-def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    trajectory = read_trajectory(folder)
-    if metric == "validation_loss":
-        steps, values = trajectory.hyper_step, trajectory.validation_loss
-    elif metric in trajectory.diagnostics:
-        steps, values = trajectory.hyper_step, trajectory.diagnostics[metric]
-    else:
-        return np.empty(0, dtype=np.int64), np.empty(0)
-    there = np.isfinite(values)
-    return steps[there], values[there]
+from selftune.tracking.summary import Summary, read_summary
 
 
 def _task(folder: Path) -> str | None:
-    """What a folder's study trains on."""
+    """What a folder's study trains on; None for a call of ``tune``, whose data have no name."""
+    if (folder / CALL).is_file():
+        return None
     try:
         content = parse_yaml(read_text(folder / "study.yaml"))
     except Mistakes as error:
@@ -73,7 +33,8 @@ def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     found = [(folder, read_summary(folder)) for folder in folders]
     for folder, summary in found:
         if summary.get("status") != "finished" or "metric" not in summary:
-            raise UserError(f"{folder}: holds no finished study; run one, or continue it with `selftune resume`")
+            how = "repeat its call of tune" if (folder / CALL).is_file() else "continue it with `selftune resume`"
+            raise UserError(f"{folder}: holds no finished study; run one, or {how}")
     names = {summary["metric"]["name"] for _, summary in found}
     if len(names) > 1:
         raise UserError(

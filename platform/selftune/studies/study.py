@@ -41,6 +41,7 @@ from selftune.studies.memory import machines_memory, within_memory
 from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, join, mistake
 from selftune.studies.network import network_mistakes
+from selftune.studies.optimization import build_task
 from selftune.studies.settings import build_settings, check_mapping, mistakes_of, unknown_key
 from selftune.studies.smooth import smooth_mistakes
 from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
@@ -78,8 +79,11 @@ def _objective(given: Any) -> Any:
     if isinstance(given, NetworkObjective | SmoothObjective):
         return given
     name, settings = _named(given, "task", tasks.names())
+    task: Any = tasks[name]
     try:
-        return build_settings(tasks[name], settings)  # type: ignore[arg-type]
+        if isinstance(task, type) and issubclass(task, NetworkObjective):
+            return build_task(task, settings)
+        return build_settings(task, settings)
     except NotStronglyConvex as error:
         raise SettingError("", str(error)) from error
     except RuntimeError as error:  # what torch raises for sizes that nothing can have

@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+import torch
 from torch import nn
 
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
+from selftune.hypergradients.best_response import ConversionReport
+from selftune.hyperparameters import Space
 from selftune.inventory import undisturbed
-from selftune.methods import Budget, HyperStep, Report
+from selftune.methods import Budget, HyperStep, Report, SelfTuning
 from selftune.methods.team import check_team
 from selftune.network_state import load_state
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
+from selftune.schedule import Schedule
 from selftune.smooth_objective import SmoothObjective
+from selftune.storage.files import replacing
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
+from selftune.studies.result import Result
+from selftune.studies.rows import MAXIMUM_ROWS
+from selftune.studies.stderr_progress import progress_on_stderr
 from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smooth
 from selftune.training import TrainerFactory
-from selftune.training.checks import run_mistakes
-
-
-@dataclass(frozen=True, repr=False)
-class Result:
-    """What ``tune`` found.
-
-    Attributes:
-        hyperparameters: the values at the end, by name, with ``[part]`` where there are parts.
-        trajectory: every hyper-step, in order: the schedule that the hyperparameters took.
-        network: the first trainer's plain network, in evaluation mode, on the CPU.
-        metrics: validation and test loss (and accuracy, ...), averaged over the team.
-    """
-
-    hyperparameters: Mapping[str, float]
-    trajectory: Sequence[HyperStep]
-    network: nn.Module
-    metrics: Mapping[str, float]
+from selftune.training.checks import conversion_of, coverage_of, run_mistakes
+from selftune.training.coverage import Coverage
 
 
 @overload
@@ -53,6 +45,7 @@ def tune(
     seed: int = 0,
     device: str = "cpu",
     output: str | Path | None = None,
+    progress: bool | None = None,
     method: str = "self_tuning",
     **settings: Any,
 ) -> Result: ...
@@ -65,6 +58,7 @@ def tune(
     work: int | None = None,
     trainers: int = 1,
     output: str | Path | None = None,
+    progress: bool | None = None,
     **settings: Any,
 ) -> SmoothResult: ...
 def tune(
@@ -78,6 +72,7 @@ def tune(
     seed: int = 0,
     device: str = "cpu",
     output: str | Path | None = None,
+    progress: bool | None = None,
     method: str = "self_tuning",
     **settings: Any,
 ) -> Result | SmoothResult:
@@ -95,8 +90,12 @@ def tune(
         trainers: networks trained side by side, whose hypergradients are averaged.
         seed: everything random follows from it.
         device: a torch device.
-        output: folder for the trajectory and for checkpoints, from which the same call goes on when it is
-            repeated; a folder of another call is refused.
+        output: folder for the trajectory, ``schedule.json``, the network's weights, and for checkpoints, from
+            which the same call goes on when it is repeated; a folder of another call is refused.
+            ``selftune compare`` ranks such folders, ``selftune.replay`` trains with their schedules.
+        progress: whether stderr gets what of the network is reached and responds, and how far training is: a live
+            display on a terminal, else a line now and then. None shows it where somebody looks: on a terminal and
+            in a notebook.
         method: ``self_tuning`` tunes whatever is online; ``implicit``, ``penalty`` and ``inexact_line_search``
             what is smooth beside.
         settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings`` and
@@ -134,6 +133,7 @@ def tune(
             work=work,
             trainers=trainers,
             output=output,
+            progress=progress,
             settings=settings,
         )
     if work is not None:
@@ -156,15 +156,50 @@ def tune(
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
     team = {member: factory(member) for member in range(trainers)}
-    reports, taken = carry_out(machine, team, output)
+    shown = progress_on_stderr(progress, "tune", budget)
+    if shown is not None or output is not None:
+        coverage, conversion = coverage_of(factory, machine), None
+        if isinstance(machine, SelfTuning):
+            conversion = conversion_of(factory, machine)
+        if shown is not None:
+            shown.say(network_report(coverage, conversion, MAXIMUM_ROWS))
+        if output is not None:
+            with replacing(Path(output) / "conversion.txt") as temporary:
+                temporary.write_text(network_report(coverage, conversion) + "\n", encoding="utf-8")
+    reports, taken = carry_out(machine, team, output, shown)
     first = min(reports)
-    values = machine.hyperparameters.tolist()
-    return Result(
-        hyperparameters=dict(zip(team[first].space.names, values, strict=True)),
+    space = team[first].space
+    done = int(reports[first].metrics["training_step"])
+    result = Result(
+        hyperparameters=dict(zip(space.names, machine.hyperparameters.tolist(), strict=True)),
         trajectory=taken,
         network=network_of(objective, factory.regularizers, reports[first]),
         metrics=mean_metrics(reports),
+        schedule=schedule_of(space, taken, done) if taken else None,
+        networks=len(reports),
     )
+    if output is not None:
+        from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
+
+        keep_result(Path(output), result, training_steps=done)
+    return result
+
+
+def schedule_of(space: Space, trajectory: Sequence[HyperStep], steps: int) -> Schedule:
+    """What the hyperparameters did in a run of so many training steps."""
+    ends = np.array([step.training_step for step in trajectory])
+    values = torch.stack([step.hyperparameters for step in trajectory]).double().cpu().numpy()
+    return Schedule.of_run(space, ends, values, steps)
+
+
+def network_report(coverage: Coverage, conversion: ConversionReport | None, most: int | None = None) -> str:
+    """What of a network is reached and responds, and how; at most so many lines on its layers."""
+    if conversion is None:
+        return str(coverage)
+    layers = str(conversion).splitlines()
+    if most is not None and len(layers) > most:
+        layers = [*layers[:most], f"and {len(layers) - most} more"]
+    return "\n".join([*layers, "", str(coverage)])
 
 
 def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:

@@ -19,6 +19,8 @@ from selftune.smooth_objective import SmoothObjective
 from selftune.smooth_problem import SmoothProblem
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
+from selftune.studies.stderr_progress import progress_on_stderr
+from selftune.studies.tuning_result import TuningResult
 from selftune.training.smooth_checks import problem_mistakes
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
@@ -29,8 +31,8 @@ WORK = 20_000
 
 
 @dataclass(frozen=True, repr=False)
-class SmoothResult:
-    """What ``tune`` found for a smooth problem.
+class SmoothResult(TuningResult):
+    """What ``tune`` found for a smooth problem; it shows itself as a table, see ``Result``.
 
     Attributes:
         hyperparameters: the values at the end, by name, with ``[part]`` where there are parts.
@@ -48,6 +50,11 @@ class SmoothResult:
     trajectory: Sequence[HyperStep]
     metrics: Mapping[str, float]
     stopped: str
+
+    _unit = "upper step"
+
+    def _at(self, step: HyperStep) -> int:
+        return step.number + 1
 
     @property
     def certified(self) -> bool:
@@ -82,6 +89,7 @@ def tune_smooth(
     work: int | None,
     trainers: int,
     output: str | Path | None,
+    progress: bool | None,
     settings: Mapping[str, Any],
 ) -> SmoothResult:
     """See ``tune``.
@@ -109,14 +117,15 @@ def tune_smooth(
         claim(Path(output), call_of(objective, **arguments))
     factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
-    reports, taken = carry_out(machine, team, output)
+    shown = progress_on_stderr(progress, "tune", budget, smooth=True)
+    reports, taken = carry_out(machine, team, output, shown)
     report = reports[min(reports)]
     space = team[min(reports)].space
     u = report.payload["unconstrained"].double()
     values = space.values(u)
     if isinstance(objective, SmoothProblem):
         values = objective.shaped(values)
-    return SmoothResult(
+    result = SmoothResult(
         hyperparameters=dict(zip(space.names, space.constrain(u).tolist(), strict=True)),
         values={h.name: values[h.name] for h in space.tuned},
         parameters={
@@ -128,3 +137,8 @@ def tune_smooth(
         metrics={name: value for name, value in report.metrics.items() if name.startswith(_MEASURES)},
         stopped=str(machine.stopped),
     )
+    if output is not None:
+        from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
+
+        keep_result(Path(output), result, steps=len(taken), stopped=str(machine.stopped))
+    return result

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from selftune.listener import Listener
-from selftune.shapes import Bool, Float, Int
+from selftune.shapes import Bool, Float, Int, Tensor
 from selftune.storage.files import DamagedFile
 from selftune.tracking.journal import Journal, has_table, metrics, read_table, vector
 
@@ -163,6 +164,32 @@ class Trajectory:
     def solves(self) -> bool:
         """Whether the method solves a lower level to an accuracy it asks for, instead of training a network."""
         return "error_asked" in self.certificate
+
+    def hyper_steps(self, dtype: torch.dtype) -> list[HyperStep]:
+        """The rows as hyper-steps, with tensors of the type that they had."""
+        from selftune.methods import HyperStep
+
+        def entries(columns: Mapping[str, Float[np.ndarray, "steps"]], row: int) -> dict[str, float]:
+            return {name: float(column[row]) for name, column in columns.items()}
+
+        def vector(table: Float[np.ndarray, "steps hyperparameters"], row: int) -> Tensor:
+            return torch.as_tensor(table[row]).to(dtype)
+
+        return [
+            HyperStep(
+                number=int(self.hyper_step[row]),
+                training_step=int(self.training_step[row]),
+                seconds=float(self.seconds[row]),
+                training_loss=float(self.training_loss[row]),
+                validation_loss=float(self.validation_loss[row]),
+                hyperparameters=vector(self.values, row),
+                scale=vector(self.scales, row),
+                hypergradient=vector(self.hypergradients, row),
+                certificate=entries(self.certificate, row),
+                diagnostics=entries(self.diagnostics, row),
+            )
+            for row in range(len(self))
+        ]
 
 
 def read_trajectory(folder: Path) -> Trajectory:

@@ -116,7 +116,7 @@ class LowerLevel:
     @cached_property
     def optimizer(self) -> torch.optim.Optimizer:
         """Built when training begins, because torch then imports its compiler, for which checks need not wait."""
-        return self.objective.optimization.build(self._trained)
+        return self.objective.optimization.build(self._trained, self.network)
 
     @property
     def learning_rate(self) -> float:

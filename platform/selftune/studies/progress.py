@@ -1,0 +1,151 @@
+"""What a person sees of a running method where there is no terminal to draw on: one line at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from selftune.listener import Listener
+
+if TYPE_CHECKING:
+    from selftune.hyperparameters import Space
+    from selftune.methods import Budget, HyperStep, Report
+
+LINE_SECONDS = 3.0  # between two lines, at least
+QUIET_SECONDS = 60.0  # between two lines, at most
+
+
+class Progress(Listener):
+    """Says in lines how far a method is, and how long it will take.
+
+    Between two lines a hyper-step costs a look at the clock.
+
+    Args:
+        say: takes a line.
+        title: what runs.
+        budget: how long it runs.
+        clock: seconds, for the pace of lines and the time left.
+
+    >>> from selftune.methods import Budget, Report
+    >>> progress = Progress(print, "digits", Budget(steps=100))
+    >>> progress.started(None, 1)
+    digits: 0/100 training steps
+    >>> progress.reported(0, Report("cycle", 0, {"training_step": 50.0, "training_loss": 0.5}))
+    >>> progress.ended()
+    digits: 50/100 training steps, training loss 0.5
+    """
+
+    def __init__(
+        self, say: Callable[[str], None], title: str, budget: Budget, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.say = say
+        self._title = title
+        self._budget = budget
+        self._clock = clock
+        self._training_step = 0
+        self._seconds = 0.0
+        self._warmup_seconds: dict[int, float] = {}
+        self._began: tuple[float, float] | None = None  # clock and share done at the first report
+        self._last_line = -math.inf
+        self._printed = ""
+        self._next_share = 0.0
+        self._step: HyperStep | None = None
+        self._training_loss = math.nan
+
+    # Listener ----------------------------------------------------------------------------------------
+
+    def started(self, space: Space, members: int) -> None:
+        self._show()
+
+    def reported(self, member: int, report: Report) -> None:
+        if report.kind == "diverged":
+            return
+        self._training_step = int(report.metrics.get("training_step", self._training_step))
+        if self._step is None:  # later the hyper-steps say it
+            spent = self._warmup_seconds.get(member, 0.0) + report.metrics.get("seconds", 0.0)
+            self._warmup_seconds[member] = spent
+            self._seconds = max(self._warmup_seconds.values())
+        self._training_loss = report.metrics.get("training_loss", self._training_loss)
+        if self._began is None:
+            self._began = self._clock(), self._share()
+        if self._step is None:  # else the hyper-step follows
+            self._show()
+
+    def hyper_step(self, step: HyperStep) -> None:
+        self._step = step
+        self._seconds = step.seconds
+        self._show()
+
+    def lost(self, member: int, reason: str) -> None:
+        self.say(f"trainer {member} is lost: {reason}")
+
+    def ended(self) -> None:
+        if self._training_step:
+            self._print_line()
+
+    # Lines -------------------------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        now = self._clock()
+        if now < self._last_line + LINE_SECONDS:
+            return
+        if self._share() >= self._next_share or now >= self._last_line + QUIET_SECONDS:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._last_line = self._clock()
+        self._next_share = math.floor(10 * self._share() + 1e-9) / 10 + 0.1
+        parts = [f"{self._title}: {self._progress()}", *self._losses()]
+        left = self._left()
+        if left:
+            parts.append(left)
+        line = ", ".join(parts)
+        if line != self._printed:  # the last report and the end of a run may find nothing new
+            self.say(line)
+        self._printed = line
+
+    # Words -------------------------------------------------------------------------------------------
+
+    def _share(self) -> float:
+        if self._budget.steps is not None:
+            return min(1.0, self._training_step / self._budget.steps)
+        assert self._budget.seconds is not None
+        return min(1.0, self._seconds / self._budget.seconds)
+
+    def _progress(self) -> str:
+        if self._budget.steps is not None:
+            return f"{self._training_step}/{self._budget.steps} training steps"
+        assert self._budget.seconds is not None
+        digits = 1 if self._budget.seconds < 60 else 0
+        seconds = f"{self._seconds:.{digits}f}"
+        return f"{self._training_step} training steps in {seconds} of {self._budget.seconds:g} s"
+
+    def _losses(self) -> Iterator[str]:
+        if self._step is not None:
+            yield f"hyper-step {self._step.number + 1}"
+            yield f"training loss {self._step.training_loss:.4g}"
+            yield f"validation loss {self._step.validation_loss:.4g}"
+        elif not math.isnan(self._training_loss):
+            yield f"training loss {self._training_loss:.4g}"
+
+    def _left(self) -> str:
+        if self._began is None:
+            return ""
+        then, share_then = self._began
+        elapsed, gained = self._clock() - then, self._share() - share_then
+        if gained <= 0 or elapsed <= 0 or self._share() >= 1:
+            return ""
+        return f"{duration(elapsed / gained * (1 - self._share()))} left"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as hours, minutes and seconds.
+
+    >>> duration(75), duration(3700)
+    ('1:15', '1:01:40')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,0 +1,52 @@
+"""What ``tune`` found for a network, and what it can show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from selftune.methods import HyperStep
+from selftune.schedule import Schedule
+from selftune.studies.tuning_result import Course, TuningResult
+
+
+@dataclass(frozen=True, repr=False)
+class Result(TuningResult):
+    """What ``tune`` or ``replay`` found: a table where it is printed, a page with curves in a notebook.
+
+    Attributes:
+        hyperparameters: the values at the end, by name, with ``[part]`` where there are parts.
+        trajectory: every hyper-step, in order; none where a schedule was replayed.
+        network: the first trainer's plain network, in evaluation mode, on the CPU.
+        metrics: validation and test loss (and accuracy, ...), averaged over ``networks``.
+        schedule: what the hyperparameters did, to be followed in another training; None if they never moved.
+        networks: number of networks that ``metrics`` are averages over.
+
+    >>> import numpy as np
+    >>> schedule = Schedule(("dropout.rate",), np.array([100, 200]), np.array([[0.1], [0.3]]), ((0.0, 1.0),))
+    >>> Result({"dropout.rate": 0.3}, (), nn.Identity(), {"test_loss": 0.25}, schedule)
+    hyperparameter  start  end
+    dropout.rate      0.1  0.3
+    at the end: test loss 0.25
+    """
+
+    hyperparameters: Mapping[str, float]
+    trajectory: Sequence[HyperStep]
+    network: nn.Module
+    metrics: Mapping[str, float]
+    schedule: Schedule | None = None
+    networks: int = 1
+
+    def course(self) -> Course:
+        if self.trajectory or self.schedule is None:
+            return super().course()
+        steps = np.concatenate([[0], self.schedule.ends[:-1]])
+        return Course(self.schedule.names, self._unit, steps, self.schedule.values)
+
+    def _sentences(self) -> Iterator[str]:
+        yield from super()._sentences()
+        if self.networks > 1:
+            yield f"measures at the end are means of {self.networks} networks"
