@@ -79,7 +79,7 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        size = self.validation_batch_size or size_of(self.splits()["validation"])
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
