@@ -209,7 +209,7 @@ class FunctionObjective(NetworkObjective):
             return observed(name, self._given[name](self.seen.outputs, batch), known)
         if name == "logits":
             return observed(name, self.seen.outputs, known)
-        return super()._quantity(name)
+        return known or Quantity(name, (...,), "number")
 
     # What is found ------------------------------------------------------------------------------------
 
@@ -245,7 +245,9 @@ class FunctionObjective(NetworkObjective):
             self._losses_of("validation_loss", self._validation_loss, outputs, batch)
         inputs = next((place for place, tensor in places_in(batch) if entered and tensor is entered[0]), None)
         labels, classes = self._labels_in(batch, outputs, inputs)
-        plain = classes > 0 and _is_cross_entropy(losses, outputs, _labels(self._given, batch, labels))
+        plain = classes > 0 and _is_cross_entropy(
+            losses, outputs, at(batch, labels) if labels is not None else self._of_batch("labels", batch)
+        )
         return Seen(outputs, inputs, labels, classes, plain)
 
     def _losses_of(self, key: str, function: Loss, outputs: Any, batch: Any) -> Losses:
@@ -257,6 +259,12 @@ class FunctionObjective(NetworkObjective):
         check_losses(key, losses, size_of(batch))
         return as_losses(losses)
 
+    def _of_batch(self, name: str, batch: Any) -> Any:
+        try:
+            return self._given[name](None, batch)
+        except Exception as error:  # whatever a user's function raises
+            raise SettingError(f"quantities.{name}", f"cannot be taken of a batch: {_line(error)}") from error
+
     def _labels_in(self, batch: Any, outputs: Any, inputs: Place | None) -> tuple[Place | None, int]:
         """Where the classes stand, and how many there are; several tensors that could be them are refused."""
         if not (isinstance(outputs, Tensor) and outputs.ndim == 2 and outputs.is_floating_point()):
@@ -264,13 +272,15 @@ class FunctionObjective(NetworkObjective):
         classes = outputs.shape[1]
         if classes < 2:
             return None, 0
-        if "labels" in self._given:
-            return None, classes if _are_classes(self._given["labels"](None, batch), outputs) else 0
-        others = [function(None, batch) for name, function in self._given.items() if name in _OF_THE_BATCH]
+        given = {name: self._of_batch(name, batch) for name in _OF_THE_BATCH if name in self._given}
+        if "labels" in given:
+            return None, classes if _are_classes(given["labels"], outputs) else 0
         found = [
             place
             for place, tensor in places_in(batch)
-            if place != inputs and _are_classes(tensor, outputs) and not any(tensor is other for other in others)
+            if place != inputs
+            and _are_classes(tensor, outputs)
+            and not any(tensor is other for other in given.values())
         ]
         if len(found) > 1:
             where = " and ".join(shown_place(place) for place in found)
@@ -279,10 +289,6 @@ class FunctionObjective(NetworkObjective):
                 f"does not say which of {where} holds the classes; give labels=lambda outputs, batch: ...",
             )
         return (found[0], classes) if found else (None, 0)
-
-
-def _labels(given: Mapping[str, Callable[[Any, Any], Any]], batch: Any, place: Place | None) -> Any:
-    return given["labels"](None, batch) if place is None else at(batch, place)
 
 
 def _are_classes(tensor: Any, outputs: Float[Tensor, "batch classes"]) -> bool:
@@ -308,4 +314,4 @@ def _first_argument(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[st
 
 
 def _line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
