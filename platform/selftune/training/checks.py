@@ -16,7 +16,7 @@ from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
-from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
+from selftune.methods import Method, NetworkLineSearch, Penalty, SelfTuning
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
@@ -104,12 +104,11 @@ def _converted(factory: TrainerFactory, method: SelfTuning) -> tuple[BestRespons
         regularizers = _bound(factory)
         regularizers.extend(network)
         regularizers.attach(network)
-        inputs = objective.splits()["train"]["inputs"]
         try:
             response = convert(
                 network,
                 hyperparameters=len(Space(regularizers.hyperparameters)),
-                example=inputs[: max(2, objective.optimization.batch_size)],
+                example=objective.feed(),
                 rank=method.settings.response.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
                 output_layer=method.settings.response.output_layer,
@@ -170,7 +169,7 @@ def _without_effect(factory: TrainerFactory, machine: Method) -> Iterator[Settin
         lower = LowerLevel(
             factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
         )
-        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning | Replay))
+        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning))
     for mistake in mistakes:
         yield SettingError(f"regularizers.{mistake.key}", mistake.message)
 
