@@ -104,7 +104,7 @@ class BilevelScheduler(TrialScheduler):
             settings: as for ``tune.TuneConfig``; they win.
 
         >>> from selftune.schedulers import SelfTuningScheduler
-        >>> SelfTuningScheduler(steps=100, team_size=2).tune_config().num_samples
+        >>> SelfTuningScheduler(steps=600, team_size=2).tune_config().num_samples
         2
         """
         recommended = {"num_samples": self.team_size, "metric": "validation_loss", "mode": "min"}
