@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from selftune.self_supervised import SelfSupervised as SelfSupervised
     from selftune.smooth_objective import SmoothObjective as SmoothObjective
     from selftune.smooth_problem import SmoothProblem as SmoothProblem
+    from selftune.studies.replay_schedule import replay as replay
     from selftune.studies.result import Result as Result
     from selftune.studies.tune import tune as tune
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
@@ -93,6 +94,7 @@ _HOMES = {
     "SelfSupervised": "selftune.self_supervised",
     "SmoothObjective": "selftune.smooth_objective",
     "SmoothProblem": "selftune.smooth_problem",
+    "replay": "selftune.studies.replay_schedule",
     "Result": "selftune.studies.result",
     "SmoothResult": "selftune.studies.tune_smooth",
     "tune": "selftune.studies.tune",

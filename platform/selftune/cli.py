@@ -1,4 +1,4 @@
-"""The command ``selftune``: run, check, resume, replay, report, sync."""
+"""The command ``selftune``: run, check, resume, replay, schedule, compare, report, sync, list, show."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ examples:
   selftune check my_study.yaml        is the file right? nothing is run or written
   selftune resume runs/digits-1       go on after a stop or a crash
   selftune replay runs/digits-1       train again with the schedule that was found
+  selftune schedule runs/digits-* --stretch 60000 --output long.json
+                                      the mean of several schedules, ten times as long
 
 Exit status: 0 done, 1 the study failed, 2 something in the request is wrong, 130 stopped with
 Ctrl-C, 143 with SIGTERM."""
@@ -114,6 +116,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--seeds", type=_positive, default=1, metavar="N", help="average over N networks (default: 1)"
     )
+    one.add_argument(
+        "--schedule", type=Path, metavar="FILE", help="follow this schedule instead; nothing is kept in the folder"
+    )
+
+    one = add("schedule", _schedule, "make one schedule of those that studies found")
+    one.add_argument(
+        "sources",
+        nargs="+",
+        type=Path,
+        metavar="DIR|FILE",
+        help="folders of studies, or files; several are averaged",
+    )
+    one.add_argument("--stretch", type=_positive, metavar="N", help="first stretch each to N training steps")
+    one.add_argument("--smooth", type=_positive, metavar="N", help="then take means over N training steps")
+    one.add_argument("--output", type=Path, metavar="FILE", required=True, help="where to write it")
 
     one = add("compare", _compare, "rank finished studies by the metric that they share")
     one.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="output folders of studies")
@@ -263,7 +280,9 @@ def _replay(options: argparse.Namespace) -> int:
 
     console = _console()
     try:
-        results = replay(options.folder, console, final=options.final, seeds=options.seeds)
+        results = replay(
+            options.folder, console, final=options.final, seeds=options.seeds, schedule=options.schedule
+        )
     except StudyFailed as error:
         _complain(f"selftune: {error}")
         return 1
@@ -272,9 +291,37 @@ def _replay(options: argparse.Namespace) -> int:
     console.print()
     networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
     print_results(console, f"plain networks, the same training steps each{networks}", results)
-    if SCHEDULE in results:
+    if SCHEDULE in results and options.schedule is None:
         again = same_network(options.folder)
         say(console, SAME_NETWORK if again else OTHER_NETWORK)
+    return 0
+
+
+def _schedule(options: argparse.Namespace) -> int:
+    from selftune.errors import SettingError
+    from selftune.schedule import Schedule
+    from selftune.studies.mistakes import UserError
+
+    schedules = [Schedule.load(source) for source in options.sources]
+    for source, schedule in zip(options.sources, schedules, strict=True):
+        try:
+            schedule.check_names(schedules[0].names)
+        except SettingError as error:
+            raise UserError(f"{source}: compared with {options.sources[0]}, {error.message}") from error
+    if options.stretch is not None:
+        schedules = [schedule.stretched(options.stretch) for schedule in schedules]
+    made = Schedule.mean(schedules)
+    if options.smooth is not None:
+        made = made.smoothed(options.smooth)
+    try:
+        made.save(options.output)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(f"{options.output}: cannot be written: {reason}") from error
+    what = f"the mean of {len(schedules)} schedules" if len(schedules) > 1 else "a schedule"
+    number = len(made.names)
+    hyperparameters = f"{number} hyperparameter{'s' * (number > 1)}"
+    print(f"{options.output}: {what} of {hyperparameters} over {made.steps:,} training steps")
     return 0
 
 

@@ -173,14 +173,31 @@ class Schedule:
             SettingError: one sentence with the names that differ.
         """
         if tuple(names) != self.names:
-            lacking, strange = (sorted(set(a) - set(b)) for a, b in ((names, self.names), (self.names, names)))
-            parts = [f"lacks {', '.join(lacking)}"] * bool(lacking) + [f"moves {', '.join(strange)}"] * bool(
-                strange
-            )
+            parts = [
+                f"{verb} {_listed(sorted(set(a) - set(b)))}"
+                for verb, a, b in (("lacks", names, self.names), ("moves", self.names, names))
+                if set(a) - set(b)
+            ]
             raise SettingError(
                 "schedule",
                 f"is one of other hyperparameters: it {' and '.join(parts) or 'has them in another order'}",
             )
+
+    def check_space(self, space: Space) -> None:
+        """Refuses a schedule of other hyperparameters than a space's, or with values outside of their domains.
+
+        Raises:
+            SettingError: one sentence with what differs.
+        """
+        self.check_names(space.names)
+        limits = np.array([h.domain.limits for h in space.tuned for _ in h.names], dtype=np.float64).reshape(-1, 2)
+        slack = np.finfo(np.float32).eps * np.abs(self.values)
+        for name, column, (low, high), room in zip(self.names, self.values.T, limits, slack.T, strict=True):
+            strange = column[(column + room < low) | (column - room > high)]
+            if strange.size:
+                raise SettingError(
+                    "schedule", f"gives {name} the value {strange[0]:.6g}, which is not in [{low:g}, {high:g}]"
+                )
 
     # Files --------------------------------------------------------------------------------------------
 
@@ -237,6 +254,12 @@ class Schedule:
     ) -> Float[np.ndarray, "segments n"]:
         columns = [change(column, low, high) for column, (low, high) in zip(table.T, self.bounds, strict=True)]
         return np.stack(columns, axis=1) if columns else table
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    """Names in a sentence, not more than can be read."""
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
 
 
 def _bound(value: float | None, otherwise: float) -> float:

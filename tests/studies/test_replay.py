@@ -3,10 +3,12 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
+from selftune.errors import SettingError
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json
 from selftune.studies.folder import new_folder
@@ -82,3 +84,22 @@ def test_what_cannot_be_replayed(study_text, tmp_path):
     empty = new_folder(parse_study(study_text), tmp_path / "empty", local=True)
     with pytest.raises(UserError, match="nothing has been tuned yet; continue it with `selftune resume"):
         replay(empty, quiet())
+
+
+def test_another_schedule_is_followed_over_its_own_steps_and_nothing_is_kept(folder, tmp_path):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    Schedule.load(folder).stretched(20).save(tmp_path / "short.json")
+    results = replay(folder, quiet(), schedule=tmp_path / "short.json")
+    assert list(results) == [SCHEDULE, END, START]
+    assert len({measures["test_loss"] for measures in results.values()}) == 3
+    same = replay(folder, quiet(), schedule=folder)
+    assert same[SCHEDULE] == json.loads((folder / "summary.json").read_text())["tuned"]
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_schedule_of_other_hyperparameters_is_refused_before_anything_trains(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("selftune.studies.replay.run_in_process", None)
+    other = tmp_path / "other.json"
+    Schedule(("mixup.alpha",), np.array([10]), np.ones((1, 1)), ((0.0, np.inf),)).save(other)
+    with pytest.raises(SettingError, match=r"other\.json: is one of other hyperparameters: .* moves mixup"):
+        replay(folder, quiet(), schedule=other)

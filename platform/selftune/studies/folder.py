@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from selftune.storage.files import replacing
+from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.started import NAME as STARTED
 from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
@@ -87,6 +88,12 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
     """
     file = folder / STUDY_FILE
     if not file.is_file():
+        if (folder / CALL).is_file():
+            raise UserError(
+                f"{folder}: was made by a call of selftune.tune in Python, whose network and data are known there"
+                " alone; repeat that call to go on, or train with its schedule by"
+                f" selftune.replay(objective, regularizers, {str(folder)!r})"
+            )
         what = "holds no study" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder}: {what}; give the output folder of `selftune run`")
     study, summary = load_study(file), read_summary(folder)

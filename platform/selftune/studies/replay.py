@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import nn
 
+from selftune.errors import SettingError
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.objective import NetworkObjective
 from selftune.schedule import Schedule
@@ -15,6 +18,7 @@ from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
+from selftune.studies.replay_schedule import segments
 from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.smooth import refuse_replay
@@ -32,56 +36,75 @@ OTHER_NETWORK = (
 FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
-def segments(schedule: Schedule) -> list[Segment]:
-    """A schedule as replays follow it."""
-    rows = torch.as_tensor(schedule.values).to(torch.get_default_dtype())
-    return [Segment(int(end), row) for end, row in zip(schedule.ends, rows, strict=True)]
-
-
-def replay(folder: Path, console: Console, *, final: bool = False, seeds: int = 1) -> dict[str, dict[str, float]]:
+def replay(
+    folder: Path, console: Console, *, final: bool = False, seeds: int = 1, schedule: Path | None = None
+) -> dict[str, dict[str, float]]:
     """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
+
+    With another schedule, nothing is kept: its length is that of the training, and the study need not have run.
 
     Args:
         folder: of a study whose tuning has ended.
         console: where progress is shown.
         final: only with the last values held; otherwise with the schedule, its end point and its start.
         seeds: networks per row, with the study's seed and those that follow it.
+        schedule: a file or folder with another one, for the study's network.
 
     Returns:
         Validation and test measures by row, averaged over the seeds.
 
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
+        SettingError: if the other schedule is one of other hyperparameters.
         StudyFailed: if a network diverges.
     """
     study, summary = open_folder(folder)
     refuse_replay(study, folder)
     assert isinstance(study.objective, NetworkObjective)
+    if schedule is not None:
+        other = Schedule.load(schedule)
+        try:
+            other.check_space(study.space)
+        except SettingError as error:
+            raise SettingError(str(schedule), error.message) from error
+        return _results(study, _plans(study, other, final), console, seeds)[0]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
-    steps = summary["training_steps"]
-    schedule = segments(Schedule.of_run(study.space, trajectory.training_step, trajectory.values, steps))
-    plans = {
-        SCHEDULE: schedule,
-        END: [Segment(steps, schedule[-1].values)],
-        START: [Segment(steps, study.space.constrain(study.space.start))],
-    }
+    found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
+    results, networks = _results(study, _plans(study, found, final), console, seeds)
+    for label in set(FILES) & set(networks):
+        save_network(folder, FILES[label], networks[label])
+    write_json(folder / "replay.json", {"seeds": seeds, "results": kept | results})
+    return results
+
+
+def _plans(study: Study, schedule: Schedule, final: bool) -> dict[str, list[Segment]]:
+    """What hyperparameters do, by the row that it makes."""
+    plan, steps = segments(schedule), schedule.steps
+    held = {END: [Segment(steps, plan[-1].values)]}
     if final:
-        plans = {END: plans[END]}
-    results = {}
+        return held
+    return {SCHEDULE: plan, **held, START: [Segment(steps, study.space.constrain(study.space.start))]}
+
+
+def _results(
+    study: Study, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
+) -> tuple[dict[str, dict[str, float]], dict[str, nn.Module]]:
+    """Measures by row, averaged over the seeds, and the network of the first seed."""
+    assert isinstance(study.objective, NetworkObjective)
+    results, networks = {}, {}
     for label, plan in plans.items():
         reports = []
         for seed in range(study.seed, study.seed + seeds):
             title = label if seeds == 1 else f"{label}, seed {seed}"
-            reports.append(_train(study, plan, steps, seed, Display(console, title, Budget(steps=steps))))
+            display = Display(console, title, Budget(steps=plan[-1].training_step))
+            reports.append(_train(study, plan, seed, display))
         results[label] = mean_metrics(dict(enumerate(reports)))
-        if label in FILES:
-            save_network(folder, FILES[label], network_of(study.objective, study.regularizers, reports[0]))
-    write_json(folder / "replay.json", {"seeds": seeds, "results": kept | results})
-    return results
+        networks[label] = network_of(study.objective, study.regularizers, reports[0])
+    return results, networks
 
 
 def same_network(folder: Path) -> bool:
@@ -114,8 +137,12 @@ def _recorded(folder: Path) -> Trajectory:
     return trajectory
 
 
-def _train(study: Study, plan: Sequence[Segment], steps: int, seed: int, display: Display) -> Report:
-    trainer = study.trainer_factory(seed)(0)
+def _train(study: Study, plan: Sequence[Segment], seed: int, display: Display) -> Report:
+    steps = plan[-1].training_step
+    factory = study.network_factory(seed)
+    if study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
+        factory = dataclasses.replace(factory, steps=steps)
+    trainer = factory(0)
     try:
         return run_in_process(Replay(plan, steps), {0: trainer}, display)[0]
     except NoTrainerLeft as error:

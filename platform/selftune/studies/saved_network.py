@@ -11,6 +11,7 @@ from torch import nn
 from selftune.objective import NetworkObjective
 from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.state_file import load_state, save_state
+from selftune.studies.call import CALL
 from selftune.studies.mistakes import UserError
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def load_network(folder: Path) -> nn.Module:
     """
     from selftune.studies.study import load_study
 
+    if (folder / CALL).is_file():
+        raise DamagedFile("the network was not sent: only the call of selftune.tune that made it can build it")
     try:
         state, network = read_network(folder, TUNED), _plain(load_study(folder / "study.yaml"))
     except UserError as error:

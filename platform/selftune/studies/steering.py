@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.yaml_file import parse_yaml, read_text
 from selftune.tracking.summary import Summary, read_summary
 
 
 def _task(folder: Path) -> str | None:
-    """What a folder's study trains on."""
+    """What a folder's study trains on; None for a call of ``tune``, whose data have no name."""
+    if (folder / CALL).is_file():
+        return None
     try:
         content = parse_yaml(read_text(folder / "study.yaml"))
     except Mistakes as error:
@@ -30,7 +33,8 @@ def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     found = [(folder, read_summary(folder)) for folder in folders]
     for folder, summary in found:
         if summary.get("status") != "finished" or "metric" not in summary:
-            raise UserError(f"{folder}: holds no finished study; run one, or continue it with `selftune resume`")
+            how = "repeat its call of tune" if (folder / CALL).is_file() else "continue it with `selftune resume`"
+            raise UserError(f"{folder}: holds no finished study; run one, or {how}")
     names = {summary["metric"]["name"] for _, summary in found}
     if len(names) > 1:
         raise UserError(

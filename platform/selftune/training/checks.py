@@ -16,7 +16,7 @@ from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
-from selftune.methods import Method, NetworkLineSearch, Penalty, SelfTuning
+from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
@@ -169,7 +169,7 @@ def _without_effect(factory: TrainerFactory, machine: Method) -> Iterator[Settin
         lower = LowerLevel(
             factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
         )
-        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning))
+        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning | Replay))
     for mistake in mistakes:
         yield SettingError(f"regularizers.{mistake.key}", mistake.message)
 
