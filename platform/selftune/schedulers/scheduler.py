@@ -107,7 +107,7 @@ class BilevelScheduler(TrialScheduler):
         >>> SelfTuningScheduler(steps=600, team_size=2).tune_config().num_samples
         2
         """
-        recommended = {"num_samples": self.team_size, "metric": "validation_loss", "mode": "min"}
+        recommended: dict[str, Any] = {"num_samples": self.team_size, "metric": "validation_loss", "mode": "min"}
         return tune.TuneConfig(scheduler=self, **(recommended | settings))
 
     def callback(self) -> StateCallback:
