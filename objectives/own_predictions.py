@@ -15,6 +15,6 @@ def own_probs(step: Step) -> Float[Tensor, "own classes"]:
     if not step.mixings:
         return step.probs[:own].detach()
     clean = step.mixings[0].inputs[:own].detach()
-    logits = step.asks.pass_copy(step.parameters, clean, batch_statistics=True).logits
+    logits = step.asks.pass_copy(step, step.parameters, clean, batch_statistics=True).logits
     probs: Tensor = logits.softmax(dim=-1)
     return probs

@@ -20,11 +20,11 @@ from ordinary_networks import (
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.inventory import aliases, take_inventory, tensors_of
+from selftune.inventory import Feed, aliases, take_inventory, tensors_of
 
 
 def taken(network, shape=(8,), examples=4):
-    return take_inventory(network, lambda n, size: n(torch.ones(size, *shape)), examples)
+    return take_inventory(network, Feed(lambda n, size: n(torch.ones(size, *shape)), examples))
 
 
 def names(inventory):

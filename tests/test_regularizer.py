@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.composition import Regularizers
+from selftune.drawn import Drawn
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, Tune
 from selftune.objective import Classification, Optimization
@@ -35,7 +36,7 @@ def step_of(objective, space, batch=6, perturbed=False, seed=0):
         inputs=torch.ones(batch, 4),
         labels=labels,
         targets=objective.targets(labels),
-        index=torch.arange(batch),
+        drawn=Drawn(torch.arange(batch), {}),
         values=space.values(unconstrained),
         generator=torch.Generator().manual_seed(seed),
         learning_rate=0.1,
@@ -204,7 +205,7 @@ def test_the_table_of_early_learning_follows_to_the_device_of_the_predictions(ob
     composed = Regularizers([make("early_learning", beta=0.5)], objective)
     composed.load_state_dict({"early_learning": {"table": torch.zeros(32, 3)}})
     step = step_of(objective, Space(composed.hyperparameters))
-    step.index = step.index.to("meta")
+    step.drawn = Drawn(step.index.to("meta"), {})
     step.logits = torch.empty(6, 3, device="meta")
     composed.penalty(step)
     assert composed.state_dict()["early_learning"]["table"].device.type == "meta"

@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from selftune.composition import Regularizers
+from selftune.drawn import Drawn
 from selftune.hyperparameters import Hyperparameter, Positive, Space, Tune
 from selftune.objective import Classification, Optimization
 from selftune.regularizer import Reference, Step, regularizers
@@ -28,7 +29,7 @@ def begun(name, batch=8, **settings):
         inputs=torch.zeros(batch, 4),
         labels=labels,
         targets=objective.targets(labels),
-        index=torch.arange(batch),
+        drawn=Drawn(torch.arange(batch), {}),
         values=space.values(space.start + torch.linspace(-1, 1, batch)[:, None] * torch.ones(len(space))),
         generator=torch.Generator().manual_seed(0),
         learning_rate=0.1,

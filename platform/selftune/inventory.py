@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,19 @@ from selftune.modes import constant_buffers, evaluating
 from selftune.network_state import has_hooked_weight, has_length_apart
 from selftune.shapes import Tensor
 
-__all__ = ["Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
+__all__ = ["Feed", "Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
+
+
+class Feed(NamedTuple):
+    """How a network is run to be looked at.
+
+    Attributes:
+        run: runs it on the first so many examples.
+        examples: how many there are, at least 1.
+    """
+
+    run: Callable[[nn.Module, int], object]
+    examples: int
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,7 @@ class Inventory:
         last_runs: whether it is used by the forward of that layer, and no other layer runs within it.
 
     >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
-    >>> inventory = take_inventory(network, lambda network, n: network(torch.zeros(n, 3)), examples=4)
+    >>> inventory = take_inventory(network, Feed(lambda network, n: network(torch.zeros(n, 3)), examples=4))
     >>> [layer.name for layer in inventory.layers], inventory.last, inventory["0"].batch_axis
     (['0', '2'], '2', 0)
     """
@@ -133,16 +145,12 @@ def undisturbed(seed: int = 0) -> Iterator[None]:
         np.random.set_state(numpy)
 
 
-def take_inventory(network: nn.Module, feed: Callable[[nn.Module, int], object], examples: int) -> Inventory:
+def take_inventory(network: nn.Module, feed: Feed) -> Inventory:
     """Looks at a network while it runs on a few examples.
 
     It runs in evaluation mode, on all examples and on half of them, because the batch axis may be as long as
     another one by chance; if weights stay unused, also in the mode in which it came. Modes, buffers and the global
     random streams are afterwards what they were.
-
-    Args:
-        feed: runs the network on the first so many examples.
-        examples: how many there are, at least 1.
     """
     trace = _Trace(network)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -151,10 +159,10 @@ def take_inventory(network: nn.Module, feed: Callable[[nn.Module, int], object],
         torch.backends.mha.set_fastpath_enabled(False)
         with torch.no_grad(), undisturbed(), _uncompiled(network), constant_buffers(network):
             with evaluating(network):
-                for size in dict.fromkeys((examples, max(1, examples // 2))):
-                    trace.run(feed, size)
+                for size in dict.fromkeys((feed.examples, max(1, feed.examples // 2))):
+                    trace.run(feed.run, size)
             if trace.unused():
-                trace.run(feed, examples)
+                trace.run(feed.run, feed.examples)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         trace.remove()

@@ -31,14 +31,23 @@ def tensors_in(batch: Any) -> Iterator[Tensor]:
     >>> [tensor.item() for tensor in tensors_in({"a": (torch.tensor(1), "b"), "c": [torch.tensor(2)]})]
     [1, 2]
     """
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, Mapping):
+    return (leaf for leaf in leaves_of(batch) if isinstance(leaf, Tensor))
+
+
+def leaves_of(batch: Any) -> Iterator[Any]:
+    """What stands in a batch that is no tuple, list or mapping, in order.
+
+    >>> list(leaves_of({"a": (1, "b"), "c": [2]}))
+    [1, 'b', 2]
+    """
+    if isinstance(batch, Mapping):
         for value in batch.values():
-            yield from tensors_in(value)
+            yield from leaves_of(value)
     elif isinstance(batch, tuple | list) and not isinstance(batch, PackedSequence):
         for part in batch:
-            yield from tensors_in(part)
+            yield from leaves_of(part)
+    else:
+        yield batch
 
 
 def size_of(batch: Any) -> int:
@@ -76,6 +85,14 @@ def rows_of(batch: Any, index: Int[Tensor, "rows"]) -> Any:
         return tensor.index_select(0, index) if tensor.ndim and len(tensor) == size else tensor
 
     return mapped(rows, batch)
+
+
+def first_of(batch: Any, examples: int) -> Any:
+    """The first examples of a batch; all of it where it has no more."""
+    size = size_of(batch)
+    if size <= examples:
+        return batch
+    return mapped(lambda tensor: tensor[:examples] if tensor.ndim and len(tensor) == size else tensor, batch)
 
 
 def moved(batch: Any, device: torch.device) -> Any:

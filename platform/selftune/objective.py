@@ -26,9 +26,11 @@ from selftune.data import (
 )
 from selftune.errors import SettingError
 from selftune.fields import shown
-from selftune.inventory import Inventory, take_inventory, undisturbed
+from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
+from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
 from selftune.needs import special_cases
+from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
 from selftune.registry import Registry
@@ -96,23 +98,53 @@ class NetworkObjective(ABC):
         """What the loss compares outputs with, before regularizers change it (one-hot rows for classes)."""
 
     @abstractmethod
-    def loss(self, outputs: Tensor, targets: Tensor) -> Float[Tensor, "batch"]:
-        """Training loss of every example, without regularization."""
+    def loss(self, outputs: Any, targets: Any) -> Float[Tensor, "batch"] | Losses:
+        """Training loss of every example, or of its elements, without regularization."""
 
     @abstractmethod
-    def validation_loss(self, outputs: Tensor, labels: Tensor) -> Float[Tensor, "batch"]:
-        """Validation loss of every example: the upper level."""
+    def validation_loss(self, outputs: Any, labels: Any) -> Float[Tensor, "batch"] | Losses:
+        """Validation loss of every example, or of its elements: the upper level."""
 
-    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, Float[Tensor, "batch"]]:
-        """Further measures of every example, such as accuracy."""
+    def metrics(self, outputs: Any, labels: Any) -> Mapping[str, Float[Tensor, "batch"] | Losses]:
+        """Further measures of every example, or of its elements, such as accuracy."""
         return {}
+
+    # What a batch is ----------------------------------------------------------------------------------
+
+    def inputs(self, batch: Any) -> Any:
+        """Of a batch what enters the network, and what augmentations change."""
+        return batch["inputs"]
+
+    def labels(self, batch: Any) -> Any:
+        """Of a batch what losses compare outputs with."""
+        return batch["labels"]
+
+    def run(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Any:
+        """The network's outputs on ``inputs``, which stand in the place of the batch's own.
+
+        Args:
+            network: is called as the network is, and may be a function that stands for it.
+        """
+        return network(inputs)
+
+    def outputs(self, network: Callable[..., Any], batch: Any) -> Any:
+        """What the validation loss judges: the network's outputs on the inputs of a batch."""
+        return self.run(network, self.inputs(batch), batch)
+
+    def losses(self, step: Step) -> Float[Tensor, "batch"] | Losses:
+        """The training loss of a step whose network has run."""
+        return self.loss(step.logits, step.targets)
+
+    def judge(self, outputs: Any, batch: Any) -> Float[Tensor, "batch"] | Losses:
+        """The validation loss of outputs on a batch."""
+        return self.validation_loss(outputs, self.labels(batch))
+
+    def measure(self, outputs: Any, batch: Any) -> Mapping[str, Float[Tensor, "batch"] | Losses]:
+        """The further measures of outputs on a batch."""
+        return self.metrics(outputs, self.labels(batch))
 
     def prepare(self, step: Step) -> None:  # noqa: B027
         """Before regularizers see a batch: draws views, or whatever else the task makes of its examples."""
-
-    def outputs(self, network: Callable[[Tensor], Tensor], batch: Split) -> Tensor:
-        """What the validation loss judges: the network's outputs on the inputs of a batch."""
-        return network(batch["inputs"])
 
     def marks(self) -> frozenset[str]:
         """What the network and the stages make possible beside: names to provide."""
@@ -171,18 +203,16 @@ class NetworkObjective(ABC):
         """
         found: Inventory | None = self.__dict__.get(_INVENTORY)
         if found is None:
-            network = self.structure()
-            device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-            batch = {name: tensor[:_PROBED].to(device) for name, tensor in self.splits()["validation"].items()}
+            network, batch = self.structure(), self.example(_PROBED)
 
-            def feed(network: nn.Module, size: int) -> object:
-                outputs = self.outputs(network, {name: tensor[:size] for name, tensor in batch.items()})
-                if size == len(batch["inputs"]):
+            def run(network: nn.Module, size: int) -> object:
+                outputs = self.outputs(network, first_of(batch, size))
+                if size == size_of(batch):
                     self.__dict__[_PROBED_OUTPUTS] = outputs
                 return outputs
 
             try:
-                found = take_inventory(network, feed, len(batch["inputs"]))
+                found = take_inventory(network, Feed(run, size_of(batch)))
             except Exception as error:  # whatever a user's forward pass raises
                 raise SettingError(
                     "", f"the network does not run on examples of the data: {_first_line(error)}"
@@ -197,14 +227,29 @@ class NetworkObjective(ABC):
     def single_example_mistake(self) -> str:
         """Why the network cannot be trained on one example alone, as norm layers cannot; empty if it can."""
         network = self.structure()
-        device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
-        batch = {name: tensor[:1].to(device) for name, tensor in self.splits()["validation"].items()}
         try:
             with torch.no_grad(), undisturbed(), constant_buffers(network):
-                self.outputs(network, batch)
+                self.outputs(network, self.example(1))
         except (RuntimeError, ValueError) as error:  # what layers of torch raise
             return f"the network does not train on single examples: {_first_line(error)}"
         return ""
+
+    def example(self, size: int, split: str = "validation") -> Any:
+        """The first examples of a split, where the network is that is kept to be looked at."""
+        device = next((tensor.device for tensor in self.structure().parameters()), torch.device("cpu"))
+        return moved(first_of(self.splits()[split], size), device)
+
+    def feed(self) -> Feed:
+        """Runs networks on a batch of training examples, of two at least."""
+        size = max(2, self.optimization.batch_size)
+        batch = self.example(size, "train")
+
+        def run(network: nn.Module, size: int) -> object:
+            device = next((tensor.device for tensor in network.parameters()), torch.device("cpu"))
+            fed = moved(first_of(batch, size), device)
+            return self.run(network, self.inputs(fed), fed)
+
+        return Feed(run, size_of(batch))
 
     def check_losses(self) -> None:
         """Refuses a validation loss that is not one number per example, of which means are taken.
@@ -212,20 +257,14 @@ class NetworkObjective(ABC):
         Raises:
             SettingError: as ``inventory``, or with the key ``validation_loss``.
         """
-        outputs = self.probed()
-        labels = self.splits()["validation"]["labels"][:_PROBED]
+        outputs, batch = self.probed(), self.example(_PROBED)
         try:
             with torch.no_grad(), undisturbed():
-                losses = self.validation_loss(outputs, labels.to(getattr(outputs, "device", "cpu")))
+                losses = self.judge(outputs, batch)
         except Exception as error:  # whatever a user's loss raises
             message = f"cannot be taken of the network's outputs: {_first_line(error)}"
             raise SettingError("validation_loss", message) from error
-        if not isinstance(losses, Tensor) or losses.shape != (len(labels),):
-            raise SettingError(
-                "validation_loss",
-                f"must be one number per example, shape ({len(labels)},) of {len(labels)}, not their mean; it is"
-                f" {shown(losses)}",
-            )
+        check_losses("validation_loss", losses, size_of(batch))
 
     def offers(self) -> frozenset[str]:
         """Names of what a training step offers: what is provided, and what that is a special case of."""

@@ -116,7 +116,8 @@ class SelfSupervised(NetworkObjective):
         if name == "view_a":
             return step.logits
         if name == "view_b":
-            return step.asks.pass_through(step, step.second_inputs).logits
+            other: Tensor = step.asks.pass_through(step, step.second_inputs).logits
+            return other
         raise NotImplementedError(f"self-supervised objectives compute no {name}")
 
     def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch 0"]:

@@ -9,14 +9,16 @@ from typing import Any, Protocol
 
 import torch
 
+from selftune.drawn import Drawn
+from selftune.nested import size_of
 from selftune.shapes import Bool, Float, Int, Tensor
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a pass through the network gave."""
+    """What a pass through the network gave; ``logits`` is whatever it puts out, often one tensor."""
 
-    logits: Tensor
+    logits: Any
     features: Tensor
     layer_features: list[Tensor]
 
@@ -43,10 +45,12 @@ class Context(Protocol):
     steps: int | None
     """Training steps of the whole run; None where nobody knows."""
 
-    def pass_through(self, step: Step, inputs: Tensor) -> Outputs:
+    def pass_through(self, step: Step, inputs: Any) -> Outputs:
         """Another pass of the step's network, with the step's own weights and what is attached to its layers."""
 
-    def pass_copy(self, tensors: Mapping[str, Tensor], inputs: Tensor, batch_statistics: bool = False) -> Outputs:
+    def pass_copy(
+        self, step: Step, tensors: Mapping[str, Tensor], inputs: Any, batch_statistics: bool = False
+    ) -> Outputs:
         """A pass in evaluation mode, without gradient, with other tensors in place of the network's own.
 
         With ``batch_statistics`` normalisation layers that train use the statistics of these inputs; none is kept.
@@ -88,6 +92,9 @@ class Step:
     Every quantity that the study provides is an attribute by its name, computed when it is first read.
 
     Attributes:
+        inputs: what enters the network; a tensor, or whatever structure it takes.
+        drawn: the batch as it was drawn, before anything was changed.
+        outputs: what the network put out; ``logits`` where that is one tensor.
         values: values of every hyperparameter by full name, shape () or (parts,) when shared by the batch,
             (batch,) or (batch, parts) when perturbed per example.
         generator: the step's own random numbers; nothing else may be drawn from.
@@ -100,10 +107,10 @@ class Step:
     """
 
     number: int
-    inputs: Tensor
-    labels: Tensor
-    targets: Tensor
-    index: Tensor
+    inputs: Any
+    labels: Any
+    targets: Any
+    drawn: Drawn
     values: Mapping[str, Any]
     generator: torch.Generator
     learning_rate: float
@@ -113,11 +120,12 @@ class Step:
     perturbed: bool = False
     measured: bool = False
     mixings: tuple[Mixing, ...] = ()
+    outputs: Any = None
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Int[Tensor, "rows"] | None = None
-    batch: Mapping[str, Tensor] = field(default_factory=dict)
-    forward: Callable[[Tensor], Tensor] | None = None
+    batch: Any = None
+    forward: Callable[..., Any] | None = None
     context: Context | None = None
     providers: Mapping[str, Callable[[Step], Any]] = field(default_factory=dict)
 
@@ -125,12 +133,25 @@ class Step:
         provider = self.__dict__.get("providers", {}).get(name)
         if provider is not None:
             value = provider(self)
-        elif name in self.__dict__.get("batch", {}):
-            value = self.__dict__["batch"][name]
         else:
-            raise AttributeError(f"this training step provides no {name}")
+            batch = self.__dict__.get("batch")
+            if not (isinstance(batch, Mapping) and name in batch):
+                raise AttributeError(f"this training step provides no {name}")
+            value = batch[name]
         self.__dict__[name] = value
         return value
+
+    @property
+    def index(self) -> Int[Tensor, "batch"]:
+        """Positions of the drawn examples in the training data."""
+        if self.drawn.index is None:
+            raise AttributeError("the data of this training step do not say which examples it has")
+        return self.drawn.index
+
+    @property
+    def size(self) -> int:
+        """Number of examples, with those that were added."""
+        return size_of(self.inputs)
 
     @cached_property
     def probs(self) -> Float[Tensor, "batch classes"]:
@@ -148,15 +169,15 @@ class Step:
 
     def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
         """U[0, 1) draws."""
-        return torch.rand(shape, generator=self.generator, device=self.inputs.device)
+        return torch.rand(shape, generator=self.generator, device=self.generator.device)
 
     def randn(self, *shape: int) -> Float[Tensor, "*shape"]:
         """N(0, 1) draws."""
-        return torch.randn(shape, generator=self.generator, device=self.inputs.device)
+        return torch.randn(shape, generator=self.generator, device=self.generator.device)
 
     def permutation(self) -> Int[Tensor, "batch"]:
         """A random order of the examples."""
-        return torch.randperm(len(self.inputs), generator=self.generator, device=self.inputs.device)
+        return torch.randperm(self.size, generator=self.generator, device=self.generator.device)
 
     def mix_rows(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """What belongs to single examples, mixed as their inputs were."""
@@ -173,7 +194,7 @@ class Step:
         Args:
             others: the rows of what else the batch has of every example, such as ``domains``.
         """
-        batch, added = len(self.inputs), len(inputs)
+        batch, added = self.size, len(inputs)
         everyone = torch.arange(batch + added, device=inputs.device)
         rows = everyone % batch if self.rows is None else self.rows[everyone % batch]
         perturbed = self.asks.per_example_names(self)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from conformance_objectives import OBJECTIVES, partners_of
 from full_matrix import first_of
+from steps import begun
 from trainers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
@@ -95,7 +96,7 @@ def test_random_subsets_train_are_tuned_saved_and_exported(objective, number, tm
     for key, tensor in reports[0].payload.items():
         assert torch.equal(tensor, reports[1].payload[key]), (names, key)
     assert torch.equal(weights(trainer), weights(second)), names
-    inputs, network = trainer.lower.splits["test"]["inputs"], trainer.lower.network.eval()
+    inputs, network = trainer.lower.objective.splits()["test"]["inputs"], trainer.lower.network.eval()
     torch.testing.assert_close(trainer.plain_network()(inputs), network(inputs), msg=str(names))
 
 
@@ -168,26 +169,21 @@ def trained(objective, steps, **chosen):
     return trainer
 
 
-def begun(trainer, number):
-    lower = trainer.lower
-    return lower.begin(
-        number, lower.batches.index(number), trainer.space.values(trainer.space.start), "elementary"
-    )
-
-
 @pytest.mark.parametrize("name", ["dropconnect", "low_rank_adaptation", "ordered_low_rank", "weight_compander"])
 def test_the_exported_average_of_weights_is_that_of_the_reparameterised_network(name):
     trainer = trained("classification", 4, **{name: {}, "mean_teacher": {"decay": 0.5, "export_teacher": True}})
-    inputs = trainer.lower.splits["test"]["inputs"]
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
     lower = trainer.lower
     teacher = member(trainer, "mean_teacher").state_dict()["teacher"]
-    torch.testing.assert_close(trainer.plain_network()(inputs), lower.pass_copy(teacher, inputs).logits)
+    torch.testing.assert_close(
+        trainer.plain_network()(inputs), lower.pass_copy(begun(trainer), teacher, inputs).logits
+    )
     assert not torch.allclose(trainer.plain_network()(inputs), lower.network.eval()(inputs))
 
 
 def test_the_memory_holds_the_noisy_labels_and_the_domains_of_its_examples():
     trainer = trained("domain_classification", 3, experience_replay={"capacity": 24}, label_noise={"rate": 0.8})
-    memory, data = member(trainer, "experience_replay")._memory, trainer.lower.splits["train"]
+    memory, data = member(trainer, "experience_replay")._memory, trainer.lower.objective.splits()["train"]
     index = (memory["inputs"][:, None] == data["inputs"]).all(dim=-1).int().argmax(dim=1)
     assert torch.equal(memory["domains"], data["domains"][index])
     assert (memory["labels"] != data["labels"][index]).float().mean() > 0.4
@@ -211,7 +207,7 @@ def test_parts_of_a_batch_draw_numbers_of_their_own():
     act = lower.regularizers.act
     lower.regularizers.act = lambda step: (seen.append(step), act(step))
     lower.train(0, trainer.space.unpack(torch.empty(0)))
-    noises = [step.inputs - lower.splits["train"]["inputs"][step.index] for step in seen]
+    noises = [step.inputs - lower.objective.splits()["train"]["inputs"][step.index] for step in seen]
     assert [len(noise) for noise in noises] == [8, 8]
     assert not torch.allclose(*noises)
 

@@ -89,7 +89,7 @@ def test_it_trains_and_changes_training_in_double_precision(name):
 
 def test_evaluation_and_the_exported_network_are_free_of_it(replayed):
     trainer = replayed.trainer
-    inputs = trainer.lower.splits["test"]["inputs"]
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
     network = copy.deepcopy(trainer.lower.network).eval()
     exported = trainer.plain_network()
     plain = trainer.lower.objective.network()
@@ -115,7 +115,7 @@ def test_gradients_of_the_loss_agree_with_finite_differences(name):
     values = trainer.space.values(trainer.space.start)
 
     def loss():
-        step = lower.begin(3, lower.batches.index(3), values, "elementary", perturbed=True)
+        step = lower.begin(3, lower.batches.at(3), values, "elementary", perturbed=True)
         return lower.loss(step, lower.network, lower.parameters)
 
     gradients = torch.autograd.grad(loss(), parameters, materialize_grads=True)

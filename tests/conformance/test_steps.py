@@ -69,7 +69,7 @@ def loss_of(trainer, number, perturbed):
     """The loss of a training step, and where its random numbers ended."""
     lower = trainer.lower
     values = trainer.space.values(trainer.space.start)
-    step = lower.begin(number, lower.batches.index(number), values, "elementary", perturbed=perturbed)
+    step = lower.begin(number, lower.batches.at(number), values, "elementary", perturbed=perturbed)
     loss = lower.loss(step, lower.network, lower.parameters)
     return loss, step.generator.get_state()
 

@@ -33,7 +33,7 @@ def begun(mixer, table, number=0, perturbed=False, **settings):
     objective = Classification(network, data, data, data, Optimization(batch_size=8))
     members = [regularizers[mixer](**MIXERS[mixer]), regularizers[table](**settings)]
     lower = Trainer(objective, members, steps=30).lower
-    step = lower.begin(number, lower.batches.index(number), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(number, lower.batches.at(number), lower.space.values(lower.space.start), "elementary")
     step.perturbed = perturbed
     lower.loss(step, lower.network, lower.parameters)
     return step, lower, next(r for r in lower.regularizers.members if r.name == table), data[0]
@@ -105,7 +105,7 @@ def test_a_batch_that_is_not_mixed_leaves_rows_as_they_are():
     data = torch.randn(24, 4, generator=generator), torch.arange(24) % 3
     objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
     lower = Trainer(objective, [regularizers["mixup"](probability=0.0)]).lower
-    step = lower.begin(0, lower.batches.index(0), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary")
     rows = torch.randn(8, 3)
     assert torch.equal(step.mix_rows(rows), rows)
     assert torch.equal(step.inputs, data[0][step.index])

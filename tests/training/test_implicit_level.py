@@ -216,7 +216,7 @@ def test_products_are_those_of_the_dense_second_derivatives(objective):
     level = level_of(trainer, damping=0.07)
     network, names = trainer.lower.network, list(trainer.lower.parameters)
     sizes = [p.numel() for p in network.parameters()]
-    batch = trainer.lower.batches.batch(trainer.lower.batches.index(31))
+    batch = trainer.lower.batches.at(31).batch
     u = trainer.space.start
 
     def loss(flat):

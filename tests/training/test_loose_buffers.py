@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 from method_runs import METHODS, run, task
+from steps import begun
 from torch import nn
 
 from selftune import Tune
@@ -82,8 +83,8 @@ def test_copies_have_their_own(replaced):
     own = trainer.lower.network[1].mean
     assert torch.equal(taught["1.mean"], own)
     taught["1.mean"].fill_(7.0)
-    inputs = trainer.lower.splits["test"]["inputs"]
-    outputs = trainer.lower.pass_copy(taught, inputs).logits
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
+    outputs = trainer.lower.pass_copy(begun(trainer), taught, inputs).logits
     plain = trainer.plain_network()
     with torch.no_grad():
         plain[1].mean = torch.full((16,), 7.0)

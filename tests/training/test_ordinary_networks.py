@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from ordinary_networks import ORDINARY, Frozen, Functional, HeadFirst, Recurrent, Tied, TiedHead, objective_of
+from steps import begun
 from torch import nn
 
 from selftune.composition import Regularizers
@@ -32,7 +33,7 @@ def penalty(name, trainer):
     """The value of a penalty, without its strength, at the weights of a trainer."""
     lower = trainer.lower
     (regularizer,) = (r for r in lower.regularizers.members if r.name == name)
-    step = lower.begin(0, torch.arange(16), lower.space.values(lower.space.start), "elementary", perturbed=True)
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary", perturbed=True)
     step.parameters = lower.parameters
     return regularizer.penalty(step)
 
@@ -57,7 +58,7 @@ def test_what_comes_out_equals_what_was_trained(name):
     trainer = trained(
         ORDINARY[name], {"decoupled_weight_decay": {"strength": 1.0}, "mean_teacher": {"decay": 0.5}}
     )
-    inputs = trainer.lower.splits["test"]["inputs"]
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
     assert torch.equal(trainer.plain_network()(inputs), trainer.lower.network.eval()(inputs))
 
 
@@ -114,7 +115,7 @@ def test_a_map_reaches_them_too_each_once():
     trainer = trained(Tied, {"decoupled_weight_decay": {"strength": 1.0}}, steps=0)
     before = {name: p.detach().clone() for name, p in trainer.lower.network.named_parameters()}
     lower = trainer.lower
-    step = lower.begin(0, torch.arange(16), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary")
     step.parameters = lower.parameters
     lower.regularizers.map_parameters(step, "before")
     for name, parameter in lower.network.named_parameters():
@@ -172,9 +173,9 @@ def test_copies_of_tied_weights_hold_one_tensor(settings):
 @pytest.mark.parametrize("build", [Tied, TiedHead])
 def test_a_teacher_that_is_exported_is_the_teacher(build):
     trainer = trained(build, {"mean_teacher": {"decay": 0.5, "export_teacher": True}})
-    inputs = trainer.lower.splits["test"]["inputs"]
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
     teacher = trainer.lower.regularizers.members[0]._teacher
-    expected = trainer.lower.pass_copy(teacher, inputs).logits
+    expected = trainer.lower.pass_copy(begun(trainer), teacher, inputs).logits
     torch.testing.assert_close(trainer.plain_network()(inputs), expected)
     assert not torch.allclose(expected, trainer.lower.network.eval()(inputs))
 
@@ -194,7 +195,7 @@ def test_fish_moves_a_shared_tensor_once():
 def test_one_of_two_tied_layers_is_not_reparameterised(name):
     trainer = trained(Tied, {name: {}})
     assert not {"a", "b"} & set(trainer.lower.regularizers.members[0].layers[""])
-    inputs = trainer.lower.splits["test"]["inputs"]
+    inputs = trainer.lower.objective.splits()["test"]["inputs"]
     torch.testing.assert_close(trainer.plain_network()(inputs), trainer.lower.network.eval()(inputs))
     with pytest.raises(
         SettingError, match=f"{name}.parts.x: {name} cannot act on layer a: it shares its weight with b"

@@ -290,13 +290,13 @@ def test_the_estimate_is_storm_with_both_gradients_on_the_same_batch(objective):
     eta, rate, sigmas, shifts = 0.4, 0.05, (0.5, 0.4, 0.3), (0.0, 0.2, -0.1)
     trainer = Trainer(objective, [regularizers["weight_decay"](strength=Tune(1e-2))])
     lower = trainer.lower
-    train, validation = lower.splits["train"], lower.splits["validation"]
+    train, validation = lower.objective.splits()["train"], lower.objective.splits()["validation"]
     network = objective.network()
 
     def gradient(number, point, u, sigma):
         u = u.clone().requires_grad_()
         leaves = {name: tensor.clone().requires_grad_() for name, tensor in point.items()}
-        batch = lower.batches.index(number)
+        batch = lower.batches.at(number).index
         outputs = torch.func.functional_call(network, leaves, train["inputs"][batch])
         squares = sum(leaves[name].square().sum() for name in ("0.weight", "2.weight"))
         loss = nn.functional.cross_entropy(outputs, train["labels"][batch]) + 0.5 * u.exp().sum() * squares

@@ -246,7 +246,7 @@ def test_modules_and_regularizers_draw_different_random_numbers(objective):
     data = [tuple(split.values()) for split in objective.splits().values()]
     trainer = Trainer(Classification(build, *data, Optimization(batch_size=16)), [])
     for stream in ("elementary", "response"):
-        step = trainer.lower.begin(0, torch.arange(16), {}, stream)
+        step = trainer.lower.begin(0, trainer.lower.batches.at(0), {}, stream)
         trainer.lower.network(step.inputs)
         assert not torch.equal(seen[-1], step.rand(4))
 
@@ -275,7 +275,7 @@ def test_validation_batches_follow_the_hyper_step_also_after_a_resume(objective,
         again = second.execute(at(hyper_step, order))
         assert same(report.payload, again.payload)
         assert report.metrics["validation_loss"] == again.metrics["validation_loss"]
-    drawn = [first.lower.validation.index(number) for number in range(3)]
+    drawn = [first.lower.validation.at(number).index for number in range(3)]
     assert len(torch.cat(drawn[:2]).unique()) == 40  # without replacement within an epoch
     assert not torch.equal(drawn[0], drawn[2])
 

@@ -258,7 +258,7 @@ def test_those_that_judge_are_not_those_that_the_hypergradient_sees(deep, smooth
 def test_the_losses_are_plain_ones_of_the_network_as_it_is(deep, smooth):
     trainer = Trainer(deep, smooth)
     report = trainer.execute(order(trainer, samples=79))
-    split = trainer.lower.splits["validation"]
+    split = trainer.lower.objective.splits()["validation"]
     network = trainer.lower.network.eval()
     expected = nn.functional.cross_entropy(network(split["inputs"]), split["labels"], reduction="none")
     matches = (report.payload["losses"][:, None] - expected).abs().min(dim=0).values < 1e-6
@@ -317,7 +317,7 @@ def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(li
         trainer = Trainer(linear, chosen)
         trainer.execute(order(trainer, "trial", shift, steps=2500, gamma=0.0))
         arm = Arm(trainer.lower, order(trainer, shift=shift, curvature=1e-6, system_steps=40).body)
-        inputs = arm.lower.validation.batch(arm._samples()[1])
+        inputs = arm.lower.sources.validation_rows(arm._samples()[1])
         with torch.no_grad():
             logits = trainer.lower.network(inputs["inputs"]).double()
         return arm, float(nn.functional.cross_entropy(logits, inputs["labels"]))

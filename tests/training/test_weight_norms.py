@@ -50,7 +50,7 @@ def test_the_weight_that_is_read_is_the_one_that_the_layer_uses(kind):
 
     trainer = trained(build, {"weight_decay": {"strength": 0.1}})
     network, lower = trainer.lower.network, trainer.lower
-    network.eval()(lower.splits["test"]["inputs"])
+    network.eval()(lower.objective.splits()["test"]["inputs"])
     before = {name: buffer.clone() for name, buffer in network.named_buffers()}
     used = network[2].weight.detach().clone()
     network.train()

@@ -113,7 +113,7 @@ class LowRankFactorization(Reparameterization):
         if name == "factors":
             return [tuple(step.parameters[key] for key in _names(layer)) for layer in self._factorized()]
         if "_outputs_of_uncompressed" not in step.__dict__:
-            step.know(_outputs_of_uncompressed=step.asks.pass_copy(self._teacher, step.inputs))
+            step.know(_outputs_of_uncompressed=step.asks.pass_copy(step, self._teacher, step.inputs))
         return getattr(step._outputs_of_uncompressed, name.removeprefix("reference_"))
 
     def state_dict(self) -> dict[str, Any]:

@@ -73,9 +73,9 @@ class AugmentationAveragedTargets(Regularizer):
         noise = step.randn(self.bound["views"].value, *inputs.shape).to(inputs.dtype)
         views = inputs + self.value(step, "noise") * noise
         if of_batch:  # every view has statistics of its own
-            logits = torch.stack([step.asks.pass_copy(teacher, view, of_batch).logits for view in views])
+            logits = torch.stack([step.asks.pass_copy(step, teacher, view, of_batch).logits for view in views])
         else:
-            logits = step.asks.pass_copy(teacher, views.flatten(0, 1)).logits.unflatten(0, views.shape[:2])
-        plain = step.asks.pass_copy(teacher, inputs, of_batch).logits
-        anchor = step.asks.pass_copy(step.initial_parameters, inputs, of_batch).logits.softmax(dim=-1)
+            logits = step.asks.pass_copy(step, teacher, views.flatten(0, 1)).logits.unflatten(0, views.shape[:2])
+        plain = step.asks.pass_copy(step, teacher, inputs, of_batch).logits
+        anchor = step.asks.pass_copy(step, step.initial_parameters, inputs, of_batch).logits.softmax(dim=-1)
         step.targets = augmentation_averaged_targets(plain, logits, anchor, self.value(step, "threshold"))

@@ -80,7 +80,7 @@ class CoTeaching(Regularizer):
         theirs, rate = self._objective.loss(self._peer.predict(inputs), targets), self._rate(step)
         if step.perturbed:
             return _weighted(losses, self._chosen(losses, theirs, rate)[0])
-        ours = self._objective.loss(step.asks.pass_copy(step.parameters, inputs).logits, targets)
+        ours = self._objective.loss(step.asks.pass_copy(step, step.parameters, inputs).logits, targets)
         weights, of_peer = self._chosen(ours, theirs, rate)
         self._peer.descend(_weighted(self._objective.loss(self._peer.network(inputs), targets), of_peer).mean())
         return _weighted(losses, weights)

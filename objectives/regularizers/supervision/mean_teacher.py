@@ -111,7 +111,7 @@ class MeanTeacher(Regularizer):
         if name == "teacher_parameters":
             return self._teacher
         of_batch = self.bound["statistics"].value == "batch"
-        return step.asks.pass_copy(self._teacher, step.inputs.detach(), of_batch).logits
+        return step.asks.pass_copy(step, self._teacher, step.inputs.detach(), of_batch).logits
 
     def export(self, state: dict[str, Tensor]) -> None:
         if self.bound["export_teacher"].value:

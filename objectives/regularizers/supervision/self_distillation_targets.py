@@ -79,7 +79,7 @@ class SelfDistillationTargets(Regularizer):
 
     def targets(self, step: Step) -> None:
         if self._teacher:
-            taught = step.asks.pass_copy(self._teacher, step.inputs.detach()).logits.softmax(dim=-1)
+            taught = step.asks.pass_copy(step, self._teacher, step.inputs.detach()).logits.softmax(dim=-1)
             step.targets = self_distillation_targets(step.targets, taught, self.value(step, "alpha"))
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from selftune.errors import SettingError, suggestion
+from selftune.inventory import undisturbed
 from selftune.objective import NetworkObjective
 from selftune.training.checks import run_mistakes
 
@@ -37,8 +38,8 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
 
 def _metrics(objective: NetworkObjective) -> list[str]:
     """What a validation report can hold, found by asking the objective about one example."""
-    batch = {name: tensor[:1] for name, tensor in objective.splits()["validation"].items()}
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    batch = objective.example(1)
+    with torch.no_grad(), undisturbed():
         outputs = objective.outputs(objective.network().eval(), batch)
-        names = ["loss", *objective.metrics(outputs, batch["labels"])]
+        names = ["loss", *objective.measure(outputs, batch)]
     return [f"validation_{name}" for name in names]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from selftune.listener import Listener
+from selftune.losses import as_losses
 from selftune.objective import NetworkObjective
 from selftune.tracking.summary import read_summary, write_summary
 
@@ -53,9 +54,8 @@ def constant_measures(objective: NetworkObjective) -> dict[str, float]:
     for split in ("validation", "test"):
         batch = objective.splits()[split]
         outputs = objective.outputs(lambda inputs: answer.expand(len(inputs), *answer.shape), batch)
-        measures = {"loss": objective.validation_loss(outputs, batch["labels"])}
-        measures |= objective.metrics(outputs, batch["labels"])
-        found |= {f"{split}_{name}": float(values.mean()) for name, values in measures.items()}
+        measures = {"loss": objective.judge(outputs, batch), **objective.measure(outputs, batch)}
+        found |= {f"{split}_{name}": float(as_losses(values).mean()) for name, values in measures.items()}
     return found
 
 

@@ -104,12 +104,11 @@ def _converted(factory: TrainerFactory, method: SelfTuning) -> tuple[BestRespons
         regularizers = _bound(factory)
         regularizers.extend(network)
         regularizers.attach(network)
-        inputs = objective.splits()["train"]["inputs"]
         try:
             response = convert(
                 network,
                 hyperparameters=len(Space(regularizers.hyperparameters)),
-                example=inputs[: max(2, objective.optimization.batch_size)],
+                example=objective.feed(),
                 rank=method.settings.response.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
                 output_layer=method.settings.response.output_layer,

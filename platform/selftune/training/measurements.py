@@ -46,7 +46,8 @@ class Measurements:
         """Accuracy on the classes of every stage, and where each stage begins in this history."""
         lower = self.lower
         stages = lower.batches.stages
-        labels, right = lower.splits["validation"]["labels"], lower.splits["train"]["labels"]
+        splits = lower.objective.splits()
+        labels, right = (splits[name]["labels"].to(logits.device) for name in ("validation", "train"))
         hits = (logits.argmax(dim=-1) == labels[: len(logits)]).double()
         rows = []
         for stage in stages:

@@ -92,9 +92,7 @@ def _unseen(lower: LowerLevel) -> Iterator[None]:
 
 
 def _taken(lower: LowerLevel, number: int, values: Mapping[str, Any]) -> tuple[Step, Tensor]:
-    index = lower.batches.index(number)
-    assert index is not None
-    step = lower.begin(number, index, values, "hypergradient", perturbed=True)
+    step = lower.begin(number, lower.batches.at(number), values, "hypergradient", perturbed=True)
     return step, lower.loss(step, lower.network, lower.parameters)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
-from selftune.modes import constant_buffers, evaluating
+from selftune.modes import evaluating
 from selftune.objective import Stage
 from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
@@ -126,12 +125,8 @@ class PenaltyLevel(Level):
     ) -> tuple[Step, Float[Tensor, ""], Float[Tensor, "weights_and_n"]]:
         """The step, its loss, and the gradient in all weights and in u as one vector."""
         lower, u = self.lower, unconstrained.detach().requires_grad_()
-        index = lower.batches.index(number)
-        assert index is not None
-        step = lower.begin(number, index, lower.space.values(u), "elementary", perturbed=again)
-        # only at the weights of today does a norm layer count the batch
-        with constant_buffers(lower.network) if again else nullcontext():
-            loss = lower.loss(step, lower.network, lower.parameters)
+        step = lower.begin(number, lower.batches.at(number), lower.space.values(u), "elementary", perturbed=again)
+        loss = lower.plain_loss(step, constant=again)  # only at the weights of today does a norm layer count
         gradients = list(torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True))
         if self._penalised:
             for place, above in enumerate(self._upper_gradient(number, sigma)):

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
+from selftune.losses import as_losses
 from selftune.modes import constant_buffers
 from selftune.precision import WideTensors, widened
 from selftune.shapes import Float, Tensor
@@ -26,7 +27,7 @@ COPIES = ("reference", "old")
 def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[Step], Any]]:
     """A function of the step for every name that the objective or the engine computes."""
     engine: dict[str, Callable[[LowerLevel, Step], Any]] = {
-        "losses": lambda lower, step: lower.objective.loss(step.logits, step.targets),
+        "losses": lambda lower, step: as_losses(lower.objective.losses(step)).of_examples(step.size)[0],
         "kernels": _kernels,
         "head": _head,
         "head_weight": lambda lower, step: step.head[0],
@@ -61,7 +62,8 @@ def providers(lower: LowerLevel, names: Iterable[str]) -> dict[str, Callable[[St
 
 def _of_objective(lower: LowerLevel, name: str) -> Callable[[Step], Any]:
     def compute(step: Step) -> Any:
-        return widened(step.batch[name] if name in step.batch else lower.objective.quantity(name, step))
+        given = isinstance(step.batch, Mapping) and name in step.batch
+        return widened(step.batch[name] if given else lower.objective.quantity(name, step))
 
     return compute
 
@@ -74,7 +76,7 @@ def _copied(copy: str, what: str, lower: LowerLevel, step: Step) -> Any:
     """One pass of a copy serves all that is asked of it in a step."""
     key = f"_outputs_of_{copy}"
     if key not in step.__dict__:
-        step.__dict__[key] = lower.pass_copy(lower.copies[copy], step.inputs)
+        step.__dict__[key] = lower.pass_copy(step, lower.copies[copy], step.inputs)
     return getattr(step.__dict__[key], what)
 
 
@@ -100,8 +102,9 @@ def _domain_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "domains p
         losses = step.losses
     else:  # the network that the step runs is no function of these weights
         with constant_buffers(lower.network):
-            outputs = widened(functional_call(lower.network, lower.typed(tensors), (step.inputs,)))
-        losses = lower.objective.loss(outputs, step.targets)
+            network = lower.with_tensors(lower.typed(tensors))
+            outputs = widened(lower.objective.run(network, step.inputs, step.batch))
+        losses = _per_example(lower, outputs, step.targets)
     found, domain = torch.unique(step.domains, return_inverse=True)
     rows = []
     for number in range(len(found)):
@@ -118,7 +121,7 @@ def _example_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "batch pa
     logits = torch.nn.functional.linear(step.features, weight, bias)
     if not logits.requires_grad:
         logits.requires_grad_()
-    losses = lower.objective.loss(logits, step.targets)
+    losses = _per_example(lower, logits, step.targets)
     (by_logits,) = torch.autograd.grad(losses.sum(), logits, create_graph=True)
     by_weight = by_logits.unsqueeze(-1) * step.features.unsqueeze(-2)
     return torch.cat([by_weight.flatten(1), by_logits], dim=1)
@@ -129,17 +132,21 @@ def _sample_gradients(lower: LowerLevel, step: Step) -> Float[Tensor, "samples p
     tensors = {name: tensor.detach() for name, tensor in lower.parameters.items()}
 
     def loss(tensors: Mapping[str, Tensor], inputs: Tensor, targets: Tensor) -> Tensor:
-        outputs = widened(functional_call(lower.network, dict(tensors), (inputs.unsqueeze(0),)))
-        return lower.objective.loss(outputs, targets.unsqueeze(0)).sum()
+        outputs = widened(lower.objective.run(lower.with_tensors(tensors), inputs.unsqueeze(0), step.batch))
+        return _per_example(lower, outputs, targets.unsqueeze(0)).sum()
 
     single = vmap(grad(loss), in_dims=(None, 0, 0))
     gradients = single(tensors, step.inputs[:_SAMPLES], step.targets[:_SAMPLES])
     return torch.cat([widened(gradient).flatten(1) for gradient in gradients.values()], dim=1)
 
 
+def _per_example(lower: LowerLevel, outputs: Tensor, targets: Tensor) -> Float[Tensor, "batch"]:
+    return as_losses(lower.objective.loss(outputs, targets)).of_examples(len(outputs))[0]
+
+
 def _old_classes(lower: LowerLevel, step: Step) -> Tensor:
     seen = torch.zeros(step.classes, dtype=torch.bool, device=step.inputs.device)
-    labels = lower.splits["train"]["labels"]
+    labels = lower.objective.splits()["train"]["labels"].to(step.inputs.device)
     for stage in lower.batches.stages[: lower.batches.stage(step.number)]:
         seen[labels[stage.index.to(labels.device)]] = True
     return seen

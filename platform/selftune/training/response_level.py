@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import torch
 
+from selftune.drawn import Drawn
 from selftune.errors import SettingError
 from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
+from selftune.losses import Losses
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
 from selftune.modes import constant_buffers, evaluating
+from selftune.nested import size_of
 from selftune.optimization import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -36,12 +40,11 @@ class ResponseLevel(Level):
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = Response(**settings)
-        objective = lower.objective
         try:
             self.response = convert(
                 lower.network,
                 hyperparameters=len(lower.space),
-                example=lower.splits["train"]["inputs"][: max(2, objective.optimization.batch_size)],
+                example=lower.objective.feed(),
                 rank=self.settings.rank,
                 generator=lower.streams("conversion"),
                 output_layer=self.settings.output_layer,
@@ -76,37 +79,36 @@ class ResponseLevel(Level):
         self.fit(number)
         return loss
 
-    def fit(self, number: int) -> Float[Tensor, ""]:
+    def fit(self, number: int, drawn: Drawn | None = None) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
+
+        Args:
+            drawn: the batch; None for the source's.
 
         Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
         """
         unconstrained, scale = self._unconstrained, self._scale
         lower = self.lower
-        index = lower.batches.index(number)
-        assert index is not None
-        delta = self._perturbation(len(index), number, scale)
+        drawn = lower.batches.at(number) if drawn is None else drawn
+        delta = self._perturbation(size_of(drawn.batch), number, scale)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
-        step = lower.begin(number, index, lower.space.values(perturbed), "response", perturbed=not joint)
+        step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
         freezes = not joint and not self.settings.linearize
         statistics = constant_buffers(lower.network) if freezes else nullcontext()
         weights = _LazyWeights(self, fed[0], joint)
         with statistics:
-            loss = lower.loss(step, lambda inputs: forward(_rows(fed, step), inputs), weights)
+            loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
         if joint:  # the maps themselves act on the elementary weights, in update
             step.parameters = _LazyWeights(self, fed[0], joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
         objective = loss if surrogate is None else loss + surrogate
         if joint:
-            lower.optimizer.zero_grad()
             self.optimizer.zero_grad()
-            objective.backward()  # type: ignore[no-untyped-call]
-            step.parameters = lower.parameters
-            lower.update(step)
+            lower.descend(step, objective)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
             give_gradients(self.parameters, gradients)
@@ -147,8 +149,8 @@ class ResponseLevel(Level):
             with torch.no_grad():
                 payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
-        batch = lower.validation.batch(lower.validation.index(hyper_step))
-        noise = self._perturbation(len(batch["labels"]), hyper_step, torch.ones_like(scale), "validation_noise")
+        batch = lower.validation.at(hyper_step).batch
+        noise = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)
@@ -164,14 +166,10 @@ class ResponseLevel(Level):
         perturbed = {f"{PERTURBED}{name}": value for name, value in measures.items()}
         return payload, validation_measures(losses, metrics) | perturbed
 
-    def _measured(
-        self, fed: Float[Tensor, "batch n"], batch: Mapping[str, Tensor]
-    ) -> tuple[Float[Tensor, "batch"], dict[str, Tensor]]:
+    def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
-        objective = self.lower.objective
-        outputs = self.lower.judged(batch, forward=lambda inputs: self.response.perturbed(fed, inputs))
-        losses = objective.validation_loss(outputs, batch["labels"])
-        return losses, objective.metrics(outputs.detach(), batch["labels"])
+        outputs = self.lower.judged(batch, forward=partial(self.response.perturbed, fed))
+        return self.lower.measures(batch, outputs)
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""

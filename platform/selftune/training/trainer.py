@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +98,6 @@ class Trainer:
         self.training_step = 0
         self._kept = KeptStates()
         self._judged = False
-        self._undrawn = copy.copy(self.lower.batches), copy.copy(self.lower.validation)
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
             "replay": self._replay,
@@ -314,8 +312,7 @@ class Trainer:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
         if state["draws"] != self.lower.streams.member:  # a state of another member: its epochs, masks, samples
-            self.lower.streams.member = state["draws"]
-            self.lower.batches, self.lower.validation = (copy.copy(batches) for batches in self._undrawn)
+            self.lower.draw_as(state["draws"])
         self.lower.load_state_dict(state["lower"])
         if state["level_is"] is not None:
             self._level(*state["level_is"]).load_state_dict(state["level"])

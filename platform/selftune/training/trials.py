@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
+from selftune.losses import Losses
 from selftune.modes import evaluating
 from selftune.precision import widened
 from selftune.shapes import Float, Int, Tensor
@@ -65,7 +66,7 @@ class Arm:
         """
         lower = self.lower
         generator = lower.streams("validation", self.order["sample"])
-        examples = len(lower.splits["validation"]["labels"])
+        examples = lower.sources.validation_examples
         order = torch.randperm(examples, generator=generator, device=lower.device)
         judges = number_of_judges(examples, self.order["samples"])
         rest = order[judges:]
@@ -78,13 +79,14 @@ class Arm:
         index, _ = self._samples()
         parts: list[dict[str, Tensor]] = []
         for chunk in torch.split(index, _CHUNK):
-            batch = lower.validation.batch(chunk)
-            outputs = lower.judged(batch)
-            losses = lower.objective.validation_loss(outputs, batch["labels"])
-            parts.append({"loss": losses, **lower.objective.metrics(outputs, batch["labels"])})
+            batch = lower.sources.validation_rows(chunk)
+            losses, metrics = lower.measures(batch, lower.judged(batch))
+            parts.append(
+                {name: _of_examples(each, len(chunk)) for name, each in {"loss": losses, **metrics}.items()}
+            )
         measures = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         loss = measures.pop("loss")
-        return loss, validation_measures(loss, measures)
+        return loss, validation_measures(Losses(loss), {name: Losses(values) for name, values in measures.items()})
 
     # Hypergradient -----------------------------------------------------------------------------------
 
@@ -119,9 +121,9 @@ class Arm:
 
     def _upper_gradient(self) -> Float[Tensor, "p"]:
         lower = self.lower
-        batch = lower.validation.batch(self._samples()[1])
+        batch = lower.sources.validation_rows(self._samples()[1])
         with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
-            losses = lower.objective.validation_loss(lower.judged(batch), batch["labels"])
+            losses, _ = lower.measures(batch, lower.judged(batch))
             return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
 
 
@@ -132,6 +134,12 @@ def number_of_judges(examples: int, asked: int | None) -> int:
     (50, 80, 99)
     """
     return min(asked or examples // 2, examples - 1)
+
+
+def _of_examples(losses: Losses, examples: int) -> Float[Tensor, "batch"]:
+    """One number per example, whose plain mean is that of the losses: heavy examples have large ones."""
+    values, weights = losses.of_examples(examples)
+    return values if weights is None else values * weights * (examples / weights.sum())
 
 
 def _flat(tensors: tuple[Tensor, ...]) -> Float[Tensor, "p"]:

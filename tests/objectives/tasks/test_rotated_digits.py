@@ -29,8 +29,8 @@ def test_defaults_train(name, optimizer):
 
 def test_batches_hold_as_many_of_each_angle():
     lower = Trainer(RotatedDigits(), []).lower
-    assert lower.batches.batch(lower.batches.index(11))["domains"].bincount().tolist() == [32, 32, 32]
+    assert lower.batches.at(11).batch["domains"].bincount().tolist() == [32, 32, 32]
     lower = Trainer(RotatedDigits(balanced=False, batch_size=100), []).lower
-    assert lower.batches.batch(lower.batches.index(11))["domains"].bincount().tolist() != [32, 32, 32]
+    assert lower.batches.at(11).batch["domains"].bincount().tolist() != [32, 32, 32]
     with pytest.raises(SettingError, match="multiple of 3"):
         RotatedDigits(batch_size=100)

@@ -83,7 +83,7 @@ def test_a_step_gives_its_examples_and_their_positions():
 def test_part_of_a_batch_keeps_the_positions():
     source = batches()
     drawn = source.at(0)
-    part = source.part(drawn, torch.tensor([4, 1]))
+    part = drawn.part(torch.tensor([4, 1]))
     assert torch.equal(part.index, drawn.index[[4, 1]])
     assert torch.equal(part.batch["inputs"], part.index.float())
 
@@ -93,7 +93,7 @@ def test_all_of_the_data_at_once_keep_their_order():
     drawn = source.at(3)
     assert drawn.index is None
     assert torch.equal(drawn.batch["domains"], DOMAINS)
-    assert source.part(drawn, torch.tensor([7])).batch["inputs"].tolist() == [7.0]
+    assert drawn.part(torch.tensor([7])).batch["inputs"].tolist() == [7.0]
 
 
 def test_data_may_be_nested():

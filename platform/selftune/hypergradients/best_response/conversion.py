@@ -11,7 +11,7 @@ from torch import nn
 from selftune.hypergradients.best_response.layers import GATED
 from selftune.hypergradients.best_response.report import LayerReport
 from selftune.hypergradients.best_response.response import BestResponse
-from selftune.inventory import Inventory, take_inventory
+from selftune.inventory import Feed, Inventory, take_inventory
 from selftune.network_state import has_hooked_weight
 from selftune.shapes import Tensor
 
@@ -20,7 +20,7 @@ def convert(
     model: nn.Module,
     *,
     hyperparameters: int,
-    example: Tensor | tuple[Any, ...],
+    example: Tensor | tuple[Any, ...] | Feed,
     generator: torch.Generator,
     rank: int | Literal["auto"] = "auto",
     output_layer: bool = True,
@@ -34,8 +34,8 @@ def convert(
     Args:
         model: the network, on its device and in its type. Convert before ``torch.compile``.
         hyperparameters: n, the number of columns of h.
-        example: a batch of inputs with at least two rows, or the tuple of arguments of ``model``; it is run
-            through the network in evaluation mode.
+        example: a batch of inputs with at least two rows, or the tuple of arguments of ``model``, or what runs
+            it on at least two examples; the network sees it in evaluation mode.
         generator: draws the response directions W_r, b_r, each row kaiming-uniform; the global random stream is
             left alone. V = C = 0: the response starts at zero.
         rank: directions per output row, in 1..n. The published 1 lets every row move along one direction only.
@@ -92,7 +92,9 @@ def convert(
     return BestResponse(model, layers, ranks, hyperparameters, generator, tuple(report))
 
 
-def _inventory(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Inventory:
+def _inventory(model: nn.Module, example: Tensor | tuple[Any, ...] | Feed) -> Inventory:
+    if isinstance(example, Feed):
+        return take_inventory(model, example)
     arguments = example if isinstance(example, tuple) else (example,)
     tensors = [a for a in arguments if isinstance(a, Tensor) and a.dim() > 0]
     if not tensors or len(tensors[0]) < 2:
@@ -103,7 +105,7 @@ def _inventory(model: nn.Module, example: Tensor | tuple[Any, ...]) -> Inventory
         cut = (a[:size] if isinstance(a, Tensor) and a.dim() and len(a) == batch else a for a in arguments)
         return model(*cut)
 
-    return take_inventory(model, feed, batch)
+    return take_inventory(model, Feed(feed, batch))
 
 
 def _obstacle(name: str, module: nn.Module, inventory: Inventory) -> str:

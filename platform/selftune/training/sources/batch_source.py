@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from selftune.nested import rows_of
+from selftune.drawn import Drawn
 from selftune.objective import Stage
-from selftune.shapes import Int, Tensor
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A batch on the device.
-
-    Attributes:
-        index: positions of its examples in the training data; None where nobody knows them, or where the batch is
-            all of the data in their own order.
-        batch: tensors, alone or in tuples, lists and mappings, examples along the first axis.
-    """
-
-    index: Int[Tensor, "batch"] | None
-    batch: Any
+from selftune.training.sources.timetable import Timetable
 
 
 class BatchSource(ABC):
@@ -37,13 +20,14 @@ class BatchSource(ABC):
     Attributes:
         examples: how many there are; None where nobody knows.
         stages: which examples are drawn for how many steps; empty where all are drawn all the time.
+        timetable: of the stages.
     """
 
     examples: int | None = None
 
     def __init__(self, stages: Sequence[Stage] = ()) -> None:
         self.stages = tuple(stages)
-        self._ends = list(itertools.accumulate(stage.steps for stage in stages))
+        self.timetable = Timetable(stages)
 
     @abstractmethod
     def at(self, step: int) -> Drawn:
@@ -55,24 +39,17 @@ class BatchSource(ABC):
 
     def epochs(self, step: int, steps: int) -> int:
         """How many epochs the stage of a step begins, in a run of so many steps."""
-        stage = self.stage(step)
-        end = min(steps, self._ends[stage]) if stage + 1 < len(self._ends) else steps
-        return self.epoch(max(step, end - 1)) + 1
+        end = self.timetable.end(step)
+        last = (steps if end is None else min(steps, end)) - 1
+        return self.epoch(max(step, last)) + 1
 
     def stage(self, step: int) -> int:
         """Number of the stage that a step belongs to, from 0; the last one goes on for ever."""
-        return min(bisect.bisect_right(self._ends, step), max(0, len(self._ends) - 1))
+        return self.timetable.stage(step)
 
-    def since(self, step: int) -> tuple[int, int]:
-        """The stage of a step, and the steps of it that came before."""
-        if not self.stages:
-            return 0, step
-        stage = self.stage(step)
-        return stage, step - self._ends[stage] + self.stages[stage].steps
-
-    def part(self, drawn: Drawn, rows: Int[Tensor, "rows"]) -> Drawn:
-        """Some of the examples of a batch."""
-        return Drawn(None if drawn.index is None else drawn.index[rows], rows_of(drawn.batch, rows))
+    @abstractmethod
+    def once(self, size: int) -> Iterator[Any]:
+        """All examples once, in their own order, in batches of a size where the source makes them itself."""
 
     def forget(self, before: int) -> None:  # noqa: B027
         """Says that the steps before this one will not be asked for any more."""

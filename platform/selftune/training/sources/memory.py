@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from selftune.nested import rows_of, size_of, tensors_in
+from selftune.drawn import Drawn
+from selftune.nested import mapped, rows_of, size_of, tensors_in
 from selftune.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
-from selftune.training.sources.batch_source import BatchSource, Drawn
+from selftune.training.sources.batch_source import BatchSource
 from selftune.training.sources.order import Order
 
 
@@ -60,11 +61,16 @@ class MemorySource(BatchSource):
 
     def epoch(self, step: int) -> int:
         assert self._order is not None
-        return self._order.epoch(*self.since(step))
+        return self._order.epoch(*self.timetable.since(step))
+
+    def once(self, size: int) -> Iterator[Any]:
+        for start in range(0, self.examples, size):
+            rows = slice(start, start + size)
+            yield mapped(lambda tensor: tensor[rows], self.data)  # noqa: B023
 
     def index(self, step: int) -> Int[Tensor, "batch"] | None:
         """Positions of the examples of the given step; None for all of them."""
-        return None if self._order is None else self._order.index(*self.since(step))
+        return None if self._order is None else self._order.index(*self.timetable.since(step))
 
     def batch(self, index: Int[Tensor, "batch"] | None) -> Any:
         """The examples at these positions."""

@@ -63,5 +63,5 @@ class Order:
             pool = self._pools[stage][number]
             generator = self.streams(self._stream, (number << 48) + (stage << 32) + turn)
             order = torch.randperm(len(pool), generator=generator, device=generator.device)
-            self._orders[number] = key, pool[order]
+            self._orders[number] = key, pool[order.to(pool.device)]
         return self._orders[number][1]

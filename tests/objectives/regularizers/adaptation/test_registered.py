@@ -56,7 +56,7 @@ def loss_of(trainer, number, perturbed=True):
     """The loss of a training step without training, as a response step or a plain one sees it."""
     lower = trainer.lower
     values = trainer.space.values(trainer.space.start)
-    step = lower.begin(number, lower.batches.index(number), values, "elementary", perturbed=perturbed)
+    step = lower.begin(number, lower.batches.at(number), values, "elementary", perturbed=perturbed)
     return lower.loss(step, lower.network, lower.parameters), step
 
 
@@ -138,7 +138,7 @@ class TestFish:
         two = objective(domains=lambda n: torch.arange(n) // 3 % 2)
         fish = trained(two, [regularizers["fish"](step=1.0)], 1)
         manual = trained(two, [], 0)
-        index = manual.lower.batches.index(0)
+        index = manual.lower.batches.at(0).index
         for domain in (0, 1):
             rows = index[(index // 3 % 2) == domain]
             inputs, labels = (tensor[rows] for tensor in splits()[0])
@@ -178,7 +178,7 @@ class TestFishr:
     def test_domains_that_a_batch_lacks_do_not_count(self):
         rare = objective(domains=lambda n: (torch.arange(n) % 2) + 5 * (torch.arange(n) == 0))
         trainer = trained(rare, [regularizers["fishr"](strength=2.0, anneal=0)], 0)
-        number = next(n for n in range(6) if 0 not in trainer.lower.batches.index(n))
+        number = next(n for n in range(6) if 0 not in trainer.lower.batches.at(n).index)
         loss, step = loss_of(trainer, number)
         torch.testing.assert_close(loss, risk(step) + 2 * fishr(step.example_gradients, step.domains))
 

@@ -36,7 +36,7 @@ class TestOrthogonalConvolution:
     def penalty(self, images, **settings):
         trainer = Trainer(images, [regularizers["orthogonal_convolution"](**settings)])
         lower = trainer.lower
-        step = lower.begin(0, lower.batches.index(0), trainer.space.values(trainer.space.start), "elementary")
+        step = lower.begin(0, lower.batches.at(0), trainer.space.values(trainer.space.start), "elementary")
         lower.loss(step, lower.network, lower.parameters)
         return lower.regularizers.members[0].penalty(step), lower.network
 

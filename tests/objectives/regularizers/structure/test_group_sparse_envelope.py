@@ -138,7 +138,7 @@ def test_no_active_group_is_refused(randn):
 @pytest.mark.parametrize("groups", ["filters", "channels", "weights"])
 def test_the_penalty_adds_up_layers(trainer, groups):
     lower = trainer(GroupSparseEnvelope(strength=0.1, sparsity=0.5, groups=groups)).lower
-    step = lower.begin(0, lower.batches.index(0), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary")
     loss = lower.loss(step, lower.network, lower.parameters)
     plain = torch.nn.functional.cross_entropy(step.logits, step.labels)
     envelopes = []

@@ -44,7 +44,7 @@ def test_the_teacher_is_the_uncompressed_network_at_the_start(trainer, objective
     compressed = trainer(LowRankFactorization(compression_ratio=3.0), regularizers["layer_distillation"]())
     go_on(compressed, 3)
     lower = compressed.lower
-    step = lower.begin(3, lower.batches.index(3), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(3, lower.batches.at(3), lower.space.values(lower.space.start), "elementary")
     lower.loss(step, lower.network, lower.parameters)
     expected = plain.lower.network(step.inputs)
     torch.testing.assert_close(step.reference_layer_features[-1], expected, atol=1e-5, rtol=1e-5)

@@ -49,9 +49,7 @@ def test_zero_matrix_has_a_zero_subgradient():
 def test_it_adds_the_norms_of_all_layers_in_every_other_step(trainer):
     lower = trainer(NuclearNorm(strength=0.1, every=2)).lower
     for number in (0, 1):
-        step = lower.begin(
-            number, lower.batches.index(number), lower.space.values(lower.space.start), "elementary"
-        )
+        step = lower.begin(number, lower.batches.at(number), lower.space.values(lower.space.start), "elementary")
         loss = lower.loss(step, lower.network, lower.parameters)
         plain = torch.nn.functional.cross_entropy(step.logits, step.labels)
         norms = sum(nuclear_norm(lower.network[layer].weight) for layer in (0, 2, 4))

@@ -51,7 +51,7 @@ def test_the_network_starts_as_it_is(trainer, objective):
 def test_widths_are_whole_and_every_component_takes_part(trainer, sampler):
     made = trainer(OrderedLowRank(sampler=sampler))
     member, lower = made.lower.regularizers.members[0], made.lower
-    step = lower.begin(0, lower.batches.index(0), lower.space.values(lower.space.start), "elementary")
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary")
     drawn = [{layer: int(width) for layer, width in member._draw(step).items()} for _ in range(400)]
     assert {d["0"] for d in drawn} == set(range(1, 7))
     assert {d["2"] for d in drawn} == set(range(1, 13))
@@ -81,7 +81,7 @@ def test_widths_are_drawn_among_the_components_that_are_left(trainer, sampler):
             _factors(made, layer)[0][:, rank:] = 1e-3
             _factors(made, layer)[1][rank:] = 1e-3
     values = lower.space.values(lower.space.start)
-    step = lower.begin(4, lower.batches.index(4), values, "elementary")  # the first step of the second epoch
+    step = lower.begin(4, lower.batches.at(4), values, "elementary")  # the first step of the second epoch
     drawn = [{layer: int(width) for layer, width in member._draw(step).items()} for _ in range(400)]
     assert {d["0"] for d in drawn} == {1, 2}
     assert {d["2"] for d in drawn} == {1, 2, 3, 4, 5}

@@ -56,7 +56,7 @@ def test_training_is_noisy_and_its_shares_are_trained(trainer, objective, noise)
     values = lower.space.values(lower.space.start)
     logits = []
     for number in (0, 4, 0):
-        step = lower.begin(number, lower.batches.index(0), values, "elementary", perturbed=True)
+        step = lower.begin(number, lower.batches.at(0), values, "elementary", perturbed=True)
         lower.loss(step, lower.network, lower.parameters)
         logits.append(step.logits)
     assert torch.equal(logits[0], logits[2])

@@ -60,7 +60,7 @@ def test_it_takes_the_place_of_the_training_loss(trainer):
     half = trainer(StablemaxCrossEntropy(mix=0.5)).lower
     found = []
     for member in (lower, half):
-        step = member.begin(0, member.batches.index(0), member.space.values(member.space.start), "elementary")
+        step = member.begin(0, member.batches.at(0), member.space.values(member.space.start), "elementary")
         loss = member.loss(step, member.network, member.parameters)
         own = stablemax_cross_entropy(step.logits, step.labels).mean()
         plain = torch.nn.functional.cross_entropy(step.logits, step.labels)

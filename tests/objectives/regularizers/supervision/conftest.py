@@ -76,7 +76,7 @@ def lab(request):
         """The loss of a step that must not change state."""
         lower = trainer.lower
         values = lower.space.values(lower.space.start)
-        step = lower.begin(number, lower.batches.index(number), values, "response", perturbed=True)
+        step = lower.begin(number, lower.batches.at(number), values, "response", perturbed=True)
         return lower.loss(step, lower.network, lower.parameters), step
 
     def member(trainer):
