@@ -29,7 +29,7 @@ from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
 from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
-from selftune.needs import special_cases
+from selftune.needs import check_said, special_cases
 from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
@@ -278,8 +278,9 @@ class NetworkObjective(ABC):
         those that were declared. One that nobody declared may be anything.
 
         Raises:
-            SettingError: as ``inventory``.
+            SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
+        check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
         return {name: self._quantity(name) for name in self.provides}
 
     def _quantity(self, name: str) -> Quantity:
