@@ -23,6 +23,7 @@ from selftune.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
+from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.result import Result
@@ -177,6 +178,7 @@ def tune(
         metrics=mean_metrics(reports),
         schedule=schedule_of(space, taken, done) if taken else None,
         networks=len(reports),
+        spread=spread_metrics(reports),
     )
     if output is not None:
         from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
@@ -212,10 +214,3 @@ def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer],
             regularizer.extend(network)
     load_state(network, state)
     return network.eval()
-
-
-def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
-    """Metrics of the networks that came out, by "finish" reports, averaged."""
-    finished = [report.metrics for report in reports.values()]
-    names = [name for name in finished[0] if name.startswith(("validation_", "test_"))]
-    return {name: sum(metrics[name] for metrics in finished) / len(finished) for name in names}
