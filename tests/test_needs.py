@@ -111,6 +111,21 @@ def test_what_is_written_for_any_axes_takes_them():
     assert refused("size", Tokens()).startswith("size needs logits of axes (batch, classes), but Tokens")
 
 
+def test_targets_have_the_axes_that_the_objective_gives_them():
+    class Numbers(Tokens):
+        def targets(self, labels):
+            return labels
+
+        def loss(self, outputs, targets):
+            return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(dim=1)
+
+        def validation_loss(self, outputs, labels):
+            return self.loss(outputs, labels)
+
+    Regularizers([regularizers["label_smoothing"]()], Tokens())  # every token has probabilities of classes
+    assert "Numbers offers targets of type integer" in refused("label_smoothing", Numbers())
+
+
 def test_types_are_checked():
     class Diabetes(Tokens):
         types = {"labels": "float"}  # noqa: RUF012
@@ -186,6 +201,25 @@ def test_shapes_in_signatures_are_read_as_text_or_as_objects():
         "logits": (("batch", ..., "3"), "float"),
         "labels": (("batch",), "integer"),
     }
+
+
+def test_what_would_do_nothing_is_refused():
+    class Speaks(Regularizer):
+        name, family, kind = "speaks", "test", "penalty"
+        needs = frozenset({"logits"})
+        axes = {"labels": ("batch", ...)}  # noqa: RUF012
+
+    class Model(Tokens):
+        types = {"rewards": "integer"}  # noqa: RUF012
+
+    with pytest.raises(SettingError, match="speaks gives axes of labels, which is not among its needs"):
+        Regularizers([Speaks()], Tokens())
+    assert "Model gives types of rewards, which is not among its provides" in refused("mean_teacher", Model())
+
+    def function(logits): ...
+
+    with pytest.raises(SettingError, match="function has no argument 'logit' to receive logits"):
+        penalty(**ABOUT, needs={"logit": "logits"})(function)
 
 
 def test_the_page_s_objective_and_regularizer_share_a_quantity():

@@ -29,7 +29,7 @@ from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
 from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
-from selftune.needs import special_cases
+from selftune.needs import check_said, special_cases
 from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
@@ -79,7 +79,7 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        size = self.validation_batch_size or size_of(self.splits()["validation"])
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
@@ -274,20 +274,27 @@ class NetworkObjective(ABC):
     def quantities(self) -> dict[str, Quantity]:
         """What is provided, by name, with the axes and types that it has here.
 
-        They are those that ``axes`` and ``types`` say; else those seen in the data and in the network's outputs;
-        else those that are usual for the quantity. One that nobody declared may be anything.
+        They are those that ``axes`` and ``types`` say; else those seen in the data, targets and outputs; else
+        those that were declared. One that nobody declared may be anything.
 
         Raises:
-            SettingError: as ``inventory``.
+            SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
+        check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
         return {name: self._quantity(name) for name in self.provides}
 
     def _quantity(self, name: str) -> Quantity:
-        train, known = self.splits()["train"], quantities.known(name)
-        if name in train:
-            found = observed(name, train[name], known)
-        elif name == "logits" and name not in self.axes and type(self).outputs is NetworkObjective.outputs:
+        batch, known = self.example(_PROBED), quantities.known(name)
+        if name == "inputs":
+            found = observed(name, self.inputs(batch), known)
+        elif name == "labels":
+            found = observed(name, self.labels(batch), known)
+        elif name == "targets":
+            found = observed(name, self.targets(self.labels(batch)), known)
+        elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
             found = observed(name, self.probed(), known)
+        elif isinstance(batch, Mapping) and name in batch:
+            found = observed(name, batch[name], known)
         else:
             found = known or Quantity(name, (...,), "number")
         return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))

@@ -10,6 +10,7 @@ from torch import nn
 
 from selftune.methods import HyperStep
 from selftune.schedule import Schedule
+from selftune.studies.best_network import BestNetwork
 from selftune.studies.tuning_result import Course, TuningResult
 
 
@@ -25,6 +26,8 @@ class Result(TuningResult):
         schedule: what the hyperparameters did, to be followed in another training; None if they never moved.
         networks: number of networks that ``metrics`` are averages over.
         spread: standard deviations of ``metrics`` from network to network; empty if there is one.
+        best: the network of the hyper-step where the metric was best, with its measures, hyperparameters and step;
+            None where a schedule was replayed.
 
     >>> import numpy as np
     >>> schedule = Schedule(("dropout.rate",), np.array([100, 200]), np.array([[0.1], [0.3]]), ((0.0, 1.0),))
@@ -41,6 +44,7 @@ class Result(TuningResult):
     schedule: Schedule | None = None
     networks: int = 1
     spread: Mapping[str, float] = field(default_factory=dict)
+    best: BestNetwork | None = None
 
     @property
     def _of(self) -> str:

@@ -201,6 +201,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     if summary.get("message"):
         sentences.append(summary["message"])
     sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")
+    sentences += _best(summary)
     return sentences
 
 
@@ -226,6 +227,22 @@ def _comparison(summary: Summary, model: str) -> Iterator[str]:
         f"{comparison} that with the start values held fixed ({_with_spread(summary, 'fixed', 'test_loss')}); "
         "± is the standard deviation from network to network."
     )
+
+
+def _best(summary: Summary) -> Iterator[str]:
+    """Where the metric was best, and where that network is."""
+    best = summary.get("best")
+    if best is not None:
+        yield (
+            f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
+            f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
+            f"{_measured(best['measures'])}. It is in best_network.pt."
+        )
+
+
+def _measured(measures: Mapping[str, float]) -> str:
+    """The test loss, where there is one."""
+    return f", with a test loss of {measures['test_loss']:.4g}" if "test_loss" in measures else ""
 
 
 def _worth(trajectory: Trajectory) -> str:
