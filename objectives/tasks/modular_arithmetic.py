@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, tasks
+from selftune.classification import Classification
+from selftune.objective import Optimization, tasks
 from selftune.quantity import Quantity, quantities
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step

@@ -11,7 +11,8 @@ from selftune.objectives.digit_images import PIXELS, check_hidden, load_digit_sp
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, tasks
+from selftune.classification import Classification
+from selftune.objective import Optimization, tasks
 from selftune.shapes import Float, Tensor
 
 

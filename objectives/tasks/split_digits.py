@@ -9,7 +9,8 @@ from selftune.objectives.digit_images import check_hidden, load_digit_splits, pe
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, Stage, tasks
+from selftune.classification import Classification
+from selftune.objective import Optimization, Stage, tasks
 
 
 @dataclass
