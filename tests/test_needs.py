@@ -111,6 +111,21 @@ def test_what_is_written_for_any_axes_takes_them():
     assert refused("size", Tokens()).startswith("size needs logits of axes (batch, classes), but Tokens")
 
 
+def test_targets_have_the_axes_that_the_objective_gives_them():
+    class Numbers(Tokens):
+        def targets(self, labels):
+            return labels
+
+        def loss(self, outputs, targets):
+            return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(dim=1)
+
+        def validation_loss(self, outputs, labels):
+            return self.loss(outputs, labels)
+
+    Regularizers([regularizers["label_smoothing"]()], Tokens())  # every token has probabilities of classes
+    assert "Numbers offers targets of type integer" in refused("label_smoothing", Numbers())
+
+
 def test_types_are_checked():
     class Diabetes(Tokens):
         types = {"labels": "float"}  # noqa: RUF012

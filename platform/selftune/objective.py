@@ -265,8 +265,8 @@ class NetworkObjective(ABC):
     def quantities(self) -> dict[str, Quantity]:
         """What is provided, by name, with the axes and types that it has here.
 
-        They are those that ``axes`` and ``types`` say; else those seen in the data and in the network's outputs;
-        else those that are usual for the quantity. One that nobody declared may be anything.
+        They are those that ``axes`` and ``types`` say; else those seen in the data, targets and outputs; else
+        those that were declared. One that nobody declared may be anything.
 
         Raises:
             SettingError: as ``inventory``.
@@ -277,8 +277,10 @@ class NetworkObjective(ABC):
         train, known = self.splits()["train"], quantities.known(name)
         if name in train:
             found = observed(name, train[name], known)
-        elif name == "logits" and name not in self.axes and type(self).outputs is NetworkObjective.outputs:
+        elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
             found = observed(name, self.probed(), known)
+        elif name == "targets":
+            found = observed(name, self.targets(train["labels"][:_PROBED]), known)
         else:
             found = known or Quantity(name, (...,), "number")
         return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))

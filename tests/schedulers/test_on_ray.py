@@ -121,7 +121,7 @@ def test_the_scheduler_serves_a_user_of_ray_tune(tmp_path):
     )
     tuner = tune.Tuner(
         trainable(Toys()),
-        tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2, metric="validation_loss", mode="min"),
+        tune_config=scheduler.tune_config(),
         run_config=scheduler.run_config(storage_path=str(tmp_path), name="toys", callbacks=[watcher]),
     )
     results = tuner.fit()
@@ -131,6 +131,13 @@ def test_the_scheduler_serves_a_user_of_ray_tune(tmp_path):
         assert columns <= set(result.metrics)
         assert result.metrics["training_step"] == 40
         assert result.checkpoint is not None
+        method = scheduler.teams[0].method
+        assert list(result.metrics["hyperparameters"].values()) == method.hyperparameters.tolist()
+        assert list(result.metrics["hyperparameters"]) == list(method.space.names)
+    lowest = min(result.metrics["validation_loss"] for result in results)
+    assert results.get_best_result().metrics["validation_loss"] == lowest
+    column = f"hyperparameters/{method.space.names[0]}"
+    assert results.get_dataframe()[column].tolist() == [method.hyperparameters[0].item()] * 2
     assert len(watcher.starts) == 2
     for states in watcher.states.values():
         changes = [state for state, after in zip(states, [*states[1:], None], strict=True) if state != after]

@@ -287,3 +287,32 @@ def test_a_forgotten_callback_is_refused():
 def test_a_team_has_at_least_one_member():
     with pytest.raises(SettingError, match="team_size: must be at least 1"):
         BilevelScheduler(ToyMethod(), 0)
+
+
+def test_results_hold_the_tuned_values(monkeypatch):
+    tune, _ = make(2)
+    tune.run()
+    method = tune.scheduler.teams[0].method
+    end = dict(zip(method.space.names, method.hyperparameters.tolist(), strict=True))
+    start = dict(zip(method.space.names, method.space.constrain(method.space.start).tolist(), strict=True))
+    for trial in tune.trials:
+        assert trial.results[0]["hyperparameters"] == start
+        assert trial.results[-1]["hyperparameters"] == end
+        assert all("hyperparameters" in result for result in trial.results)
+    monkeypatch.setattr("selftune.schedulers.callback._MOST", 0)
+    tune, _ = make(1)
+    tune.run()
+    (trial,) = tune.trials
+    assert ["hyperparameters" in result for result in trial.results].count(True) == 1
+    assert trial.results[-1]["hyperparameters"] == pytest.approx(
+        dict(zip(method.space.names, tune.scheduler.teams[0].method.hyperparameters.tolist(), strict=True))
+    )
+
+
+def test_a_tune_config_names_what_is_best_and_gives_way():
+    scheduler = BilevelScheduler(ToyMethod(2), 2)
+    config = scheduler.tune_config()
+    assert (config.scheduler, config.num_samples) == (scheduler, 2)
+    assert (config.metric, config.mode) == ("validation_loss", "min")
+    other = scheduler.tune_config(num_samples=4, metric="test_accuracy", mode="max")
+    assert (other.num_samples, other.metric, other.mode) == (4, "test_accuracy", "max")

@@ -16,8 +16,8 @@ from selftune.stateless import target
     requires=["class_probabilities"],
 )
 def label_smoothing(
-    targets: Float[Tensor, "batch classes"], epsilon: float | Float[Tensor, "*epsilon"] = 0.1
-) -> Float[Tensor, "batch classes"]:
+    targets: Float[Tensor, "batch *positions classes"], epsilon: float | Float[Tensor, "*epsilon"] = 0.1
+) -> Float[Tensor, "batch *positions classes"]:
     """Mixes targets with the uniform distribution: ``(1 - epsilon) * targets + epsilon / classes``.
 
     Source: "Rethinking the Inception Architecture for Computer Vision" (arXiv 1512.00567).

@@ -6,9 +6,12 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ray.tune import Callback
+from ray.tune.result import DONE
 
 if TYPE_CHECKING:
     from selftune.schedulers.scheduler import BilevelScheduler
+
+_MOST = 50  # hyperparameters in every result; a thousand cost Tune more time than a step, and are in the last one
 
 
 class StateCallback(Callback):
@@ -41,6 +44,9 @@ class StateCallback(Callback):
             result.pop(key, None)
         step = self._scheduler.hyper_step_of(trial)
         result["hyper_step"] = math.nan if step is None else step
+        values = self._scheduler.hyperparameters_of(trial)
+        if len(values) <= _MOST or result.get(DONE):
+            result["hyperparameters"] = values
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._scheduler.on_checkpoint(trial)

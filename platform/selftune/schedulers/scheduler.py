@@ -14,6 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.methods import Method, Report
+from selftune.methods.team import TeamMethod
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
 from selftune.schedulers.crews import Crew, Crews
@@ -93,6 +94,21 @@ class BilevelScheduler(TrialScheduler):
         return Team(method, self.team_size, listener, KEPT_CHECKPOINTS)
 
     # What a user needs -------------------------------------------------------------------------------
+
+    def tune_config(self, **settings: Any) -> tune.TuneConfig:
+        """A ``tune.TuneConfig`` with this scheduler, one team, and the validation loss as what is best.
+
+        Ray takes from there what ``ResultGrid.get_best_result()`` means where it is given no metric.
+
+        Args:
+            settings: as for ``tune.TuneConfig``; they win.
+
+        >>> from selftune.schedulers import SelfTuningScheduler
+        >>> SelfTuningScheduler(steps=600, team_size=2).tune_config().num_samples
+        2
+        """
+        recommended: dict[str, Any] = {"num_samples": self.team_size, "metric": "validation_loss", "mode": "min"}
+        return tune.TuneConfig(scheduler=self, **(recommended | settings))
 
     def callback(self) -> StateCallback:
         """The companion that carries this scheduler's state; goes into ``RunConfig(callbacks=[...])``."""
@@ -254,6 +270,13 @@ class BilevelScheduler(TrialScheduler):
     def hyper_step_of(self, trial: Any) -> int | None:
         """The number of the last hyper-step of the trial's team."""
         return self._crews.team_of(trial)[0].hyper_step
+
+    def hyperparameters_of(self, trial: Any) -> dict[str, float]:
+        """The current values of the trial's team by name; empty before it has them, or where a method has none."""
+        method = self._crews.team_of(trial)[0].method
+        if not isinstance(method, TeamMethod) or method.space is None:
+            return {}
+        return dict(zip(method.space.names, method.hyperparameters.tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {

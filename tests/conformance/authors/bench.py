@@ -109,9 +109,10 @@ class Bench:
 
     def optimizer(self, parameters):
         rule = self.optimization
+        momentum = 0.9 if rule.momentum is None else rule.momentum
         if rule.optimizer == "sgd":
-            return torch.optim.SGD(parameters, lr=rule.learning_rate, momentum=rule.momentum)
-        return torch.optim.Adam(parameters, lr=rule.learning_rate, betas=(rule.momentum, 0.999))
+            return torch.optim.SGD(parameters, lr=rule.learning_rate, momentum=momentum)
+        return torch.optim.Adam(parameters, lr=rule.learning_rate, betas=(momentum, 0.999))
 
     def batches(self, steps=STEPS):
         """Batches of the training steps, epoch by epoch."""

@@ -10,6 +10,7 @@ from torch import nn
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.objective import Classification, Optimization
+from selftune.provided import quantities
 from selftune.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -50,8 +51,13 @@ class TestOrthogonalConvolution:
         torch.testing.assert_close(value, torch.stack([sum(terms), terms[0]]))
 
 
+def offering(*names):
+    """What stands for an objective that offers quantities as they were declared."""
+    return SimpleNamespace(offers=lambda: frozenset(names), quantities=lambda: {n: quantities[n] for n in names})
+
+
 class TestFieldOfExperts:
-    images = SimpleNamespace(offers=lambda: frozenset({"reconstruction"}))
+    images = offering("reconstruction")
 
     def bound(self, **settings):
         entry = regularizers["field_of_experts"](experts=3, size=3, **settings)
@@ -89,7 +95,7 @@ class TestFieldOfExperts:
 @pytest.mark.parametrize("name", ["entropic_transport_cost", "sinkhorn_divergence"])
 def test_epsilon_follows_the_scale_of_the_data(draw, name):
     entry = regularizers[name]()
-    entry.bind(SimpleNamespace(offers=lambda: frozenset({"samples", "data"})))
+    entry.bind(offering("samples", "data"))
     samples, data = draw(5, 2), draw(6, 2)
     values = {f"{name}.epsilon": torch.tensor(0.3, dtype=torch.float64)}
     terms = [entry.penalty(SimpleNamespace(samples=c * samples, data=c * data, values=values)) for c in (1, 10)]
