@@ -15,6 +15,7 @@ from selftune.fields import shown
 from selftune.objective import Stage
 from selftune.optimization import Optimization
 from selftune.precision import wide_type
+from selftune.quantity import Axes
 from selftune.shapes import Float, Int, Tensor
 from selftune.supervised_objective import SupervisedObjective, single_column
 
@@ -40,7 +41,7 @@ class BinaryClassification(SupervisedObjective):
     """
 
     # the one column of outputs is taken away, but what the last layer sees keeps its own
-    axes = {"features": ("batch", "dim"), "targets": ("batch",), "logits": ("batch",)}
+    axes: Mapping[str, Axes] = {"features": ("batch", "dim"), "targets": ("batch",), "logits": ("batch",)}
 
     def __init__(
         self,
@@ -93,8 +94,8 @@ class BinaryClassification(SupervisedObjective):
         if not fits:
             raise SettingError(
                 "build",
-                "the network must put out one real score per example, of shape (batch,) or (batch, 1), but it makes"
-                f" {shown(outputs)}; Classification takes a score per class",
+                "the network must put out one real score per example, of shape (batch,) or (batch, 1), but it"
+                f" makes {shown(outputs)}; Classification takes a score per class",
             )
 
     def run(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Any:

@@ -100,8 +100,8 @@ def classes_of(labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, I
             raise SettingError(
                 "labels",
                 f"of the {name} split have shape {tuple(tensor.shape)}; give one class number per example, from"
-                " rows of scores or probabilities by labels.argmax(1); MultiLabelClassification takes rows of zeros"
-                " and ones, Regression rows of real numbers, LanguageModelling rows of tokens",
+                " rows of scores or probabilities by labels.argmax(1); MultiLabelClassification takes rows of"
+                " zeros and ones, Regression rows of real numbers, LanguageModelling rows of tokens",
             )
         whole = tensor.long()
         if tensor.is_floating_point() and not bool((tensor == whole).all()):

@@ -15,6 +15,7 @@ from selftune.losses import Losses
 from selftune.objective import Stage
 from selftune.optimization import Optimization
 from selftune.precision import wide_type
+from selftune.quantity import Axes
 from selftune.shapes import Float, Int, Tensor
 from selftune.supervised_objective import SupervisedObjective
 
@@ -42,7 +43,7 @@ class MultiLabelClassification(SupervisedObjective):
     tensor(0.6931)
     """
 
-    axes = {
+    axes: Mapping[str, Axes] = {
         "labels": ("batch", "labels"),
         "logits": ("batch", "labels"),
         "targets": ("batch", "labels"),
@@ -71,8 +72,8 @@ class MultiLabelClassification(SupervisedObjective):
             if tensor.ndim != 2:
                 raise SettingError(
                     "labels",
-                    f"of the {name} split have shape {tuple(tensor.shape)}, but MultiLabelClassification takes a row"
-                    " of zeros and ones per example; Classification takes one class number per example",
+                    f"of the {name} split have shape {tuple(tensor.shape)}, but MultiLabelClassification takes a"
+                    " row of zeros and ones per example; Classification takes one class number per example",
                 )
             strange = (tensor != 0) & (tensor != 1) & (tensor != self.ignored)
             if bool(strange.any()):
@@ -91,8 +92,8 @@ class MultiLabelClassification(SupervisedObjective):
             columns = self.splits()["validation"]["labels"].shape[1]
             raise SettingError(
                 "build",
-                f"the network must put out real scores of shape (batch, {columns}), one for each label, but it makes"
-                f" {shown(outputs)}",
+                f"the network must put out real scores of shape (batch, {columns}), one for each label, but it"
+                f" makes {shown(outputs)}",
             )
 
     def targets(self, labels: Int[Tensor, "batch labels"]) -> Float[Tensor, "batch labels"]:
@@ -103,7 +104,9 @@ class MultiLabelClassification(SupervisedObjective):
         wanted = torch.where(known, targets, 0).to(outputs.dtype)
         return Losses(F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none"), known)
 
-    def validation_loss(self, outputs: Float[Tensor, "batch labels"], labels: Int[Tensor, "batch labels"]) -> Losses:
+    def validation_loss(
+        self, outputs: Float[Tensor, "batch labels"], labels: Int[Tensor, "batch labels"]
+    ) -> Losses:
         return self.loss(outputs, labels)
 
     def metrics(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +58,7 @@ class NetworkObjective(ABC):
     """Names of the ``selftune.quantities`` that a training step offers."""
 
     axes: Mapping[str, Axes] = {}
-    """Axes of what is provided or follows from it, where they are neither declared nor seen in data and outputs."""
+    """Axes of what is provided or follows from it, where it is neither declared nor seen in the data."""
 
     types: Mapping[str, Type] = {}
     """Types of provided quantities, likewise."""
@@ -280,7 +280,7 @@ class NetworkObjective(ABC):
         elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
             found = observed(name, self.probed(), known)
         elif name == "targets":
-            found = observed(name, self.targets(train["labels"][:_PROBED]), known)
+            found = observed(name, self.targets(train["labels"][:PROBED]), known)
         else:
             found = known or Quantity(name, (...,), "number")
         return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))

@@ -204,4 +204,6 @@ def _loss(given: object, delta: float | None) -> ElementLoss:
     if not isinstance(given, str) and callable(given):
         return given
     names = [*_LOSSES, "huber"]
-    raise SettingError("loss", f"must be one of {', '.join(names)}, or a function; {suggestion(str(given), names)}")
+    raise SettingError(
+        "loss", f"must be one of {', '.join(names)}, or a function; {suggestion(str(given), names)}"
+    )
