@@ -274,13 +274,17 @@ class NetworkObjective(ABC):
         return {name: self._quantity(name) for name in self.provides.union(self.axes)}
 
     def _quantity(self, name: str) -> Quantity:
-        train, known = self.splits()["train"], quantities.known(name)
-        if name in train:
-            found = observed(name, train[name], known)
+        batch, known = self.example(PROBED), quantities.known(name)
+        if name == "inputs":
+            found = observed(name, self.inputs(batch), known)
+        elif name == "labels":
+            found = observed(name, self.labels(batch), known)
+        elif name == "targets":
+            found = observed(name, self.targets(self.labels(batch)), known)
         elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
             found = observed(name, self.probed(), known)
-        elif name == "targets":
-            found = observed(name, self.targets(train["labels"][:PROBED]), known)
+        elif isinstance(batch, Mapping) and name in batch:
+            found = observed(name, batch[name], known)
         else:
             found = known or Quantity(name, (...,), "number")
         return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))
