@@ -248,7 +248,9 @@ class Study(BaseModel):
         return 1 if self.form.shared else self.trainers.number // self.form.twins
 
     def build_method(self) -> Method:
-        return self.form.build(self.budget, self.method, self.trainers.number)
+        method = self.form.build(self.budget, self.method, self.trainers.number)
+        method.judge_by(self.metric, self.mode)
+        return method
 
     def trainer_factory(self, seed: int | None = None) -> TrainerFactory | SmoothTrainerFactory:
         """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""

@@ -208,7 +208,19 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
             f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
             f"start values held fixed ({fixed:.4g})."
         )
+    best = summary.get("best")
+    if best is not None:
+        sentences.append(
+            f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
+            f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
+            f"{_measured(best['measures'])}. It is in best_network.pt."
+        )
     return sentences
+
+
+def _measured(measures: Mapping[str, float]) -> str:
+    """The test loss, where there is one."""
+    return f", with a test loss of {measures['test_loss']:.4g}" if "test_loss" in measures else ""
 
 
 def _worth(trajectory: Trajectory) -> str:

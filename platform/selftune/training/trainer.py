@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +17,7 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.inventory import aliases, undisturbed
 from selftune.methods import Report, WorkOrder
+from selftune.methods.measures import BEST, BEST_NETWORK
 from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
@@ -98,6 +100,7 @@ class Trainer:
         self.training_step = 0
         self._kept = KeptStates()
         self._judged = False
+        self._best: dict[str, Tensor] | None = None
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
             "replay": self._replay,
@@ -196,6 +199,7 @@ class Trainer:
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
         level = self._level(body["level"], body["settings"])
+        self._keep_best(body)
         level.begin(body)
         first = self.training_step
         losses = [level.train(number) for number in range(first, first + body["steps"])]
@@ -223,14 +227,43 @@ class Trainer:
         return _Outcome({"training_loss": self._finish_steps(losses, values)})
 
     def _finish(self, body: Mapping[str, Any]) -> _Outcome:
-        """Validation and test measures of the plain network, and the network itself."""
-        network = self.plain_network(body.get("unconstrained"))
-        metrics = {
-            name: value
-            for split in ("validation", "test")
-            for name, value in self.lower.evaluate(network, split).items()
-        }
-        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in state_of(network).items()})
+        """Validation and test measures of the plain network, and the network itself; and of the best one."""
+        self._keep_best(body)
+        last = self._built(here := self._plain_state(body.get("unconstrained")))
+        metrics = self._evaluated(last)
+        payload = {f"network.{name}": tensor.cpu() for name, tensor in state_of(last).items()}
+        state = self._best_state(body)
+        if state is None:
+            return _Outcome(metrics, payload)
+        if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
+            return _Outcome({**metrics, **{f"{BEST}{name}": value for name, value in metrics.items()}}, payload)
+        best = self._built(state)
+        metrics |= {f"{BEST}{name}": value for name, value in self._evaluated(best).items()}
+        payload |= {f"{BEST_NETWORK}{name}": tensor.cpu() for name, tensor in state_of(best).items()}
+        return _Outcome(metrics, payload)
+
+    def _evaluated(self, network: nn.Module) -> dict[str, float]:
+        splits = ("validation", "test")
+        return {name: value for split in splits for name, value in self.lower.evaluate(network, split).items()}
+
+    # The best network ----------------------------------------------------------------------------------
+
+    def _keep_best(self, body: Mapping[str, Any]) -> None:
+        """Keeps a copy of the plain network, where an order says that it is the best so far."""
+        if body.get("best") is not None:
+            state = self._plain_state(body["best_unconstrained"])
+            self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def _best_state(self, body: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+        """The tensors of the best network: those that were copied, or those of the state that an order names."""
+        key = body.get("best_state")
+        if key is None or key not in self._kept:
+            return self._best
+        here = copy.deepcopy(self._state())
+        self._load(self._kept.get(key))
+        state = {name: tensor.detach().clone() for name, tensor in self._plain_state(None).items()}
+        self._load(here)
+        return state
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss; one look at the device for the whole order."""
@@ -279,15 +312,22 @@ class Trainer:
         Args:
             unconstrained: where an uncentred response (STN) is evaluated; a centred one is plain already.
         """
-        with undisturbed():
-            network = self.lower.objective.network().to(self.device)
-            self.lower.regularizers.extend(network)
+        return self._built(self._plain_state(unconstrained))
+
+    def _plain_state(self, unconstrained: Tensor | None) -> dict[str, Tensor]:
+        """The tensors of the plain network by name, each under one name: those in use, or made of them."""
         again = self.lower.aliases  # a tensor with several names is changed under one of them
         state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        load_state(network, state | {name: state[own] for name, own in aliases(network).items()})
+        return state
+
+    def _built(self, state: Mapping[str, Tensor]) -> nn.Module:
+        with undisturbed():
+            network = self.lower.objective.network().to(self.device)
+            self.lower.regularizers.extend(network)
+        load_state(network, {**state, **{name: state[own] for name, own in aliases(network).items()}})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -307,6 +347,7 @@ class Trainer:
             "level_is": self._level_is,
             "level": self.level.state_dict() if self.level else None,
             "measurements": self.measurements.state_dict(),
+            "best": self._best,
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -317,6 +358,8 @@ class Trainer:
         if state["level_is"] is not None:
             self._level(*state["level_is"]).load_state_dict(state["level"])
         self.measurements.load_state_dict(state["measurements"])
+        best = state["best"]
+        self._best = best and {name: tensor.to(self.device) for name, tensor in best.items()}
 
 
 @dataclass(frozen=True)
