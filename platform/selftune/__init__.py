@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from selftune.diagnostics import Measurement as Measurement
     from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
+    from selftune.function_objective import FunctionObjective as FunctionObjective
     from selftune.hyperparameters import Choice as Choice
     from selftune.hyperparameters import Integer as Integer
     from selftune.hyperparameters import Interval as Interval
     from selftune.hyperparameters import Positive as Positive
     from selftune.hyperparameters import Tune as Tune
     from selftune.hyperparameters import Unit as Unit
+    from selftune.losses import Losses as Losses
     from selftune.methods import Budget as Budget
     from selftune.methods import ImplicitSettings as ImplicitSettings
     from selftune.methods import InexactLineSearchSettings as InexactLineSearchSettings
@@ -59,6 +61,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "SettingError": "selftune.errors",
+    "FunctionObjective": "selftune.function_objective",
+    "Losses": "selftune.losses",
+    "OnlineTuner": "selftune.training.online_tuner",
     "Choice": "selftune.hyperparameters",
     "Integer": "selftune.hyperparameters",
     "Interval": "selftune.hyperparameters",

@@ -40,6 +40,7 @@ class BinaryClassification(SupervisedObjective):
     tensor(0.)
     """
 
+    provides = SupervisedObjective.provides | {"features"}
     # the one column of outputs is taken away, but what the last layer sees keeps its own
     axes: Mapping[str, Axes] = {"features": ("batch", "dim"), "targets": ("batch",), "logits": ("batch",)}
 

@@ -16,7 +16,7 @@ from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
 from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
-from selftune.needs import special_cases
+from selftune.needs import check_said, special_cases
 from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
@@ -58,7 +58,7 @@ class NetworkObjective(ABC):
     """Names of the ``selftune.quantities`` that a training step offers."""
 
     axes: Mapping[str, Axes] = {}
-    """Axes of what is provided or follows from it, where it is neither declared nor seen in the data."""
+    """Axes of provided quantities, where they are neither those declared nor seen in data and outputs."""
 
     types: Mapping[str, Type] = {}
     """Types of provided quantities, likewise."""
@@ -70,7 +70,7 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or len(self.splits()["validation"]["labels"])
+        size = self.validation_batch_size or size_of(self.splits()["validation"])
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     balanced_by: str | None = None
@@ -269,9 +269,10 @@ class NetworkObjective(ABC):
         those that were declared. One that nobody declared may be anything.
 
         Raises:
-            SettingError: as ``inventory``.
+            SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
-        return {name: self._quantity(name) for name in self.provides.union(self.axes)}
+        check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
+        return {name: self._quantity(name) for name in self.provides}
 
     def _quantity(self, name: str) -> Quantity:
         batch, known = self.example(PROBED), quantities.known(name)

@@ -76,6 +76,8 @@ class Regression(SupervisedObjective):
             build, train, validation, test, optimization, validation_batch_size, extra, stages, balanced_by
         )
         labels = self.splits()["train"]["labels"]
+        if labels.ndim == 1:  # the one column of outputs is taken away, but what the last layer sees keeps its own
+            self.provides, self.axes = self.provides | {"features"}, {"features": ("batch", "dim")}
         self._variance = labels.var(dim=0, correction=0)
         self._mean = labels.mean(dim=0)
         if not bool((self._variance > 0).all()):
@@ -93,9 +95,6 @@ class Regression(SupervisedObjective):
         shapes = {tuple(tensor.shape[1:]) for tensor in found.values()}
         if len(shapes) > 1:
             raise SettingError("labels", "of the splits have different numbers of columns; give all the same")
-        (shape,) = shapes
-        if not shape:  # the one column of outputs is taken away, but what the last layer sees keeps its own
-            self.axes = {"features": ("batch", "dim")}
         return found
 
     def check_outputs(self, outputs: Any) -> None:
