@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selftune.better import mode_of
 from selftune.studies.best_network import sentence_of
 from selftune.studies.display import say
 from selftune.studies.progress import duration
@@ -131,7 +132,7 @@ def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> 
 
 
 def _best(name: str, values: Sequence[float]) -> float:
-    return min(values) if name.endswith("loss") else max(values)
+    return min(values) if mode_of(name) == "min" else max(values)
 
 
 def mlflow_command(folder: Path) -> str:

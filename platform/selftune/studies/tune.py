@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from selftune.better import mode_of
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hypergradients.best_response import ConversionReport
@@ -186,7 +187,7 @@ def tune(
         }
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
-    machine.judge_by(metric, "min" if metric.endswith("loss") else "max")
+    machine.judge_by(metric, mode_of(metric))
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget)
     if shown is not None or output is not None:

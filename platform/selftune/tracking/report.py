@@ -14,6 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
+from selftune.better import mode_of
 from selftune.storage.files import replacing
 from selftune.tracking import plots
 from selftune.tracking.pictures import read_pictures
@@ -25,7 +26,8 @@ from selftune.tracking.trajectory import Trajectory, read_reports, read_trajecto
 _COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
     colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
 }
-_JUDGED = ("loss", "accuracy", "psnr", "explained_variance")  # of the others, nobody says what is better
+# of the others, nobody says what is better
+_JUDGED = ("loss", "error", "bits_per_token", "accuracy", "psnr", "explained_variance", "r_squared")
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -312,7 +314,7 @@ def _averaged(summary: Summary) -> str:
 def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
     if tuned is None or fixed is None or tuned == fixed or not metric.endswith(_JUDGED):
         return ""
-    return "better" if (tuned < fixed) == metric.endswith("loss") else "worse"
+    return "better" if (tuned < fixed) == (mode_of(metric) == "min") else "worse"
 
 
 def _breakable(name: str) -> Markup:
