@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftune.data.loading import Loading as Loading
     from selftune.diagnostics import Measurement as Measurement
     from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
+    "Loading": "selftune.data.loading",
     "SettingError": "selftune.errors",
     "Choice": "selftune.hyperparameters",
     "Integer": "selftune.hyperparameters",

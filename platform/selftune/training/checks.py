@@ -8,15 +8,17 @@ refuses what its factory brings, and ``Method.join`` what the method cannot tune
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
 from selftune.composition import Regularizers
+from selftune.data.kinds import examples_of, is_dataset
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
 from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
+from selftune.nested import size_of
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
@@ -24,6 +26,7 @@ from selftune.training.lower_level import LowerLevel
 from selftune.training.paths import pathless, responseless
 from selftune.training.penalty_level import single_loop_mistake
 from selftune.training.seeds import Streams
+from selftune.training.sources.batch_source import BY_POSITION
 from selftune.training.trainer import TrainerFactory
 from selftune.training.trials import number_of_judges
 
@@ -190,7 +193,11 @@ def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterat
             yield mistake
     if isinstance(machine, NetworkLineSearch):
         settings = machine.settings
-        examples = len(objective.splits()["validation"]["labels"])
+        data = objective.data("validation")
+        examples = size_of(data) if isinstance(data, Mapping) else examples_of(data)
+        if examples is None or not (isinstance(data, Mapping) or is_dataset(data)):
+            yield SettingError("validation", BY_POSITION)
+            return
         mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))
         if mistake is not None:
             yield SettingError(f"method.{mistake.key}", mistake.message)

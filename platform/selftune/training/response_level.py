@@ -89,7 +89,9 @@ class ResponseLevel(Level):
         """
         unconstrained, scale = self._unconstrained, self._scale
         lower = self.lower
-        drawn = lower.batches.at(number) if drawn is None else drawn
+        if drawn is None:
+            lower.batches.forget(before=number)
+            drawn = lower.batches.at(number)
         delta = self._perturbation(size_of(drawn.batch), number, scale)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
@@ -149,7 +151,7 @@ class ResponseLevel(Level):
             with torch.no_grad():
                 payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
             return payload, validation_measures(losses, metrics)
-        batch = lower.validation.at(hyper_step).batch
+        batch = lower.validation_batch(hyper_step)
         noise = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
