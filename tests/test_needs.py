@@ -203,6 +203,25 @@ def test_shapes_in_signatures_are_read_as_text_or_as_objects():
     }
 
 
+def test_what_would_do_nothing_is_refused():
+    class Speaks(Regularizer):
+        name, family, kind = "speaks", "test", "penalty"
+        needs = frozenset({"logits"})
+        axes = {"labels": ("batch", ...)}  # noqa: RUF012
+
+    class Model(Tokens):
+        types = {"rewards": "integer"}  # noqa: RUF012
+
+    with pytest.raises(SettingError, match="speaks gives axes of labels, which is not among its needs"):
+        Regularizers([Speaks()], Tokens())
+    assert "Model gives types of rewards, which is not among its provides" in refused("mean_teacher", Model())
+
+    def function(logits): ...
+
+    with pytest.raises(SettingError, match="function has no argument 'logit' to receive logits"):
+        penalty(**ABOUT, needs={"logit": "logits"})(function)
+
+
 def test_the_page_s_objective_and_regularizer_share_a_quantity():
     text = PAGE.read_text(encoding="utf-8").partition("### Your own quantity")[2]
     names = {"__name__": "somebodys_module"}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from selftune.errors import SettingError
 from selftune.provided import quantities
 from selftune.quantity import Quantity, observed
 
@@ -20,6 +21,26 @@ def test_a_name_means_one_quantity():
     assert quantities["word"] is WORD
     with pytest.raises(ValueError, match="two entries register the quantity name 'word'"):
         quantities.declare(Quantity("word", ("batch",), "integer", "number of a word"))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (("word", "batch letters", "integer"), "axes: of word must be a tuple of names such as"),
+        (("word", ("batch", 3), "integer"), "axes: of word must be a tuple of names such as"),
+        (("word", (..., "letters", ...), "integer"), r"axes: of word have \.\.\. 2 times; once is all"),
+        (("word", ("batch",), "int"), "type: of word cannot be 'int'; did you mean integer"),
+    ],
+)
+def test_what_is_no_quantity_is_refused(given, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Quantity(*given)
+
+
+@pytest.mark.parametrize("name", ["two words", "generator", "rand"])
+def test_a_name_has_to_be_free_on_a_step(name):
+    with pytest.raises(SettingError, match="name: of a quantity must be an identifier that is no other attribute"):
+        quantities.declare(Quantity(name, (), "float"))
 
 
 def test_quantities_of_the_catalogue_are_found_without_asking_for_a_regularizer():

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from selftune.errors import SettingError
 from selftune.quantity import Axes, Quantity, Type, quantities
 
 _OF_ANNOTATIONS: dict[str, Type] = {"Float": "float", "Int": "integer", "Bool": "bool"}
@@ -22,6 +23,9 @@ def from_signature(function: Callable[..., Any], arguments: Mapping[str, str]) -
     Args:
         arguments: names of arguments -> names of the quantities that they receive.
 
+    Raises:
+        SettingError: if the function has no such argument.
+
     >>> def size(outputs: "Float[Tensor, 'batch *rest']", scale: float): ...
     >>> from_signature(size, {"outputs": "logits", "scale": "learning_rate"})["logits"].axes
     ('batch', Ellipsis)
@@ -29,6 +33,8 @@ def from_signature(function: Callable[..., Any], arguments: Mapping[str, str]) -
     parameters = inspect.signature(function).parameters
     found = {}
     for argument, name in arguments.items():
+        if argument not in parameters:
+            raise SettingError("needs", f"{function.__name__} has no argument {argument!r} to receive {name}")
         annotation = parameters[argument].annotation
         text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", "")
         parsed = _ANNOTATION.fullmatch(text.strip("'\""))
@@ -59,6 +65,22 @@ def _surely(case: Quantity, offered: Quantity) -> bool:
     unsaid = offered.axes is not None and ... in offered.axes and ... not in (case.axes or ())
     unsaid = unsaid or (offered.type == "number" and case.type != "number")
     return case.accepts(offered) and not unsaid
+
+
+def check_said(who: str, axes: Iterable[str], types: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Refuses axes and types that would do nothing.
+
+    Args:
+        known: names of what they can be said of.
+        where: what lists these names.
+
+    Raises:
+        SettingError: naming them.
+    """
+    for word, said in (("axes", axes), ("types", types)):
+        beyond = sorted(set(said) - set(known))
+        if beyond:
+            raise SettingError("", f"{who} gives {word} of {' and '.join(beyond)}, which is not among its {where}")
 
 
 def as_needed(name: str, axes: Mapping[str, Axes | None], types: Mapping[str, Type]) -> Quantity | None:

@@ -3,44 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from selftune.data import (
-    SPLITS,
-    Split,
-    check_balance,
-    check_classes,
-    check_lengths,
-    check_outputs,
-    check_splits,
-    classes_of,
-    extra_of,
-    pair_of,
-    positions_of,
-)
-from selftune.data.door import (
-    Splits,
-    batch_size_of,
-    check_settings_of_read,
-    taken_apart,
-    warn_of_overlap,
-    without_positions,
-)
-from selftune.data.kinds import first_batch, is_dataset
-from selftune.data.labelled import check_sample, class_numbers, labelled
+from selftune.data import Split
+from selftune.data.kinds import first_batch, is_held
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
 from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
-from selftune.needs import special_cases
+from selftune.needs import check_said, special_cases
 from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
@@ -48,9 +26,13 @@ from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 
+if TYPE_CHECKING:
+    from selftune.classification import Classification as Classification
+
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
 _PROBED_OUTPUTS, _FIRST_BATCHES = "_probed_outputs", "_first_batches"
-_PROBED = 4  # examples that an inventory sees
+PROBED = 4
+"""Examples that an inventory sees."""
 _MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
 
 
@@ -91,8 +73,8 @@ class NetworkObjective(ABC):
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
         whole = self.data("validation")
-        held = size_of(whole) if isinstance(whole, Mapping) else self.optimization.batch_size
-        size = self.validation_batch_size or held
+        usual = size_of(whole) if is_held(whole) else self.optimization.batch_size
+        size = self.validation_batch_size or usual
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
 
     loading: Loading = Loading()
@@ -126,7 +108,7 @@ class NetworkObjective(ABC):
         return {}
 
     def data(self, split: str) -> Any:
-        """What a split is read from: tensors by name on the CPU, a map-style data set, or a loader of batches."""
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader."""
         return self.splits()[split]
 
     def arrange(self, split: str, batch: Any) -> Any:
@@ -227,7 +209,7 @@ class NetworkObjective(ABC):
         """
         found: Inventory | None = self.__dict__.get(_INVENTORY)
         if found is None:
-            network, batch = self.structure(), self.example(_PROBED)
+            network, batch = self.structure(), self.example(PROBED)
 
             def run(network: nn.Module, size: int) -> object:
                 outputs = self.outputs(network, first_of(batch, size))
@@ -262,13 +244,17 @@ class NetworkObjective(ABC):
         """The first examples of a split, where the network is that is kept to be looked at."""
         device = next((tensor.device for tensor in self.structure().parameters()), torch.device("cpu"))
         data = self.data(split)
-        return moved(first_of(data if isinstance(data, Mapping) else self._first_batch(split), size), device)
+        return moved(first_of(data if is_held(data) else self.first_batch(split), size), device)
 
-    def _first_batch(self, split: str) -> Any:
-        """The first batch of a split that is read; read once."""
+    def first_batch(self, split: str) -> Any:
+        """The first batch of a split that is a data set or a loader; read once.
+
+        Raises:
+            SettingError: if it cannot be read, or gives nothing.
+        """
         kept: dict[str, Any] = self.__dict__.setdefault(_FIRST_BATCHES, {})
         if split not in kept:
-            size = max(_PROBED, self.optimization.batch_size)
+            size = max(PROBED, self.optimization.batch_size)
             kept[split] = self.arrange(split, first_batch(split, self.data(split), size, self.loading.collate))
         return kept[split]
 
@@ -290,7 +276,7 @@ class NetworkObjective(ABC):
         Raises:
             SettingError: as ``inventory``, or with the key ``validation_loss``.
         """
-        outputs, batch = self.probed(), self.example(_PROBED)
+        outputs, batch = self.probed(), self.example(PROBED)
         try:
             with torch.no_grad(), undisturbed():
                 losses = self.judge(outputs, batch)
@@ -311,18 +297,23 @@ class NetworkObjective(ABC):
         those that were declared. One that nobody declared may be anything.
 
         Raises:
-            SettingError: as ``inventory``.
+            SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
+        check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
         return {name: self._quantity(name) for name in self.provides}
 
     def _quantity(self, name: str) -> Quantity:
-        train, known = self.example(_PROBED, "train"), quantities.known(name)
-        if isinstance(train, Mapping) and name in train:
-            found = observed(name, train[name], known)
+        batch, known = self.example(PROBED), quantities.known(name)
+        if name == "inputs":
+            found = observed(name, self.inputs(batch), known)
+        elif name == "labels":
+            found = observed(name, self.labels(batch), known)
+        elif name == "targets":
+            found = observed(name, self.targets(self.labels(batch)), known)
         elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
             found = observed(name, self.probed(), known)
-        elif name == "targets":
-            found = observed(name, self.targets(train["labels"][:_PROBED]), known)
+        elif isinstance(batch, Mapping) and name in batch:
+            found = observed(name, batch[name], known)
         else:
             found = known or Quantity(name, (...,), "number")
         return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))
@@ -348,188 +339,6 @@ class NetworkObjective(ABC):
         return {name: value for name, value in self.__dict__.items() if name not in (_STRUCTURE, _FIRST_BATCHES)}
 
 
-class Classification(NetworkObjective):
-    """A classifier: cross-entropy below, cross-entropy above.
-
-    Args:
-        build: makes a freshly initialised network, from inputs to logits.
-        train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first; or a map-style
-            ``torch.utils.data.Dataset``, a ``DataLoader`` or another iterable that gives such pairs, or mappings
-            with ``inputs``, ``labels`` and more. Labels are class numbers from 0, of any type; in tensors, rows
-            with a single 1 (one-hot) are taken, too.
-        optimization: how the network is trained. A loader's batches are as large as it makes them.
-        validation_batch_size: examples per hypergradient; None uses the whole validation split of tensors, and
-            batches as large as those of training of a data set.
-        extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
-        stages: parts of training that see some of the examples only, one after the other: a continual task.
-        balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
-        classes: number of classes; None takes the number of the network's outputs. Not all need be in the data.
-        ignored: examples with this label are left out of all splits of tensors, so that they count in no loss,
-            metric, mean or regularizer; None takes every label for a class.
-        loading: how the examples of a ``Dataset`` are loaded.
-
-    Beside what every classifier provides, ``batch_norm`` is provided where the network has layers of it, and
-    ``branches`` where modules of the network are named ``branch``: residual branches, which can be skipped.
-
-    Of data sets and loaders the first batch is looked at here, and the labels of every batch when it comes.
-    A warning says so where validation or test data are seen to share examples with training data.
-
-    Raises:
-        SettingError: if data or network cannot be used: a split is empty, ragged, smaller than a batch, or holds
-            nan; labels are no classes, or have no output; the network does not run, or not put out
-            (batch, classes); a setting would do nothing with such data.
-
-    >>> data = torch.randn(32, 4), torch.randint(3, (32,))
-    >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
-    >>> objective.classes
-    3
-    """
-
-    provides = frozenset(
-        {
-            "inputs",
-            "labels",
-            "targets",
-            "index",
-            "logits",
-            "probs",
-            "parameters",
-            "learning_rate",
-            "examples",
-            "classes",
-        }
-    )
-
-    def __init__(
-        self,
-        build: Callable[[], nn.Module],
-        train: Any,
-        validation: Any,
-        test: Any,
-        optimization: Optimization | None = None,
-        validation_batch_size: int | None = None,
-        extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
-        stages: Sequence[Stage] = (),
-        balanced_by: str | None = None,
-        classes: int | None = None,
-        ignored: int | None = -100,
-        loading: Loading | None = None,
-    ) -> None:
-        check_door(build, optimization, validation_batch_size)
-        self._build = build
-        self._stages = tuple(stages)
-        self.optimization = optimization or Optimization()
-        self.validation_batch_size = validation_batch_size
-        self.loading = loading or Loading()
-        given = dict(zip(SPLITS, (train, validation, test), strict=True))
-        held, self._read = taken_apart(given, self.optimization.batch_size, self.loading)
-        check_settings_of_read(self._read, extra, balanced_by, self._stages, validation_batch_size, self.loading)
-        dtype = next((p.dtype for p in self.structure().parameters() if p.is_floating_point()), torch.float32)
-        pairs = {name: pair_of(name, pair, dtype) for name, pair in held.items()}
-        self._splits = Splits({name: {"inputs": x, "labels": y} for name, (x, y) in pairs.items()})
-        for key, tensors in extra_of(extra).items():
-            for name, tensor in tensors.items():
-                self._splits[name][key] = tensor
-        check_lengths(self._splits)
-        labels = classes_of({name: split["labels"] for name, split in self._splits.items()}, ignored)
-        for name, split in self._splits.items():
-            split["labels"] = labels[name]
-        self._leave_out(ignored)
-        self._look_at_read(given)
-        check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
-        for number, stage in enumerate(self._stages):
-            if len(stage.index) < self.optimization.batch_size:
-                raise SettingError(
-                    "batch_size", f"stage {number} has {len(stage.index)} examples, fewer than a batch; lower it"
-                )
-        self.balanced_by = balanced_by
-        if balanced_by is not None:
-            check_balance(
-                self._splits["train"],
-                self.optimization.batch_size,
-                balanced_by,
-                [stage.index for stage in self._stages],
-            )
-        provides = type(self).provides.union(extra or (), self._further(), self.marks())
-        self.provides = without_positions(provides, self._read.get("train"))
-        self.classes = check_outputs(self.probed(), size_of(self.example(_PROBED)))
-        seen = {name: (self._splits if name in self._splits else self._first)[name]["labels"] for name in SPLITS}
-        check_classes(seen, self.classes, classes)
-
-    def _look_at_read(self, given: Mapping[str, Any]) -> None:
-        """Refuses first batches of data sets and loaders that cannot be trained on."""
-        self._first = {name: self._first_batch(name) for name in self._read}
-        for name, batch in self._first.items():
-            check_sample(name, batch)
-        if "train" in self._read and not is_dataset(self._read["train"]):
-            size = batch_size_of(self._first["train"], self.optimization.batch_size)
-            self.optimization = replace(self.optimization, batch_size=size)
-        warn_of_overlap(given, self._first)
-
-    def _further(self) -> set[str]:
-        """Names of what a data set gives beside inputs and labels."""
-        return {name for name, value in self._first.get("train", {}).items() if isinstance(value, Tensor)}
-
-    def _leave_out(self, ignored: int | None) -> None:
-        """Takes the examples with this label out of splits and stages."""
-        if ignored is None:
-            return
-        kept = {name: split["labels"].ne(ignored) for name, split in self._splits.items()}
-        if all(bool(mask.all()) for mask in kept.values()):
-            return
-        for name, split in list(self._splits.items()):
-            if not bool(kept[name].any()):
-                raise SettingError("labels", f"of the {name} split are all {ignored}, so that all are left out")
-            self._splits[name] = {key: tensor[kept[name]] for key, tensor in split.items()}
-        if "train" in kept:
-            self._stages = tuple(
-                Stage(positions_of(stage.index, kept["train"]), stage.steps) for stage in self._stages
-            )
-
-    def network(self) -> nn.Module:
-        return self._build()
-
-    def splits(self) -> Mapping[str, Split]:
-        """The splits that are held as tensors; asked for another one, it raises a ``SettingError``."""
-        return self._splits
-
-    def data(self, split: str) -> Any:
-        return self._read[split] if split in self._read else self._splits[split]
-
-    def arrange(self, split: str, batch: Any) -> dict[str, Any]:
-        named = labelled(split, batch)
-        return named | {"labels": class_numbers(split, named["labels"], getattr(self, "classes", None))}
-
-    def stages(self) -> tuple[Stage, ...]:
-        return self._stages
-
-    def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
-        targets = torch.zeros(*labels.shape, self.classes, device=labels.device)
-        return targets.scatter_(-1, labels.unsqueeze(-1), 1.0)
-
-    def loss(
-        self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
-    ) -> Float[Tensor, "batch"]:
-        return F.cross_entropy(outputs, targets, reduction="none")
-
-    def constant_answer(self) -> Float[Tensor, "classes"] | None:
-        """Logarithms of the classes' shares of the training split, where all splits are held as tensors."""
-        if self._read:
-            return None
-        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
-        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
-
-    def validation_loss(
-        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch"]:
-        return F.cross_entropy(outputs, labels, reduction="none")
-
-    def metrics(
-        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
-    ) -> dict[str, Float[Tensor, "batch"]]:
-        return {"accuracy": (outputs.argmax(dim=-1) == labels).to(outputs.dtype)}
-
-
 def check_door(build: object, optimization: object, validation_batch_size: object) -> None:
     """Refuses what is no function, no ``Optimization``, no number of examples.
 
@@ -551,3 +360,11 @@ def _first_line(error: Exception) -> str:
 
 tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")
 """Objectives by name, as study files call them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Classification":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from selftune.classification import Classification  # which knows this module
+
+    return Classification

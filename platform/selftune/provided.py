@@ -35,50 +35,20 @@ _ENGINE = (
         None,
         "mark",
         "targets that are probabilities of classes, not real values to be predicted",
-        frozenset({"targets", "classes"}),
     ),
     # the network on it
     Quantity("logits", ("batch", "classes"), "float", "the network's outputs"),
-    Quantity(
-        "probs",
-        ("batch", "classes"),
-        "float",
-        "softmax of the logits",
-        frozenset({"logits", "classes"}),
-        like="logits",
-    ),
-    Quantity(
-        "losses",
-        ("batch",),
-        "float",
-        "training loss of every example, before regularizers change it",
-        frozenset({"targets"}),
-    ),
-    Quantity(
-        "features", ("batch", "dim"), "float", "what the last layer sees", frozenset({"logits"}), like="logits"
-    ),
-    Quantity(
-        "layer_features", None, "tensors", "list of (batch, ...) outputs of every layer", frozenset({"logits"})
-    ),
+    Quantity("probs", ("batch", "classes"), "float", "softmax of the logits", like="logits"),
+    Quantity("losses", ("batch",), "float", "training loss of every example, before regularizers change it"),
+    Quantity("features", ("batch", "dim"), "float", "what the last layer sees", like="logits"),
+    Quantity("layer_features", None, "tensors", "list of (batch, ...) outputs of every layer"),
     Quantity(
         "parameters", None, "parameters", "the network's tensors by name, differentiable in functional calls"
     ),
-    Quantity(
-        "kernels",
-        None,
-        "tensors",
-        "list of (out, in, k, k) weights of convolutions",
-        frozenset({"parameters", "images"}),
-    ),
-    Quantity(
-        "head",
-        None,
-        "tensors",
-        "((classes, dim) weight, (classes,) bias) of the last layer, a linear one",
-        frozenset({"logits", "parameters"}),
-    ),
-    Quantity("head_weight", ("classes", "dim"), "float", "its weight", frozenset({"logits", "parameters"})),
-    Quantity("head_bias", ("classes",), "float", "its bias", frozenset({"logits", "parameters"})),
+    Quantity("kernels", None, "tensors", "list of (out, in, k, k) weights of convolutions"),
+    Quantity("head", None, "tensors", "((classes, dim) weight, (classes,) bias) of the last layer, a linear one"),
+    Quantity("head_weight", ("classes", "dim"), "float", "its weight"),
+    Quantity("head_bias", ("classes",), "float", "its bias"),
     Quantity("batch_norm", None, "mark", "networks with batch normalisation"),
     Quantity("branches", None, "mark", "networks with residual branches that can be skipped"),
     Quantity(
@@ -86,109 +56,57 @@ _ENGINE = (
         (),
         "float",
         "the training loss again, on the same batch with the same draws, at the current weights",
-        frozenset({"parameters"}),
     ),
-    Quantity(
-        "shards",
-        None,
-        "mark",
-        "gradients of parts of the batch, which an aggregator combines",
-        frozenset({"parameters"}),
-    ),
+    Quantity("shards", None, "mark", "gradients of parts of the batch, which an aggregator combines"),
     # gradients of the training loss
-    Quantity(
-        "gradients",
-        None,
-        "parameters",
-        "the gradients by parameter name, after the backward pass",
-        frozenset({"parameters"}),
-    ),
+    Quantity("gradients", None, "parameters", "the gradients by parameter name, after the backward pass"),
     Quantity(
         "domain_gradients",
         ("domains", "parameters"),
         "float",
         "gradient of every domain's mean loss, differentiable",
-        frozenset({"parameters", "domains"}),
     ),
     Quantity(
         "example_gradients",
         ("batch", "parameters"),
         "float",
         "gradient of every example's loss by the parameters of the last layer",
-        frozenset({"logits", "targets", "classes", "parameters"}),
     ),
     Quantity(
         "sample_gradients",
         ("samples", "parameters"),
         "float",
         "gradients of some examples' losses, by all parameters",
-        frozenset({"targets", "parameters"}),
     ),
     Quantity("stage_accuracies", ("measurements", "stages"), "float", "accuracy on every stage's classes so far"),
     Quantity(
         "stage_boundaries", ("boundaries",), "integer", "measurements at which stages begin, and their number"
     ),
     # other weights of the same network
-    Quantity(
-        "initial_parameters",
-        None,
-        "parameters",
-        "the network's tensors by name at the start",
-        frozenset({"parameters"}),
-    ),
+    Quantity("initial_parameters", None, "parameters", "the network's tensors by name at the start"),
     Quantity(
         "reference_logits",
         ("batch", "classes"),
         "float",
         "outputs of the network as it was at the start",
-        frozenset({"logits"}),
         like="logits",
     ),
-    Quantity(
-        "reference_features", ("batch", "dim"), "float", "its features", frozenset({"logits"}), like="features"
-    ),
-    Quantity(
-        "reference_layer_features",
-        None,
-        "tensors",
-        "list of (batch, ...) its layers' outputs",
-        frozenset({"logits"}),
-    ),
-    Quantity(
-        "old_parameters",
-        None,
-        "parameters",
-        "the network's tensors by name at the end of the last stage",
-        frozenset({"parameters", "stage"}),
-    ),
+    Quantity("reference_features", ("batch", "dim"), "float", "its features", like="features"),
+    Quantity("reference_layer_features", None, "tensors", "list of (batch, ...) its layers' outputs"),
+    Quantity("old_parameters", None, "parameters", "the network's tensors by name at the end of the last stage"),
     Quantity(
         "old_logits",
         ("batch", "classes"),
         "float",
         "outputs of the network as it was at the end of the last stage",
-        frozenset({"logits", "stage"}),
         like="logits",
     ),
-    Quantity(
-        "old_features", ("batch", "dim"), "float", "its features", frozenset({"logits", "stage"}), like="features"
-    ),
-    Quantity(
-        "old_classes",
-        ("classes",),
-        "bool",
-        "mask of the classes of earlier stages",
-        frozenset({"labels", "classes", "stage"}),
-    ),
+    Quantity("old_features", ("batch", "dim"), "float", "its features", like="features"),
+    Quantity("old_classes", ("classes",), "bool", "mask of the classes of earlier stages"),
     # where training stands
     Quantity("progress", (), "float", "share of the training steps that are done, in [0, 1)"),
-    Quantity("epoch", (), "integer", "number of the epoch, from 0", frozenset({"index"})),
-    Quantity(
-        "epochs",
-        (),
-        "integer",
-        "number of epochs of the run, or of the stage of a continual task",
-        frozenset({"index", "progress"}),
-    ),
+    Quantity("epoch", (), "integer", "number of the epoch, from 0"),
+    Quantity("epochs", (), "integer", "number of epochs of the run, or of the stage of a continual task"),
     Quantity("stage", (), "integer", "number of the stage of a continual task, from 0"),
     Quantity("learning_rate", (), "float", "current learning rate of the weights"),
     Quantity("examples", (), "integer", "number of training examples"),
@@ -196,7 +114,34 @@ _ENGINE = (
 )
 quantities.declare(*_ENGINE)
 
-_DERIVED = {quantity.name: quantity.follows_from for quantity in _ENGINE if quantity.follows_from is not None}
+_DERIVED: dict[str, frozenset[str]] = {
+    "probs": frozenset({"logits", "classes"}),
+    "class_probabilities": frozenset({"targets", "classes"}),
+    "losses": frozenset({"targets"}),
+    "features": frozenset({"logits"}),
+    "layer_features": frozenset({"logits"}),
+    "kernels": frozenset({"parameters", "images"}),
+    "head": frozenset({"logits", "parameters"}),
+    "head_weight": frozenset({"logits", "parameters"}),
+    "head_bias": frozenset({"logits", "parameters"}),
+    "epoch": frozenset({"index"}),
+    "epochs": frozenset({"index", "progress"}),
+    "sample_gradients": frozenset({"targets", "parameters"}),
+    "recompute": frozenset({"parameters"}),
+    "shards": frozenset({"parameters"}),
+    "gradients": frozenset({"parameters"}),
+    "domain_gradients": frozenset({"parameters", "domains"}),
+    "example_gradients": frozenset({"logits", "targets", "classes", "parameters"}),
+    "initial_parameters": frozenset({"parameters"}),
+    "reference_logits": frozenset({"logits"}),
+    "reference_features": frozenset({"logits"}),
+    "reference_layer_features": frozenset({"logits"}),
+    "old_parameters": frozenset({"parameters", "stage"}),
+    "old_logits": frozenset({"logits", "stage"}),
+    "old_features": frozenset({"logits", "stage"}),
+    "old_classes": frozenset({"labels", "classes", "stage"}),
+}
+"""Name -> what it is computed from, by the engine."""
 
 
 def closure(provided: Iterable[str]) -> frozenset[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import EllipsisType
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
+from selftune.errors import SettingError, suggestion
+from selftune.fields import shown
 from selftune.registry import Registry, UnknownName
 from selftune.shapes import Tensor
+from selftune.step import Step
 
 Axes = tuple[str | EllipsisType, ...]
 """Names of a tensor's axes, in order; ``...`` stands for any number of them, also none."""
@@ -28,9 +31,11 @@ class Quantity:
         axes: of the tensor; ``()`` for one number, None for what is no tensor.
         type: what it consists of.
         meaning: what it says, for people.
-        follows_from: what the engine computes it from; None where an objective or a regularizer provides it.
         like: another quantity, whose axes but the last it has, wherever that one has other axes than usual.
         of: the quantity that this one is a special case of: it is there where that one has these axes and type.
+
+    Raises:
+        SettingError: if axes or type are none.
 
     >>> str(Quantity("token_logits", ("batch", "tokens", "vocabulary"), "float", "outputs at every position"))
     'token_logits: (batch, tokens, vocabulary) float, outputs at every position'
@@ -40,9 +45,23 @@ class Quantity:
     axes: Axes | None
     type: Type
     meaning: str = ""
-    follows_from: frozenset[str] | None = None
     like: str | None = None
     of: str | None = None
+
+    def __post_init__(self) -> None:
+        axes, ellipses = self.axes, 0
+        if isinstance(axes, tuple) and all(axis is ... or isinstance(axis, str) for axis in axes):
+            ellipses = axes.count(...)
+        elif axes is not None:
+            wanted = 'a tuple of names such as ("batch", ..., "classes"), () for one number, or None'
+            raise SettingError("axes", f"of {self.name} must be {wanted}, got {shown(axes)}")
+        if ellipses > 1:
+            raise SettingError(
+                "axes", f"of {self.name} have ... {ellipses} times; once is all that can be told apart"
+            )
+        if self.type not in get_args(Type):
+            known = suggestion(str(self.type), get_args(Type))
+            raise SettingError("type", f"of {self.name} cannot be {shown(self.type)}; {known}")
 
     def __str__(self) -> str:
         form = "" if self.axes is None else f"{shown_axes(self.axes)} {self.type}" if self.axes else self.type
@@ -111,9 +130,13 @@ class Quantities(Registry[Quantity]):
         """Adds quantities, so that objectives can provide them and regularizers need them.
 
         Raises:
+            SettingError: if a name cannot be an attribute of a step.
             ValueError: if a name means another quantity already.
         """
         for quantity in new:
+            if not quantity.name.isidentifier() or quantity.name in _OF_A_STEP:
+                wanted = "an identifier that is no other attribute of a training step"
+                raise SettingError("name", f"of a quantity must be {wanted}, got {shown(quantity.name)}")
             if self._entries.get(quantity.name) != quantity:
                 self.register(quantity.name, quantity)
 
@@ -161,6 +184,22 @@ def shown_axes(axes: Axes) -> str:
     names = ", ".join("..." if axis is ... else str(axis) for axis in axes)
     return f"({names},)" if len(axes) == 1 and axes[0] is not ... else f"({names})"
 
+
+_OF_A_STEP = frozenset(
+    {*(field.name for field in fields(Step)), *(name for name in vars(Step) if not name.startswith("_"))}
+) - {
+    "inputs",
+    "labels",
+    "targets",
+    "index",
+    "logits",
+    "probs",
+    "parameters",
+    "learning_rate",
+    "classes",
+    "examples",
+}
+"""What a step has that is no quantity."""
 
 _USUAL: dict[int, Axes] = {
     1: ("batch",),

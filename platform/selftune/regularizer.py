@@ -14,7 +14,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
 from selftune.hyperparameters import Hyperparameter
 from selftune.inventory import Inventory, Layer
-from selftune.needs import as_needed, mistakes
+from selftune.needs import as_needed, check_said, mistakes
 from selftune.objective import NetworkObjective
 from selftune.provided import closure
 from selftune.quantity import Axes, Quantity, Type, quantities
@@ -145,7 +145,12 @@ class Regularizer:
 
     @classmethod
     def needed(cls) -> list[Quantity]:
-        """What it needs, in the axes and types that it needs."""
+        """What it needs, in the axes and types that it needs.
+
+        Raises:
+            SettingError: if ``axes`` or ``types`` speak of what it does not need.
+        """
+        check_said(cls.name, cls.axes, cls.types, cls.needs, "needs")
         found = (as_needed(name, cls.axes, cls.types) for name in sorted(cls.needs))
         return [quantity for quantity in found if quantity is not None]
 

@@ -61,7 +61,8 @@ def _register(
         arguments: what other arguments receive, by name; shapes in the signature say in which axes.
     """
     name = function.__name__
-    receives = dict(arguments or {})
+    of_layers = ("weight", "parameters")  # which are handed over layer by layer
+    receives = {argument: name for argument, name in (arguments or {}).items() if name not in of_layers}
     if first is not None:
         receives[next(iter(inspect.signature(function).parameters))] = first
     needed = from_signature(function, receives)

@@ -92,7 +92,7 @@ def test_splits_that_are_read_are_no_tensors():
         ({"train": TensorDataset(X * torch.nan, Y)}, "inputs", "first batch of the train split hold nan"),
         ({"train": TensorDataset(X, Y + 5)}, "labels", "go up to 6"),
         ({"train": TensorDataset(X, Y - 100)}, "labels", "hold -100"),
-        ({"test": TensorDataset(X, X)}, "labels", "of the test split must be whole numbers"),
+        ({"test": TensorDataset(X, X)}, "labels", "of the test split have shape"),
         ({"validation": LOADERS[1], "validation_batch_size": 3}, "validation_batch_size", "leave it out"),
         ({"validation_batch_size": 21}, "validation_batch_size", "has 20 examples"),
         ({"balanced_by": "labels"}, "balanced_by", "in memory"),

@@ -405,7 +405,8 @@ def test_without_a_proximal_term_a_replay_gives_the_network_bit_for_bit(deep, sm
     schedule = [Segment(s.training_step, s.hyperparameters) for s in recorder.steps]
     replayed = run_in_process(Replay(schedule, 120), {0: TrainerFactory(deep, smooth, seed=3)(0)})
     assert len({tuple(s.hyperparameters.tolist()) for s in recorder.steps}) > 1
-    assert same(replayed[0].payload, last[0].payload)
+    network = {name: tensor for name, tensor in last[0].payload.items() if name.startswith("network.")}
+    assert same(replayed[0].payload, network)
 
 
 def test_accepted_steps_lower_the_retrained_loss_of_a_strongly_convex_network(linear):

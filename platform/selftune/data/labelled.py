@@ -23,52 +23,20 @@ def labelled(key: str, batch: Any) -> dict[str, Any]:
     ['inputs', 'labels']
     """
     if isinstance(batch, Mapping) and {"inputs", "labels"} <= set(batch):
-        return dict(batch)
-    if isinstance(batch, tuple | list) and len(batch) == 2:
-        return {"inputs": batch[0], "labels": batch[1]}
-    raise SettingError(
-        key,
-        "must give batches of two, inputs and labels, or mappings with inputs and labels, got"
-        f" {_form(batch)}; a collate function can make them so",
-    )
-
-
-def class_numbers(key: str, labels: Any, classes: int | None = None) -> Tensor:
-    """The labels of a batch as one whole number per example.
-
-    Args:
-        classes: how many there are; None where nobody knows yet.
-
-    Raises:
-        SettingError: if they are something else, or no class has such a number.
-
-    >>> import torch
-    >>> class_numbers("train", torch.tensor([[1], [0]], dtype=torch.uint8))
-    tensor([1, 0])
-    """
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.is_complex():
+        named = dict(batch)
+    elif isinstance(batch, tuple | list) and len(batch) == 2:
+        named = {"inputs": batch[0], "labels": batch[1]}
+    else:
         raise SettingError(
-            "labels", f"of the {key} split must be whole numbers, one per example, got {shown(labels)}"
+            key,
+            "must give batches of two, inputs and labels, or mappings with inputs and labels, got"
+            f" {_form(batch)}; a collate function can make them so",
         )
-    numbers: Tensor = labels.squeeze(1) if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if numbers.ndim != 1:
+    if not isinstance(named["labels"], Tensor) or not named["labels"].ndim:
         raise SettingError(
-            "labels",
-            f"of the {key} split have shape {tuple(numbers.shape)} in a batch; give one class number per example",
+            "labels", f"of the {key} split must be a tensor per batch, got {shown(named['labels'])}"
         )
-    numbers = numbers.long()
-    low, high = (int(end) for end in numbers.aminmax())
-    if low < 0:
-        raise SettingError(
-            "labels", f"of the {key} split hold {low}; classes are numbered from 0, so leave such examples out"
-        )
-    if classes is not None and high >= classes:
-        raise SettingError(
-            "labels",
-            f"of the {key} split go up to {high}, but the network has outputs for {classes}"
-            f" class{'es' if classes > 1 else ''}, from 0 on; give it {high + 1} outputs",
-        )
-    return numbers
+    return named
 
 
 def check_sample(key: str, batch: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Bilevel methods as ask/tell state machines."""
 
+from selftune.methods.best_step import BestStep
 from selftune.methods.budget import Budget
 from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
@@ -17,6 +18,7 @@ from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 
 __all__ = [
     "Ball",
+    "BestStep",
     "Box",
     "Budget",
     "HyperStep",

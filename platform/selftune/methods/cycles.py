@@ -13,6 +13,7 @@ import torch
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.hyperparameters import Space
+from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
 from selftune.methods.measures import average, measured
 from selftune.methods.method import HyperStep, Report, WorkOrder
@@ -69,7 +70,7 @@ class CycleMethod(TeamMethod):
         SettingError: if the budget is in work, or spent before the warm-up ends.
     """
 
-    SAVED: ClassVar[tuple[str, ...]] = ("_reports", "_training_step", "_training_loss")
+    SAVED: ClassVar[tuple[str, ...]] = ("_reports", "_training_step", "_training_loss", "_to_keep")
 
     def __init__(self, budget: Budget, settings: CycleSettings, team_size: int) -> None:
         super().__init__(team_size)
@@ -79,6 +80,7 @@ class CycleMethod(TeamMethod):
         self._reports: dict[int, Report] = {}
         self._training_step = 0
         self._training_loss = math.nan
+        self._to_keep: dict[str, Any] = {}  # tells trainers that what they have now is the best so far
         self._updates: UpdateRule | None = None
 
     def join(self, member: int, space: Space) -> None:
@@ -111,6 +113,9 @@ class CycleMethod(TeamMethod):
             return {}
         if self.budget.spent(self._training_step, self._seconds):
             self.stopped = "budget"
+        elif self.best.waited(self.budget.patience):
+            self.stopped, self.message = "patience", stopped_early(self.best)
+        if self.stopped is not None:
             return dict.fromkeys(idle, self._finish())
         body = self._common() | {"steps": self._steps_due(), "hypergradient": not self._warming_up()}
         return {member: self._order(member, body) for member in idle}
@@ -119,10 +124,12 @@ class CycleMethod(TeamMethod):
         return WorkOrder("cycle", body, checkpoint=self._checkpoint(body["steps"]))
 
     def _common(self) -> dict[str, Any]:
-        return {"unconstrained": self._u.clone(), "hyper_step": self._hyper_step, **self._body()}
+        body = {"unconstrained": self._u.clone(), "hyper_step": self._hyper_step, **self._body()}
+        return body | self._to_keep
 
     def _finish(self) -> WorkOrder:
-        return WorkOrder("finish", self._common(), checkpoint=True)
+        remark = {"remark": self.message} if self.stopped == "patience" else {}
+        return WorkOrder("finish", self._common() | remark, checkpoint=True)
 
     def _checkpoint(self, steps: int) -> bool:
         every = self._cycles.checkpoint_every
@@ -166,10 +173,16 @@ class CycleMethod(TeamMethod):
             self._training_loss = average(r.metrics["training_loss"] for r in counted)
         self._training_step = training_step
         self._seconds += max(r.metrics["seconds"] for r in reports.values())
+        self._to_keep = {}
         if "hypergradient" not in first.payload:
             return None
+        trained_with = self._u.clone()
         step = self._move(reports)
-        return step and replace(step, diagnostics=measured(counted))
+        if step is not None:
+            step = replace(step, diagnostics=measured(counted))
+            if self.best.see(step):
+                self._to_keep = {"best": step.number, "best_unconstrained": trained_with}
+        return step
 
     def _counted(self, reports: dict[int, Report]) -> list[Report]:
         """The reports of those networks that come out, over which losses and diagnostics are averaged."""

@@ -9,6 +9,8 @@ from selftune.methods.method import DIAGNOSTIC, Report
 
 PERTURBED = "perturbed_"
 """Prefix of measures that were taken where the hyperparameters are perturbed, and the network with them."""
+BEST, BEST_NETWORK = "best_", "best."
+"""Prefixes of what the last report of a trainer says of its best network: of measures, and of tensors."""
 _VALIDATION = ("validation_", f"{PERTURBED}validation_")
 
 

@@ -10,6 +10,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
+from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
 from selftune.methods.holders import Holders
 from selftune.methods.measures import measured
@@ -59,7 +60,7 @@ class NetworkLineSearch(TeamMethod):
     stateful = False
     SAVED: ClassVar[tuple[str, ...]] = (
         "_issued", "_holders", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
-        "_step", "_gamma", "_search", "_busy", "_bodies", "_recipe",
+        "_step", "_gamma", "_search", "_busy", "_bodies", "_recipe", "_best_state",
     )  # fmt: skip
 
     def __init__(
@@ -83,6 +84,7 @@ class NetworkLineSearch(TeamMethod):
         self._search: Search | None = None
         self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
         self._bodies: dict[str, dict[str, Any]] = {}  # of the orders of this step, by the state at their end
+        self._best_state: str | None = None  # key of the state of the best hyper-step
         self._recipe: dict[str, Any] | None = None  # that of the order that made the state, should it be lost
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:
@@ -113,7 +115,7 @@ class NetworkLineSearch(TeamMethod):
             return self._trials(idle)
         if any(order.kind == "stay" for order in self._issued.values()):
             return {}
-        if self.stopped is None and not self.budget.spent(self._training_step, self._seconds):
+        if self.stopped is None and not self._enough():
             return self._stay(idle)
         return self._deliver(idle)
 
@@ -148,6 +150,12 @@ class NetworkLineSearch(TeamMethod):
 
     def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
         return {} if self.stopped == "lost" else super().results(reports)
+
+    def _enough(self) -> bool:
+        if self.best.waited(self.budget.patience):
+            self.message = stopped_early(self.best)
+            return True
+        return self.budget.spent(self._training_step, self._seconds)
 
     def _warming_up(self) -> bool:
         return self._training_step < self.settings.warmup_steps
@@ -217,8 +225,11 @@ class NetworkLineSearch(TeamMethod):
             "unconstrained": self._u.clone(),
             "start": None if source is None else self._state,
             "fresh": False,
-            "keep": (self._state,),
-            "remark": "accepted steps passed tests that err with a probability of at most"
+            "keep": (self._state,) if self._best_state is None else (self._state, self._best_state),
+            "best_state": self._best_state,
+            "remark": f"{self.message}; "
+            * bool(self.message)
+            + "accepted steps passed tests that err with a probability of at most"
             f" {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
         }
         warm_from = None if source is None else (source, self._state)
@@ -284,9 +295,9 @@ class NetworkLineSearch(TeamMethod):
         if not order.body["hypergradient"]:
             kept, self._recipe = (self._state, order.body["end"]), self._bodies[order.body["end"]]
             self._state, self._training_step = kept[1], int(report.metrics["training_step"])
-            self._holders.retain(kept)
+            self._retain(kept)
             self._attempt += 1
-            return None if self._warming_up() else self._record(report, None)
+            return None if self._warming_up() else self._marked(self._record(report, None), self._state)
         z = report.payload["hypergradient"]
         self._search = Search.along(z, self._u, self._step, report, self.settings)
         return self._decide(self._search)
@@ -306,13 +317,22 @@ class NetworkLineSearch(TeamMethod):
             self._sample += 1
         self._step = search.next_step(accepted, self.settings)
         self._training_step = int(report.metrics["training_step"])
-        record = self._record(report, search, accepted)
+        record = self._marked(self._record(report, search, accepted), state)
         self._gamma = search.stay.metrics["gamma"]
-        self._holders.retain((self._state, stay, state))
+        self._retain((self._state, stay, state))
         self._state, self._recipe = state, self._bodies[state]
         self._attempt += 1
         self._search = None
         return record
+
+    def _marked(self, step: HyperStep, state: str) -> HyperStep:
+        """The hyper-step, whose network is kept to the end if it is the best so far."""
+        if self.best.see(step):
+            self._best_state = state
+        return step
+
+    def _retain(self, keys: tuple[str, ...]) -> None:
+        self._holders.retain(keys if self._best_state is None else (*keys, self._best_state))
 
     def _record(self, kept: Report, search: Search | None, accepted: int | None = None) -> HyperStep:
         assert self.space is not None

@@ -13,6 +13,7 @@ import torch
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.hyperparameters import Space
+from selftune.methods.best_step import BestStep, Mode
 from selftune.methods.method import HyperStep, Method, Report, WorkOrder
 from selftune.shapes import Float, Tensor
 
@@ -24,6 +25,9 @@ class TeamMethod(Method):
 
     Nothing is asked before ``team_size`` trainers have joined. Once ``stopped`` says why, every trainer gets the
     order that ends it.
+
+    Attributes:
+        best: the best hyper-step by the metric, of methods that train networks.
 
     Subclasses list in ``SAVED`` the attributes that are their state, and in ``PRECISION`` the type of the vector.
 
@@ -39,7 +43,7 @@ class TeamMethod(Method):
     PRECISION: ClassVar[torch.dtype] = torch.float32
     SAVED: ClassVar[tuple[str, ...]] = ()
     _TEAM: ClassVar[tuple[str, ...]] = (
-        "team_size", "stopped", "message", "_members", "_assembled", "_u", "_hyper_step", "_seconds",
+        "team_size", "stopped", "message", "best", "_members", "_assembled", "_u", "_hyper_step", "_seconds",
     )  # fmt: skip
 
     def __init__(self, team_size: int = 1) -> None:
@@ -48,6 +52,7 @@ class TeamMethod(Method):
         self.space: Space | None = None
         self.stopped: str | None = None
         self.message = ""
+        self.best = BestStep()
         self._members: dict[int, str] = {}  # member -> idle | busy | finished
         self._assembled = False
         self._u = torch.empty(0)
@@ -59,6 +64,10 @@ class TeamMethod(Method):
         """The current constrained values of the tuned hyperparameters."""
         assert self.space is not None
         return self.space.constrain(self._u.clone())
+
+    def judge_by(self, metric: str, mode: Mode) -> None:
+        """Sets the metric by which ``best`` is the best hyper-step; until then it is the validation loss."""
+        self.best = BestStep(metric, mode)
 
     @property
     def done(self) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from selftune.shapes import Float, Int
 from selftune.tracking.summary import MetricSummary
-from selftune.tracking.trajectory import read_trajectory
+from selftune.tracking.trajectory import Trajectory, read_trajectory
 
 
 def metric_of(name: str, mode: str, folder: Path, tuned: Mapping[str, float]) -> MetricSummary | None:
@@ -20,7 +20,7 @@ def metric_of(name: str, mode: str, folder: Path, tuned: Mapping[str, float]) ->
         tuned: measures of the networks at the end. What they hold of the metric is its last value, and comes after
             those that were taken, perhaps on fewer examples, at the hyper-steps.
     """
-    steps, values = _history(name, folder)
+    steps, values = _history(name, read_trajectory(folder))
     if name in tuned and len(trajectory := read_trajectory(folder)):
         steps = np.append(steps, trajectory.hyper_step[-1])
         values = np.append(values, tuned[name])
@@ -36,13 +36,16 @@ def metric_of(name: str, mode: str, folder: Path, tuned: Mapping[str, float]) ->
     )
 
 
-def _history(metric: str, folder: Path) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    trajectory = read_trajectory(folder)
-    if metric == "validation_loss":
-        steps, values = trajectory.hyper_step, trajectory.validation_loss
-    elif metric in trajectory.diagnostics:
-        steps, values = trajectory.hyper_step, trajectory.diagnostics[metric]
-    else:
-        return np.empty(0, dtype=np.int64), np.empty(0)
+def _history(metric: str, trajectory: Trajectory) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    values = values_of(metric, trajectory)
     there = np.isfinite(values)
-    return steps[there], values[there]
+    return trajectory.hyper_step[there], values[there]
+
+
+def values_of(metric: str, trajectory: Trajectory) -> Float[np.ndarray, "rows"]:
+    """The metric at every hyper-step; nan where it was not taken."""
+    if metric == "validation_loss":
+        return trajectory.validation_loss
+    if metric in trajectory.diagnostics:
+        return trajectory.diagnostics[metric]
+    return np.full(len(trajectory), np.nan)

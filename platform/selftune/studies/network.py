@@ -28,7 +28,7 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
     if mistakes:
         return
     measured = [name for m in study.diagnostics for name in m.names]
-    metrics = [*_metrics(objective), *measured]
+    metrics = [*metrics_of(objective), *measured]
     if study.metric not in metrics:
         yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, metrics)}")
     better = {name: mode for m in study.diagnostics for name, mode in m.better.items()}
@@ -36,7 +36,7 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
         yield SettingError("metric", f"{study.metric} is neither better large nor better small; name another")
 
 
-def _metrics(objective: NetworkObjective) -> list[str]:
+def metrics_of(objective: NetworkObjective) -> list[str]:
     """What a validation report can hold, found by asking the objective about one example."""
     batch = objective.example(1)
     with torch.no_grad(), undisturbed():

@@ -10,6 +10,7 @@ from torch import nn
 
 from selftune.methods import HyperStep
 from selftune.schedule import Schedule
+from selftune.studies.best_network import BestNetwork
 from selftune.studies.tuning_result import Course, TuningResult
 
 
@@ -24,6 +25,8 @@ class Result(TuningResult):
         metrics: validation and test loss (and accuracy, ...), averaged over ``networks``.
         schedule: what the hyperparameters did, to be followed in another training; None if they never moved.
         networks: number of networks that ``metrics`` are averages over.
+        best: the network of the hyper-step where the metric was best, with its measures, hyperparameters and step;
+            None where a schedule was replayed.
 
     >>> import numpy as np
     >>> schedule = Schedule(("dropout.rate",), np.array([100, 200]), np.array([[0.1], [0.3]]), ((0.0, 1.0),))
@@ -39,6 +42,7 @@ class Result(TuningResult):
     metrics: Mapping[str, float]
     schedule: Schedule | None = None
     networks: int = 1
+    best: BestNetwork | None = None
 
     def course(self) -> Course:
         if self.trajectory or self.schedule is None:

@@ -7,6 +7,8 @@ from typing import cast
 
 from selftune.schedule import FILE as SCHEDULE
 from selftune.storage.state_file import save_state
+from selftune.studies.best_network import FILE as BEST
+from selftune.studies.best_network import summary_of
 from selftune.studies.metric import metric_of
 from selftune.studies.result import Result
 from selftune.studies.saved_network import KIND, TUNED
@@ -23,6 +25,8 @@ def keep_result(folder: Path, result: TuningResult, **spent: object) -> None:
     """
     if isinstance(result, Result):
         save_state(folder / f"{TUNED}.safetensors", result.network.state_dict(), KIND)
+        if result.best is not None:
+            save_state(folder / f"{BEST}.safetensors", result.best.network.state_dict(), KIND)
         if result.schedule is not None:
             result.schedule.save(folder / SCHEDULE)
     course = result.course()
@@ -40,4 +44,6 @@ def keep_result(folder: Path, result: TuningResult, **spent: object) -> None:
     metric = metric_of("validation_loss", "min", folder, result.metrics)
     if metric is not None:
         summary["metric"] = metric
+    if isinstance(result, Result) and result.best is not None:
+        summary["best"] = summary_of(result.best)
     write_summary(folder, cast(Summary, {**summary, **spent}))

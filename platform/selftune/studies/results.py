@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selftune.better import mode_of
+from selftune.studies.best_network import sentence_of
 from selftune.studies.display import say
 from selftune.studies.progress import duration
 from selftune.studies.rows import MAXIMUM_ROWS, grouped
@@ -56,6 +58,8 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
     if metric is not None and metric["name"] != "validation_loss":
         best = f"best {metric['best']:.4g} at hyper-step {metric['hyper_step']}"
         lines.insert(0, f"metric  {metric['name']} {metric['last']:.4g} at the end, {best}")
+    if "best" in summary:
+        lines.insert(0, f"best    {sentence_of(summary['best'])}")
     if summary.get("stopped"):
         lines.insert(0, f"ended   because {summary['stopped']}")
     if "remark" in summary:
@@ -110,7 +114,7 @@ def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> 
 
 
 def _best(name: str, values: Sequence[float]) -> float:
-    return min(values) if name.endswith("loss") else max(values)
+    return min(values) if mode_of(name) == "min" else max(values)
 
 
 def mlflow_command(folder: Path) -> str:

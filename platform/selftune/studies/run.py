@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -16,9 +17,11 @@ from selftune.schedule import FILE as SCHEDULE
 from selftune.schedule import Schedule
 from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
+from selftune.studies.best_network import FILE as BEST
+from selftune.studies.best_network import best_network, best_row, summary_of
 from selftune.studies.display import Display, say
 from selftune.studies.folder import COMPARISON, held
-from selftune.studies.metric import metric_of
+from selftune.studies.metric import metric_of, values_of
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.runner import Runner, StudyFailed, constant
 from selftune.studies.saved_network import TUNED, save_network
@@ -26,7 +29,7 @@ from selftune.studies.smooth import solved_at_start, summarised
 from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.started import write_started
 from selftune.studies.study import Study
-from selftune.studies.tune import mean_metrics, network_of
+from selftune.studies.tune import mean_metrics, network_from, network_of
 from selftune.studies.verdict import LostTrainers, noted_warnings, warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
@@ -135,6 +138,16 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
     first = reports[min(reports)]
     save_network(folder, TUNED, network_of(study.objective, study.regularizers, first))
     trajectory = read_trajectory(folder)
+    build = partial(network_from, study.objective, study.regularizers)
+    measured = values_of(study.metric, trajectory)
+    best = best_network(
+        reports,
+        best_row(
+            study.metric, study.mode, trajectory.hyper_step, trajectory.training_step, measured, trajectory.values
+        ),
+        study.space.names,
+        build,
+    )
     start = study.space.constrain(study.space.start).tolist()
     end = trajectory.values[-1].tolist() if len(trajectory) else start
     steps = int(first.metrics["training_step"])
@@ -150,6 +163,9 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
         ],
         "tuned": mean_metrics(reports),
     }
+    if best is not None:
+        save_network(folder, BEST, best.network)
+        summary["best"] = summary_of(best)
     if first.message:
         summary["remark"] = first.message
     write_summary(folder, summary)

@@ -27,7 +27,7 @@ def build_settings(cls: type[T], given: Any) -> T:
 
     >>> from selftune.methods import Budget
     >>> build_settings(Budget, {"steps": 100})
-    Budget(steps=100, seconds=None, work=None)
+    Budget(steps=100, seconds=None, work=None, patience=None)
     >>> build_settings(Budget, {"step": 100})
     Traceback (most recent call last):
     selftune.studies.mistakes.Mistakes: step: unknown key; did you mean steps?

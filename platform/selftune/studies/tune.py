@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from selftune.better import mode_of
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hypergradients.best_response import ConversionReport
@@ -21,10 +23,13 @@ from selftune.network_state import load_state
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
+from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
+from selftune.studies.best_network import best_network
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
+from selftune.studies.network import metrics_of
 from selftune.studies.result import Result
 from selftune.studies.rows import MAXIMUM_ROWS
 from selftune.studies.stderr_progress import progress_on_stderr
@@ -32,6 +37,8 @@ from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smoot
 from selftune.training import TrainerFactory
 from selftune.training.checks import conversion_of, coverage_of, run_mistakes
 from selftune.training.coverage import Coverage
+
+LOSS = "validation_loss"
 
 
 @overload
@@ -41,6 +48,8 @@ def tune(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    patience: int | None = None,
+    metric: str = LOSS,
     trainers: int = 1,
     seed: int = 0,
     device: str = "cpu",
@@ -68,6 +77,8 @@ def tune(
     steps: int | None = None,
     seconds: float | None = None,
     work: int | None = None,
+    patience: int | None = None,
+    metric: str = LOSS,
     trainers: int = 1,
     seed: int = 0,
     device: str = "cpu",
@@ -87,6 +98,9 @@ def tune(
         steps, seconds: the budget, one of them: training steps of every trainer, or seconds.
         work: the budget of smooth problems, in lower-level gradients and products of the team, unless ``steps``
             counts accepted steps; 20,000 if neither is given.
+        patience: hyper-steps without a better metric after which training stops early; None for never.
+        metric: what says which network is the best: ``validation_loss``, or another measure of the validation
+            split, such as ``validation_accuracy``, of which larger values are better.
         trainers: networks trained side by side, whose hypergradients are averaged.
         seed: everything random follows from it.
         device: a torch device.
@@ -125,7 +139,15 @@ def tune(
         raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), METHODS)}")
     if isinstance(objective, SmoothObjective):
         placed = None if device == "cpu" else device
-        refuse_unused(regularizers=regularizers, seconds=seconds, seed=seed or None, device=placed)
+        other = None if metric == LOSS else metric
+        refuse_unused(
+            regularizers=regularizers,
+            seconds=seconds,
+            seed=seed or None,
+            device=placed,
+            patience=patience,
+            metric=other,
+        )
         return tune_smooth(
             objective,
             method=method,
@@ -140,7 +162,7 @@ def tune(
         raise SettingError("work", f"is no budget of {method} with networks; give steps or seconds")
     form = entry_for(method, objective)
     check_team(trainers, form.twins, key="trainers")
-    budget, chosen = Budget(steps=steps, seconds=seconds), settings_of(form.settings, settings)
+    budget, chosen = Budget(steps=steps, seconds=seconds, patience=patience), settings_of(form.settings, settings)
     factory = TrainerFactory(
         objective,
         built_regularizers(regularizers),
@@ -151,10 +173,20 @@ def tune(
     )
     for mistake in run_mistakes(factory, lambda: form.build(budget, chosen, trainers)):
         raise mistake.at_call()
+    if metric not in (known := metrics_of(objective)):
+        raise SettingError("metric", f"unknown metric {metric!r}; {suggestion(metric, known)}")
     if output is not None:
-        arguments = {"method": method, "budget": budget, "trainers": trainers, "seed": seed, "settings": chosen}
+        arguments = {
+            "method": method,
+            "budget": budget,
+            "trainers": trainers,
+            "seed": seed,
+            "metric": metric,
+            "settings": chosen,
+        }
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
+    machine.judge_by(metric, mode_of(metric))
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget)
     if shown is not None or output is not None:
@@ -177,6 +209,9 @@ def tune(
         metrics=mean_metrics(reports),
         schedule=schedule_of(space, taken, done) if taken else None,
         networks=len(reports),
+        best=best_network(
+            reports, machine.best, space.names, partial(network_from, objective, factory.regularizers)
+        ),
     )
     if output is not None:
         from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
@@ -205,12 +240,19 @@ def network_report(coverage: Coverage, conversion: ConversionReport | None, most
 def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:
     """The plain network that a "finish" report carries, with what regularizers made part of it."""
     prefix = "network."
-    state = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
+    tensors = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
+    return network_from(objective, regularizers, tensors)
+
+
+def network_from(
+    objective: NetworkObjective, regularizers: Iterable[Regularizer], tensors: Mapping[str, Tensor]
+) -> nn.Module:
+    """The plain network with these tensors, by name, in evaluation mode."""
     with undisturbed():
         network = objective.network()
         for regularizer in regularizers:
             regularizer.extend(network)
-    load_state(network, state)
+    load_state(network, tensors)
     return network.eval()
 
 

@@ -14,6 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from selftune.better import mode_of
 from selftune.storage.files import replacing
 from selftune.tracking import plots
 from selftune.tracking.pictures import read_pictures
@@ -25,7 +26,8 @@ from selftune.tracking.trajectory import Trajectory, read_reports, read_trajecto
 _COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
     colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
 }
-_JUDGED = ("loss", "accuracy", "psnr", "explained_variance")  # of the others, nobody says what is better
+# of the others, nobody says what is better
+_JUDGED = ("loss", "error", "bits_per_token", "accuracy", "psnr", "explained_variance", "r_squared")
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -206,7 +208,19 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
             f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
             f"start values held fixed ({fixed:.4g})."
         )
+    best = summary.get("best")
+    if best is not None:
+        sentences.append(
+            f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
+            f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
+            f"{_measured(best['measures'])}. It is in best_network.pt."
+        )
     return sentences
+
+
+def _measured(measures: Mapping[str, float]) -> str:
+    """The test loss, where there is one."""
+    return f", with a test loss of {measures['test_loss']:.4g}" if "test_loss" in measures else ""
 
 
 def _worth(trajectory: Trajectory) -> str:
@@ -257,7 +271,7 @@ def _results(summary: Summary) -> list[dict[str, str]]:
 def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
     if tuned is None or fixed is None or tuned == fixed or not metric.endswith(_JUDGED):
         return ""
-    return "better" if (tuned < fixed) == metric.endswith("loss") else "worse"
+    return "better" if (tuned < fixed) == (mode_of(metric) == "min") else "worse"
 
 
 def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, str]]:

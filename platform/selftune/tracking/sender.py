@@ -26,6 +26,7 @@ from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_
 STUDY = "study"  # the parent run in the record; the others are "trainer 0", "trainer 1", ...
 POINTS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow takes no more
 FILES = ("study.yaml", "summary.json", "report.html", "conversion.txt", "parameters.pt", "pictures.npz")
+BEST_NETWORK = "best_network.safetensors"
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
@@ -152,6 +153,9 @@ class Sender:
     def _send_results(self, parent: Run, summary: Summary) -> None:
         at = summary.get("seconds", 0.0), summary.get("training_steps", summary.get("work", 0))
         results = {"tuned": summary.get("tuned", {}), "fixed": summary.get("fixed", {})}
+        best = summary.get("best")
+        if best is not None:
+            results["best"] = {"hyper_step": best["hyper_step"], **best["measures"]}
         flat = {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}
         digest = hashlib.sha256(json.dumps([flat, at]).encode()).hexdigest()
         if flat and digest != self.there.results:
@@ -161,7 +165,7 @@ class Sender:
 
     def _send_files(self, parent: Run) -> None:
         plots = sorted((self.folder / "plots").glob("*.svg"))
-        for path in [self.folder / name for name in FILES] + plots:
+        for path in [self.folder / name for name in (*FILES, BEST_NETWORK)] + plots:
             if path.exists():
                 self._send_file(parent, path, path.relative_to(self.folder))
         for name in (TRAJECTORY, TRAINERS):

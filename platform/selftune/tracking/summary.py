@@ -29,6 +29,20 @@ class MetricSummary(TypedDict):
     last: float
 
 
+class BestSummary(TypedDict, total=False):
+    """The network where the metric was best: its value there, when that was, and what was measured at the end.
+
+    ``measures`` are those of whole splits, ``hyperparameters`` the constrained values that it was trained with.
+    """
+
+    metric: str
+    value: float
+    hyper_step: int
+    training_step: int
+    hyperparameters: dict[str, float]
+    measures: dict[str, float]
+
+
 class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
@@ -51,6 +65,7 @@ class Summary(TypedDict, total=False):
     seconds: float
     hyperparameters: list[HyperparameterSummary]
     metric: MetricSummary
+    best: BestSummary
     tuned: dict[str, float]
     fixed: dict[str, float]
     versions: dict[str, str]

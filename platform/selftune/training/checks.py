@@ -8,12 +8,12 @@ refuses what its factory brings, and ``Method.join`` what the method cannot tune
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 import torch
 
 from selftune.composition import Regularizers
-from selftune.data.kinds import examples_of, is_dataset
+from selftune.data.kinds import examples_of, is_dataset, is_held
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
@@ -194,8 +194,8 @@ def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterat
     if isinstance(machine, NetworkLineSearch):
         settings = machine.settings
         data = objective.data("validation")
-        examples = size_of(data) if isinstance(data, Mapping) else examples_of(data)
-        if examples is None or not (isinstance(data, Mapping) or is_dataset(data)):
+        examples = size_of(data) if is_held(data) else examples_of(data)
+        if examples is None or not (is_held(data) or is_dataset(data)):
             yield SettingError("validation", BY_POSITION)
             return
         mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,28 +17,22 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.inventory import aliases, undisturbed
 from selftune.methods import Report, WorkOrder
+from selftune.methods.measures import BEST, BEST_NETWORK
 from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.implicit_level import ImplicitLevel
+from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
+from selftune.training.levels import LEVELS
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
 from selftune.training.paths import pathless
-from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
-
-LEVELS: dict[str, type[Level]] = {"response": ResponseLevel, "implicit": ImplicitLevel, "penalty": PenaltyLevel}
-"""Levels by the name that orders give."""
-
-
-class Diverged(ArithmeticError):
-    """The training loss or the hypergradient is not finite any more."""
 
 
 class Trainer:
@@ -98,6 +93,7 @@ class Trainer:
         self.training_step = 0
         self._kept = KeptStates()
         self._judged = False
+        self._best: dict[str, Tensor] | None = None
         self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
             "cycle": self._cycle,
             "replay": self._replay,
@@ -123,6 +119,7 @@ class Trainer:
             with torch.random.fork_rng(devices=devices):
                 outcome = self._handlers[order.kind](order.body)
         except Diverged as diverged:
+            self.training_step = diverged.training_step
             metrics = {"training_step": float(self.training_step)}
             return Report("diverged", order.number, metrics, message=str(diverged))
         metrics = {
@@ -164,11 +161,7 @@ class Trainer:
             hypergradient, measured = arm.hypergradient(self.training_step)
             payload["hypergradient"] = hypergradient.cpu()
             metrics |= measured
-            if not bool(torch.isfinite(payload["hypergradient"]).all()):
-                raise Diverged(
-                    f"the hypergradient is not finite after training step {self.training_step}"
-                    f" with {_printed(arm.values)}"
-                )
+            check_hypergradient({"hypergradient": payload["hypergradient"]}, self.training_step, arm.values)
         return _Outcome(metrics, payload)
 
     def _trial(self, body: Mapping[str, Any]) -> _Outcome:
@@ -176,7 +169,8 @@ class Trainer:
         first = self.training_step
         try:
             arm, training = self._train_arm(body)
-        except Diverged:
+        except Diverged as diverged:
+            self.training_step = diverged.training_step
             return _Outcome({"diverged": 1.0, "work": float(self.training_step - first)})
         losses, metrics = arm.losses()
         metrics |= training | {"work": float(body["steps"])}
@@ -196,6 +190,7 @@ class Trainer:
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
         level = self._level(body["level"], body["settings"])
+        self._keep_best(body)
         level.begin(body)
         first = self.training_step
         losses = [level.train(number) for number in range(first, first + body["steps"])]
@@ -205,10 +200,7 @@ class Trainer:
             return _Outcome(metrics)
         gradients, measured = level.hypergradient(self.training_step)
         payload = {name: gradient.cpu() for name, gradient in gradients.items()}
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
-            raise Diverged(
-                f"the hypergradient is not finite after training step {self.training_step} with {_printed(values)}"
-            )
+        check_hypergradient(payload, self.training_step, values)
         found = self.measurements.take(body["hyper_step"], self.training_step)
         return _Outcome(metrics | measured | found, payload)
 
@@ -223,41 +215,49 @@ class Trainer:
         return _Outcome({"training_loss": self._finish_steps(losses, values)})
 
     def _finish(self, body: Mapping[str, Any]) -> _Outcome:
-        """Validation and test measures of the plain network, and the network itself."""
-        network = self.plain_network(body.get("unconstrained"))
-        metrics = {
-            name: value
-            for split in ("validation", "test")
-            for name, value in self.lower.evaluate(network, split).items()
-        }
-        return _Outcome(metrics, {f"network.{k}": v.cpu() for k, v in state_of(network).items()})
+        """Validation and test measures of the plain network, and the network itself; and of the best one."""
+        self._keep_best(body)
+        last = self._built(here := self._plain_state(body.get("unconstrained")))
+        metrics = self._evaluated(last)
+        payload = {f"network.{name}": tensor.cpu() for name, tensor in state_of(last).items()}
+        state = self._best_state(body)
+        if state is None:
+            return _Outcome(metrics, payload)
+        if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
+            return _Outcome({**metrics, **{f"{BEST}{name}": value for name, value in metrics.items()}}, payload)
+        best = self._built(state)
+        metrics |= {f"{BEST}{name}": value for name, value in self._evaluated(best).items()}
+        payload |= {f"{BEST_NETWORK}{name}": tensor.cpu() for name, tensor in state_of(best).items()}
+        return _Outcome(metrics, payload)
+
+    def _evaluated(self, network: nn.Module) -> dict[str, float]:
+        splits = ("validation", "test")
+        return {name: value for split in splits for name, value in self.lower.evaluate(network, split).items()}
+
+    # The best network ----------------------------------------------------------------------------------
+
+    def _keep_best(self, body: Mapping[str, Any]) -> None:
+        """Keeps a copy of the plain network, where an order says that it is the best so far."""
+        if body.get("best") is not None:
+            state = self._plain_state(body["best_unconstrained"])
+            self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def _best_state(self, body: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+        """The tensors of the best network: those that were copied, or those of the state that an order names."""
+        key = body.get("best_state")
+        if key is None or key not in self._kept:
+            return self._best
+        here = copy.deepcopy(self._state())
+        self._load(self._kept.get(key))
+        state = {name: tensor.detach().clone() for name, tensor in self._plain_state(None).items()}
+        self._load(here)
+        return state
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
-        """Counts the steps and returns their mean loss; one look at the device for the whole order."""
-        if not losses:
-            return float("nan")
-        stacked = torch.stack(losses).cpu()
-        bad = torch.nonzero(~torch.isfinite(stacked))
-        if len(bad):
-            first = int(bad[0])
-            self.training_step += first
-            raise Diverged(
-                f"the training loss is {float(stacked[first])} at training step {self.training_step}"
-                f"{self._blown_up(stacked.tolist(), first)} with {_printed(values)}"
-            )
+        """Counts the steps and returns their mean loss."""
+        mean = mean_loss(losses, self.training_step, values, self.lower.history)
         self.training_step += len(losses)
-        return float(stacked.mean())
-
-    def _blown_up(self, losses: list[float], first: int) -> str:
-        """Says which regularizer's term made up most of the loss right before it was not finite any more."""
-        terms = self.lower.history[first - 1] if 0 < first <= len(self.lower.history) else {}
-        if not terms:
-            return ""
-        sizes = {name: float(term) for name, term in terms.items()}
-        name = max(sizes, key=lambda name: abs(sizes[name]))
-        if 2 * abs(sizes[name]) <= abs(losses[first - 1]):
-            return ""
-        return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
+        return mean
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
         self._judge(name != "response")
@@ -279,15 +279,22 @@ class Trainer:
         Args:
             unconstrained: where an uncentred response (STN) is evaluated; a centred one is plain already.
         """
-        with undisturbed():
-            network = self.lower.objective.network().to(self.device)
-            self.lower.regularizers.extend(network)
+        return self._built(self._plain_state(unconstrained))
+
+    def _plain_state(self, unconstrained: Tensor | None) -> dict[str, Tensor]:
+        """The tensors of the plain network by name, each under one name: those in use, or made of them."""
         again = self.lower.aliases  # a tensor with several names is changed under one of them
         state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         if self.level is not None:
             self.level.export(state, unconstrained)
         self.lower.regularizers.export(state)
-        load_state(network, state | {name: state[own] for name, own in aliases(network).items()})
+        return state
+
+    def _built(self, state: Mapping[str, Tensor]) -> nn.Module:
+        with undisturbed():
+            network = self.lower.objective.network().to(self.device)
+            self.lower.regularizers.extend(network)
+        load_state(network, {**state, **{name: state[own] for name, own in aliases(network).items()}})
         return network.eval()
 
     def state_dict(self) -> dict[str, Any]:
@@ -307,6 +314,7 @@ class Trainer:
             "level_is": self._level_is,
             "level": self.level.state_dict() if self.level else None,
             "measurements": self.measurements.state_dict(),
+            "best": self._best,
         }
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -317,6 +325,8 @@ class Trainer:
         if state["level_is"] is not None:
             self._level(*state["level_is"]).load_state_dict(state["level"])
         self.measurements.load_state_dict(state["measurements"])
+        best = state["best"]
+        self._best = best and {name: tensor.to(self.device) for name, tensor in best.items()}
 
 
 @dataclass(frozen=True)
@@ -388,14 +398,6 @@ class TrainerFactory:
             steps=self.steps,
             diagnostics=self.diagnostics,
         )
-
-
-def _printed(values: Mapping[str, Any]) -> str:
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return ", ".join(
-        f"{name} = {' '.join(f'{entry:.4g}' for entry in value.reshape(-1).tolist())}"
-        for name, value in tensors.items()
-    )
 
 
 def check_device(device: str) -> torch.device:

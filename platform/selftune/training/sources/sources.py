@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from selftune.data.kinds import is_dataset
+from selftune.data.kinds import is_dataset, is_held
 from selftune.drawn import Drawn
 from selftune.nested import first_of, moved, size_of
 from selftune.objective import NetworkObjective, Stage
@@ -111,8 +111,8 @@ class ObjectiveSources(Sources):
         balanced_by: str | None = None,
     ) -> BatchSource:
         objective, data = self._objective, self._objective.data(split)
-        if isinstance(data, Mapping):
-            return MemorySource(moved(dict(data), self._device), size, self._streams, stream, stages, balanced_by)
+        if is_held(data):
+            return MemorySource(moved(data, self._device), size, self._streams, stream, stages, balanced_by)
         arrange, loading = partial(objective.arrange, split), objective.loading
         if not is_dataset(data):
             return LoaderSource(split, data, self._streams, stream, self._device, arrange)

@@ -1,0 +1,122 @@
+"""The best network of a run by its metric, beside the last one: its tensors, measures, and hyper-step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from selftune.methods import BestStep, Report
+from selftune.methods.best_step import Mode
+from selftune.methods.measures import BEST, BEST_NETWORK, average
+from selftune.shapes import Float, Int, Tensor
+from selftune.tracking.summary import BestSummary
+
+FILE = "best_network"
+_NETWORK = "network."
+
+
+@dataclass(frozen=True)
+class BestNetwork:
+    """The network at the hyper-step where the metric was best.
+
+    Attributes:
+        network: the first trainer's plain network as it was there, in evaluation mode, on the CPU.
+        metrics: its validation and test loss (and accuracy, ...), averaged over the team.
+        hyperparameters: the values that it was trained with up to there, by name.
+        step: training steps until then.
+        hyper_step: the hyper-step, from 0.
+        metric, value: what was best, and its value then, averaged over the team: taken on the validation batch of
+            the hyper-step, so that it can differ from that in ``metrics``, which are those of whole splits.
+    """
+
+    network: nn.Module
+    metrics: Mapping[str, float]
+    hyperparameters: Mapping[str, float]
+    step: int
+    hyper_step: int
+    metric: str
+    value: float
+
+
+def best_network(
+    reports: Mapping[int, Report],
+    best: BestStep,
+    names: Sequence[str],
+    build: Callable[[Mapping[str, Tensor]], nn.Module],
+) -> BestNetwork | None:
+    """What "finish" reports say of the best networks; None where there was no hyper-step.
+
+    Args:
+        best: the hyper-step.
+        names: of the hyperparameters.
+        build: makes a network of its tensors by name.
+    """
+    holding = [report for report in reports.values() if any(name.startswith(BEST) for name in report.metrics)]
+    if best.number < 0 or not holding:
+        return None
+    payload = holding[0].payload
+    # where the best network is the last one, the report holds it once
+    prefix = BEST_NETWORK if any(name.startswith(BEST_NETWORK) for name in payload) else _NETWORK
+    tensors = {name.removeprefix(prefix): tensor for name, tensor in payload.items() if name.startswith(prefix)}
+    measures = [name for name in holding[0].metrics if name.startswith(BEST)]
+    return BestNetwork(
+        network=build(tensors),
+        metrics={name.removeprefix(BEST): average(r.metrics[name] for r in holding) for name in measures},
+        hyperparameters=dict(zip(names, best.hyperparameters.tolist(), strict=True)),
+        step=best.training_step,
+        hyper_step=best.number,
+        metric=best.metric,
+        value=best.value,
+    )
+
+
+def best_row(
+    metric: str,
+    mode: Mode,
+    hyper_steps: Int[np.ndarray, "rows"],
+    training_steps: Int[np.ndarray, "rows"],
+    measured: Float[np.ndarray, "rows"],
+    values: Float[np.ndarray, "rows n"],
+) -> BestStep:
+    """The best hyper-step of a trajectory, as the method saw it: the first one of equal ones.
+
+    >>> row = best_row("validation_loss", "min", np.arange(2), np.array([5, 10]), np.array([2.0, 1.0]), np.eye(2))
+    >>> row.number, row.training_step
+    (1, 10)
+    """
+    there = np.flatnonzero(np.isfinite(measured))
+    best = BestStep(metric, mode)
+    if len(there):
+        at = there[measured[there].argmin() if mode == "min" else measured[there].argmax()]
+        best.number, best.training_step = int(hyper_steps[at]), int(training_steps[at])
+        best.value, best.hyperparameters = float(measured[at]), torch.from_numpy(values[at].copy())
+    return best
+
+
+def summary_of(best: BestNetwork) -> BestSummary:
+    """What ``summary.json`` keeps of it."""
+    return BestSummary(
+        metric=best.metric,
+        value=best.value,
+        hyper_step=best.hyper_step,
+        training_step=best.step,
+        hyperparameters=dict(best.hyperparameters),
+        measures=dict(best.metrics),
+    )
+
+
+def sentence_of(best: BestSummary) -> str:
+    """What a person reads of it.
+
+    >>> measures = {"validation_loss": 0.51, "test_loss": 0.6}
+    >>> best = BestSummary(metric="validation_loss", value=0.5, hyper_step=3, training_step=200, measures=measures)
+    >>> sentence_of(best)
+    'validation loss 0.5 at hyper-step 3, training step 200; that network has validation loss 0.51, test loss 0.6'
+    """
+    measures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in best["measures"].items())
+    at = f"hyper-step {best['hyper_step']}, training step {best['training_step']}"
+    return f"{best['metric'].replace('_', ' ')} {best['value']:.4g} at {at}; that network has {measures}"
