@@ -100,14 +100,15 @@ def classes_of(labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, I
             raise SettingError(
                 "labels",
                 f"of the {name} split have shape {tuple(tensor.shape)}; give one class number per example, from"
-                " rows of scores or probabilities by labels.argmax(1)",
+                " rows of scores or probabilities by labels.argmax(1); MultiLabelClassification takes rows of"
+                " zeros and ones, Regression rows of real numbers, LanguageModelling rows of tokens",
             )
         whole = tensor.long()
         if tensor.is_floating_point() and not bool((tensor == whole).all()):
             raise SettingError(
                 "labels",
                 f"of the {name} split hold {float(tensor[tensor != whole][0]):g}, which is no class number;"
-                " classes are numbered from 0, and real values need an objective of their own",
+                " classes are numbered from 0, and Regression takes real numbers",
             )
         looked_at = whole if ignored is None else whole[whole != ignored]
         if len(looked_at) and int(looked_at.min()) < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -70,9 +71,15 @@ class Losses:
 
 
 def weighted_mean(
-    values: Float[Tensor, "*elements"], weights: Float[Tensor, "*elements"] | None
+    values: Float[Tensor, "*elements"],
+    weights: Float[Tensor, "*elements"] | None,
+    over_processes: Callable[[Tensor], Tensor] = lambda total: total,
 ) -> Float[Tensor, ""]:
     """The mean of values that count as ``weights`` say, alike where None; 0 where nothing counts.
+
+    Args:
+        over_processes: the mean of a number over the processes that share a batch, so that the mean of their
+            results is that of the whole batch.
 
     >>> weighted_mean(torch.tensor([1.0, 5.0]), torch.tensor([3.0, 1.0]))
     tensor(2.)
@@ -80,7 +87,7 @@ def weighted_mean(
     if weights is None:
         return values.mean()
     weights = weights.to(values.dtype)
-    total = weights.sum()
+    total = over_processes(weights.sum())
     return (values * weights).sum() / torch.where(total > 0, total, 1.0)
 
 

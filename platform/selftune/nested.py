@@ -89,10 +89,13 @@ def rows_of(batch: Any, index: Int[Tensor, "rows"]) -> Any:
 
 def first_of(batch: Any, examples: int) -> Any:
     """The first examples of a batch; all of it where it has no more."""
+    return batch if size_of(batch) <= examples else cut(batch, 0, examples)
+
+
+def cut(batch: Any, start: int, end: int) -> Any:
+    """The examples from ``start`` to before ``end``, as views."""
     size = size_of(batch)
-    if size <= examples:
-        return batch
-    return mapped(lambda tensor: tensor[:examples] if tensor.ndim and len(tensor) == size else tensor, batch)
+    return mapped(lambda tensor: tensor[start:end] if tensor.ndim and len(tensor) == size else tensor, batch)
 
 
 def moved(batch: Any, device: torch.device) -> Any:
@@ -119,16 +122,16 @@ def _rebuilt(leaf: Callable[[Any], Any], batch: Any) -> Any:
         return leaf(batch)
     if isinstance(batch, Mapping):
         values = {key: _rebuilt(leaf, value) for key, value in batch.items()}
-        return values if type(batch) is dict else _like(batch, values)
+        return like(batch, values)
     if isinstance(batch, tuple | list):
         parts = [_rebuilt(leaf, part) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return leaf(batch)
 
 
-def _like(batch: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
+def like(batch: Mapping[Any, Any], values: dict[Any, Any]) -> Any:
     """A mapping of the same class, with whatever else that holds; a dictionary where it cannot be written to."""
-    if not isinstance(batch, MutableMapping):
+    if type(batch) is dict or not isinstance(batch, MutableMapping):
         return values
     new = copy.copy(batch)
     for key, value in values.items():

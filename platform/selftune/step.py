@@ -129,6 +129,9 @@ class Step:
     context: Context | None = None
     providers: Mapping[str, Callable[[Step], Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self._drawn_targets = self.targets
+
     def __getattr__(self, name: str) -> Any:
         provider = self.__dict__.get("providers", {}).get(name)
         if provider is not None:
@@ -147,6 +150,11 @@ class Step:
         if self.drawn.index is None:
             raise AttributeError("the data of this training step do not say which examples it has")
         return self.drawn.index
+
+    @property
+    def has_own_targets(self) -> bool:
+        """Whether targets are those that came with the batch, untouched."""
+        return self.targets is self._drawn_targets
 
     @property
     def size(self) -> int:

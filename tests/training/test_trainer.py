@@ -98,7 +98,7 @@ def test_steps_change_only_what_they_should(objective, regularization, variant):
     elementary = snapshot()
     assert not same(before[0], elementary[0])
     assert same(before[1], elementary[1])
-    level.fit(2)
+    level.fit(2, trainer.lower.batches.at(2))
     fitted = snapshot()
     assert same(elementary[0], fitted[0]) is (variant != "stn")
     assert not same(elementary[1], fitted[1])

@@ -60,15 +60,9 @@ class ImplicitLevel(Level):
     # Training ----------------------------------------------------------------------------------------
 
     def begin(self, order: Mapping[str, Any]) -> None:
-        device = self.lower.device
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        self._values = self.lower.space.unpack(self.lower.space.constrain(order["unconstrained"]).to(device))
-        self._unconstrained = order["unconstrained"].to(device)
+        super().begin(order)
+        self._unconstrained = order["unconstrained"].to(self.lower.device)
         self._hyper_step: int = order["hyper_step"]
-
-    def train(self, number: int) -> Float[Tensor, ""]:
-        """One plain training step."""
-        return self.lower.train(number, self._values)
 
     # Hypergradient -----------------------------------------------------------------------------------
 
@@ -76,6 +70,7 @@ class ImplicitLevel(Level):
         with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
             losses, metrics = self.lower.validation_losses(self._hyper_step)
             b = _flat(torch.autograd.grad(losses.mean(), self.weights, materialize_grads=True))
+        b = self.lower.group.mean(b)
         hypergradient, residual = self.differentiate(number, b)
         payload = {"hypergradient": hypergradient, "system_residual": residual}
         return payload, validation_measures(losses, metrics)

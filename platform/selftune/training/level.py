@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
+from selftune.drawn import Drawn
 from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
 
@@ -18,16 +19,27 @@ class Level(ABC):
         settings: the level's own, as its orders carry them.
     """
 
+    lower: LowerLevel
+    values: Mapping[str, Any]
+    """The hyperparameters of the cycle, by name."""
+
     @abstractmethod
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None: ...
 
-    @abstractmethod
     def begin(self, order: Mapping[str, Any]) -> None:
         """A cycle begins: ``order`` holds the unconstrained hyperparameters and whatever else the method says."""
+        # constrained where the method does it, so that a replay of its trajectory sees the same bits
+        constrained = self.lower.space.constrain(order["unconstrained"])
+        self.values = self.lower.space.unpack(constrained.to(self.lower.device))
 
-    @abstractmethod
     def train(self, number: int) -> Float[Tensor, ""]:
         """One training step; returns its loss, detached."""
+        loss = self.lower.train(number, self.values)
+        self.after_step(number, self.lower.batches.at(number))
+        return loss
+
+    def after_step(self, number: int, drawn: Drawn) -> None:  # noqa: B027
+        """What the level does after every training step, on the same batch."""
 
     @abstractmethod
     def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -64,10 +64,8 @@ class PenaltyLevel(Level):
                 "must be 2 with the penalty method, so that both trainers of a pair draw the same random numbers;"
                 " make them by TrainerFactory(..., twins=2)",
             )
+        super().begin(order)
         self._unconstrained = order["unconstrained"].to(self.lower.device)
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        constrained = self.lower.space.constrain(order["unconstrained"])
-        self._values = self.lower.space.unpack(constrained.to(self.lower.device))
         self._sigma: float = order["sigma"]
         self._penalised: bool = order["penalised"]
         # warming up is no phase of the method: it has no start to stay close to
@@ -82,7 +80,7 @@ class PenaltyLevel(Level):
         if self._storm is not None:
             return self._train_by_estimate(self._storm, number)
         with added_gradient(self.lower.optimizer, self.parameters, self._gradient_above(number)):
-            return self.lower.train(number, self._values)
+            return self.lower.train(number, self.values)
 
     def _gradient_above(self, number: int) -> list[Tensor | None]:
         """Gradient of what a phase has beside h, as far as there is any: sigma g, and the proximal term."""

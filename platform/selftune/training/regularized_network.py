@@ -26,6 +26,7 @@ from selftune.reparameterization import effective_weight
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Context, Outputs
 from selftune.training.capture import Capture
+from selftune.training.process_group import ALONE, ProcessGroup
 from selftune.training.seeds import Streams
 
 
@@ -77,6 +78,8 @@ class RegularizedNetwork(ABC):
         self._capture = Capture(self.network, self.inventory) if looks else None
         self._providers: Mapping[str, Callable[[Step], Any]] = {}
         self._context: Context | None = None
+        self.group: ProcessGroup = ALONE
+        """The processes that train this network together."""
 
     # What training knows ------------------------------------------------------------------------------
 
@@ -150,7 +153,7 @@ class RegularizedNetwork(ABC):
         self.regularizers.targets(step)
         losses, weights = as_losses(self.objective.losses(step)).of_examples(step.size)
         step.know(losses=losses)
-        loss = weighted_mean(self.regularizers.losses(step, losses), weights)
+        loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.mean)
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
 

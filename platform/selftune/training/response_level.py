@@ -63,9 +63,8 @@ class ResponseLevel(Level):
     # Training ----------------------------------------------------------------------------------------
 
     def begin(self, order: Mapping[str, Any]) -> None:
+        super().begin(order)
         device = self.lower.device
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        self._values = self.lower.space.unpack(self.lower.space.constrain(order["unconstrained"]).to(device))
         self._unconstrained = order["unconstrained"].to(device)
         self._scale = order["scale"].to(device)
         self._tune_scale: bool = order["tune_scale"]
@@ -73,23 +72,18 @@ class ResponseLevel(Level):
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
-        if self.settings.joint:
-            return self.fit(number)
-        loss = self.lower.train(number, self._values)
-        self.fit(number)
-        return loss
+        return self.fit(number, self.lower.batches.at(number)) if self.settings.joint else super().train(number)
 
-    def fit(self, number: int, drawn: Drawn | None = None) -> Float[Tensor, ""]:
+    def after_step(self, number: int, drawn: Drawn) -> None:
+        self.fit(number, drawn)
+
+    def fit(self, number: int, drawn: Drawn) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
-
-        Args:
-            drawn: the batch; None for the source's.
 
         Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
         """
         unconstrained, scale = self._unconstrained, self._scale
         lower = self.lower
-        drawn = lower.batches.at(number) if drawn is None else drawn
         delta = self._perturbation(size_of(drawn.batch), number, scale)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
@@ -111,7 +105,7 @@ class ResponseLevel(Level):
             lower.descend(step, objective)
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
-            give_gradients(self.parameters, gradients)
+            give_gradients(self.parameters, lower.group.means(gradients))
         self.optimizer.step()
         return loss.detach()
 
@@ -122,8 +116,9 @@ class ResponseLevel(Level):
     def _perturbation(
         self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
     ) -> Float[Tensor, "batch n"]:
-        generator = self.lower.streams(stream, number)
-        noise = torch.randn(batch, len(scale), generator=generator, device=self.lower.device)
+        generator, group = self.lower.streams(stream, number), self.lower.group
+        everywhere = torch.randn(batch * group.size, len(scale), generator=generator, device=self.lower.device)
+        noise = everywhere[batch * group.rank : batch * (group.rank + 1)]
         return self.lower.space.perturbation(scale, noise)
 
     # Validation --------------------------------------------------------------------------------------
@@ -147,19 +142,19 @@ class ResponseLevel(Level):
             still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
             by_name = still | dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
-                payload = {"hypergradient": self.response.contract(by_name).to(unconstrained.dtype)}
-            return payload, validation_measures(losses, metrics)
+                hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
+            return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
         batch = lower.validation.at(hyper_step).batch
         noise = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
-        payload = {"hypergradient": gradient.sum(dim=0)}
+        payload = {"hypergradient": lower.group.mean(gradient.sum(dim=0))}
         measures = validation_measures(losses, metrics)
         if not tune_scale:  # gates, but no perturbation
             return payload, measures
-        payload["scale_gradient"] = (gradient * noise).sum(dim=0)
+        payload["scale_gradient"] = lower.group.mean((gradient * noise).sum(dim=0))
         plain = torch.zeros_like(noise) if self.settings.centered else unconstrained.expand_as(noise)
         with torch.no_grad():
             losses, metrics = self._measured(self._of_moving(plain), batch)

@@ -23,23 +23,16 @@ from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.implicit_level import ImplicitLevel
+from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.level import Level
+from selftune.training.levels import LEVELS
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
 from selftune.training.paths import pathless
-from selftune.training.penalty_level import PenaltyLevel
 from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
-
-LEVELS: dict[str, type[Level]] = {"response": ResponseLevel, "implicit": ImplicitLevel, "penalty": PenaltyLevel}
-"""Levels by the name that orders give."""
-
-
-class Diverged(ArithmeticError):
-    """The training loss or the hypergradient is not finite any more."""
 
 
 class Trainer:
@@ -126,6 +119,7 @@ class Trainer:
             with torch.random.fork_rng(devices=devices):
                 outcome = self._handlers[order.kind](order.body)
         except Diverged as diverged:
+            self.training_step = diverged.training_step
             metrics = {"training_step": float(self.training_step)}
             return Report("diverged", order.number, metrics, message=str(diverged))
         metrics = {
@@ -167,11 +161,7 @@ class Trainer:
             hypergradient, measured = arm.hypergradient(self.training_step)
             payload["hypergradient"] = hypergradient.cpu()
             metrics |= measured
-            if not bool(torch.isfinite(payload["hypergradient"]).all()):
-                raise Diverged(
-                    f"the hypergradient is not finite after training step {self.training_step}"
-                    f" with {_printed(arm.values)}"
-                )
+            check_hypergradient({"hypergradient": payload["hypergradient"]}, self.training_step, arm.values)
         return _Outcome(metrics, payload)
 
     def _trial(self, body: Mapping[str, Any]) -> _Outcome:
@@ -179,7 +169,8 @@ class Trainer:
         first = self.training_step
         try:
             arm, training = self._train_arm(body)
-        except Diverged:
+        except Diverged as diverged:
+            self.training_step = diverged.training_step
             return _Outcome({"diverged": 1.0, "work": float(self.training_step - first)})
         losses, metrics = arm.losses()
         metrics |= training | {"work": float(body["steps"])}
@@ -209,10 +200,7 @@ class Trainer:
             return _Outcome(metrics)
         gradients, measured = level.hypergradient(self.training_step)
         payload = {name: gradient.cpu() for name, gradient in gradients.items()}
-        if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
-            raise Diverged(
-                f"the hypergradient is not finite after training step {self.training_step} with {_printed(values)}"
-            )
+        check_hypergradient(payload, self.training_step, values)
         found = self.measurements.take(body["hyper_step"], self.training_step)
         return _Outcome(metrics | measured | found, payload)
 
@@ -266,31 +254,10 @@ class Trainer:
         return state
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
-        """Counts the steps and returns their mean loss; one look at the device for the whole order."""
-        if not losses:
-            return float("nan")
-        stacked = torch.stack(losses).cpu()
-        bad = torch.nonzero(~torch.isfinite(stacked))
-        if len(bad):
-            first = int(bad[0])
-            self.training_step += first
-            raise Diverged(
-                f"the training loss is {float(stacked[first])} at training step {self.training_step}"
-                f"{self._blown_up(stacked.tolist(), first)} with {_printed(values)}"
-            )
+        """Counts the steps and returns their mean loss."""
+        mean = mean_loss(losses, self.training_step, values, self.lower.history)
         self.training_step += len(losses)
-        return float(stacked.mean())
-
-    def _blown_up(self, losses: list[float], first: int) -> str:
-        """Says which regularizer's term made up most of the loss right before it was not finite any more."""
-        terms = self.lower.history[first - 1] if 0 < first <= len(self.lower.history) else {}
-        if not terms:
-            return ""
-        sizes = {name: float(term) for name, term in terms.items()}
-        name = max(sizes, key=lambda name: abs(sizes[name]))
-        if 2 * abs(sizes[name]) <= abs(losses[first - 1]):
-            return ""
-        return f", after {losses[first - 1]:.3g}, of which {name} is {sizes[name]:.3g},"
+        return mean
 
     def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
         self._judge(name != "response")
@@ -431,14 +398,6 @@ class TrainerFactory:
             steps=self.steps,
             diagnostics=self.diagnostics,
         )
-
-
-def _printed(values: Mapping[str, Any]) -> str:
-    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return ", ".join(
-        f"{name} = {' '.join(f'{entry:.4g}' for entry in value.reshape(-1).tolist())}"
-        for name, value in tensors.items()
-    )
 
 
 def check_device(device: str) -> torch.device:

@@ -10,7 +10,7 @@ import torch
 
 from selftune.drawn import Drawn
 from selftune.errors import SettingError
-from selftune.nested import first_of, moved, rows_of, size_of
+from selftune.nested import cut, first_of, moved, rows_of, size_of
 from selftune.objective import NetworkObjective
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
@@ -71,7 +71,7 @@ class MemorySources(Sources):
 
     def __init__(self, objective: NetworkObjective, streams: Streams, device: torch.device) -> None:
         self._device = device
-        self._splits = {name: moved(dict(split), device) for name, split in objective.splits().items()}
+        self._splits = {name: moved(split, device) for name, split in objective.splits().items()}
         self.train = MemorySource(
             self._splits["train"],
             objective.optimization.batch_size,
@@ -86,8 +86,8 @@ class MemorySources(Sources):
 
     def whole(self, split: str, size: int) -> Iterator[Any]:
         data = self._splits[split]
-        for tensors in zip(*(torch.split(tensor, size) for tensor in data.values()), strict=True):
-            yield dict(zip(data, tensors, strict=True))
+        for start in range(0, size_of(data), size):
+            yield cut(data, start, start + size)
 
     def sample(self, size: int) -> Drawn:
         batch = first_of(self._splits["validation"], size)

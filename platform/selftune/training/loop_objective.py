@@ -1,0 +1,138 @@
+"""A training loop of somebody's own, as the engine sees it: a network that is there, and functions around it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from selftune.drawn import Drawn
+from selftune.errors import SettingError
+from selftune.function_objective import FunctionObjective, Loss
+from selftune.inventory import undisturbed
+from selftune.nested import first_of, size_of
+from selftune.optimization import Optimization
+from selftune.shapes import Tensor
+from selftune.training.seeds import Streams
+from selftune.training.sources import BatchSource, Sources
+from selftune.training.sources.loader import LoaderSource
+
+KEPT = 16
+"""Batches that are kept for methods that look at several, beside the one that is trained on."""
+
+
+class LoopObjective(FunctionObjective):
+    """A network that somebody trains in a loop of their own.
+
+    Args:
+        network: it.
+        loss, forward, validation_loss, metrics, quantities: as of ``FunctionObjective``.
+        batch: one of the validation data, on the network's device, which shows what batches are.
+
+    Raises:
+        SettingError: as ``FunctionObjective``.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Loss,
+        batch: Any,
+        *,
+        forward: Callable[[Callable[..., Any], Any], Any] | None = None,
+        validation_loss: Loss | None = None,
+        metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None,
+        quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    ) -> None:
+        self._network = network
+        self._batch = batch
+        self.optimization = Optimization(batch_size=size_of(batch))
+        self._functions(loss, forward, validation_loss, metrics, quantities)
+
+    def network(self) -> nn.Module:
+        return self._network
+
+    def structure(self) -> nn.Module:
+        return self._network
+
+    def splits(self) -> Mapping[str, Any]:
+        return {"validation": self._batch}
+
+    def index(self, batch: Any, device: torch.device) -> Tensor | None:
+        """Positions of a batch's examples in the training data; None where nobody says them."""
+        return self._given["index"](None, batch).to(device) if "index" in self._given else None
+
+    def example(self, size: int, split: str = "validation") -> Any:
+        return first_of(self._batch, size)
+
+
+class LoopSources(Sources):
+    """Batches that a loop brings, and a validation loader that is gone through over and over.
+
+    Args:
+        loader: the validation data.
+        streams: where random numbers come from.
+        device: where batches are wanted.
+        examples: number of training examples; None where nobody knows.
+
+    Raises:
+        SettingError: if the loader gives nothing.
+    """
+
+    def __init__(
+        self, loader: Iterable[Any], streams: Streams, device: torch.device, examples: int | None = None
+    ) -> None:
+        self.validation: LoaderSource = LoaderSource("validation", loader, streams, "validation", device)
+        with undisturbed():
+            self.batch = self.validation.at(0).batch
+        self.train: RecentBatches = RecentBatches(Drawn(None, self.batch), examples)
+
+    def whole(self, split: str, size: int) -> Iterator[Any]:
+        return self.validation.once(size)
+
+    def sample(self, size: int) -> Drawn:
+        return Drawn(None, first_of(self.batch, size))
+
+
+class RecentBatches(BatchSource):
+    """The last batches that a loop has trained on; they stand for those to come, which nobody knows.
+
+    Args:
+        example: what stands for them before the first one.
+        examples: number of training examples; None where nobody knows.
+    """
+
+    def __init__(self, example: Drawn, examples: int | None = None) -> None:
+        super().__init__()
+        self.examples = examples
+        self._example = example
+        self._kept: deque[Drawn] = deque(maxlen=KEPT)
+
+    def keep(self, drawn: Drawn) -> None:
+        """A step trains on a batch."""
+        self._kept.append(drawn)
+
+    def at(self, step: int) -> Drawn:
+        return self._kept[step % len(self._kept)] if self._kept else self._example
+
+    def epoch(self, step: int) -> int:
+        raise SettingError("", "a loop of one's own has no epochs that selftune knows; give it steps")
+
+    def once(self, size: int) -> Iterator[Any]:
+        return iter(())
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network within what compiles it or trains it in several processes."""
+    inner: Any = model
+    while True:
+        if isinstance(inner, DistributedDataParallel | nn.DataParallel):
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
+        else:
+            return inner  # type: ignore[no-any-return]

@@ -1,0 +1,474 @@
+"""Tuning the regularization of a network in somebody's own training loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from selftune.drawn import Drawn
+from selftune.errors import SettingError
+from selftune.fields import shown
+from selftune.function_objective import Loss
+from selftune.losses import Losses
+from selftune.methods import HyperStep, Report, WorkOrder
+from selftune.nested import moved
+from selftune.regularizer import Regularizer, built_regularizers, overrides
+from selftune.schedule import Schedule
+from selftune.shapes import Float, Tensor
+from selftune.step import Step
+from selftune.storage.state_tree import packed, unpacked
+from selftune.training.coverage import Coverage, coverage
+from selftune.training.divergence import check_hypergradient, mean_loss
+from selftune.training.level import Level
+from selftune.training.levels import LEVELS
+from selftune.training.loop_objective import LoopObjective, LoopSources, RecentBatches, unwrapped
+from selftune.training.lower_level import LowerLevel
+from selftune.training.paths import pathless
+from selftune.training.process_group import process_group
+from selftune.training.response_level import ResponseLevel
+from selftune.training.seeds import Streams, check_seed
+from selftune.training.steering import Steering, steering_of
+
+_MICRO = 40  # a second batch of one training step draws from this many powers of two further on
+
+
+class OnlineTuner:
+    """Regularizes a network in a training loop, and tunes the regularization while it trains.
+
+    The loop owns model, optimizer, data and schedule; ``loss`` gives the regularized loss of a batch, and ``step``
+    takes the optimizer's step with what regularizers do around it, fits the response to the hyperparameters, and
+    moves these when that is due. A loop that steps the optimizer itself calls ``before_step`` and ``after_step``.
+
+    Under ``torch.distributed`` (torchrun, Accelerate, Lightning) what tuning needs of gradients is averaged over
+    the processes; give it the model wrapped in ``DistributedDataParallel``.
+
+    Args:
+        model: in its place: on its device, in its type.
+        optimizer: of the model's trained parameters.
+        regularizers: settings by name, or regularizers; what is a ``Tune`` is tuned.
+        loss: of outputs and batch: one value per example, or ``Losses`` per element.
+        validation: a loader, or a loader and a validation loss like ``loss``, which is taken without one.
+        forward: of model and batch, gives outputs; None calls the model with the batch.
+        metrics: of outputs and batch, further validation measures by name.
+        quantities: functions of outputs and batch, by the name of what regularizers need; see
+            ``FunctionObjective``, which also says what is found without.
+        examples: number of training examples, for tables per example, which need ``quantities["index"]``, too.
+        steps: training steps of the run, after which hyperparameters stay as they are; None tunes on for ever.
+        seed: random numbers of regularizers and tuning follow from it and the training step; the loop's own
+            random streams are left alone.
+        method: ``self_tuning`` or ``implicit``.
+        schedule: values to follow; then nothing is tuned, and ``method`` is not asked.
+        saved: what ``state_dict`` saves beside, by name: whatever has ``state_dict`` and ``load_state_dict``,
+            such as a learning-rate schedule or a stateful loader.
+        settings: of the method, see ``SelfTuningSettings`` and ``OnlineImplicitSettings``.
+
+    Raises:
+        SettingError: if something does not fit; its key names the argument.
+
+    >>> from selftune import Tune
+    >>> x, y = torch.randn(64, 8), torch.randint(3, (64,))
+    >>> loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=16)
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    >>> def loss(outputs, batch):
+    ...     return nn.functional.cross_entropy(outputs, batch[1], reduction="none")
+    >>> tuner = OnlineTuner(
+    ...     model,
+    ...     optimizer,
+    ...     {"dropout": {"rate": Tune(0.1)}},
+    ...     loss=loss,
+    ...     validation=loader,
+    ...     forward=lambda model, batch: model(batch[0]),
+    ...     warmup_steps=2,
+    ... )
+    >>> for batch in [*loader, *loader]:
+    ...     _ = tuner.loss(batch).backward()
+    ...     tuner.step()
+    >>> list(tuner.hyperparameters), len(tuner.trajectory)
+    (['dropout.rate'], 1)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        regularizers: Mapping[str, Mapping[str, Any]] | Iterable[Regularizer],
+        *,
+        loss: Loss,
+        validation: Iterable[Any] | tuple[Iterable[Any], Loss],
+        forward: Callable[[Callable[..., Any], Any], Any] | None = None,
+        metrics: Callable[[Any, Any], Mapping[str, Tensor | Losses]] | None = None,
+        quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+        examples: int | None = None,
+        steps: int | None = None,
+        seed: int = 0,
+        method: str = "self_tuning",
+        schedule: Schedule | None = None,
+        saved: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        check_seed(seed)
+        self.model, self.optimizer = model, optimizer
+        network = unwrapped(_module(model))
+        self.device = _device_of(network)
+        _check_optimizer(optimizer, network)
+        streams = Streams(seed, 0, self.device)
+        loader, validation_loss = _validation(validation)
+        sources = LoopSources(loader, streams, self.device, examples)
+        objective = LoopObjective(
+            network,
+            loss,
+            sources.batch,
+            forward=forward,
+            validation_loss=validation_loss,
+            metrics=metrics,
+            quantities=quantities,
+        )
+        built = built_regularizers(regularizers)
+        _check_regularizers(built)
+        self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources)
+        self.lower.optimizer = optimizer
+        self.lower.runner = model
+        self.lower.group = process_group()
+        self._recent: RecentBatches = sources.train
+        self._give_new_parameters()
+        self.space = self.lower.space
+        self.saved = dict(saved or {})
+        self.training_step = 0
+        self.level: Level | None = None
+        self._values: Mapping[str, Any] = self.space.values(self.space.start.to(self.device))
+        self._followed: dict[str, float] = {}
+        self._schedule = schedule
+        self._steering: Steering | None = None
+        self._order: WorkOrder | None = None
+        self._left = 0
+        self._losses: list[Tensor] = []
+        self._began = time.perf_counter()
+        self._step: Step | None = None
+        self._micro = 0
+        self._autocast: tuple[bool, torch.dtype] = (False, torch.float32)
+        self.done = False
+        """Whether the budget of ``steps`` is used up, so that hyperparameters stay as they are."""
+        if schedule is not None:
+            if settings:
+                raise SettingError(
+                    next(iter(settings)), "is a setting of a method; a schedule is followed without"
+                )
+            schedule.check_space(self.space)
+        elif len(self.space):
+            self._steering = steering_of(method, steps, settings, self.space)
+            self._take(self._steering.exchange(None))
+            with self._drawing():
+                for mistake in pathless(self.lower, differentiated=method != "self_tuning"):
+                    raise mistake
+        elif settings:
+            raise SettingError(next(iter(settings)), "is a setting of a method, but nothing is tuned")
+
+    # The loop ------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Any) -> Float[Tensor, ""]:
+        """The regularized training loss of a batch, to go backward from.
+
+        Called several times before a step, it is that of several parts of a batch whose gradients add up; divide
+        each by their number.
+
+        Raises:
+            SettingError: if the model has moved to another device since the tuner was made.
+        """
+        if _device_of(self.lower.network) != self.device:
+            raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
+        number = self.training_step + (self._micro << _MICRO)
+        self._micro += 1
+        self._autocast = _autocast(self.device)
+        if self._schedule is not None:
+            self._follow(self._schedule)
+        with self._drawing():
+            drawn = Drawn(self._index(batch), moved(batch, self.device))
+            step = self.lower.begin(number, drawn, self._values, "elementary")
+            loss = self.lower.plain_loss(step)
+        self._step = step
+        if self._order is not None:
+            self._losses.append(loss.detach())
+        return loss
+
+    def step(self) -> None:
+        """The optimizer's step, with what belongs before and after it; gradients are zero afterwards."""
+        self.before_step()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.after_step()
+
+    def before_step(self) -> None:
+        """What regularizers do to gradients and weights between ``backward`` and the optimizer's step."""
+        self.lower.before(self._taken())
+
+    def after_step(self) -> None:
+        """What follows the optimizer's step: maps of weights, the response, and a hyper-step when one is due.
+
+        Raises:
+            Diverged: if a loss or a hypergradient is not finite any more.
+        """
+        step = self._taken()
+        self._step, self._micro = None, 0
+        with torch.enable_grad():
+            self.lower.after(step)
+            self._recent.keep(step.drawn)
+            if self.level is not None and not self.done:
+                with self._drawing(), self._as_trained():
+                    self.level.after_step(self.training_step, step.drawn)
+            self.training_step += 1
+            if self._order is not None and not self.done:
+                self._left -= 1
+                self._go_on()
+
+    def _taken(self) -> Step:
+        if self._step is None:
+            raise RuntimeError("no training step is under way; call loss(batch) and backward() before it")
+        return self._step
+
+    # What it found -------------------------------------------------------------------------------------
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """The tuned values now, by name, with ``[part]`` where there are parts."""
+        if self._order is None:
+            return dict(self._followed)
+        constrained = self.space.constrain(self._order.body["unconstrained"].clone())
+        return dict(zip(self.space.names, constrained.tolist(), strict=True))
+
+    @property
+    def trajectory(self) -> Sequence[HyperStep]:
+        """The hyper-steps so far."""
+        return self._steering.trajectory if self._steering is not None else ()
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the hyperparameters did so far, to be saved, stretched and followed elsewhere.
+
+        Raises:
+            SettingError: if there was no hyper-step yet.
+        """
+        if self._schedule is not None:
+            return self._schedule
+        rows = self.trajectory
+        if not rows:
+            raise SettingError("schedule", "is empty: no hyper-step was taken yet")
+        values = torch.stack([row.hyperparameters for row in rows]).numpy()
+        steps = torch.tensor([row.training_step for row in rows]).numpy()
+        return Schedule.of_run(self.space, steps, values, self.training_step)
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of the network regularizers reach, and how much of it responds to them."""
+        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        return coverage(self.lower.regularizers, self.lower.inventory, responding)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Plain validation loss and metrics over the whole validation loader."""
+        with self._drawing():
+            return self.lower.evaluate(self.lower.network, "validation")
+
+    # State ---------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Model, optimizer, regularizers, response, method, validation data and what is ``saved``, at this step.
+
+        It holds plain containers and tensors only, so that ``torch.load(..., weights_only=True)`` reads it.
+
+        Raises:
+            RuntimeError: between ``loss`` and ``step``.
+        """
+        if self._step is not None:
+            raise RuntimeError("a training step is under way; save the state after step()")
+        state = {
+            "training_step": self.training_step,
+            "lower": self.lower.state_dict(),
+            "level": self.level.state_dict() if self.level is not None else None,
+            "steering": self._steering.state_dict() if self._steering is not None else None,
+            "order": self._order,
+            "left": self._left,
+            "losses": self._losses,
+            "seconds": time.perf_counter() - self._began,
+            "done": self.done,
+            "validation": self.lower.validation.state_dict(),
+            "saved": {name: thing.state_dict() for name, thing in self.saved.items()},
+        }
+        tensors: dict[str, Tensor] = {}
+        return {"tree": packed(state, tensors, {"space": self.space}), "tensors": tensors}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where ``state_dict`` was taken of a tuner made by the same call.
+
+        Raises:
+            SettingError: if it is the state of something else.
+        """
+        try:
+            tree = unpacked(state["tree"], state["tensors"], {"space": self.space})
+            self._load(tree)
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:  # what modules and optimizers raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SettingError(
+                "state", f"is not that of this tuner ({reason}); make the tuner as before"
+            ) from error
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        self.training_step = state["training_step"]
+        self.lower.load_state_dict(state["lower"])
+        if self.level is not None:
+            self.level.load_state_dict(state["level"])
+        if self._steering is not None:
+            self._steering.load_state_dict(state["steering"])
+        self.lower.validation.load_state_dict(state["validation"])
+        self._order, self._left, self.done = state["order"], state["left"], state["done"]
+        self._losses = list(state["losses"])
+        self._began = time.perf_counter() - state["seconds"]
+        self._step, self._micro = None, 0
+        if self._order is not None and self.level is not None:
+            self.level.begin(self._order.body)
+            self._values = self.level.values
+        for name, thing in self.saved.items():
+            thing.load_state_dict(state["saved"][name])
+
+    # Orders --------------------------------------------------------------------------------------------
+
+    def _take(self, order: WorkOrder) -> None:
+        """An order comes: so many steps with these hyperparameters."""
+        if order.kind == "finish":
+            self._finish(order)
+            return
+        self._order, self._left, self._losses = order, order.body["steps"], []
+        self._began = time.perf_counter()
+        if self.level is None:
+            with self._drawing():
+                self.level = LEVELS[order.body["level"]](self.lower, order.body["settings"])
+        self.level.begin(order.body)
+        self._values = self.level.values
+
+    def _go_on(self) -> None:
+        """Reports for as long as the steps of orders are done."""
+        while self._left == 0 and not self.done:
+            assert self._steering is not None
+            self._take(self._steering.exchange(self._report()))
+
+    def _report(self) -> Report:
+        order, level, group = self._order, self.level, self.lower.group
+        assert order is not None
+        assert level is not None
+        first = self.training_step - order.body["steps"]
+        metrics = {"training_loss": mean_loss(self._losses, first, self._values)}
+        payload: dict[str, Tensor] = {}
+        if order.body["hypergradient"]:
+            with self._drawing(), self._as_trained():
+                gradients, measured = level.hypergradient(self.training_step)
+            payload = {name: gradient.cpu() for name, gradient in gradients.items()}
+            check_hypergradient(payload, self.training_step, self._values)
+            metrics |= measured
+        means = group.mean(torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.device))
+        metrics = dict(zip(metrics, means.tolist(), strict=True))
+        metrics["training_step"] = float(self.training_step)
+        metrics["seconds"] = time.perf_counter() - self._began
+        return Report(order.kind, order.number, metrics, payload)
+
+    def _finish(self, order: WorkOrder) -> None:
+        """Tuning ends: hyperparameters stay where they are."""
+        self.done = True
+        self._values = self.space.values(order.body["unconstrained"].to(self.device))
+        self._order = order
+
+    # Surroundings --------------------------------------------------------------------------------------
+
+    def _index(self, batch: Any) -> Tensor | None:
+        objective = self.lower.objective
+        assert isinstance(objective, LoopObjective)
+        return objective.index(batch, self.device)
+
+    def _follow(self, schedule: Schedule) -> None:
+        """Takes the values of the training step; the last ones hold after the schedule's end."""
+        values = schedule.at(min(self.training_step, schedule.steps - 1))
+        if values != self._followed:
+            self._followed = values
+            constrained = torch.tensor([values[name] for name in self.space.names], device=self.device)
+            self._values = self.space.unpack(constrained)
+
+    @contextmanager
+    def _drawing(self) -> Iterator[None]:
+        """Random numbers within are the tuner's; the loop's own streams go on after it as before it."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            yield
+
+    def _as_trained(self) -> torch.autocast:
+        """The precision in which the loop ran the last batch."""
+        enabled, dtype = self._autocast
+        return torch.autocast(self.device.type, dtype=dtype if enabled else None, enabled=enabled)
+
+    def _give_new_parameters(self) -> None:
+        """What regularizers put in place of the network's parameters is the optimizer's to train."""
+        held = _held(self.optimizer)
+        new = [p for p in self.lower.parameters.values() if p.requires_grad and p not in held]
+        if new:
+            self.optimizer.add_param_group({"params": new})
+
+
+def _module(model: Any) -> nn.Module:
+    if not isinstance(model, nn.Module):
+        raise SettingError("model", f"must be a network, got {shown(model)}")
+    return model
+
+
+def _device_of(network: nn.Module) -> torch.device:
+    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _held(optimizer: torch.optim.Optimizer) -> set[Tensor]:
+    return {parameter for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _check_optimizer(optimizer: Any, network: nn.Module) -> None:
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise SettingError("optimizer", f"must be one of torch, got {shown(optimizer)}")
+    held = _held(optimizer)
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    missing = [name for name, parameter in trained.items() if parameter not in held]
+    if missing:
+        raise SettingError(
+            "optimizer",
+            f"does not hold {len(missing)} of the model's {len(trained)} trained parameters, {missing[0]} first;"
+            " make it of model.parameters(), after moving the model, or freeze what it leaves out"
+            " (requires_grad_(False))",
+        )
+
+
+def _validation(given: Any) -> tuple[Iterable[Any], Loss | None]:
+    if isinstance(given, tuple) and len(given) == 2 and callable(given[1]):
+        return given[0], given[1]
+    if not isinstance(given, Iterable):
+        raise SettingError("validation", f"must be a loader, or a loader and a loss, got {shown(given)}")
+    return given, None
+
+
+def _check_regularizers(regularizers: Iterable[Regularizer]) -> None:
+    """Refuses what needs the whole training step, of which a loop of one's own keeps a part for itself."""
+    for regularizer in regularizers:
+        for hook, why in _NEEDS_THE_STEP.items():
+            if overrides(regularizer, hook):
+                raise SettingError(
+                    regularizer.name, f"{why}, so that a loop of one's own cannot; use selftune.tune"
+                )
+
+
+_NEEDS_THE_STEP = {
+    "replace": "makes the whole training step itself",
+    "aggregate": "combines gradients of parts of the batch",
+    "boundary": "acts between the stages of a continual task",
+}
+
+
+def _autocast(device: torch.device) -> tuple[bool, torch.dtype]:
+    return torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)

@@ -1,0 +1,98 @@
+"""Who says what a training loop does next: a method in this process, or a team's scheduler elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from selftune.errors import SettingError, suggestion
+from selftune.fields import settings_of
+from selftune.hyperparameters import Space
+from selftune.methods import (
+    Budget,
+    HyperStep,
+    OnlineImplicit,
+    OnlineImplicitSettings,
+    Report,
+    SelfTuning,
+    SelfTuningSettings,
+    WorkOrder,
+)
+from selftune.methods.cycles import CycleMethod
+
+_METHODS: dict[str, tuple[type[CycleMethod], type[Any]]] = {
+    "self_tuning": (SelfTuning, SelfTuningSettings),
+    "implicit": (OnlineImplicit, OnlineImplicitSettings),
+}
+
+
+class Steering(Protocol):
+    """Gives a loop its orders."""
+
+    trajectory: list[HyperStep]
+    """The hyper-steps so far, as far as they are known here."""
+
+    def exchange(self, report: Report | None) -> WorkOrder:
+        """The next order, for the report of the last one; None brings the first."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+@dataclass
+class MethodSteering:
+    """A method in this process, with one trainer.
+
+    Attributes:
+        method: it.
+        trajectory: its hyper-steps.
+    """
+
+    method: CycleMethod
+    trajectory: list[HyperStep] = field(default_factory=list)
+
+    def exchange(self, report: Report | None) -> WorkOrder:
+        if report is not None:
+            step = self.method.tell(0, report)
+            if step is not None:
+                self.trajectory.append(step)
+        return self.method.ask()[0]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"method": self.method.state_dict(), "trajectory": list(self.trajectory)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.method.load_state_dict(state["method"])
+        self.trajectory = list(state["trajectory"])
+
+
+def steering_of(name: str, steps: int | None, settings: Mapping[str, Any], space: Space) -> MethodSteering:
+    """A method by name that tunes a loop.
+
+    Args:
+        steps: training steps of the run; None where nobody knows.
+
+    Raises:
+        SettingError: if the method is unknown or does not fit loops, or cannot tune these hyperparameters.
+    """
+    if name not in _METHODS:
+        raise SettingError(
+            "method",
+            f"must be one that tunes a network while it is trained once, got {name!r};"
+            f" {suggestion(str(name), _METHODS)}",
+        )
+    kind, settings_class = _METHODS[name]
+    chosen = settings_of(settings_class, settings)
+    response = getattr(chosen, "response", None)
+    if response is not None and (response.joint or not response.centered):
+        raise SettingError(
+            "response", "must be centred and fitted separately in a loop of one's own, whose network stays plain"
+        )
+    method = kind(Budget(steps=sys.maxsize if steps is None else steps), chosen, 1)
+    for mistake in method.mistakes(space):
+        raise mistake.at_call()
+    method.join(0, space)
+    return MethodSteering(method)
