@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from selftune.hyperparameters import Positive as Positive
     from selftune.hyperparameters import Tune as Tune
     from selftune.hyperparameters import Unit as Unit
+    from selftune.language_modelling import LanguageModelling as LanguageModelling
     from selftune.losses import Losses as Losses
     from selftune.methods import Budget as Budget
     from selftune.methods import ImplicitSettings as ImplicitSettings
@@ -80,6 +81,7 @@ _HOMES = {
     "BinaryClassification": "selftune.binary_classification",
     "MultiLabelClassification": "selftune.multi_label_classification",
     "Regression": "selftune.regression",
+    "LanguageModelling": "selftune.language_modelling",
     "Optimization": "selftune.optimization",
     "tasks": "selftune.objective",
     "Quantity": "selftune.quantity",

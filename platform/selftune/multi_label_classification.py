@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from selftune.optimization import Optimization
 from selftune.precision import wide_type
 from selftune.quantity import Axes
 from selftune.shapes import Float, Int, Tensor
+from selftune.step import Step
 from selftune.supervised_objective import SupervisedObjective
 
 
@@ -109,12 +111,21 @@ class MultiLabelClassification(SupervisedObjective):
             )
 
     def targets(self, labels: Int[Tensor, "batch labels"]) -> Float[Tensor, "batch labels"]:
+        """Zeros where nobody knows: what is mixed with them does not count either."""
+        return torch.where(labels != self.ignored, labels, 0).to(wide_type(self.real_type))
+
+    def plain_targets(self, labels: Int[Tensor, "batch labels"]) -> Float[Tensor, "batch labels"]:
+        """With ``ignored`` where nobody knows."""
         return labels.to(wide_type(self.real_type))
 
     def loss(self, outputs: Float[Tensor, "batch labels"], targets: Float[Tensor, "batch labels"]) -> Losses:
         known = targets != self.ignored
         wanted = torch.where(known, targets, 0).to(outputs.dtype)
         return Losses(F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none"), known)
+
+    def losses(self, step: Step) -> Losses:
+        unknown = step.mix_rows((step.labels == self.ignored).to(step.logits.dtype))
+        return replace(self.loss(step.logits, step.targets), weights=unknown == 0)
 
     def validation_loss(
         self, outputs: Float[Tensor, "batch labels"], labels: Int[Tensor, "batch labels"]

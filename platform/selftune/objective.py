@@ -95,6 +95,10 @@ class NetworkObjective(ABC):
     def targets(self, labels: Tensor) -> Tensor:
         """What the loss compares outputs with, before regularizers change it (one-hot rows for classes)."""
 
+    def plain_targets(self, labels: Any) -> Any:
+        """``targets`` where no regularizer needs them: they may be smaller, if ``loss`` takes that, too."""
+        return self.targets(labels)
+
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Float[Tensor, "batch"] | Losses:
         """Training loss of every example, or of its elements, without regularization."""

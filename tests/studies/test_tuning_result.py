@@ -12,6 +12,7 @@ from selftune import Result, Schedule, SettingError, tune
 from selftune.methods import HyperStep
 from selftune.tracking.trajectory import read_trajectory
 
+MEASURES, SPREAD = {"test_loss": 0.25, "test_accuracy": 0.75}, {"test_loss": 0.0125, "test_accuracy": 0.05}
 NAMES = ("dropout.rate", "weight_decay.strength[<0>]")
 
 
@@ -25,7 +26,7 @@ def step(number, values, validation_loss):
 def result(shift=0.0, losses=(3.0, 1.0, 2.0)):
     trajectory = [step(number, [0.1 * (number + 1) + shift, 0.01], loss) for number, loss in enumerate(losses)]
     end = dict(zip(NAMES, (0.4 + shift, 0.02), strict=True))
-    return Result(end, trajectory, nn.Identity(), {"test_loss": 0.25, "test_accuracy": 0.75}, networks=3)
+    return Result(end, trajectory, nn.Identity(), MEASURES, networks=3, spread=SPREAD)
 
 
 def test_the_text_says_start_end_and_best():
@@ -34,8 +35,7 @@ def test_the_text_says_start_end_and_best():
         "dropout.rate                  0.1   0.4   0.2",
         "weight_decay.strength[<0>]   0.01  0.02  0.01",
         "best: where the validation loss was lowest, 1 at training step 20",
-        "at the end: test loss 0.25, test accuracy 0.75",
-        "measures at the end are means of 3 networks",
+        "at the end, mean of 3 networks ± standard deviation: test loss 0.25 ± 0.013, test accuracy 0.75 ± 0.05",
     ]
 
 

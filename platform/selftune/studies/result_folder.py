@@ -41,6 +41,9 @@ def keep_result(folder: Path, result: TuningResult, **spent: object) -> None:
         ],
         "tuned": dict(result.metrics),
     }
+    if isinstance(result, Result):
+        summary["networks"] = {"tuned": result.networks}
+        summary["spread"] = {"tuned": dict(result.spread)}
     metric = metric_of("validation_loss", "min", folder, result.metrics)
     if metric is not None:
         summary["metric"] = metric

@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from selftune.better import mode_of
 from selftune.storage.files import replacing
@@ -60,6 +60,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         status=summary.get("status", "running") if has_ended(summary) else "not ended",
         sentences=_sentences(trajectory, summary),
         results=_results(summary),
+        averaged=_averaged(summary),
         hyperparameters=_hyperparameters(trajectory, summary),
         sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
         pictures=read_pictures(folder),
@@ -182,6 +183,9 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     else:
         taken = _counted(steps, "hyper-step")
         spent = f"over {_counted(summary.get('training_steps') or last, 'training step')}"
+        networks = summary.get("networks", {}).get("tuned")
+        if networks is not None:
+            spent += f" of {_counted(networks, 'network')}"
     sentences = [f"{_counted(count, 'hyperparameter')} tuned in {taken} {spent} ({_duration(seconds)})."]
     if summary.get("stopped"):
         sentences.append(f"The method ended because {summary['stopped']}.")
@@ -198,24 +202,44 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
         sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
     if summary.get("message"):
         sentences.append(summary["message"])
+    sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")
+    sentences += _best(summary)
+    return sentences
+
+
+def _comparison(summary: Summary, model: str) -> Iterator[str]:
+    """What tuning gained on the test split, over how many networks, and how far those differ."""
     tuned = summary.get("tuned", {}).get("test_loss")
     fixed = summary.get("fixed", {}).get("test_loss")
-    if tuned is not None and fixed is not None and fixed > 0:
-        change = (tuned - fixed) / fixed
-        model = "model" if _is_smooth(trajectory, summary) else "network"
-        comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
-        sentences.append(
+    if tuned is None or fixed is None or fixed <= 0:
+        return
+    change = (tuned - fixed) / fixed
+    comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
+    networks = summary.get("networks", {}).get("tuned", 1)
+    if networks == 1:
+        yield (
             f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
             f"start values held fixed ({fixed:.4g})."
         )
+        if "networks" in summary:
+            yield "Both are of one network from one seed: how much of the difference is chance, more seeds say."
+        return
+    yield (
+        f"The mean test loss of {networks} tuned networks is {_with_spread(summary, 'tuned', 'test_loss')}, "
+        f"{comparison} that with the start values held fixed ({_with_spread(summary, 'fixed', 'test_loss')}); "
+        "± is the standard deviation from network to network."
+    )
+
+
+def _best(summary: Summary) -> Iterator[str]:
+    """Where the metric was best, and where that network is."""
     best = summary.get("best")
     if best is not None:
-        sentences.append(
+        yield (
             f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
             f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
             f"{_measured(best['measures'])}. It is in best_network.pt."
         )
-    return sentences
 
 
 def _measured(measures: Mapping[str, float]) -> str:
@@ -256,8 +280,8 @@ def _results(summary: Summary) -> list[dict[str, str]]:
     return [
         {
             "metric": metric.replace("_", " "),
-            "tuned": _number(tuned.get(metric)),
-            "fixed": _number(fixed.get(metric)),
+            "tuned": _with_spread(summary, "tuned", metric),
+            "fixed": _with_spread(summary, "fixed", metric),
             "difference": _number(tuned[metric] - fixed[metric], "+")
             if {metric} <= set(tuned) & set(fixed)
             else "",
@@ -268,13 +292,37 @@ def _results(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
+def _with_spread(summary: Summary, row: Literal["tuned", "fixed"], metric: str) -> str:
+    """A measure of a row, with its standard deviation where the row has several networks."""
+    spread = summary.get("spread", {}).get(row, {}).get(metric)
+    value = _number(summary.get(row, {}).get(metric))
+    return value if spread is None or not value else f"{value} ± {spread:.2g}"
+
+
+def _averaged(summary: Summary) -> str:
+    """Over how many networks the results are averages; empty where nobody noted it."""
+    networks = summary.get("networks", {})
+    if not networks:
+        return ""
+    if set(networks.values()) == {1}:
+        return "One network each, from one seed."
+    counts = {networks[row] for row in ("tuned", "fixed") if row in networks}
+    number = " and ".join(str(count) for count in sorted(counts, reverse=True))
+    return f"Means of {number} networks, ± their standard deviation."
+
+
 def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
     if tuned is None or fixed is None or tuned == fixed or not metric.endswith(_JUDGED):
         return ""
     return "better" if (tuned < fixed) == (mode_of(metric) == "min") else "worse"
 
 
-def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, str]]:
+def _breakable(name: str) -> Markup:
+    """A hyperparameter's name that may go on in a new line after a dot or an underscore and before its part."""
+    return Markup(re.sub(r"(?<=[._])|(?=\[)", "<wbr>", str(escape(name))))
+
+
+def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, Any]]:
     rows: list[HyperparameterSummary] = summary.get("hyperparameters") or [
         {"name": name, "start": float(first), "end": float(last)}
         for name, first, last in zip(
@@ -283,7 +331,7 @@ def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str,
     ]
     return [
         {
-            "name": row["name"],
+            "name": _breakable(row["name"]),
             "start": _number(row["start"]),
             "end": _number(row["end"]),
             "change": f"\N{MULTIPLICATION SIGN} {row['end'] / row['start']:.3g}" if row["start"] > 0 else "",
