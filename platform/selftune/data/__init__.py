@@ -3,6 +3,7 @@
 from selftune.data.tensors import (
     SPLITS,
     Split,
+    as_tensor,
     check_balance,
     check_classes,
     check_finite,
@@ -18,6 +19,7 @@ from selftune.data.tensors import (
 __all__ = [
     "SPLITS",
     "Split",
+    "as_tensor",
     "check_balance",
     "check_classes",
     "check_finite",
