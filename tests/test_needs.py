@@ -66,7 +66,7 @@ def refused(name, objective, **settings):
     [
         (
             "confidence_penalty",
-            "needs logits of axes (batch, classes), but Tokens offers logits of axes (batch, axis1, axis2)",
+            "needs logits of axes (batch, classes), but Tokens offers logits of axes (batch, axis1, classes)",
         ),
         (
             "triplet",  # features follow the logits

@@ -84,9 +84,11 @@ def test_types_are_the_same_or_any_number(needed, offered, fits):
     assert Quantity("x", None, needed).accepts(Quantity("x", None, offered)) is fits
 
 
-def test_what_is_observed_has_the_names_of_the_quantity_where_it_has_as_many_axes():
+def test_what_is_observed_has_the_names_of_the_quantity():
     assert observed("word", torch.zeros(3, 4).int(), WORD) == WORD
-    assert observed("word", torch.zeros(3, 4, 5), WORD).axes == ("batch", "axis1", "axis2")
+    assert observed("word", torch.zeros(3, 4, 5), WORD).axes == ("batch", "axis1", "letters")
+    assert observed("word", torch.zeros(3), WORD).axes == ("batch",)
+    assert observed("word", torch.tensor(3.0), WORD).axes == ()
     assert observed("word", torch.zeros(3) > 0).type == "bool"
     assert observed("word", torch.zeros(3, dtype=torch.complex64)).type == "complex"
     assert observed("word", {"letters": torch.zeros(3)}).axes is None

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.objective import Classification, Optimization, tasks
+from selftune.classification import Classification
+from selftune.objective import Optimization, tasks
 
 
 @dataclass

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from selftune.objectives.digit_images import PIXELS, check_hidden, load_digit_splits, perceptron
 from torch import nn
 
+from selftune.classification import Classification
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, tasks
+from selftune.objective import Optimization, tasks
 from selftune.shapes import Float, Tensor
 
 

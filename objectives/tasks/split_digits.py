@@ -8,8 +8,9 @@ import torch
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
+from selftune.classification import Classification
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, Stage, tasks
+from selftune.objective import Optimization, Stage, tasks
 
 
 @dataclass

@@ -10,6 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from selftune.binary_classification import BinaryClassification as BinaryClassification
+    from selftune.classification import Classification as Classification
+    from selftune.data.loading import Loading as Loading
     from selftune.diagnostics import Measurement as Measurement
     from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from selftune.hyperparameters import Positive as Positive
     from selftune.hyperparameters import Tune as Tune
     from selftune.hyperparameters import Unit as Unit
+    from selftune.language_modelling import LanguageModelling as LanguageModelling
     from selftune.losses import Losses as Losses
     from selftune.methods import Budget as Budget
     from selftune.methods import ImplicitSettings as ImplicitSettings
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from selftune.methods import Response as Response
     from selftune.methods import SelfTuning as SelfTuning
     from selftune.methods import SelfTuningSettings as SelfTuningSettings
-    from selftune.objective import Classification as Classification
+    from selftune.multi_label_classification import MultiLabelClassification as MultiLabelClassification
     from selftune.objective import Stage as Stage
     from selftune.objective import tasks as tasks
     from selftune.optimization import Optimization as Optimization
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from selftune.proximal_terms import L1Norm as L1Norm
     from selftune.proximal_terms import Simplex as Simplex
     from selftune.quantity import Quantity as Quantity
+    from selftune.regression import Regression as Regression
     from selftune.regularizer import regularizers as regularizers
     from selftune.schedule import Schedule as Schedule
     from selftune.schedulers import ImplicitScheduler as ImplicitScheduler
@@ -57,6 +62,7 @@ if TYPE_CHECKING:
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
+    "Loading": "selftune.data.loading",
     "SettingError": "selftune.errors",
     "FunctionObjective": "selftune.function_objective",
     "Losses": "selftune.losses",
@@ -71,7 +77,11 @@ _HOMES = {
     "Response": "selftune.methods",
     "SelfTuning": "selftune.methods",
     "SelfTuningSettings": "selftune.methods",
-    "Classification": "selftune.objective",
+    "Classification": "selftune.classification",
+    "BinaryClassification": "selftune.binary_classification",
+    "MultiLabelClassification": "selftune.multi_label_classification",
+    "Regression": "selftune.regression",
+    "LanguageModelling": "selftune.language_modelling",
     "Optimization": "selftune.optimization",
     "tasks": "selftune.objective",
     "Quantity": "selftune.quantity",

@@ -280,7 +280,7 @@ def _replay(options: argparse.Namespace) -> int:
 
     console = _console()
     try:
-        results = replay(
+        results, spreads = replay(
             options.folder, console, final=options.final, seeds=options.seeds, schedule=options.schedule
         )
     except StudyFailed as error:
@@ -289,8 +289,8 @@ def _replay(options: argparse.Namespace) -> int:
     except KeyboardInterrupt as error:
         raise Stopped("nothing was kept of the replay") from error
     console.print()
-    networks = "" if options.seeds == 1 else f", mean of {options.seeds} seeds"
-    print_results(console, f"plain networks, the same training steps each{networks}", results)
+    seeds = ", one seed" if options.seeds == 1 else f", mean of {options.seeds} seeds ± standard deviation"
+    print_results(console, f"plain networks, the same training steps each{seeds}", results, spreads=spreads)
     if SCHEDULE in results and options.schedule is None:
         again = same_network(options.folder)
         say(console, SAME_NETWORK if again else OTHER_NETWORK)

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from selftune.data import (
-    SPLITS,
-    Split,
-    check_balance,
-    check_classes,
-    check_lengths,
-    check_outputs,
-    check_splits,
-    classes_of,
-    extra_of,
-    pair_of,
-    positions_of,
-)
+from selftune.data import Split
+from selftune.data.kinds import first_batch, is_held
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
@@ -37,9 +26,13 @@ from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
 from selftune.step import Step
 
+if TYPE_CHECKING:
+    from selftune.classification import Classification as Classification
+
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
-_PROBED_OUTPUTS = "_probed_outputs"
-_PROBED = 4  # examples that an inventory sees
+_PROBED_OUTPUTS, _FIRST_BATCHES = "_probed_outputs", "_first_batches"
+PROBED = 4
+"""Examples that an inventory sees."""
 _MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
 
 
@@ -79,8 +72,13 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or size_of(self.splits()["validation"])
+        whole = self.data("validation")
+        usual = size_of(whole) if is_held(whole) else self.optimization.batch_size
+        size = self.validation_batch_size or usual
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
+
+    loading: Loading = Loading()
+    """How data sets are loaded."""
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
@@ -97,6 +95,10 @@ class NetworkObjective(ABC):
     def targets(self, labels: Tensor) -> Tensor:
         """What the loss compares outputs with, before regularizers change it (one-hot rows for classes)."""
 
+    def plain_targets(self, labels: Any) -> Any:
+        """``targets`` where no regularizer needs them: they may be smaller, if ``loss`` takes that, too."""
+        return self.targets(labels)
+
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Float[Tensor, "batch"] | Losses:
         """Training loss of every example, or of its elements, without regularization."""
@@ -108,6 +110,14 @@ class NetworkObjective(ABC):
     def metrics(self, outputs: Any, labels: Any) -> Mapping[str, Float[Tensor, "batch"] | Losses]:
         """Further measures of every example, or of its elements, such as accuracy."""
         return {}
+
+    def data(self, split: str) -> Any:
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader."""
+        return self.splits()[split]
+
+    def arrange(self, split: str, batch: Any) -> Any:
+        """A batch that a data set or a loader of a split gave, as the other methods take it."""
+        return batch
 
     # What a batch is ----------------------------------------------------------------------------------
 
@@ -203,7 +213,7 @@ class NetworkObjective(ABC):
         """
         found: Inventory | None = self.__dict__.get(_INVENTORY)
         if found is None:
-            network, batch = self.structure(), self.example(_PROBED)
+            network, batch = self.structure(), self.example(PROBED)
 
             def run(network: nn.Module, size: int) -> object:
                 outputs = self.outputs(network, first_of(batch, size))
@@ -237,7 +247,20 @@ class NetworkObjective(ABC):
     def example(self, size: int, split: str = "validation") -> Any:
         """The first examples of a split, where the network is that is kept to be looked at."""
         device = next((tensor.device for tensor in self.structure().parameters()), torch.device("cpu"))
-        return moved(first_of(self.splits()[split], size), device)
+        data = self.data(split)
+        return moved(first_of(data if is_held(data) else self.first_batch(split), size), device)
+
+    def first_batch(self, split: str) -> Any:
+        """The first batch of a split that is a data set or a loader; read once.
+
+        Raises:
+            SettingError: if it cannot be read, or gives nothing.
+        """
+        kept: dict[str, Any] = self.__dict__.setdefault(_FIRST_BATCHES, {})
+        if split not in kept:
+            size = max(PROBED, self.optimization.batch_size)
+            kept[split] = self.arrange(split, first_batch(split, self.data(split), size, self.loading.collate))
+        return kept[split]
 
     def feed(self) -> Feed:
         """Runs networks on a batch of training examples, of two at least."""
@@ -257,7 +280,7 @@ class NetworkObjective(ABC):
         Raises:
             SettingError: as ``inventory``, or with the key ``validation_loss``.
         """
-        outputs, batch = self.probed(), self.example(_PROBED)
+        outputs, batch = self.probed(), self.example(PROBED)
         try:
             with torch.no_grad(), undisturbed():
                 losses = self.judge(outputs, batch)
@@ -284,7 +307,7 @@ class NetworkObjective(ABC):
         return {name: self._quantity(name) for name in self.provides}
 
     def _quantity(self, name: str) -> Quantity:
-        batch, known = self.example(_PROBED), quantities.known(name)
+        batch, known = self.example(PROBED), quantities.known(name)
         if name == "inputs":
             found = observed(name, self.inputs(batch), known)
         elif name == "labels":
@@ -316,152 +339,8 @@ class NetworkObjective(ABC):
         return tuple(layer.name for layer in self.inventory().layers if layer.weight and layer.used)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network that was built to be looked at."""
-        return {name: value for name, value in self.__dict__.items() if name != _STRUCTURE}
-
-
-class Classification(NetworkObjective):
-    """A classifier on tensors held in memory: cross-entropy below, cross-entropy above.
-
-    Args:
-        build: makes a freshly initialised network, from inputs to logits.
-        train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels are class
-            numbers from 0, of any type; rows with a single 1 (one-hot) are taken, too.
-        optimization: how the network is trained.
-        validation_batch_size: examples per hypergradient; None uses the whole validation split.
-        extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
-        stages: parts of training that see some of the examples only, one after the other: a continual task.
-        balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
-        classes: number of classes; None takes the number of the network's outputs. Not all need be in the data.
-        ignored: examples with this label are left out of all splits, so that they count in no loss, metric, mean
-            or regularizer; None takes every label for a class.
-
-    Beside what every classifier provides, ``batch_norm`` is provided where the network has layers of it, and
-    ``branches`` where modules of the network are named ``branch``: residual branches, which can be skipped.
-
-    Raises:
-        SettingError: if data or network cannot be used: a split is empty, ragged, smaller than a batch, or holds
-            nan; labels are no classes, or have no output; the network does not run, or not put out
-            (batch, classes).
-
-    >>> data = torch.randn(32, 4), torch.randint(3, (32,))
-    >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=8))
-    >>> objective.classes
-    3
-    """
-
-    provides = frozenset(
-        {
-            "inputs",
-            "labels",
-            "targets",
-            "index",
-            "logits",
-            "probs",
-            "parameters",
-            "learning_rate",
-            "examples",
-            "classes",
-        }
-    )
-
-    def __init__(
-        self,
-        build: Callable[[], nn.Module],
-        train: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
-        optimization: Optimization | None = None,
-        validation_batch_size: int | None = None,
-        extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
-        stages: Sequence[Stage] = (),
-        balanced_by: str | None = None,
-        classes: int | None = None,
-        ignored: int | None = -100,
-    ) -> None:
-        check_door(build, optimization, validation_batch_size)
-        self._build = build
-        self._stages = tuple(stages)
-        self.optimization = optimization or Optimization()
-        self.validation_batch_size = validation_batch_size
-        dtype = next((p.dtype for p in self.structure().parameters() if p.is_floating_point()), torch.float32)
-        pairs = {
-            name: pair_of(name, pair, dtype) for name, pair in zip(SPLITS, (train, validation, test), strict=True)
-        }
-        self._splits = {name: {"inputs": x, "labels": y} for name, (x, y) in pairs.items()}
-        for key, tensors in extra_of(extra).items():
-            for name, tensor in tensors.items():
-                self._splits[name][key] = tensor
-        check_lengths(self._splits)
-        labels = classes_of({name: split["labels"] for name, split in self._splits.items()}, ignored)
-        for name, split in self._splits.items():
-            split["labels"] = labels[name]
-        self._leave_out(ignored)
-        check_splits(self._splits, self.optimization.batch_size, validation_batch_size)
-        for number, stage in enumerate(self._stages):
-            if len(stage.index) < self.optimization.batch_size:
-                raise SettingError(
-                    "batch_size", f"stage {number} has {len(stage.index)} examples, fewer than a batch; lower it"
-                )
-        self.balanced_by = balanced_by
-        if balanced_by is not None:
-            check_balance(
-                self._splits["train"],
-                self.optimization.batch_size,
-                balanced_by,
-                [stage.index for stage in self._stages],
-            )
-        self.provides = type(self).provides.union(extra or (), self.marks())
-        self.classes = check_outputs(self.probed(), min(_PROBED, len(self._splits["validation"]["labels"])))
-        check_classes({name: split["labels"] for name, split in self._splits.items()}, self.classes, classes)
-
-    def _leave_out(self, ignored: int | None) -> None:
-        """Takes the examples with this label out of splits and stages."""
-        if ignored is None:
-            return
-        kept = {name: split["labels"].ne(ignored) for name, split in self._splits.items()}
-        if all(bool(mask.all()) for mask in kept.values()):
-            return
-        for name, split in self._splits.items():
-            if not bool(kept[name].any()):
-                raise SettingError("labels", f"of the {name} split are all {ignored}, so that all are left out")
-            self._splits[name] = {key: tensor[kept[name]] for key, tensor in split.items()}
-        self._stages = tuple(
-            Stage(positions_of(stage.index, kept["train"]), stage.steps) for stage in self._stages
-        )
-
-    def network(self) -> nn.Module:
-        return self._build()
-
-    def splits(self) -> Mapping[str, Split]:
-        return self._splits
-
-    def stages(self) -> tuple[Stage, ...]:
-        return self._stages
-
-    def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
-        targets = torch.zeros(*labels.shape, self.classes, device=labels.device)
-        return targets.scatter_(-1, labels.unsqueeze(-1), 1.0)
-
-    def loss(
-        self, outputs: Float[Tensor, "batch classes"], targets: Float[Tensor, "batch classes"]
-    ) -> Float[Tensor, "batch"]:
-        return F.cross_entropy(outputs, targets, reduction="none")
-
-    def constant_answer(self) -> Float[Tensor, "classes"]:
-        """Logarithms of the classes' shares of the training split."""
-        shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
-        return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
-
-    def validation_loss(
-        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
-    ) -> Float[Tensor, "batch"]:
-        return F.cross_entropy(outputs, labels, reduction="none")
-
-    def metrics(
-        self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
-    ) -> dict[str, Float[Tensor, "batch"]]:
-        return {"accuracy": (outputs.argmax(dim=-1) == labels).to(outputs.dtype)}
+        """Without the network that was built, and the batches that were read, to be looked at."""
+        return {name: value for name, value in self.__dict__.items() if name not in (_STRUCTURE, _FIRST_BATCHES)}
 
 
 def check_door(build: object, optimization: object, validation_batch_size: object) -> None:
@@ -485,3 +364,11 @@ def _first_line(error: Exception) -> str:
 
 tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")
 """Objectives by name, as study files call them."""
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Classification":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from selftune.classification import Classification  # which knows this module
+
+    return Classification

@@ -159,7 +159,7 @@ quantities = Quantities(
 
 
 def observed(name: str, value: object, known: Quantity | None = None) -> Quantity:
-    """The quantity that a value is; axes are named as those of ``known`` where there are as many.
+    """The quantity that a value is; axes are named after those of ``known``.
 
     >>> observed("inputs", torch.zeros(8, 3, 32, 32)).axes
     ('batch', 'channels', 'height', 'width')
@@ -169,10 +169,17 @@ def observed(name: str, value: object, known: Quantity | None = None) -> Quantit
     meaning = known.meaning if known is not None else ""
     if not isinstance(value, Tensor):
         return Quantity(name, None, "structure", meaning)
-    axes: Axes = _USUAL.get(value.ndim) or ("batch", *(f"axis{axis}" for axis in range(1, value.ndim)))
-    if known is not None and known.axes is not None and ... not in known.axes and len(known.axes) == value.ndim:
-        axes = known.axes
-    return Quantity(name, axes, _type_of(value), meaning)
+    return Quantity(name, _named(value.ndim, known), _type_of(value), meaning)
+
+
+def _named(number: int, known: Quantity | None) -> Axes:
+    """Names for a number of axes: the known ones, between the first and the last of them where there are more."""
+    unnamed = ("batch", *(f"axis{axis}" for axis in range(1, number)))[:number]
+    if known is None or known.axes is None or ... in known.axes:
+        return _USUAL.get(number, unnamed)
+    if len(known.axes) == number:
+        return known.axes
+    return (*unnamed[:-1], known.axes[-1]) if number > len(known.axes) > 1 else unnamed
 
 
 def shown_axes(axes: Axes) -> str:

@@ -57,7 +57,9 @@ def test_steps_cut_a_schedule_or_hold_its_last_values():
 def test_measures_are_means_over_trainers():
     one, two = (replay(objective(), REGULARIZERS, found(), trainers=number) for number in (1, 2))
     assert two.networks == 2
-    assert "means of 2 networks" in repr(two)
+    assert "mean of 2 networks ± standard deviation" in repr(two)
+    assert set(two.spread) == set(two.metrics)
+    assert one.spread == {}
     assert one.metrics["test_loss"] != two.metrics["test_loss"]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -158,3 +159,70 @@ def test_losses_that_are_not_finite_leave_gaps(tmp_path: Path, fabricate: Any) -
         writer.hyper_step(type(step)(number, 10 * number, 1.0, loss, loss, nothing, nothing, nothing))
     page = Page(write_report(tmp_path))
     assert "lowest validation loss" in page.text
+
+
+def test_the_headline_says_over_how_many_networks_and_how_far_they_differ(study: Path) -> None:
+    summary = read_summary(study)
+    summary["tuned"]["test_loss"], summary["fixed"]["test_loss"] = 0.2, 0.25
+    one = {**summary, "networks": {"tuned": 1, "fixed": 1}, "spread": {"tuned": {}, "fixed": {}}}
+    text = Page(write_report(study, one)).text
+    assert "over 400 training steps of 1 network" in text
+    assert "Both are of one network from one seed" in text
+    assert "One network each, from one seed." in text
+    spread = {"tuned": {"test_loss": 0.0123}, "fixed": {"test_loss": 0.0456}}
+    three = {**summary, "networks": {"tuned": 3, "fixed": 2}, "spread": spread}
+    text = Page(write_report(study, three)).text
+    assert "over 400 training steps of 3 networks" in text
+    assert "The mean test loss of 3 tuned networks is 0.2 ± 0.012, 20.0% lower than" in text
+    assert "with the start values held fixed (0.25 ± 0.046); ± is the standard deviation from network" in text
+    assert "Means of 3 and 2 networks, ± their standard deviation." in text
+
+
+def test_without_a_comparison_there_are_no_columns_for_it(study: Path) -> None:
+    summary = {name: value for name, value in read_summary(study).items() if name != "fixed"}
+    best = {"metric": "validation_loss", "value": 0.5, "hyper_step": 3, "training_step": 40}
+    measured = {"measures": {"test_loss": 0.6}, "networks": 2, "spread": {"test_loss": 0.05}}
+    spread = {"tuned": {"test_loss": 0.0123}}
+    text = Page(
+        write_report(study, {**summary, "networks": {"tuned": 2}, "spread": spread, "best": best | measured})
+    ).text
+    assert "start values held" not in text
+    assert "The mean test loss of 2 tuned networks is 0.171 ± 0.012 (standard deviation)." in text
+    assert "with a mean test loss of 0.6 ± 0.05 over 2 networks. It is in best_network.safetensors." in text
+    text = Page(write_report(study, {**summary, "networks": {"tuned": 1}})).text
+    assert "The tuned network's test loss is 0.171." in text
+    assert "One network, from one seed." in text
+
+
+def test_names_break_where_they_have_joints(study: Path) -> None:
+    page = write_report(study).read_text(encoding="utf-8")
+    assert "<td>weight_<wbr>decay.<wbr>strength<wbr>[layers.<wbr>0]</td>" in page
+    assert "overflow-wrap: anywhere" not in page.split("h1 {")[1].split("\n", 1)[1].split("</style>")[0]
+
+
+@pytest.mark.parametrize("size", [1.23456e-4, 12345.678])
+def test_labels_of_axes_are_not_cut_off(size: float, tmp_path: Path, fabricate: Any) -> None:
+    names = ["weight_decay.strength"]
+    writer = fabricate.fill(tmp_path, range(0), names=names)
+    for number in range(10):
+        values = torch.tensor([size * (1 + number / 50)])
+        step = replace(fabricate.hyper_step(number, names), training_step=1_000_000 * (number + 1))
+        writer.hyper_step(replace(step, hyperparameters=values))
+    writer.ended()
+    write_report(tmp_path)
+    labels = []
+    for path in (tmp_path / "plots").glob("*.svg"):
+        svg = ElementTree.parse(path).getroot()
+        width = float(svg.attrib["viewBox"].split()[2])
+        for text in svg.iter(f"{SVG}text"):
+            style, label = text.attrib["style"], text.text or ""
+            anchor = re.search(r"text-anchor: (middle|end)", style)
+            if anchor is None or "rotate(-90" in text.attrib["transform"]:
+                continue  # titles and legends start at the left, the name of an axis stands upright
+            points = float(re.search(r"font-size: ([\d.]+)px", style).group(1))  # type: ignore[union-attr]
+            half = 0.6 * points * len(label) / 2
+            middle = float(text.attrib["x"]) - (half if anchor.group(1) == "end" else 0)
+            assert half <= middle <= width - half, (path.name, label)
+            labels.append(label)
+    assert "10,000,000" in labels
+    assert max(map(len, labels)) >= 8

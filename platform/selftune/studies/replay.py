@@ -15,6 +15,7 @@ from selftune.methods import Budget, Replay, Report, Segment
 from selftune.objective import NetworkObjective
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
+from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
@@ -23,7 +24,7 @@ from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.smooth import refuse_replay
 from selftune.studies.study import Study
-from selftune.studies.tune import mean_metrics, network_of
+from selftune.studies.tune import network_of
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process
 
@@ -33,12 +34,14 @@ OTHER_NETWORK = (
     "The schedule gave another network than the study: training there was more than plain steps with these values"
     " (a proximal term, relaxation, estimates of gradients, a response that is not centred), or went on elsewhere."
 )
+Measures = dict[str, dict[str, float]]
+"""Measures by row."""
 FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
 def replay(
     folder: Path, console: Console, *, final: bool = False, seeds: int = 1, schedule: Path | None = None
-) -> dict[str, dict[str, float]]:
+) -> tuple[Measures, Measures]:
     """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
 
     With another schedule, nothing is kept: its length is that of the training, and the study need not have run.
@@ -51,7 +54,7 @@ def replay(
         schedule: a file or folder with another one, for the study's network.
 
     Returns:
-        Validation and test measures by row, averaged over the seeds.
+        Validation and test measures by row, averaged over the seeds, and their standard deviations.
 
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
@@ -67,18 +70,19 @@ def replay(
             other.check_space(study.space)
         except SettingError as error:
             raise SettingError(str(schedule), error.message) from error
-        return _results(study, _plans(study, other, final), console, seeds)[0]
+        return _results(study, _plans(study, other, final), console, seeds)[:2]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
-    results, networks = _results(study, _plans(study, found, final), console, seeds)
+    results, spreads, networks = _results(study, _plans(study, found, final), console, seeds)
     for label in set(FILES) & set(networks):
         save_network(folder, FILES[label], networks[label])
-    write_json(folder / "replay.json", {"seeds": seeds, "results": kept | results})
-    return results
+    table = {"seeds": seeds, "results": kept["results"] | results, "spread": kept["spread"] | spreads}
+    write_json(folder / "replay.json", table)
+    return results, spreads
 
 
 def _plans(study: Study, schedule: Schedule, final: bool) -> dict[str, list[Segment]]:
@@ -92,19 +96,20 @@ def _plans(study: Study, schedule: Schedule, final: bool) -> dict[str, list[Segm
 
 def _results(
     study: Study, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
-) -> tuple[dict[str, dict[str, float]], dict[str, nn.Module]]:
-    """Measures by row, averaged over the seeds, and the network of the first seed."""
+) -> tuple[Measures, Measures, dict[str, nn.Module]]:
+    """Measures by row, averaged over the seeds, their standard deviations, and the network of the first seed."""
     assert isinstance(study.objective, NetworkObjective)
-    results, networks = {}, {}
+    results, spreads, networks = {}, {}, {}
     for label, plan in plans.items():
         reports = []
         for seed in range(study.seed, study.seed + seeds):
             title = label if seeds == 1 else f"{label}, seed {seed}"
             display = Display(console, title, Budget(steps=plan[-1].training_step))
             reports.append(_train(study, plan, seed, display))
-        results[label] = mean_metrics(dict(enumerate(reports)))
+        finished = dict(enumerate(reports))
+        results[label], spreads[label] = mean_metrics(finished), spread_metrics(finished)
         networks[label] = network_of(study.objective, study.regularizers, reports[0])
-    return results, networks
+    return results, spreads, networks
 
 
 def same_network(folder: Path) -> bool:
@@ -118,13 +123,14 @@ def same_network(folder: Path) -> bool:
     return all(torch.equal(tuned[name], replayed[name]) for name in tuned)
 
 
-def _kept(folder: Path, seeds: int) -> dict[str, dict[str, float]]:
+def _kept(folder: Path, seeds: int) -> dict[str, Measures]:
     """Rows of an earlier replay with the same networks."""
     try:
         earlier = read_json(folder / "replay.json")
     except FileNotFoundError:
-        return {}
-    return dict(earlier["results"]) if earlier.get("seeds") == seeds else {}
+        earlier = {}
+    same = earlier.get("seeds") == seeds
+    return {name: dict(earlier.get(name, {})) if same else {} for name in ("results", "spread")}
 
 
 def _recorded(folder: Path) -> Trajectory:

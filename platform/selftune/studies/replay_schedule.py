@@ -15,9 +15,10 @@ from selftune.methods.team import check_team
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
+from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.result import Result
 from selftune.studies.stderr_progress import progress_on_stderr
-from selftune.studies.tune import mean_metrics, network_of
+from selftune.studies.tune import network_of
 from selftune.training import TrainerFactory, run_in_process
 from selftune.training.checks import run_mistakes, space_of
 
@@ -85,6 +86,7 @@ def replay(
         metrics=mean_metrics(reports),
         schedule=followed,
         networks=len(reports),
+        spread=spread_metrics(reports),
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from torch import nn
@@ -25,6 +25,7 @@ class Result(TuningResult):
         metrics: validation and test loss (and accuracy, ...), averaged over ``networks``.
         schedule: what the hyperparameters did, to be followed in another training; None if they never moved.
         networks: number of networks that ``metrics`` are averages over.
+        spread: standard deviations of ``metrics`` from network to network; empty if there is one.
         best: the network of the hyper-step where the metric was best, with its measures, hyperparameters and step;
             None where a schedule was replayed.
 
@@ -33,7 +34,7 @@ class Result(TuningResult):
     >>> Result({"dropout.rate": 0.3}, (), nn.Identity(), {"test_loss": 0.25}, schedule)
     hyperparameter  start  end
     dropout.rate      0.1  0.3
-    at the end: test loss 0.25
+    at the end, of one network: test loss 0.25
     """
 
     hyperparameters: Mapping[str, float]
@@ -42,15 +43,22 @@ class Result(TuningResult):
     metrics: Mapping[str, float]
     schedule: Schedule | None = None
     networks: int = 1
+    spread: Mapping[str, float] = field(default_factory=dict)
     best: BestNetwork | None = None
+
+    @property
+    def _of(self) -> str:
+        if self.networks == 1:
+            return "of one network"
+        return f"mean of {self.networks} networks ± standard deviation"
+
+    def _best(self) -> tuple[int, str, float] | None:
+        if self.best is None:
+            return super()._best()
+        return self.best.hyper_step, self.best.metric, self.best.value
 
     def course(self) -> Course:
         if self.trajectory or self.schedule is None:
             return super().course()
         steps = np.concatenate([[0], self.schedule.ends[:-1]])
         return Course(self.schedule.names, self._unit, steps, self.schedule.values)
-
-    def _sentences(self) -> Iterator[str]:
-        yield from super()._sentences()
-        if self.networks > 1:
-            yield f"measures at the end are means of {self.networks} networks"

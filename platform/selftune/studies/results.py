@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from selftune.better import mode_of
 from selftune.studies.best_network import sentence_of
 from selftune.studies.display import say
 from selftune.studies.progress import duration
@@ -45,7 +46,10 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         print_results(console, spent, results, "solution")
         doing = "solving"
     else:
-        print_results(console, f"after {summary['training_steps']} training steps each", results)
+        title = f"after {summary['training_steps']} training steps each{_averaged(summary)}"
+        spread = summary.get("spread", {})
+        spreads = {"tuned": spread.get("tuned", {}), "start values held": spread.get("fixed", {})}
+        print_results(console, title, results, spreads=spreads)
         doing = "training"
     console.print()
     lines = [
@@ -70,10 +74,24 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         say(console, line)
 
 
+def _averaged(summary: Summary) -> str:
+    """Over how many networks measures are averages, as the end of a sentence."""
+    networks = summary.get("networks", {}).get("tuned", 1)
+    return ", one network" if networks == 1 else f", mean of {networks} networks ± standard deviation"
+
+
 def print_results(
-    console: Console, title: str, results: Mapping[str, Mapping[str, Any]], row: str = "network"
+    console: Console,
+    title: str,
+    results: Mapping[str, Mapping[str, Any]],
+    row: str = "network",
+    spreads: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """One row per network (or other kind of ``row``), one column per measure; the best of each column is bold."""
+    """One row per network (or other kind of ``row``), one column per measure; the best of each column is bold.
+
+    Args:
+        spreads: standard deviations of the measures, by row.
+    """
     names = [name for name in _MEASURES if any(name in measures for measures in results.values())]
     names += sorted({name for measures in results.values() for name in measures} - set(_MEASURES))
     say(console, title, style="italic")  # not the table's title, which would wrap at the table's width
@@ -86,7 +104,8 @@ def print_results(
         for name in names:
             best = _best(name, [m[name] for m in results.values() if name in m])
             value = measures.get(name)
-            text = "-" if value is None else f"{value:.4f}"
+            spread = (spreads or {}).get(label, {}).get(name)
+            text = "-" if value is None else f"{value:.4f}" + ("" if spread is None else f" ±{spread:.4f}")
             cells.append(Text(text, style="bold" if value is not None and value == best else ""))
         table.add_row(*cells)
     console.print(table)
@@ -113,7 +132,7 @@ def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> 
 
 
 def _best(name: str, values: Sequence[float]) -> float:
-    return min(values) if name.endswith("loss") else max(values)
+    return min(values) if mode_of(name) == "min" else max(values)
 
 
 def mlflow_command(folder: Path) -> str:

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Literal, cast
 
 from rich.console import Console
 
@@ -17,6 +17,7 @@ from selftune.schedule import FILE as SCHEDULE
 from selftune.schedule import Schedule
 from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
+from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import FILE as BEST
 from selftune.studies.best_network import best_network, best_row, summary_of
 from selftune.studies.display import Display, say
@@ -29,7 +30,7 @@ from selftune.studies.smooth import solved_at_start, summarised
 from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.started import write_started
 from selftune.studies.study import Study
-from selftune.studies.tune import mean_metrics, network_from, network_of
+from selftune.studies.tune import network_from, network_of
 from selftune.studies.verdict import LostTrainers, noted_warnings, warnings_of
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import HyperparameterSummary, Summary, read_summary, write_summary
@@ -102,22 +103,22 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
                 write_summary(folder, summary)
         if "fixed" not in summary:
             try:
-                fixed = _compared(study, folder, console, runner, summary)
+                summary = {**summary, **_compared(study, folder, console, runner, summary)}
             except (StudyFailed, LowerLevelError) as error:  # what tuning gave is there all the same
                 say(console, f"no comparison: with the {HELD}, {error}")
-                fixed = {}
+                summary["fixed"] = {}
             warnings = noted_warnings(folder)
             if isinstance(study.objective, NetworkObjective):
-                warnings += warnings_of(study.objective, {"tuned": summary["tuned"], HELD: fixed})
-            summary = {**summary, "fixed": fixed, "warnings": warnings}
+                warnings += warnings_of(study.objective, {"tuned": summary["tuned"], HELD: summary["fixed"]})
+            summary = {**summary, "warnings": warnings}
             write_summary(folder, summary)
     return summary
 
 
-def _compared(study: Study, folder: Path, console: Console, runner: Runner, summary: Summary) -> dict[str, float]:
+def _compared(study: Study, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
     """The same measures with the start values held."""
     if isinstance(study.objective, SmoothObjective):
-        return solved_at_start(study, read_trajectory(folder))
+        return {"fixed": solved_at_start(study, read_trajectory(folder))}
     steps = summary["training_steps"]
     display = Display(console, f"{study.study}, {HELD}", Budget(steps=steps))
     listener = Listeners([display, LostTrainers(folder, HELD)])
@@ -126,7 +127,17 @@ def _compared(study: Study, folder: Path, console: Console, runner: Runner, summ
     assert isinstance(factory, TrainerFactory)
     apart = replace(factory, twins=1, diagnostics=())  # a network of each group of twins is enough
     reports = runner.run(constant(study, start, steps), apart, folder / COMPARISON, listener, study.networks)
-    return mean_metrics(reports)
+    return _measures("fixed", reports, summary)
+
+
+def _measures(row: Literal["tuned", "fixed"], reports: dict[int, Report], summary: Summary) -> Summary:
+    """A row of the comparison, and over how many networks, with which spread."""
+    measures: Summary = {
+        "networks": {**summary.get("networks", {}), row: len(reports)},
+        "spread": {**summary.get("spread", {}), row: spread_metrics(reports)},
+    }
+    measures[row] = mean_metrics(reports)
+    return measures
 
 
 def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summary) -> Summary:
@@ -161,7 +172,7 @@ def _tuned(study: Study, folder: Path, reports: dict[int, Report], summary: Summ
             HyperparameterSummary(name=name, start=a, end=b)
             for name, a, b in zip(study.space.names, start, end, strict=True)
         ],
-        "tuned": mean_metrics(reports),
+        **_measures("tuned", reports, summary),
     }
     if best is not None:
         save_network(folder, BEST, best.network)

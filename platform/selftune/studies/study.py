@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from selftune.better import mode_of
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError, suggestion
 from selftune.fields import check_fields, shown
@@ -231,7 +232,7 @@ class Study(BaseModel):
     def mode(self) -> Literal["min", "max"]:
         """Whether a smaller or a larger ``metric`` is better."""
         measured = {name: better for m in self.diagnostics for name, better in m.better.items()}
-        return measured.get(self.metric) or ("min" if self.metric.endswith("loss") else "max")
+        return measured.get(self.metric) or mode_of(self.metric)
 
     @property
     def method_name(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from selftune.better import mode_of
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hypergradients.best_response import ConversionReport
@@ -25,6 +26,7 @@ from selftune.schedule import Schedule
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
+from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import best_network
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
@@ -185,7 +187,7 @@ def tune(
         }
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
     machine = form.build(budget, chosen, trainers)
-    machine.judge_by(metric, "min" if metric.endswith("loss") else "max")
+    machine.judge_by(metric, mode_of(metric))
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget)
     if shown is not None or output is not None:
@@ -208,6 +210,7 @@ def tune(
         metrics=mean_metrics(reports),
         schedule=schedule_of(space, taken, done) if taken else None,
         networks=len(reports),
+        spread=spread_metrics(reports),
         best=best_network(
             reports, machine.best, space.names, partial(network_from, objective, factory.regularizers)
         ),
@@ -253,10 +256,3 @@ def network_from(
             regularizer.extend(network)
     load_state(network, tensors)
     return network.eval()
-
-
-def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
-    """Metrics of the networks that came out, by "finish" reports, averaged."""
-    finished = [report.metrics for report in reports.values()]
-    names = [name for name in finished[0] if name.startswith(("validation_", "test_"))]
-    return {name: sum(metrics[name] for metrics in finished) / len(finished) for name in names}

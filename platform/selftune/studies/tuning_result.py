@@ -6,6 +6,7 @@ import html
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from selftune.errors import SettingError
 from selftune.methods import HyperStep
 from selftune.shapes import Float, Int
-from selftune.studies.rows import MAXIMUM_ROWS, grouped
+from selftune.studies.rows import MAXIMUM_ROWS, grouped, with_spread
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,11 +40,13 @@ class TuningResult:
         hyperparameters: the values at the end, by name.
         trajectory: every hyper-step, in order.
         metrics: measures of what came out.
+        spread: their standard deviations, where they are averages over several networks.
     """
 
     hyperparameters: Mapping[str, float]
     trajectory: Sequence[HyperStep]
     metrics: Mapping[str, float]
+    spread: Mapping[str, float] = MappingProxyType({})
 
     def course(self) -> Course:
         """What the hyperparameters did, from the start to the end."""
@@ -58,6 +61,11 @@ class TuningResult:
         )
 
     _unit = "training step"
+
+    @property
+    def _of(self) -> str:
+        """What measures at the end are averages over, in words."""
+        return ""
 
     def _at(self, step: HyperStep) -> int:
         return step.training_step
@@ -102,29 +110,31 @@ class TuningResult:
         yield ("hyperparameter", "start", "end", *(["best"] if best is not None else []))
         shown = [course.values[0], course.values[-1]]
         if best is not None:
-            shown.append(course.values[best])
+            shown.append(course.values[best[0]])
         rows = grouped(course.names)
         for label, index in list(rows.items())[:MAXIMUM_ROWS]:
             yield (label, *(f"{values[index].mean():.4g}" for values in shown))
         if len(rows) > MAXIMUM_ROWS:
             yield (f"and {len(rows) - MAXIMUM_ROWS} more", *[""] * len(shown))
 
-    def _best(self) -> int | None:
-        """The hyper-step of the lowest validation loss; None where there is none."""
+    def _best(self) -> tuple[int, str, float] | None:
+        """The hyper-step where the metric was best, its name and value; None where there is none."""
         losses = [step.validation_loss for step in self.trajectory]
         known = [loss for loss in losses if math.isfinite(loss)]
-        return losses.index(min(known)) if known else None
+        return (losses.index(min(known)), "validation_loss", min(known)) if known else None
 
     def _sentences(self) -> Iterator[str]:
         best = self._best()
         if best is not None:
-            step = self.trajectory[best]
-            at = f"{self._unit} {self._at(step)}"
-            yield f"best: where the validation loss was lowest, {step.validation_loss:.4g} at {at}"
+            number, metric, value = best
+            at = f"{self._unit} {self._at(self.trajectory[number])}"
+            yield f"best: where {metric.replace('_', ' ')} was best, {value:.4g} at {at}"
         if self.metrics:
-            yield "at the end: " + ", ".join(
-                f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.metrics.items()
+            measures = ", ".join(
+                f"{name.replace('_', ' ')} {with_spread(value, self.spread.get(name))}"
+                for name, value in self.metrics.items()
             )
+            yield f"{', '.join(filter(None, ('at the end', self._of)))}: {measures}"
 
     # Data and figures ---------------------------------------------------------------------------------
 

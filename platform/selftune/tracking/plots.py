@@ -34,6 +34,7 @@ TRAINING_STEP, UPPER_STEP = "training step", "upper step"
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
 _SMALL, _WIDE = (3.7, 2.25), (10.0, 3.0)  # inches
+_CHARACTER = 0.072  # inches of a digit of the labels
 _STYLE: Any = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -349,7 +350,20 @@ def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "_", name).strip("_.")[:60] or "hyperparameter"
 
 
+def _fit(figure: Figure) -> None:
+    """Makes room for what stands beside the axes: the reader's font is not known here, so as for a wide one."""
+    width = figure.get_figwidth()
+    for axes in figure.axes:
+        box = axes.get_position()
+        y, x = ([label.get_text() for label in axis.get_ticklabels()] for axis in (axes.yaxis, axes.xaxis))
+        beside = 0.16 + _CHARACTER * max(map(len, y), default=0) + (0.2 if axes.get_ylabel() else 0)
+        left = max(0.56, beside)
+        right = max(0.14, 0.04 + _CHARACTER * len(x[-1]) / 2 if x else 0)
+        axes.set_position((left / width, box.y0, 1 - (left + right) / width, box.height))
+
+
 def _plot(name: str, title: str, figure: Figure, wide: bool = False) -> Plot:
+    _fit(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return Plot(name, title, buffer.getvalue(), wide)

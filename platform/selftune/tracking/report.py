@@ -5,27 +5,36 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jinja2
 import yaml
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from selftune.better import mode_of
 from selftune.storage.files import replacing
 from selftune.tracking import plots
 from selftune.tracking.pictures import read_pictures
 from selftune.tracking.plots import Plot
-from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
+from selftune.tracking.summary import (
+    BestSummary,
+    HyperparameterSummary,
+    Summary,
+    has_ended,
+    read_summary,
+    versions,
+)
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
 
 # Inline plots take the page's colours, which differ by day and by night.
 _COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
     colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
 }
-_JUDGED = ("loss", "accuracy", "psnr", "explained_variance")  # of the others, nobody says what is better
+# of the others, nobody says what is better
+_JUDGED = ("loss", "error", "bits_per_token", "accuracy", "psnr", "explained_variance", "r_squared")
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -58,6 +67,8 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         status=summary.get("status", "running") if has_ended(summary) else "not ended",
         sentences=_sentences(trajectory, summary),
         results=_results(summary),
+        averaged=_averaged(summary),
+        compared=bool(summary.get("fixed")),
         hyperparameters=_hyperparameters(trajectory, summary),
         sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
         pictures=read_pictures(folder),
@@ -180,6 +191,9 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     else:
         taken = _counted(steps, "hyper-step")
         spent = f"over {_counted(summary.get('training_steps') or last, 'training step')}"
+        networks = summary.get("networks", {}).get("tuned")
+        if networks is not None:
+            spent += f" of {_counted(networks, 'network')}"
     sentences = [f"{_counted(count, 'hyperparameter')} tuned in {taken} {spent} ({_duration(seconds)})."]
     if summary.get("stopped"):
         sentences.append(f"The method ended because {summary['stopped']}.")
@@ -196,29 +210,61 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
         sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
     if summary.get("message"):
         sentences.append(summary["message"])
-    tuned = summary.get("tuned", {}).get("test_loss")
-    fixed = summary.get("fixed", {}).get("test_loss")
-    if tuned is not None and fixed is not None and fixed > 0:
-        change = (tuned - fixed) / fixed
-        model = "model" if _is_smooth(trajectory, summary) else "network"
-        comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
-        sentences.append(
-            f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
-            f"start values held fixed ({fixed:.4g})."
-        )
-    best = summary.get("best")
-    if best is not None:
-        sentences.append(
-            f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
-            f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
-            f"{_measured(best['measures'])}. It is in best_network.pt."
-        )
+    sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")
+    sentences += _best(summary)
     return sentences
 
 
-def _measured(measures: Mapping[str, float]) -> str:
+def _comparison(summary: Summary, model: str) -> Iterator[str]:
+    """What tuning gained on the test split, over how many networks, and how far those differ."""
+    tuned = summary.get("tuned", {}).get("test_loss")
+    fixed = summary.get("fixed", {}).get("test_loss")
+    if tuned is None:
+        return
+    networks = summary.get("networks", {}).get("tuned", 1)
+    if fixed is None or fixed <= 0:
+        loss = _with_spread(summary, "tuned", "test_loss")
+        if networks == 1:
+            yield f"The tuned {model}'s test loss is {loss}."
+        else:
+            yield f"The mean test loss of {networks} tuned networks is {loss} (standard deviation)."
+        return
+    change = (tuned - fixed) / fixed
+    comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
+    if networks == 1:
+        yield (
+            f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
+            f"start values held fixed ({fixed:.4g})."
+        )
+        if "networks" in summary:
+            yield "Both are of one network from one seed: how much of the difference is chance, more seeds say."
+        return
+    yield (
+        f"The mean test loss of {networks} tuned networks is {_with_spread(summary, 'tuned', 'test_loss')}, "
+        f"{comparison} that with the start values held fixed ({_with_spread(summary, 'fixed', 'test_loss')}); "
+        "± is the standard deviation from network to network."
+    )
+
+
+def _best(summary: Summary) -> Iterator[str]:
+    """Where the metric was best, and where that network is."""
+    best = summary.get("best")
+    if best is not None:
+        yield (
+            f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
+            f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
+            f"{_measured(best)}. It is in best_network.safetensors."
+        )
+
+
+def _measured(best: BestSummary) -> str:
     """The test loss, where there is one."""
-    return f", with a test loss of {measures['test_loss']:.4g}" if "test_loss" in measures else ""
+    if "test_loss" not in best["measures"]:
+        return ""
+    loss, spread = best["measures"]["test_loss"], best.get("spread", {}).get("test_loss")
+    if spread is None:
+        return f", with a test loss of {loss:.4g}"
+    return f", with a mean test loss of {loss:.4g} ± {spread:.2g} over {best['networks']} networks"
 
 
 def _worth(trajectory: Trajectory) -> str:
@@ -254,8 +300,8 @@ def _results(summary: Summary) -> list[dict[str, str]]:
     return [
         {
             "metric": metric.replace("_", " "),
-            "tuned": _number(tuned.get(metric)),
-            "fixed": _number(fixed.get(metric)),
+            "tuned": _with_spread(summary, "tuned", metric),
+            "fixed": _with_spread(summary, "fixed", metric),
             "difference": _number(tuned[metric] - fixed[metric], "+")
             if {metric} <= set(tuned) & set(fixed)
             else "",
@@ -266,13 +312,37 @@ def _results(summary: Summary) -> list[dict[str, str]]:
     ]
 
 
+def _with_spread(summary: Summary, row: Literal["tuned", "fixed"], metric: str) -> str:
+    """A measure of a row, with its standard deviation where the row has several networks."""
+    spread = summary.get("spread", {}).get(row, {}).get(metric)
+    value = _number(summary.get(row, {}).get(metric))
+    return value if spread is None or not value else f"{value} ± {spread:.2g}"
+
+
+def _averaged(summary: Summary) -> str:
+    """Over how many networks the results are averages; empty where nobody noted it."""
+    networks = summary.get("networks", {})
+    if not networks:
+        return ""
+    if set(networks.values()) == {1}:
+        return "One network each, from one seed." if len(networks) > 1 else "One network, from one seed."
+    counts = {networks[row] for row in ("tuned", "fixed") if row in networks}
+    number = " and ".join(str(count) for count in sorted(counts, reverse=True))
+    return f"Means of {number} networks, ± their standard deviation."
+
+
 def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
     if tuned is None or fixed is None or tuned == fixed or not metric.endswith(_JUDGED):
         return ""
-    return "better" if (tuned < fixed) == metric.endswith("loss") else "worse"
+    return "better" if (tuned < fixed) == (mode_of(metric) == "min") else "worse"
 
 
-def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, str]]:
+def _breakable(name: str) -> Markup:
+    """A hyperparameter's name that may go on in a new line after a dot or an underscore and before its part."""
+    return Markup(re.sub(r"(?<=[._])|(?=\[)", "<wbr>", str(escape(name))))
+
+
+def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, Any]]:
     rows: list[HyperparameterSummary] = summary.get("hyperparameters") or [
         {"name": name, "start": float(first), "end": float(last)}
         for name, first, last in zip(
@@ -281,7 +351,7 @@ def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str,
     ]
     return [
         {
-            "name": row["name"],
+            "name": _breakable(row["name"]),
             "start": _number(row["start"]),
             "end": _number(row["end"]),
             "change": f"\N{MULTIPLICATION SIGN} {row['end'] / row['start']:.3g}" if row["start"] > 0 else "",

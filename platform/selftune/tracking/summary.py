@@ -33,6 +33,7 @@ class BestSummary(TypedDict, total=False):
     """The network where the metric was best: its value there, when that was, and what was measured at the end.
 
     ``measures`` are those of whole splits, ``hyperparameters`` the constrained values that it was trained with.
+    They are means over ``networks``, whose standard deviations are ``spread``, where a team has several.
     """
 
     metric: str
@@ -41,12 +42,16 @@ class BestSummary(TypedDict, total=False):
     training_step: int
     hyperparameters: dict[str, float]
     measures: dict[str, float]
+    networks: int
+    spread: dict[str, float]
 
 
 class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
-    Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist.
+    Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist. They
+    are means over ``networks`` (by ``tuned`` and ``fixed``), whose standard deviations are ``spread`` where there
+    are several.
     ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were lost and on
     networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
     upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
@@ -68,6 +73,8 @@ class Summary(TypedDict, total=False):
     best: BestSummary
     tuned: dict[str, float]
     fixed: dict[str, float]
+    networks: dict[str, int]
+    spread: dict[str, dict[str, float]]
     versions: dict[str, str]
 
 

@@ -46,7 +46,7 @@ def pair_of(key: str, given: Any, dtype: torch.dtype | None = None) -> tuple[Ten
         SettingError: if it is no pair of tensors, or inputs are not finite.
     """
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise SettingError(key, f"must be a pair (inputs, labels), got {shown(given)}")
+        raise SettingError(key, f"must be a pair (inputs, labels), a Dataset or a DataLoader, got {shown(given)}")
     inputs, labels = (as_tensor(key, one) for one in given)
     if not inputs.ndim or not labels.ndim:
         raise SettingError(key, "must hold inputs and labels with the examples along their first axis")
@@ -100,14 +100,15 @@ def classes_of(labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, I
             raise SettingError(
                 "labels",
                 f"of the {name} split have shape {tuple(tensor.shape)}; give one class number per example, from"
-                " rows of scores or probabilities by labels.argmax(1)",
+                " rows of scores or probabilities by labels.argmax(1); MultiLabelClassification takes rows of"
+                " zeros and ones, Regression rows of real numbers, LanguageModelling rows of tokens",
             )
         whole = tensor.long()
         if tensor.is_floating_point() and not bool((tensor == whole).all()):
             raise SettingError(
                 "labels",
                 f"of the {name} split hold {float(tensor[tensor != whole][0]):g}, which is no class number;"
-                " classes are numbered from 0, and real values need an objective of their own",
+                " classes are numbered from 0, and Regression takes real numbers",
             )
         looked_at = whole if ignored is None else whole[whole != ignored]
         if len(looked_at) and int(looked_at.min()) < 0:
@@ -197,7 +198,7 @@ def check_lengths(splits: Mapping[str, Split]) -> None:
     Raises:
         SettingError: with the name of the split.
     """
-    for name in SPLITS:
+    for name in splits:
         lengths = {key: len(tensor) for key, tensor in splits[name].items()}
         examples = min(lengths.values())
         if examples == 0:
@@ -213,7 +214,9 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
         SettingError: if a split is empty or ragged, or has fewer examples than a batch.
     """
     check_lengths(splits)
-    for name, size in (("train", batch_size), ("validation", validation_batch_size or 1)):
+    sizes = {"train": batch_size, "validation": validation_batch_size or 1}
+    for name in splits:
+        size = sizes.get(name, 1)
         examples = len(splits[name]["labels"])
         if examples < size:
             key = "batch_size" if name == "train" else "validation_batch_size"
