@@ -102,6 +102,7 @@ class LowerLevel(RegularizedNetwork):
 
     def train(self, number: int, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         """One training step with the given hyperparameters; returns its loss, detached."""
+        self.batches.forget(before=number)
         drawn = self.batches.at(number)
         if self.batches.stages:
             self._pass_boundary(number, drawn, values)
@@ -209,9 +210,14 @@ class LowerLevel(RegularizedNetwork):
         metrics = {name: as_losses(values) for name, values in self.objective.measure(plain, batch).items()}
         return as_losses(self.objective.judge(outputs, batch)), metrics
 
+    def validation_batch(self, number: int) -> Any:
+        """The validation batch of a hyper-step; those before will not be asked for any more."""
+        self.validation.forget(before=number)
+        return self.validation.at(number).batch
+
     def validation_losses(self, number: int) -> tuple[Losses, dict[str, Losses]]:
         """``measures`` of the validation batch of a hyper-step."""
-        batch = self.validation.at(number).batch
+        batch = self.validation_batch(number)
         return self.measures(batch, self.judged(batch))
 
     def measuring(self, number: int) -> AbstractContextManager[Step]:
@@ -241,6 +247,7 @@ class LowerLevel(RegularizedNetwork):
             "regularizers": self.regularizers.state_dict(),
             "copies": self.copies,
             "stage": self._stage,
+            "sources": self.sources.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -253,6 +260,7 @@ class LowerLevel(RegularizedNetwork):
             for name, tensors in state["copies"].items()
         }
         self._stage = state["stage"]
+        self.sources.load_state_dict(state["sources"])
 
 
 def validation_measures(loss: Losses, metrics: Mapping[str, Losses]) -> dict[str, float]:

@@ -300,7 +300,6 @@ class OnlineTuner:
             "losses": self._losses,
             "seconds": time.perf_counter() - self._began,
             "done": self.done,
-            "validation": self.lower.validation.state_dict(),
             "saved": {name: thing.state_dict() for name, thing in self.saved.items()},
         }
         tensors: dict[str, Tensor] = {}
@@ -328,7 +327,6 @@ class OnlineTuner:
             self.level.load_state_dict(state["level"])
         if self._steering is not None:
             self._steering.load_state_dict(state["steering"])
-        self.lower.validation.load_state_dict(state["validation"])
         self._order, self._left, self.done = state["order"], state["left"], state["done"]
         self._losses = list(state["losses"])
         self._began = time.perf_counter() - state["seconds"]
