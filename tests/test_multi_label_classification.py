@@ -5,6 +5,9 @@ from rounding import rounding
 from torch import nn
 
 from selftune import MultiLabelClassification, Optimization, SettingError, Tune, tune
+from selftune.regularizer import regularizers
+from selftune.training.lower_level import LowerLevel
+from selftune.training.seeds import Streams
 
 
 def data(labels=None, n=32):
@@ -30,6 +33,19 @@ def test_labels_that_nobody_knows_count_in_no_loss_and_no_metric():
     assert float(of_examples[0]) == pytest.approx(float(terms[0] + terms[1]) / 2, rel=1e-6)
     assert float(losses.mean()) == pytest.approx(float(sum(terms)) / 3, rel=1e-6)
     assert float(objective.metrics(scores, labels)["accuracy"].mean()) == pytest.approx(2 / 3)
+
+
+def test_what_is_mixed_with_a_label_that_nobody_knows_does_not_count():
+    labels = data()[1].clone()
+    labels[::3, 1] = -100
+    cpu = torch.device("cpu")
+    lower = LowerLevel(multi_label(labels=labels), [regularizers["mixup"](alpha=1.0)], Streams(0, 0, cpu), cpu)
+    step = lower.begin(0, lower.batches.at(0), lower.space.values(lower.space.start), "elementary")
+    lower.plain_loss(step)
+    unknown = step.labels == -100
+    expected = ~(unknown | unknown[step.mixings[0].partners])
+    assert bool((lower.objective.losses(step).weights == expected).all())
+    assert 0 <= float(step.targets.min()) <= float(step.targets.max()) <= 1
 
 
 def test_the_constant_answer_has_the_share_of_every_label_that_is_known():

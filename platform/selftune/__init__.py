@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selftune.binary_classification import BinaryClassification as BinaryClassification
     from selftune.classification import Classification as Classification
+    from selftune.data.loading import Loading as Loading
     from selftune.diagnostics import Measurement as Measurement
     from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from selftune.hyperparameters import Positive as Positive
     from selftune.hyperparameters import Tune as Tune
     from selftune.hyperparameters import Unit as Unit
+    from selftune.language_modelling import LanguageModelling as LanguageModelling
     from selftune.losses import Losses as Losses
     from selftune.methods import Budget as Budget
     from selftune.methods import ImplicitSettings as ImplicitSettings
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
+    "Loading": "selftune.data.loading",
     "SettingError": "selftune.errors",
     "FunctionObjective": "selftune.function_objective",
     "Losses": "selftune.losses",
@@ -78,6 +81,7 @@ _HOMES = {
     "BinaryClassification": "selftune.binary_classification",
     "MultiLabelClassification": "selftune.multi_label_classification",
     "Regression": "selftune.regression",
+    "LanguageModelling": "selftune.language_modelling",
     "Optimization": "selftune.optimization",
     "tasks": "selftune.objective",
     "Quantity": "selftune.quantity",

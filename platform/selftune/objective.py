@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from selftune.data import Split
+from selftune.data.kinds import first_batch, is_held
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from selftune.classification import Classification as Classification
 
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
-_PROBED_OUTPUTS = "_probed_outputs"
+_PROBED_OUTPUTS, _FIRST_BATCHES = "_probed_outputs", "_first_batches"
 PROBED = 4
 """Examples that an inventory sees."""
 _MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
@@ -70,8 +72,13 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or size_of(self.splits()["validation"])
+        whole = self.data("validation")
+        usual = size_of(whole) if is_held(whole) else self.optimization.batch_size
+        size = self.validation_batch_size or usual
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
+
+    loading: Loading = Loading()
+    """How data sets are loaded."""
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
@@ -88,6 +95,10 @@ class NetworkObjective(ABC):
     def targets(self, labels: Tensor) -> Tensor:
         """What the loss compares outputs with, before regularizers change it (one-hot rows for classes)."""
 
+    def plain_targets(self, labels: Any) -> Any:
+        """``targets`` where no regularizer needs them: they may be smaller, if ``loss`` takes that, too."""
+        return self.targets(labels)
+
     @abstractmethod
     def loss(self, outputs: Any, targets: Any) -> Float[Tensor, "batch"] | Losses:
         """Training loss of every example, or of its elements, without regularization."""
@@ -99,6 +110,14 @@ class NetworkObjective(ABC):
     def metrics(self, outputs: Any, labels: Any) -> Mapping[str, Float[Tensor, "batch"] | Losses]:
         """Further measures of every example, or of its elements, such as accuracy."""
         return {}
+
+    def data(self, split: str) -> Any:
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader."""
+        return self.splits()[split]
+
+    def arrange(self, split: str, batch: Any) -> Any:
+        """A batch that a data set or a loader of a split gave, as the other methods take it."""
+        return batch
 
     # What a batch is ----------------------------------------------------------------------------------
 
@@ -228,7 +247,20 @@ class NetworkObjective(ABC):
     def example(self, size: int, split: str = "validation") -> Any:
         """The first examples of a split, where the network is that is kept to be looked at."""
         device = next((tensor.device for tensor in self.structure().parameters()), torch.device("cpu"))
-        return moved(first_of(self.splits()[split], size), device)
+        data = self.data(split)
+        return moved(first_of(data if is_held(data) else self.first_batch(split), size), device)
+
+    def first_batch(self, split: str) -> Any:
+        """The first batch of a split that is a data set or a loader; read once.
+
+        Raises:
+            SettingError: if it cannot be read, or gives nothing.
+        """
+        kept: dict[str, Any] = self.__dict__.setdefault(_FIRST_BATCHES, {})
+        if split not in kept:
+            size = max(PROBED, self.optimization.batch_size)
+            kept[split] = self.arrange(split, first_batch(split, self.data(split), size, self.loading.collate))
+        return kept[split]
 
     def feed(self) -> Feed:
         """Runs networks on a batch of training examples, of two at least."""
@@ -310,8 +342,8 @@ class NetworkObjective(ABC):
         return tuple(layer.name for layer in self.inventory().layers if layer.weight and layer.used)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network that was built to be looked at."""
-        return {name: value for name, value in self.__dict__.items() if name != _STRUCTURE}
+        """Without the network that was built, and the batches that were read, to be looked at."""
+        return {name: value for name, value in self.__dict__.items() if name not in (_STRUCTURE, _FIRST_BATCHES)}
 
 
 def check_door(build: object, optimization: object, validation_batch_size: object) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from selftune.data import SPLITS
+from selftune.data.kinds import examples_of
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
@@ -100,8 +102,12 @@ def _network(objective: NetworkObjective) -> str:
     about = (type(objective).__qualname__, _plain(structure), shapes, sorted(settings.items()))
     optimization = (objective.optimization, objective.validation_batch_size, objective.balanced_by)
     digest.update(_plain((*about, *optimization)).encode())
-    for split, tensors in objective.splits().items():
-        for name, tensor in tensors.items():
+    for split in SPLITS:
+        data = objective.data(split)
+        if not isinstance(data, Mapping):
+            digest.update(f"{split} {type(data).__qualname__} {examples_of(data)}".encode())
+            continue
+        for name, tensor in data.items():
             _add(digest, f"{split} {name}", tensor)
     for stage in objective.stages():
         _add(digest, str(stage.steps), stage.index)

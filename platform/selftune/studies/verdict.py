@@ -9,6 +9,7 @@ import torch
 
 from selftune.listener import Listener
 from selftune.losses import as_losses
+from selftune.nested import rows_of, size_of
 from selftune.objective import NetworkObjective
 from selftune.tracking.summary import read_summary, write_summary
 
@@ -52,10 +53,17 @@ def constant_measures(objective: NetworkObjective) -> dict[str, float]:
         return {}
     found: dict[str, float] = {}
     for split in ("validation", "test"):
-        batch = objective.splits()[split]
-        outputs = objective.outputs(lambda inputs: answer.expand(len(inputs), *answer.shape), batch)
-        measures = {"loss": objective.judge(outputs, batch), **objective.measure(outputs, batch)}
-        found |= {f"{split}_{name}": float(as_losses(values).mean()) for name, values in measures.items()}
+        totals: dict[str, list[float]] = {}
+        data = objective.splits()[split]
+        for rows in torch.split(torch.arange(size_of(data)), objective.evaluation_batch_size):
+            batch = rows_of(data, rows)
+            outputs = objective.outputs(lambda inputs: answer.expand(len(inputs), *answer.shape), batch)
+            measures = {"loss": objective.judge(outputs, batch), **objective.measure(outputs, batch)}
+            for name, values in measures.items():
+                total, count = (float(part) for part in as_losses(values).totals())
+                before = totals.get(name, [0.0, 0.0])
+                totals[name] = [before[0] + total, before[1] + count]
+        found |= {f"{split}_{name}": total / count for name, (total, count) in totals.items()}
     return found
 
 

@@ -276,8 +276,12 @@ class OnlineTuner:
 
     # State ---------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """Model, optimizer, regularizers, response, method, validation data and what is ``saved``, at this step.
+
+        Args:
+            whole: with model and optimizer; a loop that saves these itself leaves them out here, and loads its own
+                before this state.
 
         It holds plain containers and tensors only, so that ``torch.load(..., weights_only=True)`` reads it.
 
@@ -288,7 +292,7 @@ class OnlineTuner:
             raise RuntimeError("a training step is under way; save the state after step()")
         state = {
             "training_step": self.training_step,
-            "lower": self.lower.state_dict(),
+            "lower": self.lower.state_dict(whole),
             "level": self.level.state_dict() if self.level is not None else None,
             "steering": self._steering.state_dict() if self._steering is not None else None,
             "order": self._order,
@@ -296,7 +300,6 @@ class OnlineTuner:
             "losses": self._losses,
             "seconds": time.perf_counter() - self._began,
             "done": self.done,
-            "validation": self.lower.validation.state_dict(),
             "saved": {name: thing.state_dict() for name, thing in self.saved.items()},
         }
         tensors: dict[str, Tensor] = {}
@@ -324,7 +327,6 @@ class OnlineTuner:
             self.level.load_state_dict(state["level"])
         if self._steering is not None:
             self._steering.load_state_dict(state["steering"])
-        self.lower.validation.load_state_dict(state["validation"])
         self._order, self._left, self.done = state["order"], state["left"], state["done"]
         self._losses = list(state["losses"])
         self._began = time.perf_counter() - state["seconds"]

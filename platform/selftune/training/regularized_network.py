@@ -121,12 +121,12 @@ class RegularizedNetwork(ABC):
         perturbed: bool,
         measured: bool = False,
     ) -> Step:
-        labels = self.objective.labels(drawn.batch)
+        labels, needed = self.objective.labels(drawn.batch), "targets" in self.needs
         return Step(
             number=number,
             inputs=self.objective.inputs(drawn.batch),
             labels=labels,
-            targets=self.objective.targets(labels),
+            targets=self.objective.targets(labels) if needed else self.objective.plain_targets(labels),
             drawn=drawn,
             values=values,
             generator=generator,

@@ -72,7 +72,10 @@ class ResponseLevel(Level):
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
-        return self.fit(number, self.lower.batches.at(number)) if self.settings.joint else super().train(number)
+        if not self.settings.joint:
+            return super().train(number)
+        self.lower.batches.forget(before=number)
+        return self.fit(number, self.lower.batches.at(number))
 
     def after_step(self, number: int, drawn: Drawn) -> None:
         self.fit(number, drawn)
@@ -144,7 +147,7 @@ class ResponseLevel(Level):
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
             return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
-        batch = lower.validation.at(hyper_step).batch
+        batch = lower.validation_batch(hyper_step)
         noise = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
