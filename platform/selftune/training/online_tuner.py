@@ -296,8 +296,12 @@ class OnlineTuner:
 
     # State ---------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """Model, optimizer, regularizers, response, method, validation data and what is ``saved``, at this step.
+
+        Args:
+            whole: with model and optimizer; a loop that saves these itself leaves them out here, and loads its own
+                before this state.
 
         It holds plain containers and tensors only, so that ``torch.load(..., weights_only=True)`` reads it.
 
@@ -308,7 +312,7 @@ class OnlineTuner:
             raise RuntimeError("a training step is under way; save the state after step()")
         state = {
             "training_step": self.training_step,
-            "lower": self.lower.state_dict(),
+            "lower": self.lower.state_dict(whole),
             "level": self.level.state_dict() if self.level is not None else None,
             "steering": self._steering.state_dict() if self._steering is not None else None,
             "order": self._order,
