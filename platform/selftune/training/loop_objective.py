@@ -151,8 +151,8 @@ class OverlapWatch:
             self._left = 0
             what = f"{equal} example{'s' if equal > 1 else ''}"
             warnings.warn(
-                f"validation: shares {what} of its first batch with a batch that is trained on, so that it does not"
-                " judge what is learnt; keep them apart",
+                f"validation: shares {what} of its first batch with a batch that is trained on, so that it"
+                " does not judge what is learnt; keep them apart",
                 stacklevel=3,
             )
 
