@@ -215,18 +215,12 @@ class FunctionObjective(NetworkObjective):
             return self._given[name](step.outputs, step.batch)
         return super().quantity(name, step)
 
-    def _quantity(self, name: str) -> Quantity:
-        known = quantities.known(name)
-        batch = self.example_seen()
-        if name == "inputs":
-            return observed(name, self.inputs(batch), known)
-        if name == "labels":
-            return observed(name, self.labels(batch), known)
+    def seen_as(self, name: str) -> Quantity:
         if name in self._given:
-            return observed(name, self._given[name](self.seen.outputs, batch), known)
-        if name == "logits":
-            return observed(name, self.seen.outputs, known)
-        return known or Quantity(name, (...,), "number")
+            return observed(
+                name, self._given[name](self.seen.outputs, self.example_seen()), quantities.known(name)
+            )
+        return super().seen_as(name)
 
     # What is found ------------------------------------------------------------------------------------
 

@@ -239,10 +239,11 @@ class LowerLevel(RegularizedNetwork):
 
     # State ---------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
+        """Where training stands; not ``whole``, without network and optimizer."""
+        trained = {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()} if whole else {}
         return {
-            "network": state_of(self.network),
-            "optimizer": self.optimizer.state_dict(),
+            **trained,
             "regularizers": self.regularizers.state_dict(),
             "copies": self.copies,
             "stage": self._stage,
@@ -250,8 +251,9 @@ class LowerLevel(RegularizedNetwork):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_state(self.network, state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if "network" in state:
+            load_state(self.network, state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.regularizers.load_state_dict(state["regularizers"])
         self.copies = {
             name: {key: tensor.to(self.device) for key, tensor in tensors.items()}
