@@ -11,6 +11,13 @@ import torch
 
 import selftune
 
+EXTRAS = {
+    "selftune.integrations.lightning": "pytorch_lightning",
+    "selftune.integrations.hugging_face": "transformers",
+    "selftune.integrations.hugging_face_loss": "transformers",
+}
+"""What modules need that are no part of an ordinary installation."""
+
 
 def _modules():
     for package in (selftune, selftune.objectives, selftune.search_spaces):
@@ -22,6 +29,8 @@ def _modules():
 
 @pytest.mark.parametrize("name", sorted(set(_modules())))
 def test_examples_of(name):
+    if name in EXTRAS:
+        pytest.importorskip(EXTRAS[name])
     module = importlib.import_module(name)
     torch.manual_seed(0)
     results = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)

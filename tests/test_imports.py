@@ -7,7 +7,10 @@ import pytest
 
 import selftune
 
-OPTIONAL = ("ray", "mlflow", "optuna", "pydantic", "rich", "yaml", "pyarrow", "matplotlib", "jinja2", "sklearn")
+OPTIONAL = (
+    *("ray", "mlflow", "optuna", "pydantic", "rich", "yaml", "pyarrow", "matplotlib", "jinja2", "sklearn"),
+    *("lightning", "pytorch_lightning", "transformers", "accelerate"),
+)
 
 TUNE = """
 import torch

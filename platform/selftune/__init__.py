@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from selftune.binary_classification import BinaryClassification as BinaryClassification
     from selftune.classification import Classification as Classification
+    from selftune.data.loading import Loading as Loading
     from selftune.diagnostics import Measurement as Measurement
     from selftune.diagnostics import diagnostics as diagnostics
     from selftune.errors import SettingError as SettingError
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
+    "Loading": "selftune.data.loading",
     "SettingError": "selftune.errors",
     "FunctionObjective": "selftune.function_objective",
     "Losses": "selftune.losses",

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.data import classes_of
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.objective import Stage
@@ -27,7 +28,8 @@ class BinaryClassification(SupervisedObjective):
         build: makes a freshly initialised network, from inputs to logits of shape (batch,) or (batch, 1).
         train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels are 0
             and 1, of any type, of shape (n,) or (n, 1).
-        optimization, validation_batch_size, extra, stages, balanced_by: see ``SupervisedObjective``.
+        optimization, validation_batch_size, extra, stages, balanced_by, loading: see
+            ``SupervisedObjective``.
         ignored: examples with this label are left out of all splits; None takes every label as it is.
 
     Raises:
@@ -47,15 +49,16 @@ class BinaryClassification(SupervisedObjective):
     def __init__(
         self,
         build: Callable[[], nn.Module],
-        train: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
+        train: Any,
+        validation: Any,
+        test: Any,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
         balanced_by: str | None = None,
         ignored: int | None = -100,
+        loading: Loading | None = None,
     ) -> None:
         super().__init__(
             build,
@@ -68,6 +71,7 @@ class BinaryClassification(SupervisedObjective):
             stages,
             balanced_by,
             ignored,
+            loading,
         )
 
     def read_labels(self, labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, Tensor]:
@@ -118,7 +122,9 @@ class BinaryClassification(SupervisedObjective):
     ) -> dict[str, Float[Tensor, "batch"]]:
         return {"accuracy": ((outputs > 0) == (labels > 0)).to(outputs.dtype)}
 
-    def constant_answer(self) -> Float[Tensor, ""]:
-        """The logit of the share of ones in the training split."""
+    def constant_answer(self) -> Float[Tensor, ""] | None:
+        """The logit of the share of ones in the training split, where all splits are in memory."""
+        if not self.all_held:
+            return None
         share = self.targets(self.splits()["train"]["labels"]).mean()
         return torch.logit(share, eps=torch.finfo(share.dtype).eps)

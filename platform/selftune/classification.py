@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.data import check_classes, check_outputs, classes_of
+from selftune.data.loading import Loading
 from selftune.nested import size_of
 from selftune.objective import PROBED, Stage
 from selftune.optimization import Optimization
@@ -18,20 +19,23 @@ from selftune.supervised_objective import SupervisedObjective
 
 
 class Classification(SupervisedObjective):
-    """A classifier on tensors held in memory: cross-entropy below, cross-entropy above.
+    """A classifier: cross-entropy below, cross-entropy above.
 
     Args:
         build: makes a freshly initialised network, from inputs to logits.
-        train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels are class
-            numbers from 0, of any type; rows with a single 1 (one-hot) are taken, too.
+        train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first; or data sets or
+            loaders that give such pairs, see ``SupervisedObjective``. Labels are class numbers from 0, of any
+            type; rows with a single 1 (one-hot) are taken, too.
         optimization: how the network is trained.
-        validation_batch_size: examples per hypergradient; None uses the whole validation split.
+        validation_batch_size: examples per hypergradient; None uses the whole validation split of tensors, and
+            batches as large as those of training of a data set.
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
         balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
         classes: number of classes; None takes the number of the network's outputs. Not all need be in the data.
         ignored: examples with this label are left out of all splits, so that they count in no loss, metric, mean
-            or regularizer; None takes every label for a class.
+            or regularizer; None takes every label for a class. Data sets and loaders must leave them out.
+        loading: how the examples of a ``Dataset`` are loaded.
 
     Beside what every classifier provides, ``batch_norm`` is provided where the network has layers of it, and
     ``branches`` where modules of the network are named ``branch``: residual branches, which can be skipped.
@@ -53,9 +57,9 @@ class Classification(SupervisedObjective):
     def __init__(
         self,
         build: Callable[[], nn.Module],
-        train: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
+        train: Any,
+        validation: Any,
+        test: Any,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
@@ -63,6 +67,7 @@ class Classification(SupervisedObjective):
         balanced_by: str | None = None,
         classes: int | None = None,
         ignored: int | None = -100,
+        loading: Loading | None = None,
     ) -> None:
         self._wanted_classes = classes
         super().__init__(
@@ -76,15 +81,21 @@ class Classification(SupervisedObjective):
             stages,
             balanced_by,
             ignored,
+            loading,
         )
 
     def read_labels(self, labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, Tensor]:
         return classes_of(labels, ignored)
 
+    def arrange(self, split: str, batch: Any) -> dict[str, Any]:
+        arranged = super().arrange(split, batch)
+        if "classes" in self.__dict__:  # it is known once the network has run on the first batch
+            check_classes({split: arranged["labels"]}, self.classes, None)
+        return arranged
+
     def check_outputs(self, outputs: Any) -> None:
-        labels = {name: split["labels"] for name, split in self.splits().items()}
         self.classes = check_outputs(outputs, size_of(self.example(PROBED)))
-        check_classes(labels, self.classes, self._wanted_classes)
+        check_classes(self.seen_labels(), self.classes, self._wanted_classes)
 
     def targets(self, labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch classes"]:
         targets = torch.zeros(*labels.shape, self.classes, device=labels.device)
@@ -95,8 +106,10 @@ class Classification(SupervisedObjective):
     ) -> Float[Tensor, "batch"]:
         return F.cross_entropy(outputs, targets, reduction="none")
 
-    def constant_answer(self) -> Float[Tensor, "classes"]:
-        """Logarithms of the classes' shares of the training split."""
+    def constant_answer(self) -> Float[Tensor, "classes"] | None:
+        """Logarithms of the classes' shares of the training split, where all splits are in memory."""
+        if not self.all_held:
+            return None
         shares = self.targets(self._splits["train"]["labels"]).flatten(0, -2).mean(dim=0)
         return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()
 

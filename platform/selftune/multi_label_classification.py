@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.losses import Losses
@@ -32,7 +33,8 @@ class MultiLabelClassification(SupervisedObjective):
         build: makes a freshly initialised network, from inputs to logits of shape (batch, labels).
         train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels are rows
             of zeros and ones, of any type.
-        optimization, validation_batch_size, extra, stages, balanced_by: see ``SupervisedObjective``.
+        optimization, validation_batch_size, extra, stages, balanced_by, loading: see
+            ``SupervisedObjective``.
         ignored: what stands in the place of a label that is not known; it counts in no loss or metric.
 
     Raises:
@@ -54,19 +56,29 @@ class MultiLabelClassification(SupervisedObjective):
     def __init__(
         self,
         build: Callable[[], nn.Module],
-        train: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
+        train: Any,
+        validation: Any,
+        test: Any,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
         balanced_by: str | None = None,
         ignored: int = -100,
+        loading: Loading | None = None,
     ) -> None:
         self.ignored = ignored
         super().__init__(
-            build, train, validation, test, optimization, validation_batch_size, extra, stages, balanced_by
+            build,
+            train,
+            validation,
+            test,
+            optimization,
+            validation_batch_size,
+            extra,
+            stages,
+            balanced_by,
+            loading=loading,
         )
 
     def read_labels(self, labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, Tensor]:
@@ -91,7 +103,7 @@ class MultiLabelClassification(SupervisedObjective):
     def check_outputs(self, outputs: Any) -> None:
         labels = self.example(len(outputs))["labels"] if isinstance(outputs, Tensor) and outputs.ndim else None
         if labels is None or outputs.shape != labels.shape or not outputs.is_floating_point():
-            columns = self.splits()["validation"]["labels"].shape[1]
+            columns = self.seen_labels()["validation"].shape[1]
             raise SettingError(
                 "build",
                 f"the network must put out real scores of shape (batch, {columns}), one for each label, but it"
@@ -126,8 +138,10 @@ class MultiLabelClassification(SupervisedObjective):
         right = ((outputs > 0) == (labels > 0)).to(outputs.dtype)
         return {"accuracy": Losses(right, labels != self.ignored)}
 
-    def constant_answer(self) -> Float[Tensor, "labels"]:
-        """Logits of the share of examples of the training split that have each label."""
+    def constant_answer(self) -> Float[Tensor, "labels"] | None:
+        """Logits of the share of training examples that have each label, where all splits are in memory."""
+        if not self.all_held:
+            return None
         labels = self.splits()["train"]["labels"]
         known = (labels != self.ignored).sum(dim=0).clamp_min(1)
         shares = (labels == 1).sum(dim=0).to(wide_type(self.real_type)) / known

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 from selftune.data import Split
+from selftune.data.kinds import examples_of, first_batch, is_held
+from selftune.data.loading import Loading
 from selftune.errors import SettingError, suggestion
 from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.fields import shown
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from selftune.classification import Classification as Classification
 
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
-_PROBED_OUTPUTS = "_probed_outputs"
+_PROBED_OUTPUTS, _FIRST_BATCHES = "_probed_outputs", "_first_batches"
 _OWN = "_own_hyperparameters"
 PREFIX = "objective."
 """What names of the objective's own hyperparameters begin with."""
@@ -76,8 +78,13 @@ class NetworkObjective(ABC):
     @property
     def evaluation_batch_size(self) -> int:
         """Examples per pass where a whole split is measured: no more than a hypergradient takes, or a batch."""
-        size = self.validation_batch_size or size_of(self.splits()["validation"])
+        whole = self.data("validation")
+        usual = size_of(whole) if is_held(whole) else self.optimization.batch_size
+        size = self.validation_batch_size or usual
         return max(self.optimization.batch_size, min(size, _MOST_EVALUATED))
+
+    loading: Loading = Loading()
+    """How data sets are loaded."""
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
@@ -163,7 +170,21 @@ class NetworkObjective(ABC):
         """
         if "index" not in self.provides:
             raise SettingError("", f"{why}, but the data do not say which examples a batch holds (index)")
-        return tuple(map(str, range(size_of(self.splits()["train"]))))
+        data = self.data("train")
+        return tuple(map(str, range(size_of(data) if is_held(data) else examples_of(data) or 0)))
+
+    # Data ----------------------------------------------------------------------------------------------
+
+    def data(self, split: str) -> Any:
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader.
+
+        None where there is no such split.
+        """
+        return self.splits().get(split)
+
+    def arrange(self, split: str, batch: Any) -> Any:
+        """A batch that a data set or a loader of a split gave, as the other methods take it."""
+        return batch
 
     # What a batch is ----------------------------------------------------------------------------------
 
@@ -293,7 +314,20 @@ class NetworkObjective(ABC):
     def example(self, size: int, split: str = "validation") -> Any:
         """The first examples of a split, where the network is that is kept to be looked at."""
         device = next((tensor.device for tensor in self.structure().parameters()), torch.device("cpu"))
-        return moved(first_of(self.splits()[split], size), device)
+        data = self.data(split)
+        return moved(first_of(data if is_held(data) else self.first_batch(split), size), device)
+
+    def first_batch(self, split: str) -> Any:
+        """The first batch of a split that is a data set or a loader; read once.
+
+        Raises:
+            SettingError: if it cannot be read, or gives nothing.
+        """
+        kept: dict[str, Any] = self.__dict__.setdefault(_FIRST_BATCHES, {})
+        if split not in kept:
+            size = max(PROBED, self.optimization.batch_size)
+            kept[split] = self.arrange(split, first_batch(split, self.data(split), size, self.loading.collate))
+        return kept[split]
 
     def feed(self) -> Feed:
         """Runs networks on a batch of training examples, of two at least."""
@@ -337,23 +371,26 @@ class NetworkObjective(ABC):
             SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
         check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
-        return {name: self._quantity(name) for name in self.provides}
+        found = map(self.seen_as, self.provides)
+        return {
+            one.name: replace(one, axes=self.axes.get(one.name, one.axes), type=self.types.get(one.name, one.type))
+            for one in found
+        }
 
-    def _quantity(self, name: str) -> Quantity:
+    def seen_as(self, name: str) -> Quantity:
+        """What is provided under a name, as it is seen in a few examples or was declared."""
         batch, known = self.example(PROBED), quantities.known(name)
         if name == "inputs":
-            found = observed(name, self.inputs(batch), known)
-        elif name == "labels":
-            found = observed(name, self.labels(batch), known)
-        elif name == "targets":
-            found = observed(name, self.targets(self.labels(batch)), known)
-        elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
-            found = observed(name, self.probed(), known)
-        elif isinstance(batch, Mapping) and name in batch:
-            found = observed(name, batch[name], known)
-        else:
-            found = known or Quantity(name, (...,), "number")
-        return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))
+            return observed(name, self.inputs(batch), known)
+        if name == "labels":
+            return observed(name, self.labels(batch), known)
+        if name == "targets":
+            return observed(name, self.targets(self.labels(batch)), known)
+        if name == "logits" and type(self).outputs is NetworkObjective.outputs:
+            return observed(name, self.probed(), known)
+        if isinstance(batch, Mapping) and name in batch:
+            return observed(name, batch[name], known)
+        return known or Quantity(name, (...,), "number")
 
     def probed(self) -> Any:
         """What the network put out when it ran for the ``inventory``.
@@ -372,8 +409,8 @@ class NetworkObjective(ABC):
         return tuple(layer.name for layer in self.inventory().layers if layer.weight and layer.used)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the network that was built to be looked at."""
-        return {name: value for name, value in self.__dict__.items() if name != _STRUCTURE}
+        """Without the network that was built, and the batches that were read, to be looked at."""
+        return {name: value for name, value in self.__dict__.items() if name not in (_STRUCTURE, _FIRST_BATCHES)}
 
 
 def check_door(build: object, optimization: object, validation_batch_size: object) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.data import check_finite
+from selftune.data.loading import Loading
 from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
 from selftune.objective import Stage
@@ -39,7 +40,8 @@ class Regression(SupervisedObjective):
             single numbers.
         train, validation, test: pairs of inputs and labels, as tensors or arrays, examples first. Labels have
             shape (n,), (n, 1) or (n, numbers).
-        optimization, validation_batch_size, extra, stages, balanced_by: see ``SupervisedObjective``.
+        optimization, validation_batch_size, extra, stages, balanced_by, loading: see
+            ``SupervisedObjective``.
         loss: of training and validation: ``"squared"``, ``"absolute"``, ``"huber"``, ``"log_cosh"``, or a function
             of outputs and targets that gives a loss for each of their elements.
         delta: where ``"huber"`` turns from squares to absolute values, in units of the labels, above 0; default 1.
@@ -58,9 +60,9 @@ class Regression(SupervisedObjective):
     def __init__(
         self,
         build: Callable[[], nn.Module],
-        train: tuple[Tensor, Tensor],
-        validation: tuple[Tensor, Tensor],
-        test: tuple[Tensor, Tensor],
+        train: Any,
+        validation: Any,
+        test: Any,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
@@ -68,14 +70,24 @@ class Regression(SupervisedObjective):
         balanced_by: str | None = None,
         loss: str | ElementLoss = "squared",
         delta: float | None = None,
+        loading: Loading | None = None,
     ) -> None:
         self._loss = _loss(loss, delta)
         self.loss_is = loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__qualname__)
         self.delta = delta
         super().__init__(
-            build, train, validation, test, optimization, validation_batch_size, extra, stages, balanced_by
+            build,
+            train,
+            validation,
+            test,
+            optimization,
+            validation_batch_size,
+            extra,
+            stages,
+            balanced_by,
+            loading=loading,
         )
-        labels = self.splits()["train"]["labels"]
+        labels = self.seen_labels()["train"]
         if labels.ndim == 1:  # the one column of outputs is taken away, but what the last layer sees keeps its own
             self.provides, self.axes = self.provides | {"features"}, {"features": ("batch", "dim")}
         self._variance = labels.var(dim=0, correction=0)
@@ -98,7 +110,7 @@ class Regression(SupervisedObjective):
         return found
 
     def check_outputs(self, outputs: Any) -> None:
-        wanted = self.splits()["validation"]["labels"].shape[1:]
+        wanted = self.seen_labels()["validation"].shape[1:]
         fits = isinstance(outputs, Tensor) and outputs.is_floating_point() and outputs.shape[1:] == wanted
         if not fits:
             form = "(batch,) or (batch, 1)" if not wanted else f"(batch, {wanted[0]})"
@@ -119,7 +131,7 @@ class Regression(SupervisedObjective):
 
     def run(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Any:
         outputs = super().run(network, inputs, batch)
-        return single_column(outputs) if self.splits()["train"]["labels"].ndim == 1 else outputs
+        return single_column(outputs) if self.seen_labels()["train"].ndim == 1 else outputs
 
     def targets(self, labels: Float[Tensor, "batch *numbers"]) -> Float[Tensor, "batch *numbers"]:
         return labels
@@ -138,14 +150,15 @@ class Regression(SupervisedObjective):
         self, outputs: Float[Tensor, "batch *numbers"], labels: Float[Tensor, "batch *numbers"]
     ) -> dict[str, Float[Tensor, "batch"]]:
         error = outputs - labels
-        return {
-            "squared_error": _of_examples(error.square()),
-            "absolute_error": _of_examples(error.abs()),
-            "r_squared": _of_examples(1 - error.square() / self._variance.to(error)),
-        }
+        found = {"squared_error": _of_examples(error.square()), "absolute_error": _of_examples(error.abs())}
+        if "train" in self.splits():  # or nobody knows how much the labels vary
+            found["r_squared"] = _of_examples(1 - error.square() / self._variance.to(error))
+        return found
 
-    def constant_answer(self) -> Float[Tensor, "*numbers"]:
+    def constant_answer(self) -> Float[Tensor, "*numbers"] | None:
         """The one prediction with the least training loss: the mean of the training labels for squares."""
+        if not self.all_held:
+            return None
         if self.loss_is == "squared":
             return self._mean
         labels = self.splits()["train"]["labels"]

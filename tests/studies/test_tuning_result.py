@@ -1,4 +1,7 @@
+import re
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +13,7 @@ from torch import nn
 
 from selftune import Result, Schedule, SettingError, tune
 from selftune.methods import HyperStep
+from selftune.studies.best_network import BestNetwork
 from selftune.tracking.trajectory import read_trajectory
 
 MEASURES, SPREAD = {"test_loss": 0.25, "test_accuracy": 0.75}, {"test_loss": 0.0125, "test_accuracy": 0.05}
@@ -34,9 +38,17 @@ def test_the_text_says_start_end_and_best():
         "hyperparameter              start   end  best",
         "dropout.rate                  0.1   0.4   0.2",
         "weight_decay.strength[<0>]   0.01  0.02  0.01",
-        "best: where the validation loss was lowest, 1 at training step 20",
+        "best: where validation loss was best, 1 at training step 20",
         "at the end, mean of 3 networks ± standard deviation: test loss 0.25 ± 0.013, test accuracy 0.75 ± 0.05",
     ]
+
+
+def test_best_is_what_the_metric_says():
+    made = result()
+    best = BestNetwork(nn.Identity(), {}, {}, 30, 2, "validation_accuracy", 0.9)
+    lines = repr(replace(made, best=best)).splitlines()
+    assert lines[1].split() == ["dropout.rate", "0.1", "0.4", "0.3"]
+    assert lines[3] == "best: where validation accuracy was best, 0.9 at training step 30"
 
 
 def test_without_a_known_validation_loss_nothing_is_called_best():
@@ -113,3 +125,18 @@ def test_what_needs_a_package_says_so(package, call, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SettingError, match=f"needs the package {package}; install it with pip"):
         call(result())
+
+
+def test_the_page_on_results_works(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    try:
+        for snippet in re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
+            exec(snippet.replace("steps=600, warmup_steps=200", "steps=20, warmup_steps=10"), names)
+    finally:
+        pyplot.close("all")
+    assert names["result"].networks == 3
+    assert len(names["frame"]) == len(names["result"].trajectory) == 2
+    assert (tmp_path / "schedules.pdf").exists()
+    assert (tmp_path / "runs" / "first" / "summary.json").exists()

@@ -178,6 +178,22 @@ def test_the_headline_says_over_how_many_networks_and_how_far_they_differ(study:
     assert "Means of 3 and 2 networks, ± their standard deviation." in text
 
 
+def test_without_a_comparison_there_are_no_columns_for_it(study: Path) -> None:
+    summary = {name: value for name, value in read_summary(study).items() if name != "fixed"}
+    best = {"metric": "validation_loss", "value": 0.5, "hyper_step": 3, "training_step": 40}
+    measured = {"measures": {"test_loss": 0.6}, "networks": 2, "spread": {"test_loss": 0.05}}
+    spread = {"tuned": {"test_loss": 0.0123}}
+    text = Page(
+        write_report(study, {**summary, "networks": {"tuned": 2}, "spread": spread, "best": best | measured})
+    ).text
+    assert "start values held" not in text
+    assert "The mean test loss of 2 tuned networks is 0.171 ± 0.012 (standard deviation)." in text
+    assert "with a mean test loss of 0.6 ± 0.05 over 2 networks. It is in best_network.safetensors." in text
+    text = Page(write_report(study, {**summary, "networks": {"tuned": 1}})).text
+    assert "The tuned network's test loss is 0.171." in text
+    assert "One network, from one seed." in text
+
+
 def test_names_break_where_they_have_joints(study: Path) -> None:
     page = write_report(study).read_text(encoding="utf-8")
     assert "<td>weight_<wbr>decay.<wbr>strength<wbr>[layers.<wbr>0]</td>" in page

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import stdev
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from selftune.methods import BestStep, Report
 from selftune.methods.best_step import Mode
 from selftune.methods.measures import BEST, BEST_NETWORK, average
 from selftune.shapes import Float, Int, Tensor
+from selftune.studies.rows import with_spread
 from selftune.tracking.summary import BestSummary
 
 FILE = "best_network"
@@ -25,12 +27,13 @@ class BestNetwork:
 
     Attributes:
         network: the first trainer's plain network as it was there, in evaluation mode, on the CPU.
-        metrics: its validation and test loss (and accuracy, ...), averaged over the team.
+        metrics: its validation and test loss (and accuracy, ...), averaged over the team's ``networks``.
         hyperparameters: the values that it was trained with up to there, by name.
         step: training steps until then.
         hyper_step: the hyper-step, from 0.
         metric, value: what was best, and its value then, averaged over the team: taken on the validation batch of
             the hyper-step, so that it can differ from that in ``metrics``, which are those of whole splits.
+        networks, spread: number of networks of the team, and standard deviations of ``metrics`` among them.
     """
 
     network: nn.Module
@@ -40,6 +43,8 @@ class BestNetwork:
     hyper_step: int
     metric: str
     value: float
+    networks: int = 1
+    spread: Mapping[str, float] = field(default_factory=dict)
 
 
 def best_network(
@@ -63,6 +68,9 @@ def best_network(
     prefix = BEST_NETWORK if any(name.startswith(BEST_NETWORK) for name in payload) else _NETWORK
     tensors = {name.removeprefix(prefix): tensor for name, tensor in payload.items() if name.startswith(prefix)}
     measures = [name for name in holding[0].metrics if name.startswith(BEST)]
+    spread = {}
+    if len(holding) > 1:
+        spread = {name.removeprefix(BEST): stdev(r.metrics[name] for r in holding) for name in measures}
     return BestNetwork(
         network=build(tensors),
         metrics={name.removeprefix(BEST): average(r.metrics[name] for r in holding) for name in measures},
@@ -71,6 +79,8 @@ def best_network(
         hyper_step=best.number,
         metric=best.metric,
         value=best.value,
+        networks=len(holding),
+        spread=spread,
     )
 
 
@@ -106,6 +116,8 @@ def summary_of(best: BestNetwork) -> BestSummary:
         training_step=best.step,
         hyperparameters=dict(best.hyperparameters),
         measures=dict(best.metrics),
+        networks=best.networks,
+        spread=dict(best.spread),
     )
 
 
@@ -117,6 +129,11 @@ def sentence_of(best: BestSummary) -> str:
     >>> sentence_of(best)
     'validation loss 0.5 at hyper-step 3, training step 200; that network has validation loss 0.51, test loss 0.6'
     """
-    measures = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in best["measures"].items())
+    spread, networks = best.get("spread", {}), best.get("networks", 1)
+    measures = ", ".join(
+        f"{name.replace('_', ' ')} {with_spread(value, spread.get(name))}"
+        for name, value in best["measures"].items()
+    )
     at = f"hyper-step {best['hyper_step']}, training step {best['training_step']}"
-    return f"{best['metric'].replace('_', ' ')} {best['value']:.4g} at {at}; that network has {measures}"
+    whose = "that network has" if networks == 1 else f"mean of those {networks} networks ± standard deviation:"
+    return f"{best['metric'].replace('_', ' ')} {best['value']:.4g} at {at}; {whose} {measures}"

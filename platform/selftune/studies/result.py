@@ -52,6 +52,11 @@ class Result(TuningResult):
             return "of one network"
         return f"mean of {self.networks} networks ± standard deviation"
 
+    def _best(self) -> tuple[int, str, float] | None:
+        if self.best is None:
+            return super()._best()
+        return self.best.hyper_step, self.best.metric, self.best.value
+
     def course(self) -> Course:
         if self.trajectory or self.schedule is None:
             return super().course()

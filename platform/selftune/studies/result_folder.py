@@ -31,6 +31,8 @@ def keep_result(folder: Path, result: TuningResult, **spent: object) -> None:
             result.schedule.save(folder / SCHEDULE)
     course = result.course()
     first, last = course.values[[0, -1]].tolist()
+    if isinstance(result, Result) and result.schedule is not None:
+        last = result.schedule.values[-1].tolist()  # what the network was trained with, as of a study
     summary: Summary = {
         "status": "finished",
         "name": folder.resolve().name,

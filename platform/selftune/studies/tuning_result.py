@@ -110,25 +110,25 @@ class TuningResult:
         yield ("hyperparameter", "start", "end", *(["best"] if best is not None else []))
         shown = [course.values[0], course.values[-1]]
         if best is not None:
-            shown.append(course.values[best])
+            shown.append(course.values[best[0]])
         rows = grouped(course.names)
         for label, index in list(rows.items())[:MAXIMUM_ROWS]:
             yield (label, *(f"{values[index].mean():.4g}" for values in shown))
         if len(rows) > MAXIMUM_ROWS:
             yield (f"and {len(rows) - MAXIMUM_ROWS} more", *[""] * len(shown))
 
-    def _best(self) -> int | None:
-        """The hyper-step of the lowest validation loss; None where there is none."""
+    def _best(self) -> tuple[int, str, float] | None:
+        """The hyper-step where the metric was best, its name and value; None where there is none."""
         losses = [step.validation_loss for step in self.trajectory]
         known = [loss for loss in losses if math.isfinite(loss)]
-        return losses.index(min(known)) if known else None
+        return (losses.index(min(known)), "validation_loss", min(known)) if known else None
 
     def _sentences(self) -> Iterator[str]:
         best = self._best()
         if best is not None:
-            step = self.trajectory[best]
-            at = f"{self._unit} {self._at(step)}"
-            yield f"best: where the validation loss was lowest, {step.validation_loss:.4g} at {at}"
+            number, metric, value = best
+            at = f"{self._unit} {self._at(self.trajectory[number])}"
+            yield f"best: where {metric.replace('_', ' ')} was best, {value:.4g} at {at}"
         if self.metrics:
             measures = ", ".join(
                 f"{name.replace('_', ' ')} {with_spread(value, self.spread.get(name))}"

@@ -19,7 +19,14 @@ from selftune.storage.files import replacing
 from selftune.tracking import plots
 from selftune.tracking.pictures import read_pictures
 from selftune.tracking.plots import Plot
-from selftune.tracking.summary import HyperparameterSummary, Summary, has_ended, read_summary, versions
+from selftune.tracking.summary import (
+    BestSummary,
+    HyperparameterSummary,
+    Summary,
+    has_ended,
+    read_summary,
+    versions,
+)
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
 
 # Inline plots take the page's colours, which differ by day and by night.
@@ -61,6 +68,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         sentences=_sentences(trajectory, summary),
         results=_results(summary),
         averaged=_averaged(summary),
+        compared=bool(summary.get("fixed")),
         hyperparameters=_hyperparameters(trajectory, summary),
         sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
         pictures=read_pictures(folder),
@@ -211,11 +219,18 @@ def _comparison(summary: Summary, model: str) -> Iterator[str]:
     """What tuning gained on the test split, over how many networks, and how far those differ."""
     tuned = summary.get("tuned", {}).get("test_loss")
     fixed = summary.get("fixed", {}).get("test_loss")
-    if tuned is None or fixed is None or fixed <= 0:
+    if tuned is None:
+        return
+    networks = summary.get("networks", {}).get("tuned", 1)
+    if fixed is None or fixed <= 0:
+        loss = _with_spread(summary, "tuned", "test_loss")
+        if networks == 1:
+            yield f"The tuned {model}'s test loss is {loss}."
+        else:
+            yield f"The mean test loss of {networks} tuned networks is {loss} (standard deviation)."
         return
     change = (tuned - fixed) / fixed
     comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"
-    networks = summary.get("networks", {}).get("tuned", 1)
     if networks == 1:
         yield (
             f"The tuned {model}'s test loss is {tuned:.4g}, {comparison} that of the same {model} with the "
@@ -238,13 +253,18 @@ def _best(summary: Summary) -> Iterator[str]:
         yield (
             f"The network with the best {best['metric'].replace('_', ' ')}, {best['value']:.4g}, was that of"
             f" hyper-step {best['hyper_step']:,} (training step {best['training_step']:,})"
-            f"{_measured(best['measures'])}. It is in best_network.pt."
+            f"{_measured(best)}. It is in best_network.safetensors."
         )
 
 
-def _measured(measures: Mapping[str, float]) -> str:
+def _measured(best: BestSummary) -> str:
     """The test loss, where there is one."""
-    return f", with a test loss of {measures['test_loss']:.4g}" if "test_loss" in measures else ""
+    if "test_loss" not in best["measures"]:
+        return ""
+    loss, spread = best["measures"]["test_loss"], best.get("spread", {}).get("test_loss")
+    if spread is None:
+        return f", with a test loss of {loss:.4g}"
+    return f", with a mean test loss of {loss:.4g} ± {spread:.2g} over {best['networks']} networks"
 
 
 def _worth(trajectory: Trajectory) -> str:
@@ -305,7 +325,7 @@ def _averaged(summary: Summary) -> str:
     if not networks:
         return ""
     if set(networks.values()) == {1}:
-        return "One network each, from one seed."
+        return "One network each, from one seed." if len(networks) > 1 else "One network, from one seed."
     counts = {networks[row] for row in ("tuned", "fixed") if row in networks}
     number = " and ".join(str(count) for count in sorted(counts, reverse=True))
     return f"Means of {number} networks, ± their standard deviation."

@@ -33,6 +33,7 @@ class BestSummary(TypedDict, total=False):
     """The network where the metric was best: its value there, when that was, and what was measured at the end.
 
     ``measures`` are those of whole splits, ``hyperparameters`` the constrained values that it was trained with.
+    They are means over ``networks``, whose standard deviations are ``spread``, where a team has several.
     """
 
     metric: str
@@ -41,6 +42,8 @@ class BestSummary(TypedDict, total=False):
     training_step: int
     hyperparameters: dict[str, float]
     measures: dict[str, float]
+    networks: int
+    spread: dict[str, float]
 
 
 class Summary(TypedDict, total=False):

@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterator
 import torch
 
 from selftune.composition import Regularizers
+from selftune.data.kinds import examples_of, is_dataset, is_held
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
 from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
+from selftune.nested import size_of
 from selftune.objective import PREFIX
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
@@ -25,6 +27,7 @@ from selftune.training.lower_level import LowerLevel
 from selftune.training.paths import pathless, responseless
 from selftune.training.penalty_level import single_loop_mistake
 from selftune.training.seeds import Streams
+from selftune.training.sources.batch_source import BY_POSITION
 from selftune.training.trainer import TrainerFactory
 from selftune.training.trials import number_of_judges
 
@@ -192,7 +195,11 @@ def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterat
             yield mistake
     if isinstance(machine, NetworkLineSearch):
         settings = machine.settings
-        examples = len(objective.splits()["validation"]["labels"])
+        data = objective.data("validation")
+        examples = size_of(data) if is_held(data) else examples_of(data)
+        if examples is None or not (is_held(data) or is_dataset(data)):
+            yield SettingError("validation", BY_POSITION)
+            return
         mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))
         if mistake is not None:
             yield SettingError(f"method.{mistake.key}", mistake.message)

@@ -102,6 +102,7 @@ class LowerLevel(RegularizedNetwork):
 
     def train(self, number: int, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         """One training step with the given hyperparameters; returns its loss, detached."""
+        self.batches.forget(before=number)
         drawn = self.batches.at(number)
         if self.batches.stages:
             self._pass_boundary(number, drawn, values)
@@ -209,9 +210,14 @@ class LowerLevel(RegularizedNetwork):
         metrics = {name: as_losses(values) for name, values in self.objective.measure(plain, batch).items()}
         return as_losses(self.objective.judge(outputs, batch)), metrics
 
+    def validation_batch(self, number: int) -> Any:
+        """The validation batch of a hyper-step; those before will not be asked for any more."""
+        self.validation.forget(before=number)
+        return self.validation.at(number).batch
+
     def validation_losses(self, number: int) -> tuple[Losses, dict[str, Losses]]:
         """``measures`` of the validation batch of a hyper-step."""
-        batch = self.validation.at(number).batch
+        batch = self.validation_batch(number)
         return self.measures(batch, self.judged(batch))
 
     def measuring(self, number: int) -> AbstractContextManager[Step]:
@@ -233,24 +239,28 @@ class LowerLevel(RegularizedNetwork):
 
     # State ---------------------------------------------------------------------------------------------
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
+        """Where training stands; not ``whole``, without network and optimizer."""
+        trained = {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()} if whole else {}
         return {
-            "network": state_of(self.network),
-            "optimizer": self.optimizer.state_dict(),
+            **trained,
             "regularizers": self.regularizers.state_dict(),
             "copies": self.copies,
             "stage": self._stage,
+            "sources": self.sources.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_state(self.network, state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        if "network" in state:
+            load_state(self.network, state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
         self.regularizers.load_state_dict(state["regularizers"])
         self.copies = {
             name: {key: tensor.to(self.device) for key, tensor in tensors.items()}
             for name, tensors in state["copies"].items()
         }
         self._stage = state["stage"]
+        self.sources.load_state_dict(state["sources"])
 
 
 def validation_measures(loss: Losses, metrics: Mapping[str, Losses]) -> dict[str, float]:

@@ -97,7 +97,7 @@ def _unseen(lower: LowerLevel) -> Iterator[None]:
 
 
 def _taken(lower: LowerLevel, number: int, values: Mapping[str, Any]) -> tuple[Step, Tensor]:
-    step = lower.begin(number, lower.batches.at(number), values, "hypergradient", perturbed=True)
+    step = lower.begin(number, lower.batches.at(0), values, "hypergradient", perturbed=True)
     return step, lower.loss(step, lower.network, lower.parameters)
 
 

@@ -106,6 +106,7 @@ class PenaltyLevel(Level):
     # Single loop -------------------------------------------------------------------------------------
 
     def _train_by_estimate(self, storm: Storm, number: int) -> Float[Tensor, ""]:
+        self.lower.batches.forget(before=number)
         here = self._weights()
         old = None
         if self._before is not None:

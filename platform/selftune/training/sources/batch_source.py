@@ -7,8 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from selftune.drawn import Drawn
+from selftune.errors import SettingError
 from selftune.objective import Stage
+from selftune.shapes import Int, Tensor
 from selftune.training.sources.timetable import Timetable
+
+BY_POSITION = (
+    "must be tensors or a Dataset for this method, which takes examples by their position; give such data, or use"
+    " self_tuning"
+)
 
 
 class BatchSource(ABC):
@@ -50,6 +57,14 @@ class BatchSource(ABC):
     @abstractmethod
     def once(self, size: int) -> Iterator[Any]:
         """All examples once, in their own order, in batches of a size where the source makes them itself."""
+
+    def rows(self, index: Int[Tensor, "rows"]) -> Any:
+        """The examples at these positions.
+
+        Raises:
+            SettingError: where examples have none.
+        """
+        raise SettingError("validation", BY_POSITION)
 
     def forget(self, before: int) -> None:  # noqa: B027
         """Says that the steps before this one will not be asked for any more."""

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
+from selftune.data.examples import Request, all_in_order, fetched
 from selftune.drawn import Drawn
 from selftune.nested import moved
 from selftune.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BatchSource
-from selftune.training.sources.examples import Request, all_in_order, fetched
 from selftune.training.sources.held import held
 from selftune.training.sources.memory import MemorySource
 from selftune.training.sources.order import Order
@@ -38,6 +38,7 @@ class DatasetSource(BatchSource):
         stages: which examples are drawn for how many steps; the last stage goes on for ever.
         collate: makes a batch of a list of items; torch's ``default_collate`` where it is None.
         workers: processes that load ahead; 0 loads in this process when a batch is due.
+        arrange: makes of what was loaded the batch that is wanted.
         memory: bytes of the device's memory that may hold the data set. If it fits, it is read once, before the
             first batch, and every epoch has its examples as they were then, also if a transform drew them.
 
@@ -60,6 +61,7 @@ class DatasetSource(BatchSource):
         stages: Sequence[Stage] = (),
         collate: Callable[[list[Any]], Any] | None = None,
         workers: int = 0,
+        arrange: Callable[[Any], Any] | None = None,
         memory: int = 0,
     ) -> None:
         super().__init__(stages)
@@ -71,6 +73,7 @@ class DatasetSource(BatchSource):
         self._stream = stream
         self._collate = collate
         self._workers = workers
+        self._arrange = arrange or _as_it_is
         self._memory = memory
         # on the CPU, where the workers' requests are made
         self._order = Order(
@@ -114,7 +117,15 @@ class DatasetSource(BatchSource):
             return
         requests = all_in_order(self.examples, size, self._streams.seed_of(self._stream, _OWN - 1))
         for batch in fetched(self.dataset, requests, self._collate, self._workers, self._pinned):
-            yield moved(batch, self.device)
+            yield moved(self._arrange(batch), self.device)
+
+    def rows(self, index: Int[Tensor, "rows"]) -> Any:
+        in_memory = self._in_memory()
+        if in_memory is not None:
+            return in_memory.rows(index)
+        request = Request(self._streams.seed_of(self._stream, _OWN - 1), index.tolist())
+        (batch,) = fetched(self.dataset, [request], self._collate, 0, self._pinned)
+        return moved(self._arrange(batch), self.device)
 
     @property
     def _pinned(self) -> bool:
@@ -141,7 +152,7 @@ class DatasetSource(BatchSource):
 
     def _draw(self) -> Drawn:
         assert self._coming is not None
-        batch = moved(next(self._coming), self.device)
+        batch = moved(self._arrange(next(self._coming)), self.device)
         drawn = Drawn(moved(self._requested.pop(self._next), self.device), batch)
         self._window.keep(self._next, drawn)
         self._next += 1
@@ -155,5 +166,9 @@ class DatasetSource(BatchSource):
             if data is None:
                 self._memory = 0
             else:
-                self._held = MemorySource(data, self.size, self._streams, self._stream, self.stages)
+                self._held = MemorySource(self._arrange(data), self.size, self._streams, self._stream, self.stages)
         return self._held
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

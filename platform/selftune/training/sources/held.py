@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
+from selftune.data.examples import Request, all_in_order, fetched
 from selftune.errors import SettingError
 from selftune.nested import leaves_of, mapped, tensors_in
-from selftune.training.sources.examples import Request, all_in_order, fetched
 
 _CHUNK = 256  # examples that are read at a time
 _PROBED = 4  # examples that tell how large all are

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from selftune.data.kinds import examples_of
 from selftune.drawn import Drawn
 from selftune.errors import SettingError
 from selftune.nested import moved
@@ -33,6 +34,7 @@ class LoaderSource(BatchSource):
         loader: gives batches; one that can be gone through again, or it ends after its last batch.
         streams, stream: where random numbers come from.
         device: where batches are wanted.
+        arrange: makes of what the loader gives the batch that is wanted.
 
     >>> batches = [torch.tensor([0, 1]), torch.tensor([2, 3])]
     >>> source = LoaderSource("train", batches, Streams(0, 0, torch.device("cpu")), "epoch", torch.device("cpu"))
@@ -43,13 +45,20 @@ class LoaderSource(BatchSource):
     """
 
     def __init__(
-        self, key: str, loader: Iterable[Any], streams: Streams, stream: str, device: torch.device
+        self,
+        key: str,
+        loader: Iterable[Any],
+        streams: Streams,
+        stream: str,
+        device: torch.device,
+        arrange: Callable[[Any], Any] | None = None,
     ) -> None:
         super().__init__()
         self.key = key
         self.loader = loader
         self.device = device
-        self.examples = _examples_of(loader)
+        self._arrange = arrange or _as_it_is
+        self.examples = examples_of(loader)
         self._streams = streams
         self._reader = Reader(key, loader, streams, stream)
         self._of_an_epoch = _batches_of(loader)
@@ -70,7 +79,7 @@ class LoaderSource(BatchSource):
             self._go_to(step)
         while self._next <= step:
             place, batch = self._draw()
-        drawn = Drawn(None, moved(batch, self.device))
+        drawn = Drawn(None, moved(self._arrange(batch), self.device))
         self._window.keep(step, drawn)
         self._places[step] = place
         return drawn
@@ -106,7 +115,7 @@ class LoaderSource(BatchSource):
         self._reader.stand(Place(0, 0))
         try:
             while (batch := self._reader.read()) is not END:
-                yield moved(batch, self.device)
+                yield moved(self._arrange(batch), self.device)
         finally:
             self._reader.stand(here)
 
@@ -165,9 +174,8 @@ class LoaderSource(BatchSource):
             self._starts.append(self._next)
 
 
-def _examples_of(loader: Any) -> int | None:
-    dataset = getattr(loader, "dataset", None)
-    return len(dataset) if isinstance(dataset, Sized) else None
+def _as_it_is(batch: Any) -> Any:
+    return batch
 
 
 def _batches_of(loader: Any) -> int | None:

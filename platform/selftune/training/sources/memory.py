@@ -57,7 +57,7 @@ class MemorySource(BatchSource):
 
     def at(self, step: int) -> Drawn:
         index = self.index(step)
-        return Drawn(index, self.batch(index))
+        return Drawn(index, self.data if index is None else self.rows(index))
 
     def epoch(self, step: int) -> int:
         assert self._order is not None
@@ -72,6 +72,5 @@ class MemorySource(BatchSource):
         """Positions of the examples of the given step; None for all of them."""
         return None if self._order is None else self._order.index(*self.timetable.since(step))
 
-    def batch(self, index: Int[Tensor, "batch"] | None) -> Any:
-        """The examples at these positions."""
-        return self.data if index is None else rows_of(self.data, index)
+    def rows(self, index: Int[Tensor, "rows"]) -> Any:
+        return rows_of(self.data, index)

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch.utils.data import RandomSampler, SubsetRandomSampler
 
+from selftune.data.global_generators import seeded
+from selftune.data.released import Released
 from selftune.errors import SettingError
 from selftune.training.seeds import Streams
-from selftune.training.sources.global_generators import seeded
-from selftune.training.sources.released import Released
 
 _OWN = 1 << 62  # behind what an order draws from the same stream
 END = object()

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from selftune.training.sources.global_generators import seeded
-from selftune.training.sources.released import Released
+from selftune.data.global_generators import seeded
+from selftune.data.released import Released
 
 
 class Request(NamedTuple):

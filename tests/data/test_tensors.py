@@ -172,7 +172,7 @@ def test_numbers_that_are_none_are_refused(split, value):
     [
         (
             {"train": torch.zeros(2, 8)},
-            r"train: must be a pair \(inputs, labels\), got a Tensor",
+            r"train: must be a pair \(inputs, labels\), a Dataset or a DataLoader, got a Tensor",
         ),
         ({"train": (torch.zeros(32, 8),)}, "train: must be a pair"),
         ({"test": ([[0.0] * 8], [1])}, "test: must be tensors or arrays of numbers"),

@@ -46,7 +46,7 @@ def pair_of(key: str, given: Any, dtype: torch.dtype | None = None) -> tuple[Ten
         SettingError: if it is no pair of tensors, or inputs are not finite.
     """
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise SettingError(key, f"must be a pair (inputs, labels), got {shown(given)}")
+        raise SettingError(key, f"must be a pair (inputs, labels), a Dataset or a DataLoader, got {shown(given)}")
     inputs, labels = (as_tensor(key, one) for one in given)
     if not inputs.ndim or not labels.ndim:
         raise SettingError(key, "must hold inputs and labels with the examples along their first axis")
@@ -198,7 +198,7 @@ def check_lengths(splits: Mapping[str, Split]) -> None:
     Raises:
         SettingError: with the name of the split.
     """
-    for name in SPLITS:
+    for name in splits:
         lengths = {key: len(tensor) for key, tensor in splits[name].items()}
         examples = min(lengths.values())
         if examples == 0:
@@ -214,7 +214,9 @@ def check_splits(splits: Mapping[str, Split], batch_size: int, validation_batch_
         SettingError: if a split is empty or ragged, or has fewer examples than a batch.
     """
     check_lengths(splits)
-    for name, size in (("train", batch_size), ("validation", validation_batch_size or 1)):
+    sizes = {"train": batch_size, "validation": validation_batch_size or 1}
+    for name in splits:
+        size = sizes.get(name, 1)
         examples = len(splits[name]["labels"])
         if examples < size:
             key = "batch_size" if name == "train" else "validation_batch_size"
