@@ -176,8 +176,11 @@ class NetworkObjective(ABC):
     # Data ----------------------------------------------------------------------------------------------
 
     def data(self, split: str) -> Any:
-        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader."""
-        return self.splits()[split]
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader.
+
+        None where there is no such split.
+        """
+        return self.splits().get(split)
 
     def arrange(self, split: str, batch: Any) -> Any:
         """A batch that a data set or a loader of a split gave, as the other methods take it."""
@@ -368,23 +371,26 @@ class NetworkObjective(ABC):
             SettingError: as ``inventory``; if ``axes`` or ``types`` speak of what is not provided.
         """
         check_said(type(self).__name__, self.axes, self.types, self.provides, "provides")
-        return {name: self._quantity(name) for name in self.provides}
+        found = map(self.seen_as, self.provides)
+        return {
+            one.name: replace(one, axes=self.axes.get(one.name, one.axes), type=self.types.get(one.name, one.type))
+            for one in found
+        }
 
-    def _quantity(self, name: str) -> Quantity:
+    def seen_as(self, name: str) -> Quantity:
+        """What is provided under a name, as it is seen in a few examples or was declared."""
         batch, known = self.example(PROBED), quantities.known(name)
         if name == "inputs":
-            found = observed(name, self.inputs(batch), known)
-        elif name == "labels":
-            found = observed(name, self.labels(batch), known)
-        elif name == "targets":
-            found = observed(name, self.targets(self.labels(batch)), known)
-        elif name == "logits" and type(self).outputs is NetworkObjective.outputs:
-            found = observed(name, self.probed(), known)
-        elif isinstance(batch, Mapping) and name in batch:
-            found = observed(name, batch[name], known)
-        else:
-            found = known or Quantity(name, (...,), "number")
-        return replace(found, axes=self.axes.get(name, found.axes), type=self.types.get(name, found.type))
+            return observed(name, self.inputs(batch), known)
+        if name == "labels":
+            return observed(name, self.labels(batch), known)
+        if name == "targets":
+            return observed(name, self.targets(self.labels(batch)), known)
+        if name == "logits" and type(self).outputs is NetworkObjective.outputs:
+            return observed(name, self.probed(), known)
+        if isinstance(batch, Mapping) and name in batch:
+            return observed(name, batch[name], known)
+        return known or Quantity(name, (...,), "number")
 
     def probed(self) -> Any:
         """What the network put out when it ran for the ``inventory``.

@@ -231,7 +231,7 @@ class Trainer:
         return _Outcome(metrics, payload)
 
     def _evaluated(self, network: nn.Module) -> dict[str, float]:
-        splits = ("validation", "test")
+        splits = [name for name in ("validation", "test") if self.lower.objective.data(name) is not None]
         return {name: value for split in splits for name, value in self.lower.evaluate(network, split).items()}
 
     # The best network ----------------------------------------------------------------------------------
