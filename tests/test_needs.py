@@ -13,6 +13,7 @@ from selftune import tune
 from selftune.composition import Regularizers
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
+from selftune.function_objective import FunctionObjective
 from selftune.hyperparameters import Positive, Tune
 from selftune.needs import from_signature
 from selftune.objective import Classification, NetworkObjective, Optimization
@@ -150,6 +151,24 @@ def test_outputs_that_are_no_tensor_have_no_axes():
             return Twice(5, 5)
 
     assert "but Both offers logits of type structure" in refused("confidence_penalty", Both())
+
+
+def test_what_functions_of_outputs_and_batch_give_is_seen():
+    parts = [(torch.randn(8, 4), torch.arange(8) % 3)] * 2
+    objective = FunctionObjective(
+        lambda: nn.Linear(4, 3),
+        lambda outputs, batch: F.cross_entropy(outputs, batch[1], reduction="none"),
+        *parts,
+        forward=lambda network, batch: network(batch[0]),
+        quantities={
+            "features": lambda outputs, batch: batch[0].unsqueeze(1),
+            "distances": lambda outputs, batch: 0,
+        },
+        optimization=Optimization(batch_size=8),
+    )
+    assert "FunctionObjective offers features of axes (batch, axis1, dim)" in refused("triplet", objective)
+    assert objective.quantities()["labels"].axes == ("batch",)
+    assert objective.quantities()["distances"].type == "structure"
 
 
 def test_a_need_that_nobody_declared_takes_what_is_offered_under_its_name():

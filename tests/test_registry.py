@@ -59,6 +59,19 @@ def test_a_module_that_registers_works_as_well_and_both_at_once(install):
         del builtins.registry
 
 
+def test_modules_of_groups_beside_register_what_goes_with_their_own_entries(install):
+    install("[others]\nthing = somebodys_beside:Thing\nmore = somebodys_beside\n",
+            somebodys_beside="from builtins import registry as r\nr.register('mine', 1)\nThing = 2\n")  # fmt: skip
+    import builtins
+
+    registry = Registry("answer", "answers", beside=("others",))
+    builtins.registry = registry
+    try:
+        assert registry.names() == ["mine"]
+    finally:
+        del builtins.registry
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [

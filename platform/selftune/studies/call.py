@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from selftune.data import SPLITS
-from selftune.data.kinds import examples_of
+from selftune.data.kinds import examples_of, is_held
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import HyperStep, Report
 from selftune.methods.team import TeamMethod
 from selftune.objective import NetworkObjective
+from selftune.places import places_in, shown_place
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
@@ -77,6 +78,7 @@ def call_of(
     """What decides the result of a call, by argument: texts, or digests of what is long."""
     described = [
         f"{regularizer.name} {_plain(regularizer.settings)} {_plain(regularizer.parts)}"
+        f"{' per example' if regularizer.per_example else ''}"
         for regularizer in sorted(regularizers, key=lambda r: r.name)
     ]
     network = isinstance(objective, NetworkObjective)
@@ -101,14 +103,14 @@ def _network(objective: NetworkObjective) -> str:
     settings = {name: value for name, value in public.items() if isinstance(value, simple)}
     about = (type(objective).__qualname__, _plain(structure), shapes, sorted(settings.items()))
     optimization = (objective.optimization, objective.validation_batch_size, objective.balanced_by)
-    digest.update(_plain((*about, *optimization)).encode())
+    digest.update(_plain((*about, *optimization, *objective.hyperparameters)).encode())
     for split in SPLITS:
         data = objective.data(split)
-        if not isinstance(data, Mapping):
+        if not is_held(data):
             digest.update(f"{split} {type(data).__qualname__} {examples_of(data)}".encode())
             continue
-        for name, tensor in data.items():
-            _add(digest, f"{split} {name}", tensor)
+        for place, tensor in places_in(data):
+            _add(digest, f"{split} {shown_place(place)}", tensor)
     for stage in objective.stages():
         _add(digest, str(stage.steps), stage.index)
     return digest.hexdigest()
