@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from selftune import Classification, Optimization
+from selftune import Classification, OnlineTuner, Optimization
 from selftune.training import Trainer
 
 EXAMPLES = 4096
@@ -97,10 +98,81 @@ def bare_memory(case: Case) -> Step:
     return step
 
 
+def endless(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        yield from loader
+
+
+def bare_dataset(case: Case) -> Step:
+    """The same on a data set, with torch's loader in the same process."""
+    network = case.build()
+    optimizer = optimizer_of(network)
+    batches = endless(DataLoader(TensorDataset(*case.data()), batch_size=case.batch, shuffle=True, drop_last=True))
+
+    def step() -> None:
+        inputs, labels = next(batches)
+        loss = F.cross_entropy(network(inputs), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+def tuner_of(network: nn.Module, case: Case) -> OnlineTuner:
+    """A tuner with nothing to tune and no regularizer."""
+    few = torch.randn(64, *case.shape), torch.randint(10, (64,))
+    return OnlineTuner(
+        network,
+        optimizer_of(network),
+        {},
+        forward=lambda network, batch: network(batch[0]),
+        loss=lambda outputs, batch: F.cross_entropy(outputs, batch[1], reduction="none"),
+        validation=DataLoader(TensorDataset(*few), batch_size=64),
+    )
+
+
+def tuner_memory(case: Case) -> Step:
+    network, (inputs, labels) = case.build(), case.data()
+    tuner = tuner_of(network, case)
+    batches: Iterator[Tensor] = iter(())
+
+    def step() -> None:
+        nonlocal batches
+        index = next(batches, None)
+        if index is None:
+            batches = iter(torch.randperm(EXAMPLES).split(case.batch))
+            index = next(batches)
+        tuner.loss((inputs[index], labels[index])).backward()
+        tuner.step()
+
+    return step
+
+
+def tuner_dataset(case: Case) -> Step:
+    network, data = case.build(), case.data()
+    tuner = tuner_of(network, case)
+    batches = endless(DataLoader(TensorDataset(*data), batch_size=case.batch, shuffle=True, drop_last=True))
+
+    def step() -> None:
+        tuner.loss(next(batches)).backward()
+        tuner.step()
+
+    return step
+
+
 def trainer_memory(case: Case) -> Step:
     """The engine's trainer, as it replays a schedule; a call of it executes one order of several steps."""
-    data = case.data()
-    few = data[0][:64], data[1][:64]
+    return trainer_step(case, case.data())
+
+
+def trainer_dataset(case: Case) -> Step:
+    """The same on a data set, of which the engine draws the indices itself."""
+    return trainer_step(case, TensorDataset(*case.data()))
+
+
+def trainer_step(case: Case, data: object) -> Step:
+    few = torch.randn(64, *case.shape), torch.randint(10, (64,))
     optimization = Optimization(batch_size=case.batch, optimizer="sgd", learning_rate=1e-3, momentum=0.9)
     trainer = Trainer(Classification(case.build, data, few, few, optimization), [])
     values = trainer.space.values(trainer.space.start)
@@ -114,6 +186,9 @@ def trainer_memory(case: Case) -> Step:
 
 WAYS: dict[str, tuple[Callable[[Case], Step], Callable[[Case], Step]]] = {
     "trainer, from memory": (bare_memory, trainer_memory),
+    "trainer, from a Dataset": (bare_dataset, trainer_dataset),
+    "own loop, from memory": (bare_memory, tuner_memory),
+    "own loop, from a Dataset": (bare_dataset, tuner_dataset),
 }
 """What is compared by its name: the bare loop first."""
 
