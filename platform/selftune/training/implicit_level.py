@@ -51,11 +51,15 @@ class ImplicitLevel(Level):
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = OnlineImplicitSettings(**settings)
-        rate = self.settings.system_rate
-        momentum = lower.objective.optimization.momentum_of_sgd
-        self.rate = lower.learning_rate / (1 + momentum) if rate is None else rate
         self.weights = [p for p in lower.parameters.values() if p.requires_grad]
         self._solution: Tensor | None = None
+
+    @property
+    def rate(self) -> float:
+        """That of the system: as given, or that of the training steps now."""
+        if self.settings.system_rate is not None:
+            return self.settings.system_rate
+        return self.lower.learning_rate / (1 + self.lower.momentum)
 
     # Training ----------------------------------------------------------------------------------------
 

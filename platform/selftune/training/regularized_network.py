@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -14,12 +14,13 @@ from torch.func import functional_call
 
 from selftune.composition import Regularizers
 from selftune.drawn import Drawn
+from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.hyperparameters import Space
 from selftune.inventory import aliases, tensors_of
 from selftune.losses import as_losses, weighted_mean
 from selftune.modes import constant_buffers, evaluating
 from selftune.nested import mapped
-from selftune.objective import NetworkObjective
+from selftune.objective import PREFIX, NetworkObjective
 from selftune.precision import WideTensors, is_half, typed_as, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
@@ -62,12 +63,14 @@ class RegularizedNetwork(ABC):
         known = {"progress"} if steps is not None else set()
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
+        names = {h.name: h for h in objective.hyperparameters}
+        self._example_weights = names.get(PREFIX + EXAMPLE_WEIGHTS.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.seed_of("network"))
             self.network: nn.Module = objective.network().to(device)
             self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
-        self.runner: nn.Module = self.network
+        self.runner: Callable[..., Any] = self.network
         """The network as training steps run it: itself, or what compiles or wraps it."""
         self.parameters = dict(self.network.named_parameters())
         self.aliases = aliases(self.network)
@@ -76,6 +79,7 @@ class RegularizedNetwork(ABC):
         self.needs = self.regularizers.needs.union(measured)
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in self.needs)
         self._capture = Capture(self.network, self.inventory) if looks else None
+        self._scaled = False
         self._providers: Mapping[str, Callable[[Step], Any]] = {}
         self._context: Context | None = None
         self.group: ProcessGroup = ALONE
@@ -153,6 +157,8 @@ class RegularizedNetwork(ABC):
         self.regularizers.targets(step)
         losses, weights = as_losses(self.objective.losses(step)).of_examples(step.size)
         step.know(losses=losses)
+        if self._example_weights is not None:
+            losses = step.value(self._example_weights) * losses
         loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.mean)
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
@@ -199,9 +205,13 @@ class RegularizedNetwork(ABC):
     def _seen(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Outputs:
         """Outputs in float32 at least, and what layers gave where somebody looks."""
         if self._capture is None:
-            return Outputs(mapped(widened, self.objective.run(network, inputs, batch)), inputs, [])
+            with self.autocasting():
+                outputs = self.objective.run(network, inputs, batch)
+            return Outputs(mapped(widened, outputs), inputs, [])
         with self._capture.recording() as seen:
-            return self._capture.outputs(self.objective.run(network, inputs, batch), seen)
+            with self.autocasting():
+                outputs = self.objective.run(network, inputs, batch)
+            return self._capture.outputs(outputs, seen)
 
     @torch.no_grad()
     def pass_copy(
@@ -242,8 +252,25 @@ class RegularizedNetwork(ABC):
         Args:
             constant: whether the pass leaves buffers as they are, and runs the network as it was written.
         """
-        with constant_buffers(self.network) if constant else nullcontext():
-            return self.loss(step, self.network if constant else self.runner, self.parameters)
+        if constant:
+            with constant_buffers(self.network):
+                return self.loss(step, self.network, self.parameters)
+        self._scaled = True
+        try:
+            return self.loss(step, self.runner, self.parameters)
+        finally:
+            self._scaled = False
+
+    def autocasting(self) -> AbstractContextManager[Any]:
+        """Within it the network runs in the type that ``Optimization.autocast`` asks for.
+
+        In float16, small gradients of a loss that is not scaled would be lost: there only the plain training step,
+        whose loss is scaled, and passes without gradient run in it.
+        """
+        kind = self.objective.optimization.autocast
+        if kind is None or (kind == "float16" and torch.is_grad_enabled() and not self._scaled):
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, kind))
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""

@@ -92,6 +92,8 @@ class ResponseLevel(Level):
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
+        if joint:
+            lower.descent.begin(number)
         step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
