@@ -237,7 +237,7 @@ class Regularizers:
         parameter maps have a response although they are not in the loss.
         """
         total: Tensor | None = None
-        for regularizer in self._maps:
+        for regularizer in self._maps if step.learning_rate else ():  # without one, no loss balances a map
             for name, values in _parts_of(regularizer, step):
                 parameter = step.parameters[name]
                 if not parameter.requires_grad:  # has no response

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.data.door import check_settings_of_read, sized, taken_apart, warn_of_overlap
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.inventory import undisturbed
@@ -63,17 +65,22 @@ class FunctionObjective(NetworkObjective):
     Args:
         build: makes a freshly initialised network.
         loss: of outputs and batch; one value per example, or ``Losses``.
-        train, validation, test: batches of all examples of a split, of any structure; ``test`` may be left out.
+        train, validation, test: batches of all examples of a split, of any structure; or a map-style
+            ``torch.utils.data.Dataset``, a ``DataLoader`` or another iterable of batches; ``test`` may be left
+            out.
         forward: how a batch is fed to the network; None calls it with the batch.
         validation_loss: of outputs and batch, below no regularization; None takes ``loss``.
         metrics: of outputs and batch, further measures by name.
         quantities: functions of outputs and batch by the name of a quantity. ``labels`` and ``index`` are asked
             for before the network has run: their outputs are None.
         optimization: how the network is trained.
-        validation_batch_size: examples per hypergradient; None uses the whole validation split.
+        validation_batch_size: examples per hypergradient; None uses the whole validation split of tensors, and
+            batches as large as those of training of a data set.
+        loading: how the examples of a ``Dataset`` are loaded.
 
     Raises:
-        SettingError: if the network does not run on the data, or the loss is not per element.
+        SettingError: if the network does not run on the data, or the loss is not per element; if a data set or
+            loader cannot be read, or a setting would do nothing with it.
 
     >>> from selftune import Tune, tune
     >>> x = torch.randn(96, 8)
@@ -91,6 +98,8 @@ class FunctionObjective(NetworkObjective):
     ['weight_decay.strength']
     """
 
+    _read: Mapping[str, Any] = {}
+
     def __init__(
         self,
         build: Callable[[], nn.Module],
@@ -105,13 +114,18 @@ class FunctionObjective(NetworkObjective):
         quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
+        loading: Loading | None = None,
     ) -> None:
         self._build = build
-        self._splits = {"train": train, "validation": validation}
-        if test is not None:
-            self._splits["test"] = test
         self.optimization = optimization or Optimization()
         self.validation_batch_size = validation_batch_size
+        self.loading = loading or Loading()
+        given = {"train": train, "validation": validation} | ({} if test is None else {"test": test})
+        self._splits, self._read = taken_apart(given, self.optimization.batch_size, self.loading)
+        check_settings_of_read(self._read, None, None, (), validation_batch_size, self.loading)
+        first = {name: self.first_batch(name) for name in self._read}
+        self.optimization = sized(self.optimization, self._read, first)
+        warn_of_overlap(given, first)
         self._functions(loss, forward, validation_loss, metrics, quantities)
 
     def _functions(
@@ -148,6 +162,9 @@ class FunctionObjective(NetworkObjective):
 
     def splits(self) -> Mapping[str, Any]:
         return self._splits
+
+    def data(self, split: str) -> Any:
+        return self._read[split] if split in self._read else self.splits().get(split)
 
     def inputs(self, batch: Any) -> Any:
         return batch if self.seen.inputs is None else at(batch, self.seen.inputs)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.data import SPLITS, as_tensor
+from selftune.data.kinds import is_held
+from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.losses import Losses
@@ -39,11 +41,13 @@ class LanguageModelling(SupervisedObjective):
         build: makes a freshly initialised network, from token numbers (batch, tokens) to logits
             (batch, tokens, vocabulary) of the token that follows each of them.
         train, validation, test: each a stream of token numbers, sequences of equal length as rows, or a list of
-            sequences of any length; or a pair (inputs, labels) of rows, labels being the tokens that follow.
+            sequences of any length; or a pair (inputs, labels) of rows, labels being the tokens that follow. Data
+            sets and loaders, see ``SupervisedObjective``, give rows of tokens or such pairs.
         optimization: how the network is trained; ``batch_size`` counts sequences.
         validation_batch_size: sequences per hypergradient; None uses the whole validation split.
         context: tokens that a prediction in a stream can see, at least 1.
         ignored: what is not predicted where it stands in place of a token: padding, prompts.
+        loading: how the sequences of a ``Dataset`` are loaded.
 
     Raises:
         SettingError: as ``SupervisedObjective``; if tokens are no whole numbers, sequences shorter than two, a
@@ -71,26 +75,34 @@ class LanguageModelling(SupervisedObjective):
     def __init__(
         self,
         build: Callable[[], nn.Module],
-        train: Tokens | tuple[Tensor, Tensor],
-        validation: Tokens | tuple[Tensor, Tensor],
-        test: Tokens | tuple[Tensor, Tensor],
+        train: Any,
+        validation: Any,
+        test: Any,
         optimization: Optimization | None = None,
         validation_batch_size: int | None = None,
         context: int | None = None,
         ignored: int = -100,
+        loading: Loading | None = None,
     ) -> None:
         self.ignored = ignored
         self.context = context
         if context is not None and (isinstance(context, bool) or not isinstance(context, int) or context < 1):
             raise SettingError("context", f"must be a whole number of at least 1, got {shown(context)}")
         given = dict(zip(SPLITS, (train, validation, test), strict=True))
-        if context is not None and not any(_is_stream(tokens) for tokens in given.values()):
+        held = {name: tokens for name, tokens in given.items() if is_held(tokens)}
+        if context is not None and not any(_is_stream(tokens) for tokens in held.values()):
             raise SettingError("context", "is for a stream of tokens, of which there is none; leave it out")
-        pairs = {name: self._pair(name, tokens) for name, tokens in given.items()}
-        longest = max(inputs.shape[1] for inputs, _ in pairs.values())
-        padded = {name: self._padded(*pair, longest) for name, pair in pairs.items()}
+        pairs = {name: self._pair(name, tokens) for name, tokens in held.items()}
+        longest = max((inputs.shape[1] for inputs, _ in pairs.values()), default=0)
+        given |= {name: self._padded(*pair, longest) for name, pair in pairs.items()}
         super().__init__(
-            build, padded["train"], padded["validation"], padded["test"], optimization, validation_batch_size
+            build,
+            given["train"],
+            given["validation"],
+            given["test"],
+            optimization,
+            validation_batch_size,
+            loading=loading,
         )
 
     # Data ----------------------------------------------------------------------------------------------
@@ -144,6 +156,14 @@ class LanguageModelling(SupervisedObjective):
         inputs = torch.where(inputs == self.ignored, 0, inputs)
         return F.pad(inputs, (0, missing)), F.pad(labels, (0, missing), value=self.ignored)
 
+    def arrange(self, split: str, batch: Any) -> dict[str, Any]:
+        """Rows of tokens become inputs and the tokens that follow them."""
+        if isinstance(batch, Tensor):
+            batch = batch[:, :-1], batch[:, 1:]
+        arranged = super().arrange(split, batch)
+        inputs = arranged["inputs"]
+        return arranged | {"inputs": torch.where(inputs == self.ignored, 0, inputs)}
+
     def read_labels(self, labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, Tensor]:
         for name, tensor in labels.items():
             counted = tensor[tensor != self.ignored]
@@ -166,8 +186,8 @@ class LanguageModelling(SupervisedObjective):
                 f" {shown(outputs)}",
             )
         self.classes = outputs.shape[-1]
-        for name, split in self.splits().items():
-            largest = int(split["labels"].max())
+        for name, labels in self.seen_labels().items():
+            largest = int(labels.max())
             if largest >= self.classes:
                 raise SettingError(
                     "labels",
@@ -225,8 +245,13 @@ class LanguageModelling(SupervisedObjective):
             "bits_per_token": replace(losses, values=losses.values / math.log(2)),
         }
 
-    def constant_answer(self) -> Float[Tensor, "tokens classes"]:
-        """Logarithms of the tokens' shares of what is predicted in the training split, at every position."""
+    def constant_answer(self) -> Float[Tensor, "tokens classes"] | None:
+        """Logarithms of the tokens' shares of what is predicted in the training split, at every position.
+
+        None where not all splits are in memory.
+        """
+        if not self.all_held:
+            return None
         labels = self.splits()["train"]["labels"]
         counts = labels[self.counted(labels)].bincount(minlength=self.classes).to(torch.float32)
         shares = (counts / counts.sum()).clamp_min(torch.finfo(torch.float32).tiny)

@@ -112,8 +112,11 @@ class NetworkObjective(ABC):
         return {}
 
     def data(self, split: str) -> Any:
-        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader."""
-        return self.splits()[split]
+        """What a split is read from: a batch of all examples on the CPU, a map-style data set, or a loader.
+
+        None where there is no such split.
+        """
+        return self.splits().get(split)
 
     def arrange(self, split: str, batch: Any) -> Any:
         """A batch that a data set or a loader of a split gave, as the other methods take it."""

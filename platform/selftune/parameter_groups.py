@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
@@ -10,6 +11,8 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.shapes import Tensor
+
+_COMPUTED = re.compile(r"\.parametrizations\.(\w+)\.original\d*$")  # a weight that is computed of others
 
 
 def parameter_groups(
@@ -24,7 +27,7 @@ def parameter_groups(
         network: whose parameters they are.
         parameters: those that are trained.
         patterns: settings, by torch's names, of the parameters whose name matches; ``*`` stands for anything. The
-            first pattern that matches counts.
+            first pattern that matches counts. A parametrised weight has the name of the weight.
         undecayed: whether norms and biases get the weight decay 0, unless their pattern says another one.
 
     Raises:
@@ -39,7 +42,7 @@ def parameter_groups(
     still = norms_and_biases(network) if undecayed else frozenset()
     found: dict[tuple[str, bool], list[Tensor]] = {}
     for parameter in parameters:
-        name = names.get(parameter, "")
+        name = _COMPUTED.sub(r".\1", f".{names.get(parameter, '')}").removeprefix(".")
         pattern = next((pattern for pattern in patterns if fnmatchcase(name, pattern)), "")
         found.setdefault((pattern, name in still), []).append(parameter)
     for pattern in patterns:

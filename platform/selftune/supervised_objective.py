@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,13 +21,12 @@ from selftune.data import (
 )
 from selftune.data.door import (
     Splits,
-    batch_size_of,
     check_settings_of_read,
+    sized,
     taken_apart,
     warn_of_overlap,
     without_positions,
 )
-from selftune.data.kinds import is_dataset
 from selftune.data.labelled import check_sample, labelled
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
@@ -157,9 +155,7 @@ class SupervisedObjective(NetworkObjective):
         first = {name: self.first_batch(name) for name in self._read}
         for name, batch in first.items():
             check_sample(name, batch)
-        if "train" in self._read and not is_dataset(self._read["train"]):
-            size = batch_size_of(first["train"], self.optimization.batch_size)
-            self.optimization = replace(self.optimization, batch_size=size)
+        self.optimization = sized(self.optimization, self._read, first)
         warn_of_overlap(given, first)
 
     def _further(self) -> set[str]:
@@ -196,7 +192,7 @@ class SupervisedObjective(NetworkObjective):
         return self._splits
 
     def data(self, split: str) -> Any:
-        return self._read[split] if split in self._read else self._splits[split]
+        return self._read[split] if split in self._read else self._splits.get(split)
 
     def arrange(self, split: str, batch: Any) -> dict[str, Any]:
         named = labelled(split, batch)

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
+from selftune import BinaryClassification, Classification, MultiLabelClassification, Optimization, Regression
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, Stage
+from selftune.objective import Stage
 
 X = torch.randn(90, 4, generator=torch.Generator().manual_seed(0))
 Y = (X.sum(dim=1) > 0).long()
@@ -147,3 +148,25 @@ def test_data_that_are_apart_are_not_warned_of():
         classification(Subset(WHOLE, range(50)), Subset(WHOLE, range(50, 70)), Subset(WHOLE, range(70, 90)))
         classification(*LOADERS)
         classification(*TENSORS)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "outputs"),
+    [
+        (Regression, X[:, :2].sum(dim=1), 1),
+        (Regression, X[:, :2], 2),
+        (BinaryClassification, Y, 1),
+        (MultiLabelClassification, (X[:, :3] > 0).long(), 3),
+    ],
+)
+def test_every_objective_of_labels_takes_data_sets(kind, labels, outputs):
+    data = TensorDataset(X, labels)
+    splits = [Subset(data, range(*bounds)) for bounds in ((0, 50), (50, 70), (70, 90))]
+    read, held = (
+        kind(lambda: nn.Linear(4, outputs), *given, Optimization(batch_size=10))
+        for given in (splits, [data[list(split.indices)] for split in splits])
+    )
+    batches = read.first_batch("train"), held.example(10, "train")
+    assert torch.equal(*(batch["labels"] for batch in batches))
+    assert read.quantities()["labels"] == held.quantities()["labels"]
+    assert read.constant_answer() is None

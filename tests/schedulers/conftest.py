@@ -12,12 +12,13 @@ from selftune.schedulers.session import private_session
 sys.path.insert(0, str(Path(__file__).parent))
 
 import network_fakes
+import own_loops
 import ray_fakes
 import smooth_fakes
 
 from selftune.training import run_in_process
 
-for module in (network_fakes, ray_fakes, smooth_fakes):
+for module in (network_fakes, own_loops, ray_fakes, smooth_fakes):
     cloudpickle.register_pickle_by_value(module)  # workers do not see this folder
 
 

@@ -38,6 +38,12 @@ def test_every_optimizer_can_be_named_beside_the_tasks_own_settings():
         ("task: digits, optimization: {settings: {a: 1}}", "optimization.settings.a", "no such setting"),
         ("task: digits, optimization: {learning_rate: fast}", "optimization.learning_rate", "must be a number"),
         ("task: digits, optimizer: adamz", "optimizer", "did you mean"),
+        ("task: digits, optimization: {schedule: cosin}", "optimization.schedule.name", "did you mean cosine"),
+        (
+            "task: digits, optimization: {schedule: {name: cosine, warmup_steps: 500}}",
+            "optimization.schedule.warmup_steps",
+            "below the 500 training steps",
+        ),
         ("task: ridge, optimization: {}", "optimization", "unknown key"),
     ],
 )

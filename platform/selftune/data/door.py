@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 from typing import Any
 
 from selftune.data.kinds import as_read, examples_of, is_dataset, is_held
@@ -12,9 +13,8 @@ from selftune.data.overlap import equal_examples, overlap
 from selftune.data.tensors import SPLITS
 from selftune.errors import SettingError
 from selftune.nested import size_of
+from selftune.optimization import Optimization
 from selftune.shapes import Tensor
-
-_USUAL_BATCH = 64
 
 
 class Splits(dict[str, dict[str, Tensor]]):
@@ -83,22 +83,24 @@ def check_settings_of_read(
         )
 
 
-def batch_size_of(first: Any, batch_size: int) -> int:
-    """How many examples a training loader's batches have.
+def sized(optimization: Optimization, read: Mapping[str, Any], first: Mapping[str, Any]) -> Optimization:
+    """The optimization with batches as large as a training loader makes them, if there is one.
 
     Args:
-        first: the first of them.
-        batch_size: what the optimization says.
+        read: the splits that are read.
+        first: their first batches.
 
     Raises:
-        SettingError: if that is another number, and not the usual one, which nobody need have set.
+        SettingError: if another size was asked for. The usual one need not have been.
     """
-    size = size_of(first)
-    if batch_size not in (size, _USUAL_BATCH):
+    if "train" not in read or is_dataset(read["train"]):
+        return optimization
+    size, asked = size_of(first["train"]), optimization.batch_size
+    if asked not in (size, Optimization().batch_size):
         raise SettingError(
-            "batch_size", f"is {batch_size}, but the training loader makes batches of {size}; leave it out"
+            "batch_size", f"is {asked}, but the training loader makes batches of {size}; leave it out"
         )
-    return size
+    return replace(optimization, batch_size=size)
 
 
 def warn_of_overlap(given: Mapping[str, Any], first: Mapping[str, Any]) -> None:
@@ -109,7 +111,7 @@ def warn_of_overlap(given: Mapping[str, Any], first: Mapping[str, Any]) -> None:
         first: first batches of the splits that are read; without them, nothing is compared.
     """
     for name in SPLITS[1:]:
-        if not {"train", name} & set(first):
+        if name not in given or not {"train", name} & set(first):
             continue
         shared = overlap(given["train"], given[name])
         if not shared and {"train", name} <= set(first):

@@ -4,6 +4,7 @@ from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.implicit import ImplicitScheduler
 from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler, NetworkLineSearchScheduler
+from selftune.schedulers.loop import loop_trainable
 from selftune.schedulers.penalty import PenaltyScheduler
 from selftune.schedulers.run import run_on_ray
 from selftune.schedulers.scheduler import BilevelScheduler
@@ -20,6 +21,7 @@ __all__ = [
     "SchedulerError",
     "SelfTuningScheduler",
     "StateCallback",
+    "loop_trainable",
     "run_on_ray",
     "trainable",
 ]

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from selftune.data import SPLITS
-from selftune.data.kinds import examples_of
+from selftune.data.kinds import examples_of, is_held
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.methods import HyperStep, Report
 from selftune.methods.team import TeamMethod
 from selftune.objective import NetworkObjective
+from selftune.places import places_in, shown_place
 from selftune.regularizer import Regularizer
 from selftune.shapes import Tensor
 from selftune.smooth_objective import SmoothObjective
@@ -104,11 +105,11 @@ def _network(objective: NetworkObjective) -> str:
     digest.update(_plain((*about, *optimization)).encode())
     for split in SPLITS:
         data = objective.data(split)
-        if not isinstance(data, Mapping):
+        if not is_held(data):
             digest.update(f"{split} {type(data).__qualname__} {examples_of(data)}".encode())
             continue
-        for name, tensor in data.items():
-            _add(digest, f"{split} {name}", tensor)
+        for place, tensor in places_in(data):
+            _add(digest, f"{split} {shown_place(place)}", tensor)
     for stage in objective.stages():
         _add(digest, str(stage.steps), stage.index)
     return digest.hexdigest()

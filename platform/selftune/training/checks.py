@@ -23,11 +23,12 @@ from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.lower_level import LowerLevel
+from selftune.training.optimization_checks import method_mistakes, optimization_mistakes
 from selftune.training.paths import pathless, responseless
 from selftune.training.penalty_level import single_loop_mistake
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BY_POSITION
-from selftune.training.trainer import TrainerFactory
+from selftune.training.trainer import TrainerFactory, check_device
 from selftune.training.trials import number_of_judges
 
 
@@ -44,6 +45,10 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
         factory.objective.check_losses()
     except SettingError as error:
         yield SettingError(f"objective.{error.key}".rstrip("."), error.message)
+        return
+    optimization = list(_optimization(factory))
+    if optimization:
+        yield from optimization
         return
     alone = [mistake for regularizer in factory.regularizers for mistake in _alone(regularizer, factory)]
     yield from alone
@@ -65,7 +70,24 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
         yield SettingError(f"regularizers.{key}" if key else "regularizers", message)
         return
     mistakes = list(machine.mistakes(space))
+    mistakes += [_in_optimization(found) for found in method_mistakes(factory.objective.optimization, machine)]
     yield from mistakes or _with_data(factory, machine, space)
+
+
+def _optimization(factory: TrainerFactory) -> Iterator[SettingError]:
+    objective = factory.objective
+    try:
+        network = objective.structure()
+    except SettingError:  # said elsewhere
+        return
+    found = optimization_mistakes(
+        objective.optimization, network, factory.regularizers, factory.steps, check_device(factory.device)
+    )
+    yield from map(_in_optimization, found)
+
+
+def _in_optimization(mistake: SettingError) -> SettingError:
+    return SettingError(f"objective.optimization.{mistake.key}", mistake.message)
 
 
 def space_of(factory: TrainerFactory) -> Space:

@@ -51,11 +51,15 @@ class ImplicitLevel(Level):
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = OnlineImplicitSettings(**settings)
-        rate = self.settings.system_rate
-        momentum = lower.objective.optimization.momentum_of_sgd
-        self.rate = lower.learning_rate / (1 + momentum) if rate is None else rate
         self.weights = [p for p in lower.parameters.values() if p.requires_grad]
         self._solution: Tensor | None = None
+
+    @property
+    def rate(self) -> float:
+        """That of the system: as given, or that of the training steps now."""
+        if self.settings.system_rate is not None:
+            return self.settings.system_rate
+        return self.lower.learning_rate / (1 + self.lower.momentum)
 
     # Training ----------------------------------------------------------------------------------------
 
@@ -160,6 +164,7 @@ class _BatchSystem:
         damping: float,
     ) -> None:
         self._weights = weights
+        self._mean = lower.group.mean
         self._damping = damping
         self._unconstrained = unconstrained.detach().requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivatives
@@ -170,14 +175,14 @@ class _BatchSystem:
     def product(self, v: Float[Tensor, "weights"]) -> Float[Tensor, "weights"]:
         """(H + damping I) v."""
         columns = torch.autograd.grad(self._gradient, self._weights, v, retain_graph=True, materialize_grads=True)
-        return _flat(columns) + self._damping * v
+        return self._mean(_flat(columns)) + self._damping * v
 
     def products(self, v: Float[Tensor, "weights"]) -> tuple[Float[Tensor, "weights"], Float[Tensor, "n"]]:
         """(H + damping I) v and J'v, in one pass."""
         *columns, mixed = torch.autograd.grad(
             self._gradient, [*self._weights, self._unconstrained], v, retain_graph=True, materialize_grads=True
         )
-        return _flat(columns) + self._damping * v, mixed
+        return self._mean(_flat(columns)) + self._damping * v, self._mean(mixed)
 
 
 class _Fresh:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from selftune.drawn import Drawn
+from selftune.errors import SettingError
 from selftune.gradients import give_gradients
 from selftune.inventory import tensors_of
 from selftune.losses import Losses, as_losses
@@ -18,10 +19,13 @@ from selftune.modes import evaluating
 from selftune.nested import mapped
 from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
+from selftune.optimizers import accumulated_momentum
 from selftune.precision import wide_type, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.shapes import Bool, Float, Tensor
+from selftune.training.descent import Descent
 from selftune.training.moments import forget_moments
+from selftune.training.optimization_checks import optimization_mistakes
 from selftune.training.quantities import COPIES, providers
 from selftune.training.regularized_network import RegularizedNetwork
 from selftune.training.seeds import Streams
@@ -57,6 +61,9 @@ class LowerLevel(RegularizedNetwork):
         sources: Sources | None = None,
     ) -> None:
         super().__init__(objective, regularizers, streams, device, steps, measured)
+        plain, members = objective.structure(), self.regularizers.members
+        for mistake in optimization_mistakes(objective.optimization, plain, members, steps, device):
+            raise SettingError(f"optimization.{mistake.key}", mistake.message)
         self.sources = sources_of(objective, streams, device) if sources is None else sources
         self.batches, self.validation = self.sources.train, self.sources.validation
         self._trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
@@ -84,15 +91,28 @@ class LowerLevel(RegularizedNetwork):
         """Built when training begins, because torch then imports its compiler, for which checks need not wait."""
         return self.objective.optimization.build(self._trained, self.network)
 
+    @cached_property
+    def descent(self) -> Descent:
+        """The optimizer's steps, with what goes with them."""
+        trained = {name: p for name, p in self.parameters.items() if p.requires_grad}
+        return Descent(self.objective.optimization, self.optimizer, trained, self.steps, self.device)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Within it the network has the average of its weights, where one is taken: what comes out of training."""
+        average = self.descent.average
+        return nullcontext() if average is None else average.in_place()
+
     @property
     def learning_rate(self) -> float:
-        if "optimizer" not in self.__dict__:
+        if "optimizer" not in self.__dict__ and self.objective.optimization.keeps_rate:
             return self.objective.optimization.learning_rate
-        return float(self.optimizer.param_groups[0]["lr"])
+        return float(self.descent.optimizer.param_groups[0]["lr"])
 
     @property
     def momentum(self) -> float:
-        return self.objective.optimization.momentum_of_sgd
+        if "optimizer" not in self.__dict__ and self.objective.optimization.keeps_rate:
+            return self.objective.optimization.momentum_of_sgd
+        return accumulated_momentum(self.descent.optimizer)
 
     @property
     def examples(self) -> int:
@@ -102,6 +122,9 @@ class LowerLevel(RegularizedNetwork):
 
     def train(self, number: int, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         """One training step with the given hyperparameters; returns its loss, detached."""
+        self.descent.begin(number)
+        if self.objective.optimization.compile and self.runner is self.network:
+            self.runner = torch.compile(self.network)
         self.batches.forget(before=number)
         drawn = self.batches.at(number)
         if self.batches.stages:
@@ -119,16 +142,17 @@ class LowerLevel(RegularizedNetwork):
         return loss.detach()
 
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
-        """One step of the optimizer on a loss, with what regularizers do around it."""
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        """One step of the optimizer on a loss, where it is due, with what regularizers do around it."""
+        self.descent.backward(loss)
         self.update(step)
 
     def update(self, step: Step) -> None:
         """The optimizer's step on gradients that are there, with what regularizers do around it."""
-        self.before(step)
-        self.optimizer.step()
-        self.after(step)
+        if self.descent.ready():
+            self.before(step)
+            self.descent.step()
+            self.after(step)
+            self.descent.finish()
 
     def before(self, step: Step) -> None:
         """What regularizers do between the backward pass and the optimizer's step."""
@@ -202,7 +226,9 @@ class LowerLevel(RegularizedNetwork):
         """
         network = self.network if network is None else network
         with evaluating(network):
-            return mapped(widened, self.objective.outputs(forward or network, batch))
+            with self.autocasting():
+                outputs = self.objective.outputs(forward or network, batch)
+            return mapped(widened, outputs)
 
     def measures(self, batch: Any, outputs: Any) -> tuple[Losses, dict[str, Losses]]:
         """Plain losses of outputs on a validation batch, with their graph, and further measures without."""
@@ -241,7 +267,10 @@ class LowerLevel(RegularizedNetwork):
 
     def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """Where training stands; not ``whole``, without network and optimizer."""
-        trained = {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()} if whole else {}
+        trained: dict[str, Any] = {}
+        if whole:
+            trained["descent"] = self.descent.state_dict()  # first: a schedule leaves its rates in the optimizer
+            trained |= {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()}
         return {
             **trained,
             "regularizers": self.regularizers.state_dict(),
@@ -253,7 +282,9 @@ class LowerLevel(RegularizedNetwork):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if "network" in state:
             load_state(self.network, state["network"])
+            descent = self.descent  # which sets the optimizer's rates to those of the first step
             self.optimizer.load_state_dict(state["optimizer"])
+            descent.load_state_dict(state["descent"])
         self.regularizers.load_state_dict(state["regularizers"])
         self.copies = {
             name: {key: tensor.to(self.device) for key, tensor in tensors.items()}

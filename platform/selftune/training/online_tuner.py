@@ -17,6 +17,7 @@ from selftune.function_objective import Loss
 from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
+from selftune.network_state import state_of
 from selftune.regularizer import Regularizer, built_regularizers, overrides
 from selftune.schedule import Schedule
 from selftune.shapes import Float, Tensor
@@ -27,6 +28,7 @@ from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.level import Level
 from selftune.training.levels import LEVELS
 from selftune.training.loop_objective import LoopObjective, LoopSources, RecentBatches, unwrapped
+from selftune.training.loop_trainer import Channel, current_channel
 from selftune.training.lower_level import LowerLevel
 from selftune.training.paths import pathless
 from selftune.training.process_group import process_group
@@ -59,9 +61,11 @@ class OnlineTuner:
             ``FunctionObjective``, which also says what is found without.
         examples: number of training examples, for tables per example, which need ``quantities["index"]``, too.
         steps: training steps of the run, after which hyperparameters stay as they are; None tunes on for ever.
+            In a trial of Ray Tune the scheduler says when that is.
         seed: random numbers of regularizers and tuning follow from it and the training step; the loop's own
             random streams are left alone.
-        method: ``self_tuning`` or ``implicit``.
+        method: ``self_tuning``, which is taken without a name, or ``implicit``. In a trial of Ray Tune the
+            scheduler brings method and settings.
         schedule: values to follow; then nothing is tuned, and ``method`` is not asked.
         saved: what ``state_dict`` saves beside, by name: whatever has ``state_dict`` and ``load_state_dict``,
             such as a learning-rate schedule or a stateful loader.
@@ -107,7 +111,7 @@ class OnlineTuner:
         examples: int | None = None,
         steps: int | None = None,
         seed: int = 0,
-        method: str = "self_tuning",
+        method: str | None = None,
         schedule: Schedule | None = None,
         saved: Mapping[str, Any] | None = None,
         **settings: Any,
@@ -117,7 +121,8 @@ class OnlineTuner:
         network = unwrapped(_module(model))
         self.device = _device_of(network)
         _check_optimizer(optimizer, network)
-        streams = Streams(seed, 0, self.device)
+        channel = current_channel()
+        streams = Streams(seed, channel.member if channel else 0, self.device, channel.team if channel else 0)
         loader, validation_loss = _validation(validation)
         sources = LoopSources(loader, streams, self.device, examples)
         objective = LoopObjective(
@@ -160,14 +165,22 @@ class OnlineTuner:
                     next(iter(settings)), "is a setting of a method; a schedule is followed without"
                 )
             schedule.check_space(self.space)
+        elif channel is not None:
+            self._join(channel, method, settings)
         elif len(self.space):
-            self._steering = steering_of(method, steps, settings, self.space)
+            self._steering = steering_of(method or "self_tuning", steps, settings, self.space)
             self._take(self._steering.exchange(None))
-            with self._drawing():
-                for mistake in pathless(self.lower, differentiated=method != "self_tuning"):
-                    raise mistake
         elif settings:
             raise SettingError(next(iter(settings)), "is a setting of a method, but nothing is tuned")
+
+    def _join(self, channel: Channel, method: str | None, settings: Mapping[str, Any]) -> None:
+        """The loop runs in a trial: orders come from its scheduler."""
+        for key in [*(["method"] if method else []), *settings]:
+            raise SettingError(key, "is the scheduler's in a trial of Ray Tune; leave it out")
+        if channel.tuner is not None:
+            raise SettingError("loop", "made a second OnlineTuner; a trial has one")
+        channel.tuner, self._steering = self, channel
+        self._take(channel.exchange(None))
 
     # The loop ------------------------------------------------------------------------------------------
 
@@ -274,6 +287,13 @@ class OnlineTuner:
         with self._drawing():
             return self.lower.evaluate(self.lower.network, "validation")
 
+    def exported(self) -> dict[str, Tensor]:
+        """The plain network's tensors by name, with what regularizers leave in it merged."""
+        again = self.lower.aliases
+        state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
+        self.lower.regularizers.export(state)
+        return state
+
     # State ---------------------------------------------------------------------------------------------
 
     def state_dict(self, whole: bool = True) -> dict[str, Any]:
@@ -323,6 +343,8 @@ class OnlineTuner:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
         self.lower.load_state_dict(state["lower"])
+        if self.level is None and state["order"] is not None:  # it was just made, and waits for its first order
+            self._make_level(state["order"])
         if self.level is not None:
             self.level.load_state_dict(state["level"])
         if self._steering is not None:
@@ -347,10 +369,16 @@ class OnlineTuner:
         self._order, self._left, self._losses = order, order.body["steps"], []
         self._began = time.perf_counter()
         if self.level is None:
-            with self._drawing():
-                self.level = LEVELS[order.body["level"]](self.lower, order.body["settings"])
+            self._make_level(order)
+        assert self.level is not None
         self.level.begin(order.body)
         self._values = self.level.values
+
+    def _make_level(self, order: WorkOrder) -> None:
+        with self._drawing():
+            self.level = LEVELS[order.body["level"]](self.lower, order.body["settings"])
+            for mistake in pathless(self.lower, differentiated=not isinstance(self.level, ResponseLevel)):
+                raise mistake
 
     def _go_on(self) -> None:
         """Reports for as long as the steps of orders are done."""
@@ -382,6 +410,13 @@ class OnlineTuner:
         self.done = True
         self._values = self.space.values(order.body["unconstrained"].to(self.device))
         self._order = order
+        assert self._steering is not None
+        self._steering.end(self._last_report)
+
+    def _last_report(self) -> Report:
+        metrics = {"training_step": float(self.training_step), **self.evaluate()}
+        network = {f"network.{name}": tensor.cpu() for name, tensor in self.exported().items()}
+        return Report("finish", -1, metrics, network)
 
     # Surroundings --------------------------------------------------------------------------------------
 

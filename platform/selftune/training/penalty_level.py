@@ -14,7 +14,6 @@ from selftune.objective import Stage
 from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
-from selftune.training.added_gradient import added_gradient
 from selftune.training.level import Level
 from selftune.training.lower_level import LowerLevel, validation_measures
 
@@ -79,7 +78,7 @@ class PenaltyLevel(Level):
         """A training step; its loss is that of h."""
         if self._storm is not None:
             return self._train_by_estimate(self._storm, number)
-        with added_gradient(self.lower.optimizer, self.parameters, self._gradient_above(number)):
+        with self.lower.descent.adding(self.parameters, self._gradient_above(number)):
             return self.lower.train(number, self.values)
 
     def _gradient_above(self, number: int) -> list[Tensor | None]:
@@ -106,6 +105,7 @@ class PenaltyLevel(Level):
     # Single loop -------------------------------------------------------------------------------------
 
     def _train_by_estimate(self, storm: Storm, number: int) -> Float[Tensor, ""]:
+        self.lower.descent.begin(number)
         self.lower.batches.forget(before=number)
         here = self._weights()
         old = None
@@ -148,6 +148,7 @@ class PenaltyLevel(Level):
         torch._foreach_sub_(self.parameters, directions, alpha=lower.learning_rate)
         regularizers.map_parameters(step, "after")
         regularizers.parameters(step)
+        lower.descent.finish()
 
     @torch.no_grad()
     def _put(self, weights: list[Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class RegularizedNetwork(ABC):
             self.network: nn.Module = objective.network().to(device)
             self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
-        self.runner: nn.Module = self.network
+        self.runner: Callable[..., Any] = self.network
         """The network as training steps run it: itself, or what compiles or wraps it."""
         self.parameters = dict(self.network.named_parameters())
         self.aliases = aliases(self.network)
@@ -76,6 +76,7 @@ class RegularizedNetwork(ABC):
         self.needs = self.regularizers.needs.union(measured)
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in self.needs)
         self._capture = Capture(self.network, self.inventory) if looks else None
+        self._scaled = False
         self._providers: Mapping[str, Callable[[Step], Any]] = {}
         self._context: Context | None = None
         self.group: ProcessGroup = ALONE
@@ -199,9 +200,13 @@ class RegularizedNetwork(ABC):
     def _seen(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Outputs:
         """Outputs in float32 at least, and what layers gave where somebody looks."""
         if self._capture is None:
-            return Outputs(mapped(widened, self.objective.run(network, inputs, batch)), inputs, [])
+            with self.autocasting():
+                outputs = self.objective.run(network, inputs, batch)
+            return Outputs(mapped(widened, outputs), inputs, [])
         with self._capture.recording() as seen:
-            return self._capture.outputs(self.objective.run(network, inputs, batch), seen)
+            with self.autocasting():
+                outputs = self.objective.run(network, inputs, batch)
+            return self._capture.outputs(outputs, seen)
 
     @torch.no_grad()
     def pass_copy(
@@ -242,8 +247,25 @@ class RegularizedNetwork(ABC):
         Args:
             constant: whether the pass leaves buffers as they are, and runs the network as it was written.
         """
-        with constant_buffers(self.network) if constant else nullcontext():
-            return self.loss(step, self.network if constant else self.runner, self.parameters)
+        if constant:
+            with constant_buffers(self.network):
+                return self.loss(step, self.network, self.parameters)
+        self._scaled = True
+        try:
+            return self.loss(step, self.runner, self.parameters)
+        finally:
+            self._scaled = False
+
+    def autocasting(self) -> AbstractContextManager[Any]:
+        """Within it the network runs in the type that ``Optimization.autocast`` asks for.
+
+        In float16, small gradients of a loss that is not scaled would be lost: there only the plain training step,
+        whose loss is scaled, and passes without gradient run in it.
+        """
+        kind = self.objective.optimization.autocast
+        if kind is None or (kind == "float16" and torch.is_grad_enabled() and not self._scaled):
+            return nullcontext()
+        return torch.autocast(self.device.type, getattr(torch, kind))
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""

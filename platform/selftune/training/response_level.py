@@ -87,20 +87,24 @@ class ResponseLevel(Level):
         """
         unconstrained, scale = self._unconstrained, self._scale
         lower = self.lower
-        delta = self._perturbation(size_of(drawn.batch), number, scale)
+        draws = self._perturbation(size_of(drawn.batch), number, scale)
+        delta = self._own(draws)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
+        if joint:
+            lower.descent.begin(number)
         step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
         freezes = not joint and not self.settings.linearize
         statistics = constant_buffers(lower.network) if freezes else nullcontext()
-        weights = _LazyWeights(self, fed[0], joint)
+        first = self._of_moving(draws[0] if self.settings.centered else unconstrained + draws[0])
+        weights = _LazyWeights(self, first, joint)
         with statistics:
             loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
         if joint:  # the maps themselves act on the elementary weights, in update
-            step.parameters = _LazyWeights(self, fed[0], joint=False)
+            step.parameters = _LazyWeights(self, first, joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
         objective = loss if surrogate is None else loss + surrogate
         if joint:
@@ -119,10 +123,14 @@ class ResponseLevel(Level):
     def _perturbation(
         self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
     ) -> Float[Tensor, "batch n"]:
-        generator, group = self.lower.streams(stream, number), self.lower.group
-        everywhere = torch.randn(batch * group.size, len(scale), generator=generator, device=self.lower.device)
-        noise = everywhere[batch * group.rank : batch * (group.rank + 1)]
+        """Draws for the batches of all processes together, of which ``_own`` are those of this one."""
+        generator, rows = self.lower.streams(stream, number), batch * self.lower.group.size
+        noise = torch.randn(rows, len(scale), generator=generator, device=self.lower.device)
         return self.lower.space.perturbation(scale, noise)
+
+    def _own(self, draws: Float[Tensor, "all n"]) -> Float[Tensor, "batch n"]:
+        group = self.lower.group
+        return draws if group.size == 1 else draws.chunk(group.size)[group.rank]
 
     # Validation --------------------------------------------------------------------------------------
 
@@ -148,7 +156,8 @@ class ResponseLevel(Level):
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
             return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
         batch = lower.validation_batch(hyper_step)
-        noise = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
+        draws = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
+        noise = self._own(draws)
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,6 +37,9 @@ class Steering(Protocol):
     def exchange(self, report: Report | None) -> WorkOrder:
         """The next order, for the report of the last one; None brings the first."""
 
+    def end(self, report: Callable[[], Report]) -> None:
+        """Tuning ends; the report of that is made where somebody wants it."""
+
     def state_dict(self) -> dict[str, Any]: ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
@@ -60,6 +63,9 @@ class MethodSteering:
             if step is not None:
                 self.trajectory.append(step)
         return self.method.ask()[0]
+
+    def end(self, report: Callable[[], Report]) -> None:
+        """Nobody waits for it."""
 
     def state_dict(self) -> dict[str, Any]:
         return {"method": self.method.state_dict(), "trajectory": list(self.trajectory)}

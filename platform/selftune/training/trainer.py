@@ -231,7 +231,7 @@ class Trainer:
         return _Outcome(metrics, payload)
 
     def _evaluated(self, network: nn.Module) -> dict[str, float]:
-        splits = ("validation", "test")
+        splits = [name for name in ("validation", "test") if self.lower.objective.data(name) is not None]
         return {name: value for split in splits for name, value in self.lower.evaluate(network, split).items()}
 
     # The best network ----------------------------------------------------------------------------------
@@ -284,11 +284,13 @@ class Trainer:
     def _plain_state(self, unconstrained: Tensor | None) -> dict[str, Tensor]:
         """The tensors of the plain network by name, each under one name: those in use, or made of them."""
         again = self.lower.aliases  # a tensor with several names is changed under one of them
-        state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
-        if self.level is not None:
-            self.level.export(state, unconstrained)
-        self.lower.regularizers.export(state)
-        return state
+        averages = self.lower.objective.optimization.average is not None
+        with self.lower.averaged():
+            state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
+            if self.level is not None:
+                self.level.export(state, unconstrained)
+            self.lower.regularizers.export(state)
+            return {name: value.clone() for name, value in state.items()} if averages else state
 
     def _built(self, state: Mapping[str, Tensor]) -> nn.Module:
         with undisturbed():

@@ -14,7 +14,6 @@ from selftune.losses import Losses
 from selftune.modes import evaluating
 from selftune.precision import widened
 from selftune.shapes import Float, Int, Tensor
-from selftune.training.added_gradient import added_gradient
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _CHUNK = 4096  # validation examples per forward pass
@@ -53,7 +52,7 @@ class Arm:
         with torch.no_grad():
             pulls = torch._foreach_sub(self._parameters, self._anchor)
             torch._foreach_mul_(pulls, self._gamma)
-        with added_gradient(self.lower.optimizer, self._parameters, pulls):
+        with self.lower.descent.adding(self._parameters, pulls):
             return self.lower.train(number, self.values)
 
     # Judgement ---------------------------------------------------------------------------------------

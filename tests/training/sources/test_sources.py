@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
+from selftune import Classification, FunctionObjective, LanguageModelling, Optimization
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import WorkOrder
-from selftune.objective import Classification, Optimization
 from selftune.regularizer import regularizers
 from selftune.storage.state_tree import packed
 from selftune.studies.tune import tune
@@ -121,3 +121,67 @@ class Many(Dataset):
 def test_data_that_the_stated_memory_does_not_hold_are_trained_on():
     result = tuned([Many(), *SETS[1:]], loading=Loading(memory="100KB"), steps=60)
     assert result.metrics["validation_accuracy"] > 0.6
+
+
+class Windows(Dataset):
+    """Windows of a text that is never cut as a whole."""
+
+    text = torch.frombuffer(
+        bytearray(b"to be, or not to be, that is the question: " * 20), dtype=torch.uint8
+    ).long()
+
+    def __len__(self):
+        return len(self.text) - 17
+
+    def __getitem__(self, position):
+        return self.text[position : position + 17]
+
+
+@pytest.mark.filterwarnings("ignore:.*shares .* with the training data")  # the text repeats itself
+def test_a_language_model_learns_from_windows_of_a_text():
+    objective = LanguageModelling(
+        lambda: nn.Sequential(nn.Embedding(128, 16), nn.Linear(16, 128)),
+        Windows(),
+        Subset(Windows(), range(0, 200, 7)),
+        Subset(Windows(), range(0, 200, 11)),
+        Optimization(batch_size=16, learning_rate=1.0),
+    )
+    result = tune(
+        objective,
+        {"weight_decay": {"strength": Tune(1e-4)}},
+        steps=120,
+        warmup_steps=40,
+        progress=False,
+    )
+    assert result.metrics["validation_accuracy"] > 0.3
+
+
+def of_functions(train, validation, **settings):
+    return FunctionObjective(
+        network,
+        lambda outputs, batch: nn.functional.cross_entropy(outputs, batch[1], reduction="none"),
+        train,
+        validation,
+        forward=lambda network, batch: network(batch[0]),
+        optimization=Optimization(batch_size=10),
+        **settings,
+    )
+
+
+def test_functions_of_outputs_and_batch_take_data_sets_and_loaders():
+    results = [
+        tune(
+            of_functions(*splits, **settings),
+            {"dropout": {"rate": Tune(0.1)}},
+            steps=40,
+            warmup_steps=10,
+            progress=False,
+        )
+        for splits, settings in (
+            (TENSORS[:2], {"validation_batch_size": 10}),
+            (SETS[:2], {}),
+            (loaders()[:2], {}),
+        )
+    ]
+    assert same(*results[:2])
+    assert results[2].metrics.keys() == results[0].metrics.keys() == {"validation_loss", "validation_accuracy"}

@@ -84,12 +84,13 @@ class ObjectiveSources(Sources):
             "train", objective.optimization.batch_size, "epoch", objective.stages(), objective.balanced_by
         )
         self.validation = self._source("validation", objective.validation_batch_size, "validation")
-        self._test = self._source("test", None, "validation")
+        self._sources = {"train": self.train, "validation": self.validation}
         self._sampled: Drawn | None = None
 
     def whole(self, split: str, size: int) -> Iterator[Any]:
-        sources = {"train": self.train, "validation": self.validation, "test": self._test}
-        return sources[split].once(size)
+        if split not in self._sources:
+            self._sources[split] = self._source(split, None, "validation")
+        return self._sources[split].once(size)
 
     def sample(self, size: int) -> Drawn:
         held = isinstance(self.validation, MemorySource)
