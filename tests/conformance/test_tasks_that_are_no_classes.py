@@ -9,8 +9,9 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from full_matrix import first_of
 from torch import nn
-from trainers import fixed, replay
+from trainers import cycle, fixed, replay, tuned
 
 from selftune.binary_classification import BinaryClassification
 from selftune.errors import SettingError
@@ -75,17 +76,28 @@ def pairs():
     return FunctionObjective(network(2), loss, *parts, forward=forward, optimization=OPTIMIZATION)
 
 
-@pytest.mark.parametrize("make", (binary, language_model, pairs, multi_label, one_number, two_numbers))
-def test_what_is_bound_trains(make):
+def _trained(trainer):
+    if not len(trainer.space):
+        replay(trainer, STEPS)
+        return
+    try:
+        trainer.execute(cycle(trainer, STEPS))
+    except SettingError as error:  # no layer of the language model can respond
+        assert "a response cannot be fitted" in error.message
+
+
+@pytest.mark.parametrize("make", [binary, language_model, pairs, multi_label, one_number, two_numbers])
+@pytest.mark.parametrize("members", [fixed, *first_of([tuned], 0)])
+def test_what_is_bound_trains(make, members):
     objective, trained = make(), 0
     for name in regularizers.names():
         try:
-            trainer = Trainer(objective, fixed(name), steps=40)
+            trainer = Trainer(objective, members(name), steps=40)
         except SettingError:
             continue
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Using a (target|input) size", UserWarning)
-            replay(trainer, STEPS)
+            _trained(trainer)
         weights = torch.cat([p.detach().flatten() for p in trainer.plain_network().parameters()])
         assert bool(weights.isfinite().all()), name
         trained += 1
