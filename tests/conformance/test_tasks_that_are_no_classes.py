@@ -83,7 +83,8 @@ def _trained(trainer):
     try:
         trainer.execute(cycle(trainer, STEPS))
     except SettingError as error:  # no layer of the language model can respond
-        assert "a response cannot be fitted" in error.message
+        if "a response cannot be fitted" not in error.message:
+            raise
 
 
 @pytest.mark.parametrize("make", [binary, language_model, pairs, multi_label, one_number, two_numbers])
