@@ -409,7 +409,7 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     }
     helpers = sorted({other for others in providers.values() for other in others})
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
-    offered, task = objective.quantities(), type(objective).__name__
+    offered, task = objective.quantities(), objective.title
     found = [(name, quantities.known(name)) for name in missing]
     words = [name if quantity is None else quantity.explained for name, quantity in found]
     seen = {offered[one.of].form for _, one in found if one is not None and one.of in offered}
