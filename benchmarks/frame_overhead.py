@@ -20,10 +20,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from selftune import Classification, Optimization
 from selftune.training import Trainer
@@ -97,10 +99,58 @@ def bare_memory(case: Case) -> Step:
     return step
 
 
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """A data set as people write one down."""
+
+    def __init__(self, data: tuple[Tensor, Tensor]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data[0])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        return self.data[0][position], self.data[1][position]
+
+
+def loader_of(case: Case) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(Examples(case.data()), batch_size=case.batch, shuffle=True)
+
+
+def bare_loader(case: Case) -> Step:
+    """A loop as anybody would write it down, over a data loader without workers."""
+    network, loader = case.build(), loader_of(case)
+    optimizer = optimizer_of(network)
+    batches: Iterator[Any] = iter(())
+
+    def step() -> None:
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        loss = F.cross_entropy(network(batch[0]), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
 def trainer_memory(case: Case) -> Step:
+    return trainer_on(case, case.data())
+
+
+def trainer_dataset(case: Case) -> Step:
+    return trainer_on(case, Examples(case.data()))
+
+
+def trainer_loader(case: Case) -> Step:
+    return trainer_on(case, loader_of(case))
+
+
+def trainer_on(case: Case, data: Any) -> Step:
     """The engine's trainer, as it replays a schedule; a call of it executes one order of several steps."""
-    data = case.data()
-    few = data[0][:64], data[1][:64]
+    few = tuple(tensor[:64] for tensor in case.data())
     optimization = Optimization(batch_size=case.batch, optimizer="sgd", learning_rate=1e-3, momentum=0.9)
     trainer = Trainer(Classification(case.build, data, few, few, optimization), [])
     values = trainer.space.values(trainer.space.start)
@@ -114,6 +164,8 @@ def trainer_memory(case: Case) -> Step:
 
 WAYS: dict[str, tuple[Callable[[Case], Step], Callable[[Case], Step]]] = {
     "trainer, from memory": (bare_memory, trainer_memory),
+    "trainer, from a Dataset": (bare_loader, trainer_dataset),
+    "trainer, from a DataLoader": (bare_loader, trainer_loader),
 }
 """What is compared by its name: the bare loop first."""
 

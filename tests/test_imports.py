@@ -8,17 +8,32 @@ import pytest
 import selftune
 
 OPTIONAL = (
-    *("ray", "mlflow", "optuna", "pydantic", "rich", "yaml", "pyarrow", "matplotlib", "jinja2", "sklearn"),
-    *("lightning", "pytorch_lightning", "transformers", "accelerate"),
+    *(
+        "ray",
+        "mlflow",
+        "optuna",
+        "pydantic",
+        "rich",
+        "yaml",
+        "pyarrow",
+        "matplotlib",
+        "jinja2",
+        "sklearn",
+        "pandas",
+    ),
+    *("pandas", "lightning", "pytorch_lightning", "transformers", "accelerate"),
 )
 
 TUNE = """
 import torch
-from selftune import Classification, Optimization, Tune, tune
+from selftune import Classification, Optimization, Tune, replay, tune
 data = torch.randn(32, 4), torch.randint(3, (32,))
 network = lambda: torch.nn.Sequential(torch.nn.Linear(4, 3))
 objective = Classification(network, data, data, data, Optimization(batch_size=16))
-tune(objective, {"weight_decay": {"strength": Tune(1e-3)}}, steps=20, warmup_steps=10)
+regularizers = {"weight_decay": {"strength": Tune(1e-3)}}
+result = tune(objective, regularizers, steps=20, warmup_steps=10, progress=True)
+replay(objective, regularizers, result.schedule.stretched(10))
+repr(result), result._repr_html_()
 """
 
 

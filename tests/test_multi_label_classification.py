@@ -27,7 +27,7 @@ def test_labels_that_nobody_knows_count_in_no_loss_and_no_metric():
     scores = torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.0, 0.0]], dtype=torch.float64)
     labels = torch.tensor([[1, 0, -100], [0, -100, -100]])
     terms = [F.softplus(torch.tensor(-1.0)), F.softplus(torch.tensor(-2.0)), F.softplus(torch.tensor(3.0))]
-    losses = objective.loss(scores, objective.targets(labels))
+    losses = objective.loss(scores, objective.plain_targets(labels))
     of_examples, counts = losses.of_examples(2)
     assert counts.tolist() == [2, 1]
     assert float(of_examples[0]) == pytest.approx(float(terms[0] + terms[1]) / 2, rel=1e-6)

@@ -52,6 +52,7 @@ class Regularizers:
             if names.count(name) > 1:
                 raise SettingError(name, "is listed twice; name each regularizer once")
         self._check_pairs()
+        self._of_objective = objective.hyperparameters
         self.provided = closure(objective.offers().union(known, *(r.provides for r in self.members)))
         for regularizer in self.members:
             try:
@@ -59,6 +60,10 @@ class Regularizers:
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
+        if any(h.per_example for h in self.hyperparameters):
+            for adding in (r for r in self.members if r.stage == "replay"):
+                message = "cannot be combined with hyperparameters per example: those that it adds have none"
+                raise SettingError(adding.name, message)
         for regularizer in self.members:
             wanted = regularizer.needs - regularizer.provides
             mistake = last_layer_mistake(wanted, objective.inventory())
@@ -126,8 +131,9 @@ class Regularizers:
 
     @property
     def hyperparameters(self) -> tuple[Hyperparameter, ...]:
-        """All hyperparameters, in the order of the regularizers' names."""
-        return tuple(h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
+        """Those of the objective, then all others in the order of the regularizers' names."""
+        own = (h for r in sorted(self.members, key=lambda r: r.name) for h in r.bound.values())
+        return (*self._of_objective, *own)
 
     @property
     def without_effect(self) -> frozenset[str]:

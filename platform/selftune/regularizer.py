@@ -43,6 +43,10 @@ Stage = Literal[
 """When a regularizer acts among others: ``problem`` is what defines labels, the loss or the initial weights."""
 
 
+PER_EXAMPLE = "example"
+"""What ``parts`` are where there is one value per training example."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Where a method comes from."""
@@ -59,7 +63,8 @@ class Regularizer:
 
     Args:
         parts: for a regularizer that acts per layer: ``"layer"`` for one value per layer, or a mapping from
-            label to a list of layer-name patterns; None for one value in all.
+            label to a list of layer-name patterns. For one that acts on examples ``"example"``: one value per
+            training example, of what can be another one for each. None for one value in all.
         values: hyperparameters by short name: a number, a mapping from part to number, or a ``Tune``.
 
     Raises:
@@ -98,6 +103,12 @@ class Regularizer:
         for key in values:
             if key not in known:
                 raise SettingError(key, f"unknown hyperparameter of {self.name}; {suggestion(key, known)}")
+        self.per_example = parts == PER_EXAMPLE
+        """Whether it has one value per training example."""
+        if self.per_example:
+            if self.acts_on_weights or not any(_differs(h) for h in self.hyperparameters):
+                raise SettingError("parts", f"{self.name} does not act on examples one by one; leave them out")
+            parts = None
         if parts is not None and not self.per_layer:
             raise SettingError("parts", f"{self.name} does not act per layer, so it has no parts")
         if parts is not None:
@@ -132,11 +143,15 @@ class Regularizer:
             if self.acts_on_weights:
                 self._share_out(inventory)
         labels = tuple(self.layers) if self.parts is not None else ()
+        examples = objective.training_examples(f"{self.name} has parts per example") if self.per_example else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
+            if self.per_example and _differs(declared):
+                declared = replace(declared, per_example=True)
             try:
-                bound = declared.with_value(value, labels if movable else (), f"{self.name}.")
+                parts = examples if declared.per_example else labels if movable else ()
+                bound = declared.with_value(value, parts, f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
             self.bound[declared.name] = replace(
@@ -261,12 +276,13 @@ class Regularizer:
 
     def value(self, step: Step, name: str) -> Any:
         """The current value of one of this regularizer's hyperparameters."""
-        return step.values[f"{self.name}.{name}"]
+        bound = self.bound.get(name)
+        return step.values[f"{self.name}.{name}"] if bound is None else step.value(bound)
 
     def value_by_part(self, step: Step, name: str) -> dict[str, Any]:
         """The current value for every part: tensors of shape () or (batch,)."""
         value = self.value(step, name)
-        if not self.bound[name].parts:
+        if not self.bound[name].parts or self.per_example:
             return dict.fromkeys(self.layers, value)
         return dict(zip(self.layers, value.unbind(-1), strict=True))
 
@@ -334,6 +350,11 @@ class Regularizer:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         del state
+
+
+def _differs(hyperparameter: Hyperparameter) -> bool:
+    """Whether it can have another value for each example of a batch."""
+    return hyperparameter.domain.movable and not hyperparameter.shared
 
 
 def _check_parts(parts: object) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from selftune.drawn import Drawn
+from selftune.hyperparameters import Hyperparameter
 from selftune.nested import size_of
 from selftune.shapes import Bool, Float, Int, Tensor
 
@@ -174,6 +175,19 @@ class Step:
     def know(self, **quantities: Any) -> None:
         """Quantities that are computed already."""
         self.__dict__.update(quantities)
+
+    def value(self, hyperparameter: Hyperparameter) -> Any:
+        """The current value of a hyperparameter: of one per example those of the batch, mixed as examples were.
+
+        Shape () or (parts,) where the batch shares it; (batch,) or (batch, parts) where it is perturbed per
+        example; (batch,) where it is one per example.
+        """
+        value = self.values[hyperparameter.name]
+        if not hyperparameter.per_example:
+            return value
+        index = self.index
+        own = value[index] if value.ndim == 1 else value.gather(1, index.unsqueeze(1)).squeeze(1)
+        return self.mix_rows(own)
 
     def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
         """U[0, 1) draws."""

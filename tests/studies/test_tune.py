@@ -109,6 +109,12 @@ def test_progress_and_the_report_on_the_network_come_where_they_are_wanted(capsy
     assert "tune: 20/20 training steps, hyper-step 2" in told.err.splitlines()[-1]
 
 
+def test_a_call_that_goes_on_says_from_where(tmp_path, capsys):
+    tune(objective(), settings(), steps=20, warmup_steps=10, output=tmp_path)
+    tune(objective(), settings(), steps=20, warmup_steps=10, output=tmp_path, progress=True)
+    assert capsys.readouterr().err.splitlines()[-1] == "tune: goes on after hyper-step 2"
+
+
 def test_a_folder_says_how_its_network_responds(tmp_path):
     tune(objective(), settings(), steps=20, warmup_steps=10, output=tmp_path)
     assert "gated rank 1" in (tmp_path / "conversion.txt").read_text()

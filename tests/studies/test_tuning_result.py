@@ -81,7 +81,10 @@ def test_the_frame_has_the_columns_of_the_file(tmp_path):
 
 def test_the_result_of_a_smooth_problem_counts_upper_steps():
     found = tune(Ridge(), method="implicit", work=100)
-    assert "at upper step" in repr(found)
+    end = found.metrics["validation_loss"]
+    before = min(step.validation_loss for step in found.trajectory)
+    assert ("at upper step" in repr(found)) == (before < end)
+    assert "at upper step" in repr(replace(found, metrics={"validation_loss": before + 1}))
     assert "by upper step" in found._repr_html_()
 
 

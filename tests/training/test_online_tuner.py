@@ -34,7 +34,7 @@ def forward(model, batch):
 
 
 def objective_of(**settings):
-    parts = data(64, 0), data(32, 1), data(32, 2)
+    parts = data(64, 0), data(32, 101), data(32, 2)
     rule = Optimization(batch_size=16, learning_rate=0.1)
     return FunctionObjective(network, loss, *parts, forward=forward, optimization=rule, **settings)
 
@@ -44,7 +44,7 @@ def optimizer_of(model):
 
 
 def tuner_of(model, regularizers=TUNED, **settings):
-    chosen = {"loss": loss, "validation": [data(32, 1)], "forward": forward, **SETTINGS, **settings}
+    chosen = {"loss": loss, "validation": [data(32, 101)], "forward": forward, **SETTINGS, **settings}
     return OnlineTuner(model, optimizer_of(model), regularizers, **chosen)
 
 
@@ -92,7 +92,7 @@ def test_without_regularizers_the_loop_is_the_bare_one():
 
 
 def plain_tuner(model):
-    return OnlineTuner(model, optimizer_of(model), {}, loss=loss, validation=[data(32, 1)], forward=forward)
+    return OnlineTuner(model, optimizer_of(model), {}, loss=loss, validation=[data(32, 101)], forward=forward)
 
 
 def test_the_loops_own_random_numbers_go_on_as_without_it():
@@ -114,7 +114,7 @@ def test_its_state_is_all_there_is_to_save(tmp_path):
         optimizer = optimizer_of(model)
         schedules.append(torch.optim.lr_scheduler.StepLR(optimizer, 3))
         chosen = {"loss": loss, "forward": forward, "saved": {"schedule": schedules[-1]}, **SETTINGS}
-        loader = DataLoader([data(8, seed) for seed in range(4)], batch_size=None)
+        loader = DataLoader([data(8, 100 + seed) for seed in range(4)], batch_size=None)
         return OnlineTuner(model, optimizer, TUNED, validation=loader, **chosen)
 
     def run(tuner, some):
@@ -147,7 +147,7 @@ def test_its_schedule_is_followed_by_another_loop():
         optimizer_of(other),
         TUNED,
         loss=loss,
-        validation=[data(32, 1)],
+        validation=[data(32, 101)],
         forward=forward,
         schedule=tuner.schedule,
     )
@@ -160,7 +160,7 @@ def test_its_schedule_is_followed_by_another_loop():
             optimizer_of(other),
             {"weight_decay": {"strength": Tune(1e-3)}},
             loss=loss,
-            validation=[data(32, 1)],
+            validation=[data(32, 101)],
             forward=forward,
             schedule=tuner.schedule,
         )
@@ -264,8 +264,20 @@ def test_an_optimizer_of_another_network_is_refused():
     model = network()
     with pytest.raises(SettingError, match="optimizer: does not hold 6 of the model's 6 trained parameters"):
         OnlineTuner(
-            model, optimizer_of(network()), TUNED, loss=loss, validation=[data(32, 1)], forward=forward, **SETTINGS
+            model,
+            optimizer_of(network()),
+            TUNED,
+            loss=loss,
+            validation=[data(32, 101)],
+            forward=forward,
+            **SETTINGS,
         )
+
+
+def test_validation_data_that_are_trained_on_are_warned_of():
+    tuner = tuner_of(network())
+    with pytest.warns(UserWarning, match="validation: shares 16 examples of its first batch"):
+        looped(tuner, [{name: tensor[:16] for name, tensor in data(32, 101).items()}])
 
 
 def test_steps_out_of_order_are_said_to_be():
@@ -293,7 +305,7 @@ def test_a_loss_that_is_not_finite_any_more_says_where():
 
 def test_validation_batches_come_from_a_loader_over_and_over():
     model = network()
-    x = data(40, 1)
+    x = data(40, 101)
     loader = DataLoader(TensorDataset(x["x"], x["y"]), batch_size=16, shuffle=True)
     tuner = OnlineTuner(
         model,

@@ -41,11 +41,12 @@ def equal_examples(first: Any, other: Any) -> int:
     >>> equal_examples(torch.tensor([[1.0], [2.0]]), torch.tensor([[2.0], [3.0], [4.0]]))
     1
     """
-    known = set(_digests(first))
-    return sum(digest in known for digest in _digests(other))
+    known = set(digests(first))
+    return sum(digest in known for digest in digests(other))
 
 
-def _digests(batch: Any) -> list[tuple[bytes, ...]]:
+def digests(batch: Any) -> list[tuple[bytes, ...]]:
+    """What tells one example of a batch from another: its bytes, tensor by tensor."""
     size = size_of(batch)
     whole = [t.detach().cpu().contiguous() for t in tensors_in(batch) if t.ndim and len(t) == size]
     rows = [tensor.reshape(size, -1).view(torch.uint8).numpy() for tensor in whole if tensor.numel()]

@@ -11,12 +11,14 @@ import torch
 from selftune.hyperparameters.domain import Domain
 from selftune.shapes import Float, Tensor
 
+_MOST_NAMED = 40  # parts that a sentence lists
+
 
 @dataclass(frozen=True)
 class Tune:
     """Says that a hyperparameter is tuned, from ``start`` (default: the hyperparameter's own default).
 
-    ``start`` may be one number, or a mapping from part to number; in a ``SmoothProblem`` also a tensor. ``domain``
+    ``start`` may be one number, a mapping from part to number, or a tensor of one number per part. ``domain``
     narrows the hyperparameter's own.
 
     >>> Tune(0.1)
@@ -43,6 +45,7 @@ class Hyperparameter:
             response; what acts on gradients or replaces whole steps has none.
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
+        per_example: whether the parts are the training examples, of which a step reads those of its batch.
 
     >>> from selftune.hyperparameters import Unit
     >>> rate = Hyperparameter("rate", Unit(), 0.5)
@@ -59,6 +62,7 @@ class Hyperparameter:
     smooth: bool = True
     responds: bool = True
     shared: bool = False
+    per_example: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,6 +104,10 @@ class Hyperparameter:
             value = self.value if value.start is None else value.start
         if isinstance(value, Mapping):
             value = _by_part(value, parts)
+        if isinstance(value, Tensor):
+            value = value.tolist()
+        if parts and domain.movable and isinstance(value, list | tuple) and len(value) != len(parts):
+            raise ValueError(f"must have a value for each of {len(parts)} parts, got {len(value)}")
         entries = value if isinstance(value, list | tuple) and domain.movable else [value]
         for entry in entries:
             if not domain.contains(entry):
@@ -119,5 +127,6 @@ def _by_part(values: Mapping[str, float], parts: tuple[str, ...]) -> list[float]
     missing = [part for part in parts if part not in values]
     if unknown or missing:
         wrong = f"unknown part {unknown[0]!r}" if unknown else f"no value for part {missing[0]!r}"
-        raise ValueError(f"{wrong}; the parts are {', '.join(parts)}")
+        known = ", ".join(parts) if len(parts) <= _MOST_NAMED else f"{parts[0]}, {parts[1]}, ... {parts[-1]}"
+        raise ValueError(f"{wrong}; the parts are {known}")
     return [values[part] for part in parts]

@@ -78,6 +78,7 @@ def call_of(
     """What decides the result of a call, by argument: texts, or digests of what is long."""
     described = [
         f"{regularizer.name} {_plain(regularizer.settings)} {_plain(regularizer.parts)}"
+        f"{' per example' if regularizer.per_example else ''}"
         for regularizer in sorted(regularizers, key=lambda r: r.name)
     ]
     network = isinstance(objective, NetworkObjective)
@@ -102,7 +103,7 @@ def _network(objective: NetworkObjective) -> str:
     settings = {name: value for name, value in public.items() if isinstance(value, simple)}
     about = (type(objective).__qualname__, _plain(structure), shapes, sorted(settings.items()))
     optimization = (objective.optimization, objective.validation_batch_size, objective.balanced_by)
-    digest.update(_plain((*about, *optimization)).encode())
+    digest.update(_plain((*about, *optimization, *objective.hyperparameters)).encode())
     for split in SPLITS:
         data = objective.data(split)
         if not is_held(data):

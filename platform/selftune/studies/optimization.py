@@ -7,9 +7,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from selftune.errors import SettingError
+from selftune.example_weights import EXAMPLE_WEIGHTS
+from selftune.hyperparameters import Hyperparameter
 from selftune.objective import NetworkObjective
 from selftune.optimization import Optimization
-from selftune.studies.mistakes import Mistakes, as_mistakes
+from selftune.studies.hyperparameter_values import parse_value
+from selftune.studies.mistakes import Mistakes, as_mistakes, join
 from selftune.studies.settings import build_settings, check_mapping, unknown_key
 
 KEY = "optimization"
@@ -30,7 +33,9 @@ def build_task(task: Callable[..., NetworkObjective], given: Mapping[str, Any]) 
     >>> task.optimization.optimizer, task.optimization.batch_size
     ('rmsprop', 64)
     """
-    own = {key: value for key, value in given.items() if key != KEY}
+    declared = {h.name: h for h in (*task.declared, EXAMPLE_WEIGHTS)}  # type: ignore[attr-defined]
+    values = _values(declared, given)
+    own = {key: value for key, value in given.items() if key != KEY and key not in values}
     chosen = given.get(KEY)
     settings = {} if chosen is None else chosen
     try:
@@ -53,4 +58,17 @@ def build_task(task: Callable[..., NetworkObjective], given: Mapping[str, Any]) 
             objective.optimization = dataclasses.replace(objective.optimization, **changes)
         except SettingError as error:
             raise as_mistakes(error).under(KEY) from error
-    return objective
+    return objective.with_values(**values) if values else objective
+
+
+def _values(declared: Mapping[str, Hyperparameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study file says of the task's own hyperparameters."""
+    values, mistakes = {}, []
+    for name in declared.keys() & given.keys():
+        try:
+            values[name] = parse_value(declared[name], given[name])
+        except SettingError as error:
+            mistakes.append(SettingError(join(name, error.key), error.message))
+    if mistakes:
+        raise Mistakes(mistakes)
+    return values

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from selftune.listener import Listener
@@ -55,6 +55,11 @@ class Progress(Listener):
         self._training_loss = math.nan
 
     # Listener ----------------------------------------------------------------------------------------
+
+    def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
+        if hyper_steps:
+            self.say(f"{self._title}: goes on after hyper-step {hyper_steps}")
+            self._last_line = self._clock()  # how far that is, the next report says
 
     def started(self, space: Space, members: int) -> None:
         self._show()

@@ -104,11 +104,17 @@ def print_results(
         for name in names:
             best = _best(name, [m[name] for m in results.values() if name in m])
             value = measures.get(name)
-            spread = (spreads or {}).get(label, {}).get(name)
-            text = "-" if value is None else f"{value:.4f}" + ("" if spread is None else f" ±{spread:.4f}")
+            text = _cell(value, (spreads or {}).get(label, {}).get(name))
             cells.append(Text(text, style="bold" if value is not None and value == best else ""))
         table.add_row(*cells)
     console.print(table)
+
+
+def _cell(value: float | None, spread: float | None) -> str:
+    """A measure with its standard deviation, where there is one."""
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if spread is None else f"{value:.4f} ±{spread:.4f}"
 
 
 def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> None:
@@ -123,10 +129,13 @@ def print_ranking(console: Console, ranking: Sequence[tuple[Path, Summary]]) -> 
     measures = sorted(tests)
     for measure in measures:
         table.add_column(measure.replace("_", "\n"), justify="right", no_wrap=True)
+    table.add_column("networks", justify="right")
     for folder, summary in ranking:
         metric, tuned = summary["metric"], summary.get("tuned", {})
         cells = [f"{metric['last']:.4g}", f"{metric['best']:.4g}"]
-        cells += [f"{tuned[measure]:.4f}" if measure in tuned else "-" for measure in measures]
+        spread = summary.get("spread", {}).get("tuned", {})
+        cells += [_cell(tuned.get(measure), spread.get(measure)) for measure in measures]
+        cells.append(str(summary.get("networks", {}).get("tuned", "-")))
         table.add_row(Text(str(folder)), *cells)
     console.print(table)
 

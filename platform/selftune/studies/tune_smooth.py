@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,11 @@ class SmoothResult(TuningResult):
 
     def _at(self, step: HyperStep) -> int:
         return step.number + 1
+
+    def _best(self) -> tuple[int, str, float] | None:
+        """None where the end is the best."""
+        best, end = super()._best(), self.metrics.get("validation_loss", math.inf)
+        return None if best is None or end <= best[2] else best
 
     @property
     def certified(self) -> bool:

@@ -19,6 +19,7 @@ from selftune.hypergradients.best_response import BestResponse, ConversionReport
 from selftune.hyperparameters import Space
 from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
 from selftune.nested import size_of
+from selftune.objective import PREFIX
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
@@ -196,7 +197,8 @@ def _without_effect(factory: TrainerFactory, machine: Method) -> Iterator[Settin
         )
         mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning | Replay))
     for mistake in mistakes:
-        yield SettingError(f"regularizers.{mistake.key}", mistake.message)
+        section = "" if mistake.key.startswith(PREFIX) else "regularizers."
+        yield SettingError(f"{section}{mistake.key}", mistake.message)
 
 
 def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterator[SettingError]:

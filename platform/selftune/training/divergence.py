@@ -9,6 +9,8 @@ import torch
 
 from selftune.shapes import Float, Tensor
 
+_MOST_PRINTED = 20  # values of a hyperparameter
+
 
 class Diverged(ArithmeticError):
     """The training loss or the hypergradient is not finite any more.
@@ -83,7 +85,10 @@ def _blown_up(losses: Sequence[float], first: int, history: Sequence[Mapping[str
 
 def _printed(values: Mapping[str, Any]) -> str:
     tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
-    return ", ".join(
-        f"{name} = {' '.join(f'{entry:.4g}' for entry in value.reshape(-1).tolist())}"
-        for name, value in tensors.items()
-    )
+    return ", ".join(f"{name} = {_numbers(value)}" for name, value in tensors.items())
+
+
+def _numbers(value: Tensor) -> str:
+    if value.numel() > _MOST_PRINTED:
+        return f"{float(value.min()):.4g} to {float(value.max()):.4g}"
+    return " ".join(f"{entry:.4g}" for entry in value.reshape(-1).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from selftune.data.overlap import digests
 from selftune.drawn import Drawn
 from selftune.errors import SettingError
 from selftune.function_objective import FunctionObjective, Loss
@@ -23,6 +25,8 @@ from selftune.training.sources.loader import LoaderSource
 
 KEPT = 16
 """Batches that are kept for methods that look at several, beside the one that is trained on."""
+
+_WATCHED = 20  # training batches that are compared with validation data
 
 
 class LoopObjective(FunctionObjective):
@@ -124,6 +128,33 @@ class RecentBatches(BatchSource):
 
     def once(self, size: int) -> Iterator[Any]:
         return iter(())
+
+
+class OverlapWatch:
+    """Warns once where batches of a loop hold examples that are validation data, too.
+
+    Args:
+        validation: a batch of these; the first training batches are compared with it.
+    """
+
+    def __init__(self, validation: Any) -> None:
+        self._known = set(digests(validation))
+        self._left = _WATCHED
+
+    def look(self, batch: Any) -> None:
+        """Compares a training batch, if it is one of the first."""
+        if not self._left:
+            return
+        self._left -= 1
+        equal = sum(digest in self._known for digest in digests(batch))
+        if equal:
+            self._left = 0
+            what = f"{equal} example{'s' if equal > 1 else ''}"
+            warnings.warn(
+                f"validation: shares {what} of its first batch with a batch that is trained on, so that it"
+                " does not judge what is learnt; keep them apart",
+                stacklevel=3,
+            )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

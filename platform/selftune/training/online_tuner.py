@@ -27,7 +27,7 @@ from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.level import Level
 from selftune.training.levels import LEVELS
-from selftune.training.loop_objective import LoopObjective, LoopSources, RecentBatches, unwrapped
+from selftune.training.loop_objective import LoopObjective, LoopSources, OverlapWatch, RecentBatches, unwrapped
 from selftune.training.loop_trainer import Channel, current_channel
 from selftune.training.lower_level import LowerLevel
 from selftune.training.paths import pathless
@@ -141,6 +141,7 @@ class OnlineTuner:
         self.lower.runner = model
         self.lower.group = process_group()
         self._recent: RecentBatches = sources.train
+        self._watch = OverlapWatch(sources.batch)
         self._give_new_parameters()
         self.space = self.lower.space
         self.saved = dict(saved or {})
@@ -195,6 +196,7 @@ class OnlineTuner:
         """
         if _device_of(self.lower.network) != self.device:
             raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
+        self._watch.look(batch)
         number = self.training_step + (self._micro << _MICRO)
         self._micro += 1
         self._autocast = _autocast(self.device)

@@ -36,10 +36,14 @@ def pathless(lower: LowerLevel, differentiated: bool) -> Iterator[SettingError]:
         SettingError: with the hyperparameter's name as key.
     """
     members = {r.name: r for r in lower.regularizers.members}
-    waiting = {}
+    waiting: dict[str, Regularizer | None] = {}
     for hyperparameter in lower.space.tuned:
-        owner = members[hyperparameter.name.partition(".")[0]]
-        if _is_judged(owner) and (differentiated or _is_a_penalty(owner)):
+        owner = members.get(hyperparameter.name.partition(".")[0])
+        if owner is None:  # the objective
+            judged = differentiated
+        else:
+            judged = _is_judged(owner) and (differentiated or _is_a_penalty(owner))
+        if judged:
             waiting[hyperparameter.name] = owner
     look = _moving if differentiated else _of_weights
     for number in dict.fromkeys((0, max(0, (lower.steps or 1) - 1), _LATE)):
@@ -65,7 +69,7 @@ def _is_a_penalty(regularizer: Regularizer) -> bool:
     return overrides(regularizer, "penalty") and not any(overrides(regularizer, hook) for hook in others)
 
 
-def _moving(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer]) -> set[str]:
+def _moving(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer | None]) -> set[str]:
     """Those of the hyperparameters on which the gradients of a training step depend."""
     values = dict(lower.space.values(lower.space.start.to(lower.device)))
     leaves = {name: values[name].detach().clone().requires_grad_() for name in waiting}
@@ -76,12 +80,13 @@ def _moving(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer]) 
     return _found_behind(gradients, {id(leaf): name for name, leaf in leaves.items()})
 
 
-def _of_weights(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer]) -> set[str]:
+def _of_weights(lower: LowerLevel, number: int, waiting: Mapping[str, Regularizer | None]) -> set[str]:
     """Those of the hyperparameters whose penalty is a function of trained weights in a training step."""
     weights = {id(parameter): "" for parameter in lower.parameters.values() if parameter.requires_grad}
     with _unseen(lower):
         step, _ = _taken(lower, number, lower.space.values(lower.space.start.to(lower.device)))
-        return {name for name, owner in waiting.items() if _found_behind((owner.penalty(step),), weights)}
+        owners = {name: owner for name, owner in waiting.items() if owner is not None}
+        return {name for name, owner in owners.items() if _found_behind((owner.penalty(step),), weights)}
 
 
 @contextmanager

@@ -14,12 +14,13 @@ from torch.func import functional_call
 
 from selftune.composition import Regularizers
 from selftune.drawn import Drawn
+from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.hyperparameters import Space
 from selftune.inventory import aliases, tensors_of
 from selftune.losses import as_losses, weighted_mean
 from selftune.modes import constant_buffers, evaluating
 from selftune.nested import mapped
-from selftune.objective import NetworkObjective
+from selftune.objective import PREFIX, NetworkObjective
 from selftune.precision import WideTensors, is_half, typed_as, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
@@ -62,6 +63,8 @@ class RegularizedNetwork(ABC):
         known = {"progress"} if steps is not None else set()
         self.regularizers = Regularizers(copy.deepcopy(list(regularizers)), objective, known)
         self.space = Space(self.regularizers.hyperparameters)
+        names = {h.name: h for h in objective.hyperparameters}
+        self._example_weights = names.get(PREFIX + EXAMPLE_WEIGHTS.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.seed_of("network"))
             self.network: nn.Module = objective.network().to(device)
@@ -154,6 +157,8 @@ class RegularizedNetwork(ABC):
         self.regularizers.targets(step)
         losses, weights = as_losses(self.objective.losses(step)).of_examples(step.size)
         step.know(losses=losses)
+        if self._example_weights is not None:
+            losses = step.value(self._example_weights) * losses
         loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.mean)
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
