@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 from torch.nn.utils import parametrize
 
+from selftune.data.kinds import gives_batches
 from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
 from selftune.hyperparameters import Hyperparameter
@@ -409,6 +410,8 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     }
     helpers = sorted({other for others in providers.values() for other in others})
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
+    if "index" in missing and gives_batches(objective.data("train")):
+        hint += "; a loader does not tell which examples a batch holds: give a Dataset or tensors"
     offered, task = objective.quantities(), type(objective).__name__
     found = [(name, quantities.known(name)) for name in missing]
     words = [name if quantity is None else quantity.explained for name, quantity in found]
