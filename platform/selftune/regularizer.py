@@ -144,7 +144,7 @@ class Regularizer:
             if self.acts_on_weights:
                 self._share_out(inventory)
         labels = tuple(self.layers) if self.parts is not None else ()
-        examples = objective.training_examples(f"{self.name} has parts per example") if self.per_example else ()
+        examples = objective.training_examples("parts") if self.per_example else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
