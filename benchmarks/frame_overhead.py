@@ -20,11 +20,12 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from selftune import Classification, OnlineTuner, Optimization
 from selftune.training import Trainer
@@ -98,20 +99,36 @@ def bare_memory(case: Case) -> Step:
     return step
 
 
-def endless(loader: DataLoader[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-    while True:
-        yield from loader
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """A data set as people write one down."""
+
+    def __init__(self, data: tuple[Tensor, Tensor]) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data[0])
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        return self.data[0][position], self.data[1][position]
 
 
-def bare_dataset(case: Case) -> Step:
-    """The same on a data set, with torch's loader in the same process."""
-    network = case.build()
+def loader_of(case: Case) -> DataLoader[tuple[Tensor, Tensor]]:
+    return DataLoader(Examples(case.data()), batch_size=case.batch, shuffle=True)
+
+
+def bare_loader(case: Case) -> Step:
+    """A loop as anybody would write it down, over a data loader without workers."""
+    network, loader = case.build(), loader_of(case)
     optimizer = optimizer_of(network)
-    batches = endless(DataLoader(TensorDataset(*case.data()), batch_size=case.batch, shuffle=True, drop_last=True))
+    batches: Iterator[Any] = iter(())
 
     def step() -> None:
-        inputs, labels = next(batches)
-        loss = F.cross_entropy(network(inputs), labels)
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        loss = F.cross_entropy(network(batch[0]), batch[1])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -120,7 +137,7 @@ def bare_dataset(case: Case) -> Step:
 
 
 def tuner_of(network: nn.Module, case: Case) -> OnlineTuner:
-    """A tuner with nothing to tune and no regularizer."""
+    """Nothing to tune, and no regularizer."""
     few = torch.randn(64, *case.shape), torch.randint(10, (64,))
     return OnlineTuner(
         network,
@@ -128,11 +145,12 @@ def tuner_of(network: nn.Module, case: Case) -> OnlineTuner:
         {},
         forward=lambda network, batch: network(batch[0]),
         loss=lambda outputs, batch: F.cross_entropy(outputs, batch[1], reduction="none"),
-        validation=DataLoader(TensorDataset(*few), batch_size=64),
+        validation=[few],
     )
 
 
 def tuner_memory(case: Case) -> Step:
+    """The loop of ``bare_memory`` with two lines changed."""
     network, (inputs, labels) = case.build(), case.data()
     tuner = tuner_of(network, case)
     batches: Iterator[Tensor] = iter(())
@@ -149,30 +167,39 @@ def tuner_memory(case: Case) -> Step:
     return step
 
 
-def tuner_dataset(case: Case) -> Step:
-    network, data = case.build(), case.data()
+def tuner_loader(case: Case) -> Step:
+    """The loop of ``bare_loader`` with two lines changed."""
+    network, loader = case.build(), loader_of(case)
     tuner = tuner_of(network, case)
-    batches = endless(DataLoader(TensorDataset(*data), batch_size=case.batch, shuffle=True, drop_last=True))
+    batches: Iterator[Any] = iter(())
 
     def step() -> None:
-        tuner.loss(next(batches)).backward()
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        tuner.loss(batch).backward()
         tuner.step()
 
     return step
 
 
 def trainer_memory(case: Case) -> Step:
-    """The engine's trainer, as it replays a schedule; a call of it executes one order of several steps."""
-    return trainer_step(case, case.data())
+    return trainer_on(case, case.data())
 
 
 def trainer_dataset(case: Case) -> Step:
-    """The same on a data set, of which the engine draws the indices itself."""
-    return trainer_step(case, TensorDataset(*case.data()))
+    return trainer_on(case, Examples(case.data()))
 
 
-def trainer_step(case: Case, data: object) -> Step:
-    few = torch.randn(64, *case.shape), torch.randint(10, (64,))
+def trainer_loader(case: Case) -> Step:
+    return trainer_on(case, loader_of(case))
+
+
+def trainer_on(case: Case, data: Any) -> Step:
+    """The engine's trainer, as it replays a schedule; a call of it executes one order of several steps."""
+    few = tuple(tensor[:64] for tensor in case.data())
     optimization = Optimization(batch_size=case.batch, optimizer="sgd", learning_rate=1e-3, momentum=0.9)
     trainer = Trainer(Classification(case.build, data, few, few, optimization), [])
     values = trainer.space.values(trainer.space.start)
@@ -186,9 +213,10 @@ def trainer_step(case: Case, data: object) -> Step:
 
 WAYS: dict[str, tuple[Callable[[Case], Step], Callable[[Case], Step]]] = {
     "trainer, from memory": (bare_memory, trainer_memory),
-    "trainer, from a Dataset": (bare_dataset, trainer_dataset),
+    "trainer, from a Dataset": (bare_loader, trainer_dataset),
+    "trainer, from a DataLoader": (bare_loader, trainer_loader),
     "own loop, from memory": (bare_memory, tuner_memory),
-    "own loop, from a Dataset": (bare_dataset, tuner_dataset),
+    "own loop, from a DataLoader": (bare_loader, tuner_loader),
 }
 """What is compared by its name: the bare loop first."""
 

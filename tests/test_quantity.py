@@ -91,4 +91,5 @@ def test_what_is_observed_has_the_names_of_the_quantity():
     assert observed("word", torch.tensor(3.0), WORD).axes == ()
     assert observed("word", torch.zeros(3) > 0).type == "bool"
     assert observed("word", torch.zeros(3, dtype=torch.complex64)).type == "complex"
+    assert observed("word", 3) == Quantity("word", (), "integer")
     assert observed("word", {"letters": torch.zeros(3)}).axes is None

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.data import check_classes, check_outputs, classes_of
+from selftune.data.labelled import labelled
 from selftune.data.loading import Loading
 from selftune.nested import size_of
 from selftune.objective import PROBED, Stage
@@ -88,9 +89,13 @@ class Classification(SupervisedObjective):
         return classes_of(labels, ignored)
 
     def arrange(self, split: str, batch: Any) -> dict[str, Any]:
-        arranged = super().arrange(split, batch)
-        if "classes" in self.__dict__:  # it is known once the network has run on the first batch
-            check_classes({split: arranged["labels"]}, self.classes, None)
+        named = labelled(split, batch)
+        classes = self.__dict__.get("classes")  # it is known once the network has run on the first batch
+        if classes is not None and _are_class_numbers(named["labels"], classes):
+            return named
+        arranged = super().arrange(split, named)
+        if classes is not None:
+            check_classes({split: arranged["labels"]}, classes, None)
         return arranged
 
     def check_outputs(self, outputs: Any) -> None:
@@ -129,3 +134,11 @@ class Classification(SupervisedObjective):
         self, outputs: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]
     ) -> dict[str, Float[Tensor, "batch"]]:
         return {"accuracy": (outputs.argmax(dim=-1) == labels).to(outputs.dtype)}
+
+
+def _are_class_numbers(labels: Tensor, classes: int) -> bool:
+    """Whether nothing needs to be done to labels, as with most batches."""
+    if labels.dtype != torch.int64 or labels.ndim != 1:
+        return False
+    low, high = labels.aminmax()
+    return int(low) >= 0 and int(high) < classes

@@ -167,6 +167,8 @@ def observed(name: str, value: object, known: Quantity | None = None) -> Quantit
     'float'
     """
     meaning = known.meaning if known is not None else ""
+    if isinstance(value, bool | int | float):
+        return Quantity(name, (), _OF_NUMBERS[type(value)], meaning)
     if not isinstance(value, Tensor):
         return Quantity(name, None, "structure", meaning)
     return Quantity(name, _named(value.ndim, known), _type_of(value), meaning)
@@ -216,6 +218,7 @@ _USUAL: dict[int, Axes] = {
 }
 """What the axes of examples are usually, by their number; three may be a sequence or a picture without colours."""
 
+_OF_NUMBERS: dict[type, Type] = {bool: "bool", int: "integer", float: "float"}
 _NUMBERS = {"float", "integer", "bool", "complex", "number"}
 
 

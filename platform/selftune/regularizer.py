@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 from torch import nn
 from torch.nn.utils import parametrize
 
+from selftune.data.kinds import gives_batches
 from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
 from selftune.hyperparameters import Hyperparameter
@@ -143,7 +144,7 @@ class Regularizer:
             if self.acts_on_weights:
                 self._share_out(inventory)
         labels = tuple(self.layers) if self.parts is not None else ()
-        examples = objective.training_examples(f"{self.name} has parts per example") if self.per_example else ()
+        examples = objective.training_examples("parts") if self.per_example else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
@@ -409,7 +410,9 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     }
     helpers = sorted({other for others in providers.values() for other in others})
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
-    offered, task = objective.quantities(), type(objective).__name__
+    if "index" in missing and gives_batches(objective.data("train")):
+        hint += "; a loader does not tell which examples a batch holds: give a Dataset or tensors"
+    offered, task = objective.quantities(), objective.title
     found = [(name, quantities.known(name)) for name in missing]
     words = [name if quantity is None else quantity.explained for name, quantity in found]
     seen = {offered[one.of].form for _, one in found if one is not None and one.of in offered}

@@ -17,6 +17,7 @@ def test_subsets_are_compared_by_position():
     assert overlap(first, Subset(WHOLE, range(4, 10))) == "2 examples"
     assert overlap(Subset(first, [5, 0]), Subset(WHOLE, [5, 7])) == "1 example"
     assert overlap(WHOLE, Subset(WHOLE, [5])) == "1 example"
+    assert overlap(WHOLE, Subset(WHOLE, [])) == ""
 
 
 def test_other_data_are_not_taken_for_shared():

@@ -86,6 +86,7 @@ def test_the_result_of_a_smooth_problem_counts_upper_steps():
     assert ("at upper step" in repr(found)) == (before < end)
     assert "at upper step" in repr(replace(found, metrics={"validation_loss": before + 1}))
     assert "by upper step" in found._repr_html_()
+    assert repr(found).endswith("ended because its budget was spent")
 
 
 def test_a_figure_has_a_panel_per_hyperparameter_and_a_band_over_runs():

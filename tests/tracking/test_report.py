@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from selftune.methods import Report
+from selftune.tracking import plots
 from selftune.tracking.plots import MAXIMUM_PANELS, grouped
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import read_summary, write_summary
+from selftune.tracking.trajectory import read_trajectory
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -226,3 +228,17 @@ def test_labels_of_axes_are_not_cut_off(size: float, tmp_path: Path, fabricate: 
             labels.append(label)
     assert "10,000,000" in labels
     assert max(map(len, labels)) >= 8
+
+
+def test_wide_figures_come_again_for_a_narrow_screen(study: Path) -> None:
+    drawn = [plots.losses(read_trajectory(study)), plots.hypergradient_norm(read_trajectory(study))]
+    for plot in drawn:
+        sizes = [
+            float(ElementTree.fromstring(svg).attrib["viewBox"].split()[2]) for svg in (plot.svg, plot.narrow)
+        ]
+        assert plot.wide
+        assert sizes[1] < 300 < 700 < sizes[0]
+    labels = [text.text for text in ElementTree.fromstring(drawn[0].narrow).iter(f"{SVG}text")]
+    assert {"training (regularized)", "validation", "loss"} <= set(labels)
+    page = write_report(study).read_text(encoding="utf-8")
+    assert page.count('<div class="narrow">') == len(drawn)

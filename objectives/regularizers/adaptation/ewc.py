@@ -9,10 +9,13 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
+from selftune.losses import as_losses
 from selftune.modes import evaluating
 from selftune.objective import NetworkObjective
 from selftune.precision import wide_type, widened
+from selftune.provided import closure
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
 
@@ -87,6 +90,12 @@ class Ewc(Regularizer):
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
+        known = closure(objective.offers()) if provided is None else provided
+        if self.bound["labels"].value == "sampled" and "class_probabilities" not in known:
+            task = type(objective).__name__
+            raise SettingError(
+                "labels", f"can be sampled of predicted classes, but {task} has none; take observed"
+            )
         self._objective = objective
 
     def attach(self, network: nn.Module) -> None:
@@ -126,20 +135,28 @@ class Ewc(Regularizer):
         tensors = {name: p.detach() for name, p in self._network.named_parameters() if p.requires_grad}
 
         def loss(tensors: dict[str, Tensor], one: Tensor, target: Tensor) -> Tensor:
-            outputs = functional_call(self._network, tensors, (one.unsqueeze(0),))
-            return objective.loss(outputs, target.unsqueeze(0)).sum()
+            outputs = self._outputs(one.unsqueeze(0), tensors)
+            return as_losses(objective.loss(outputs, target.unsqueeze(0))).of_examples(1)[0].sum()
 
         per_sample = vmap(grad(loss), in_dims=(None, 0, 0))
         sums = {name: torch.zeros_like(tensor, dtype=wide_type(tensor.dtype)) for name, tensor in tensors.items()}
         for some, known in zip(torch.split(inputs, _CHUNK), torch.split(labels, _CHUNK), strict=True):
             if self.bound["labels"].value == "sampled":
                 with torch.no_grad():
-                    probabilities = torch.softmax(self._network(some), dim=-1)
+                    probabilities = torch.softmax(self._outputs(some), dim=-1)
                 known = torch.multinomial(probabilities, 1, generator=step.generator)[:, 0]
             gradients = per_sample(tensors, some, objective.targets(known))
             for name, gradient in gradients.items():
                 sums[name] += diagonal_fisher(widened(gradient)) * len(some)
         return {name: total / len(inputs) for name, total in sums.items()}
+
+    def _outputs(self, inputs: Tensor, tensors: dict[str, Tensor] | None = None) -> Tensor:
+        """The network's outputs, with other tensors in the place of its own."""
+
+        def network(inputs: Tensor) -> Any:
+            return functional_call(self._network, tensors or {}, (inputs,))
+
+        return self._objective.run(network, inputs, {"inputs": inputs})
 
     def state_dict(self) -> dict[str, Any]:
         return {"fisher": self._fisher, "earlier": self._earlier}

@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 
 import torch
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
+from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Int, Tensor
 
@@ -64,6 +66,13 @@ class ExperienceReplay(Regularizer):
         super().__init__(**settings)
         self._memory: dict[str, Tensor] = {}
         self._incoming: dict[str, Tensor] = {}
+
+    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+        super().bind(objective, provided)
+        batch = objective.example(1)
+        if not (isinstance(batch, Mapping) and all(isinstance(part, Tensor) for part in batch.values())):
+            wanted = "batches that are mappings from names to tensors, of which it keeps rows"
+            raise SettingError("", f"{self.name} needs {wanted}, but {type(objective).__name__} has others")
 
     def batch(self, step: Step) -> None:
         incoming = {**step.batch, "inputs": step.inputs, "labels": step.labels, "targets": step.targets}

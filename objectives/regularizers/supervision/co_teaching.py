@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from selftune.objectives.regularizers.supervision.companion import Companion
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
+from selftune.losses import as_losses
+from selftune.nested import mapped
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, register
 from selftune.shapes import Float, Tensor
@@ -64,7 +66,9 @@ class CoTeaching(Regularizer):
         Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
         Hyperparameter("split_batch", Choice((False, True)), False, online=False, smooth=False),
     )
-    needs = frozenset({"losses", "parameters", "epoch"})
+    needs = frozenset({"losses", "targets", "parameters", "epoch"})
+    axes: ClassVar = {"targets": ("batch", ...)}
+    types: ClassVar = {"targets": "number"}
     whole_batch = "it selects examples of the whole batch, and its peer takes one step for it"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
@@ -73,17 +77,20 @@ class CoTeaching(Regularizer):
 
     def attach(self, network: nn.Module) -> None:
         device = next(network.parameters()).device
-        self._peer = Companion(self._objective.network().to(device), self._objective.optimization)
+        self._peer = Companion(self._objective, device)
 
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
-        inputs, targets = step.inputs.detach(), step.targets.detach()
-        theirs, rate = self._objective.loss(self._peer.predict(inputs), targets), self._rate(step)
+        inputs, rate = mapped(torch.detach, step.inputs), self._rate(step)
+        theirs = self._losses(self._peer.predict(inputs, step.batch), step)
         if step.perturbed:
             return _weighted(losses, self._chosen(losses, theirs, rate)[0])
-        ours = self._objective.loss(step.asks.pass_copy(step, step.parameters, inputs).logits, targets)
+        ours = self._losses(step.asks.pass_copy(step, step.parameters, inputs).logits, step)
         weights, of_peer = self._chosen(ours, theirs, rate)
-        self._peer.descend(_weighted(self._objective.loss(self._peer.network(inputs), targets), of_peer).mean())
+        self._peer.descend(_weighted(self._losses(self._peer.outputs(inputs, step.batch), step), of_peer).mean())
         return _weighted(losses, weights)
+
+    def _losses(self, outputs: Any, step: Step) -> Float[Tensor, "batch"]:
+        return as_losses(self._objective.loss(outputs, step.targets.detach())).of_examples(step.size)[0]
 
     def _chosen(self, ours: Tensor, theirs: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the examples for the network and for its peer."""

@@ -6,41 +6,42 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from selftune.modes import evaluating
 from selftune.network_state import load_state, state_of
-from selftune.objective import NetworkObjective, Optimization
-from selftune.shapes import Float, Tensor
+from selftune.objective import NetworkObjective
+from selftune.shapes import Float
 
 
 class Companion:
-    """A network with an optimizer of its own; no regularizer acts on it.
+    """Another network of an objective, with an optimizer of its own; no regularizer acts on it.
 
     Args:
-        network: on its device.
-        optimization: as that of the objective.
+        objective: says what the network is, how it is fed and trained.
+        device: where it trains.
 
-    >>> companion = Companion(nn.Linear(2, 1), Optimization(learning_rate=0.1))
-    >>> companion.descend(companion.network(torch.ones(1, 2)).sum())
+    >>> from torch import nn
+    >>> from selftune import Classification, Optimization
+    >>> data = torch.ones(8, 2), torch.arange(8) % 2
+    >>> objective = Classification(lambda: nn.Linear(2, 2), data, data, data, Optimization(batch_size=4))
+    >>> companion = Companion(objective, torch.device("cpu"))
+    >>> companion.descend(companion.outputs(data[0], {"inputs": data[0]}).sum())
     """
 
-    def __init__(self, network: nn.Module, optimization: Optimization) -> None:
-        self.network = network
-        self.optimizer = optimization.build(list(network.parameters()), network)
+    def __init__(self, objective: NetworkObjective, device: torch.device) -> None:
+        self.objective = objective
+        self.network = objective.network().to(device)
+        self.optimizer = objective.optimization.build(list(self.network.parameters()), self.network)
+
+    def outputs(self, inputs: Any, batch: Any) -> Any:
+        """Outputs on ``inputs`` in the place of those of the batch."""
+        return self.objective.run(self.network, inputs, batch)
 
     @torch.no_grad()
-    def losses(
-        self, objective: NetworkObjective, inputs: Float[Tensor, "batch ..."], targets: Tensor
-    ) -> Float[Tensor, "batch"]:
-        """Losses in evaluation mode, without gradient."""
-        return objective.loss(self.predict(inputs), targets)
-
-    @torch.no_grad()
-    def predict(self, inputs: Float[Tensor, "batch ..."]) -> Tensor:
+    def predict(self, inputs: Any, batch: Any) -> Any:
         """Outputs in evaluation mode, without gradient."""
         with evaluating(self.network):
-            return self.network(inputs)
+            return self.outputs(inputs, batch)
 
     def descend(self, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer."""

@@ -72,14 +72,14 @@ class EnsembleTargets(Regularizer):
     def attach(self, network: nn.Module) -> None:
         device, objective = next(network.parameters()).device, self._objective
         count = int(self.bound["members"].value)
-        self._members = [Companion(objective.network().to(device), objective.optimization) for _ in range(count)]
+        self._members = [Companion(objective, device) for _ in range(count)]
 
     def targets(self, step: Step) -> None:
         inputs, truth = step.inputs.detach(), step.targets.detach()
-        logits = torch.stack([member.predict(inputs) for member in self._members])
+        logits = torch.stack([member.predict(inputs, step.batch) for member in self._members])
         if not step.perturbed:
             for member in self._members:
-                member.descend(self._objective.loss(member.network(inputs), truth).mean())
+                member.descend(self._objective.loss(member.outputs(inputs, step.batch), truth).mean())
         step.targets = ensemble_targets(logits, self.bound["space"].value)
 
     def state_dict(self) -> dict[str, Any]:

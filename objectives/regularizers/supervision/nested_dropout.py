@@ -12,6 +12,7 @@ from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
 from selftune.inventory import Layer
 from selftune.layer_noise import LayerNoise
 from selftune.modes import evaluating
+from selftune.nested import moved
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Step, register, weight_of
 from selftune.shapes import Float, Int, Tensor
@@ -98,9 +99,10 @@ class NestedDropout(LayerNoise):
         seen: list[Tensor] = []
         hook = module.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
         device = module.weight.device
-        split = {name: tensor.to(device) for name, tensor in self._objective.splits()["validation"].items()}
+        objective = self._objective
+        batch = moved(objective.splits()["validation"], device)
         with evaluating(self._network):
-            self._network(split["inputs"])
+            objective.run(self._network, objective.inputs(batch), batch)
         hook.remove()
         features, weight = seen[0], module.weight
         logits = features.new_zeros(len(features), len(weight))
@@ -108,5 +110,5 @@ class NestedDropout(LayerNoise):
         hits = []
         for k in range(weight.shape[1]):
             logits = logits + features[:, k, None] * weight[:, k]
-            hits.append((logits.argmax(dim=1) == split["labels"]).sum())
+            hits.append((logits.argmax(dim=1) == objective.labels(batch)).sum())
         return torch.stack(hits).cpu().argmax() + 1  # the first of equals

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from selftune.objectives.regularizers.supervision.interpolated_initialization import (
     _join,
     interpolated_initialization,
@@ -12,6 +13,7 @@ from selftune.objectives.regularizers.supervision.interpolated_initialization im
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.nested import mapped
 from selftune.network_state import load_state, state_of
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Regularizer, Step, per_example, register
@@ -73,7 +75,7 @@ class RandomTeacher(Regularizer):
             _join(network, self._teacher, lambda own, taught: interpolated_initialization(taught, own, alpha))
 
     def quantity(self, name: str, step: Step) -> Float[Tensor, "batch outputs"]:
-        return self._teacher(step.inputs.detach())
+        return self._objective.run(self._teacher, mapped(torch.detach, step.inputs), step.batch)
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
         temperatures = (self.value(step, f"{who}_temperature") for who in ("student", "teacher"))

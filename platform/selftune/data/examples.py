@@ -10,6 +10,8 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from selftune.data.global_generators import seeded
 from selftune.data.released import Released
+from selftune.nested import mapped
+from selftune.shapes import Tensor
 
 
 class Request(NamedTuple):
@@ -57,8 +59,12 @@ def fetched(
     >>> next(fetched(data, [Request(0, [4, 2])]))
     [tensor([4., 2.]), tensor([4, 2])]
     """
+    fetching = _Fetching(dataset, collate)
+    if not workers:
+        batches = (fetching[request] for request in requests)
+        return (mapped(Tensor.pin_memory, batch) for batch in batches) if pinned else batches
     loader = DataLoader(
-        _Fetching(dataset, collate),
+        fetching,
         batch_size=None,
         sampler=_Requests(requests),
         num_workers=workers,

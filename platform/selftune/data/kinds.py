@@ -36,6 +36,11 @@ def is_dataset(given: object) -> bool:
     return hasattr(given, "__getitem__") and hasattr(given, "__len__")
 
 
+def gives_batches(data: object) -> bool:
+    """Whether data are a loader, or another iterable of batches, as a split of an objective."""
+    return data is not None and not is_held(data) and not is_dataset(data)
+
+
 def as_read(key: str, given: Any, batch_size: int, loading: Loading) -> Any:
     """A data set or a loader, as it is read from; a stream of examples becomes a loader of batches.
 

@@ -31,7 +31,9 @@ def overlap(train: Any, other: Any) -> str:
     (base, positions), (other_base, other_positions) = _positions(train), _positions(other)
     if base is not other_base or not hasattr(base, "__len__"):
         return ""
-    shared = len(set(positions or range(len(base))) & set(other_positions or range(len(base))))
+    everything = range(len(base))
+    first, second = (everything if some is None else some for some in (positions, other_positions))
+    shared = len(set(first) & set(second))
     return f"{shared} example{'s' if shared > 1 else ''}" if shared else ""
 
 

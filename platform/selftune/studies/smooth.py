@@ -17,6 +17,7 @@ from selftune.methods import Report, WorkOrder
 from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
+from selftune.studies.stop_reasons import REASONS
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
@@ -24,21 +25,6 @@ from selftune.training.smooth_checks import problem_mistakes
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
-
-_REASONS = {
-    "budget": "its budget was spent",
-    "stationary": "the hypergradient, its error included, is certified to be smaller than the tolerance",
-    "estimated": "the hypergradient, its estimated error included, is smaller than the tolerance, which certifies"
-    " nothing",
-    "flat": "the hypergradient is smaller than the tolerance, its error not included",
-    "floor": "more accuracy was needed than rounding allows",
-    "kink": "no accuracy finds a step that provably lowers the upper level: where the lower level is not smooth,"
-    " mostly a kink of the upper level, at which the active set changes",
-    "pinned": "the hypergradient is zero: with these hyperparameters every parameter is zero or at a bound, and"
-    " small changes of theirs move none; start from weaker ones",
-    "searches": "too many searches in a row found no step that provably lowers the upper level",
-    "lost": "no trainer was left",
-}
 
 
 def smooth_mistakes(study: Study) -> Iterator[SettingError]:
@@ -127,7 +113,7 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     summary: Summary = {
         "steps": len(trajectory),
         "work": _work(folder),
-        "stopped": _REASONS.get(first.message, first.message),
+        "stopped": REASONS.get(first.message, first.message),
         "seconds": float(trajectory.seconds[-1]) if len(trajectory) else 0.0,
         "hyperparameters": [
             {"name": name, "start": a, "end": b} for name, a, b in zip(study.space.names, start, end, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from selftune.smooth_problem import SmoothProblem
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.stderr_progress import progress_on_stderr
+from selftune.studies.stop_reasons import REASONS
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.smooth_checks import problem_mistakes
 from selftune.training.smooth_trainer import SmoothTrainerFactory
@@ -61,6 +62,10 @@ class SmoothResult(TuningResult):
         """None where the end is the best."""
         best, end = super()._best(), self.metrics.get("validation_loss", math.inf)
         return None if best is None or end <= best[2] else best
+
+    def _sentences(self) -> Iterator[str]:
+        yield from super()._sentences()
+        yield f"ended because {REASONS.get(self.stopped, self.stopped)}"
 
     @property
     def certified(self) -> bool:
@@ -146,5 +151,5 @@ def tune_smooth(
     if output is not None:
         from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
 
-        keep_result(Path(output), result, steps=len(taken), stopped=str(machine.stopped))
+        keep_result(Path(output), result, steps=len(taken), stopped=REASONS.get(result.stopped, result.stopped))
     return result

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,8 +34,9 @@ MAXIMUM_LINES = len(COLOURS)  # in one panel; more members become a band
 TRAINING_STEP, UPPER_STEP = "training step", "upper step"
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
-_SMALL, _WIDE = (3.7, 2.25), (10.0, 3.0)  # inches
-_CHARACTER = 0.072  # inches of a digit of the labels
+_SMALL, _WIDE, _NARROW = (3.7, 2.25), (10.0, 3.0), (3.7, 2.6)  # inches
+_CHARACTER, _ENTRY = 0.063, 0.31  # inches of a letter, and of an entry of a legend beside its letters
+_DIGIT = 0.072  # inches
 _STYLE: Any = {
     "axes.edgecolor": MUTED,
     "axes.grid": True,
@@ -70,12 +72,19 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A plot: ``name`` serves as a file name, ``title`` says in words what is shown."""
+    """A plot: ``name`` serves as a file name, ``title`` says in words what is shown.
+
+    A wide one comes a second time as ``narrow``, for screens on which its letters would be too small to read.
+    """
 
     name: str
     title: str
     svg: str
-    wide: bool = False
+    narrow: str = ""
+
+    @property
+    def wide(self) -> bool:
+        return bool(self.narrow)
 
 
 def grouped(names: Sequence[str]) -> dict[str, list[int]]:
@@ -96,9 +105,9 @@ def grouped(names: Sequence[str]) -> dict[str, list[int]]:
 
 def losses(trajectory: Trajectory) -> Plot:
     """Training and validation loss, with the lowest validation loss marked."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_WIDE, "Training and validation loss", "", TRAINING_STEP)
-        steps, validation = trajectory.training_step, _finite(trajectory.validation_loss)
+    steps, validation = trajectory.training_step, _finite(trajectory.validation_loss)
+
+    def draw(axes: Axes) -> None:
         _line(axes, steps, _finite(trajectory.training_loss), COLOURS[0], "training (regularized)")
         _line(axes, steps, validation, COLOURS[1], "validation")
         if np.isfinite(validation).any():
@@ -108,7 +117,8 @@ def losses(trajectory: Trajectory) -> Plot:
         _legend(axes)
         _scale(axes, np.concatenate([trajectory.training_loss, validation]))
         axes.set_ylabel("loss")
-        return _plot("losses", "training and validation loss", figure, wide=True)
+
+    return _wide("losses", "Training and validation loss", TRAINING_STEP, draw)
 
 
 def schedules(trajectory: Trajectory) -> list[Plot]:
@@ -132,13 +142,14 @@ def hypergradients(trajectory: Trajectory) -> list[Plot]:
 
 def hypergradient_norm(trajectory: Trajectory) -> Plot:
     """The Euclidean norm of the hypergradient, which falls as the hyperparameters settle."""
-    with mpl.rc_context(_STYLE):
-        figure, axes = _figure(_WIDE, "Norm of the hypergradient", "", TRAINING_STEP)
-        norm = _finite(np.linalg.norm(trajectory.hypergradients, axis=1))
+    norm = _finite(np.linalg.norm(trajectory.hypergradients, axis=1))
+
+    def draw(axes: Axes) -> None:
         _line(axes, trajectory.training_step, norm, COLOURS[3], "")
         _scale(axes, norm)
         axes.set_ylabel("Euclidean norm")
-        return _plot("hypergradient-norm", "norm of the hypergradient", figure, wide=True)
+
+    return _wide("hypergradient-norm", "Norm of the hypergradient", TRAINING_STEP, draw)
 
 
 def certificate(trajectory: Trajectory) -> list[Plot]:
@@ -161,8 +172,8 @@ def certificate(trajectory: Trajectory) -> list[Plot]:
             "Accuracy of the lower level (distance to its solution)",
             {"asked": asked, "reached": reached},
         ),
-        _curves(trajectory, "step-size", "Step size", {"": known["step"]}, _SMALL),
-        _curves(trajectory, "work", "Gradients and products per step", {"": work}, _SMALL),
+        _curves(trajectory, "step-size", "Step size", {"": known["step"]}, wide=False),
+        _curves(trajectory, "work", "Gradients and products per step", {"": work}, wide=False),
     ]
 
 
@@ -176,7 +187,7 @@ def measures(trajectory: Trajectory, columns: Mapping[str, Float[np.ndarray, "st
             figure, axes = _figure(_SMALL, name.replace("_", " "), "", unit)
             _line(axes, steps[taken], _finite(values[taken]), COLOURS[number % len(COLOURS)], "")
             _scale(axes, _finite(values[taken]))
-            plots.append(_plot(f"{kind}-{number + 1:02d}-{_slug(name)}", name, figure))
+            plots.append(Plot(f"{kind}-{number + 1:02d}-{_slug(name)}", name, _svg(figure)))
     return plots
 
 
@@ -193,19 +204,34 @@ def _curves(
     name: str,
     title: str,
     lines: dict[str, Float[np.ndarray, "steps"]],
-    size: tuple[float, float] = _WIDE,
+    wide: bool = True,
 ) -> Plot:
-    with mpl.rc_context(_STYLE):
-        steps, unit = _axis(trajectory)
-        figure, axes = _figure(size, title, "", unit)
-        columns = {label: _finite(values) for label, values in lines.items()}
-        shown = {label: values for label, values in columns.items() if np.isfinite(values).any()}
+    steps, unit = _axis(trajectory)
+    columns = {label: _finite(values) for label, values in lines.items()}
+    shown = {label: values for label, values in columns.items() if np.isfinite(values).any()}
+
+    def draw(axes: Axes) -> None:
         for (label, values), colour in zip(shown.items(), COLOURS, strict=False):
             _line(axes, steps, values, colour, label)
         if len(lines) > 1:
             _legend(axes)
         _scale(axes, np.concatenate([*shown.values(), np.empty(0)]))
-        return _plot(name, title.lower(), figure, wide=size == _WIDE)
+
+    if wide:
+        return _wide(name, title, unit, draw)
+    return Plot(name, title.lower(), _drawn(_SMALL, title, unit, draw))
+
+
+def _wide(name: str, title: str, unit: str, draw: Callable[[Axes], None]) -> Plot:
+    wide, narrow = (_drawn(size, title, unit, draw) for size in (_WIDE, _NARROW))
+    return Plot(name, title.lower(), wide, narrow)
+
+
+def _drawn(size: tuple[float, float], title: str, unit: str, draw: Callable[[Axes], None]) -> str:
+    with mpl.rc_context(_STYLE):
+        figure, axes = _figure(size, title, "", unit)
+        draw(axes)
+        return _svg(figure)
 
 
 def _panels(
@@ -232,7 +258,7 @@ def _panels(
             if len(index) > 1:
                 _legend(axes)
             _scale(axes, columns)
-            plots.append(_plot(f"{kind}-{number + 1:02d}-{_slug(name)}", f"{kind} of {name}", figure))
+            plots.append(Plot(f"{kind}-{number + 1:02d}-{_slug(name)}", f"{kind} of {name}", _svg(figure)))
     return plots
 
 
@@ -287,16 +313,30 @@ def _band(axes: Axes, steps: Any, columns: Any) -> None:
 
 def _legend(axes: Axes) -> None:
     # above the axes, where the note of a single line stands, so that it never hides data
+    lengths = [_ENTRY + _CHARACTER * len(label) for label in axes.get_legend_handles_labels()[1]]
+    room = _inches(axes)[0] - 0.6
+    columns = next((n for n in (3, 2) if min(n, len(lengths)) * max(lengths) <= room or sum(lengths) <= room), 1)
     legend = axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.02, 1.0),
-        ncols=3,
+        ncols=columns,
         columnspacing=1,
         borderaxespad=0,
         handletextpad=0.5,
     )
     for text in legend.get_texts():
         text.set_parse_math(False)
+    more = math.ceil(len(lengths) / columns) - 1
+    box, height = axes.get_position(), _inches(axes)[1]
+    axes.set_position((box.x0, box.y0, box.width, box.height - 0.16 * more / height))
+
+
+def _inches(axes: Axes) -> tuple[float, float]:
+    """Width and height of the figure around."""
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    return float(width), float(height)
 
 
 def _scale(axes: Axes, values: Any) -> None:
@@ -356,14 +396,14 @@ def _fit(figure: Figure) -> None:
     for axes in figure.axes:
         box = axes.get_position()
         y, x = ([label.get_text() for label in axis.get_ticklabels()] for axis in (axes.yaxis, axes.xaxis))
-        beside = 0.16 + _CHARACTER * max(map(len, y), default=0) + (0.2 if axes.get_ylabel() else 0)
+        beside = 0.16 + _DIGIT * max(map(len, y), default=0) + (0.2 if axes.get_ylabel() else 0)
         left = max(0.56, beside)
-        right = max(0.14, 0.04 + _CHARACTER * len(x[-1]) / 2 if x else 0)
+        right = max(0.14, 0.04 + _DIGIT * len(x[-1]) / 2 if x else 0)
         axes.set_position((left / width, box.y0, 1 - (left + right) / width, box.height))
 
 
-def _plot(name: str, title: str, figure: Figure, wide: bool = False) -> Plot:
+def _svg(figure: Figure) -> str:
     _fit(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Plot(name, title, buffer.getvalue(), wide)
+    return buffer.getvalue()

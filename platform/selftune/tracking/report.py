@@ -70,7 +70,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         averaged=_averaged(summary),
         compared=bool(summary.get("fixed")),
         hyperparameters=_hyperparameters(trajectory, summary),
-        sections=[section | {"svgs": [_inline(plot) for plot in section["plots"]]} for section in sections],
+        sections=[section | {"drawn": [_inline(plot) for plot in section["plots"]]} for section in sections],
         pictures=read_pictures(folder),
         unit="gradients and products" if _is_smooth(trajectory, summary) else "training steps",
         trainers=_trainers(folder),
@@ -396,14 +396,20 @@ def _save_plots(folder: Path, saved: list[Plot]) -> None:
         (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
 
 
-def _inline(plot: Plot) -> Markup:
-    svg = plot.svg[plot.svg.index("<svg") :]
+def _inline(plot: Plot) -> dict[str, Markup]:
+    """The figure as a part of the page, and that of a narrow screen where it has one."""
+    narrow = _part_of_page(plot.narrow, f"{plot.name}-narrow", plot.title) if plot.narrow else Markup("")
+    return {"whole": _part_of_page(plot.svg, plot.name, plot.title), "narrow": narrow}
+
+
+def _part_of_page(drawn: str, name: str, title: str) -> Markup:
+    svg = drawn[drawn.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
     # one page, many figures: an id must not be taken twice
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{plot.name}-", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     for colour, variable in _COLOURS.items():
         svg = svg.replace(colour, variable)
-    label = html.escape(plot.title, quote=True)
+    label = html.escape(title, quote=True)
     return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
 
 

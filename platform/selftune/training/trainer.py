@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.data.global_generators import guarded
 from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
 from selftune.fields import check_fields
@@ -116,7 +117,7 @@ class Trainer:
             return Report("missing", order.number, metrics, message=f"no state {order.body['start']} is kept here")
         self.lower.history.clear()
         try:
-            with torch.random.fork_rng(devices=devices):
+            with torch.random.fork_rng(devices=devices), guarded():
                 outcome = self._handlers[order.kind](order.body)
         except Diverged as diverged:
             self.training_step = diverged.training_step

@@ -65,7 +65,7 @@ def test_a_loader_is_tuned_twice_alike():
 
 
 def test_tables_per_example_are_refused_where_examples_have_no_positions():
-    with pytest.raises(SettingError, match="temporal_ensembling needs index"):
+    with pytest.raises(SettingError, match=r"temporal_ensembling needs index.*give a Dataset"):
         tuned(loaders(), {"temporal_ensembling": {"beta": Tune(0.5)}})
 
 
@@ -185,3 +185,19 @@ def test_functions_of_outputs_and_batch_take_data_sets_and_loaders():
     ]
     assert same(*results[:2])
     assert results[2].metrics.keys() == results[0].metrics.keys() == {"validation_loss", "validation_accuracy"}
+
+
+def test_weights_of_training_examples_are_tuned_from_a_data_set():
+    results = [
+        tune(
+            objective(splits, **settings).with_values(example_weights=Tune(0.9)),
+            steps=40,
+            warmup_steps=10,
+            method="implicit",
+            progress=False,
+        )
+        for splits, settings in ((TENSORS, {"validation_batch_size": 10}), (SETS, {}))
+    ]
+    assert same(*results)
+    with pytest.raises(SettingError, match="do not say which examples"):
+        objective(loaders()).with_values(example_weights=Tune(0.9))

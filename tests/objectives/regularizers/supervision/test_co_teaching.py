@@ -39,9 +39,9 @@ def test_forgetting_nothing_is_plain_training_beside_a_peer_that_learns(lab):
     trainer = lab.train([regularizers["co_teaching"](forget_rate=0.0, ramp=0)], 0)
     peer = lab.member(trainer)._peer
     inputs, targets = lab.vectors, torch.eye(3)[lab.labels]
-    before = trainer.lower.objective.loss(peer.predict(inputs), targets).mean()
+    before = trainer.lower.objective.loss(peer.predict(inputs, {}), targets).mean()
     lab.more(trainer, 30)
-    assert trainer.lower.objective.loss(peer.predict(inputs), targets).mean() < 0.8 * before
+    assert trainer.lower.objective.loss(peer.predict(inputs, {}), targets).mean() < 0.8 * before
     torch.testing.assert_close(lab.weights(trainer), lab.weights(lab.train([], 30)))
 
 
@@ -49,7 +49,7 @@ def test_examples_that_the_peer_finds_hard_are_left_out(lab):
     trainer = lab.train([regularizers["co_teaching"](forget_rate=0.5, ramp=0)], 10)
     peer = lab.member(trainer)._peer
     loss, step = lab.perturbed_loss(trainer, 10)
-    theirs = trainer.lower.objective.loss(peer.predict(step.inputs), step.targets)
+    theirs = trainer.lower.objective.loss(peer.predict(step.inputs, {}), step.targets)
     easy = theirs.argsort()[:4]
     torch.testing.assert_close(loss, step.losses[easy].mean())
 

@@ -42,18 +42,18 @@ def test_other_spaces_are_refused():
 def test_members_differ_learn_the_labels_and_teach_the_network(lab):
     trainer = lab.train([regularizers["ensemble_targets"](members=2)], 0)
     first, second = lab.member(trainer)._members
-    assert not torch.allclose(first.predict(lab.vectors), second.predict(lab.vectors))
+    assert not torch.allclose(first.predict(lab.vectors, {}), second.predict(lab.vectors, {}))
     lab.more(trainer, 200)
     _, step = lab.perturbed_loss(trainer, 200)
-    logits = torch.stack([member.predict(step.inputs) for member in (first, second)])
+    logits = torch.stack([member.predict(step.inputs, {}) for member in (first, second)])
     torch.testing.assert_close(step.targets, ensemble_targets(logits))
-    for network in (first.predict, trainer.lower.network.eval()):
+    for network in (lambda inputs: first.predict(inputs, {}), trainer.lower.network.eval()):
         assert (network(lab.vectors).argmax(dim=1) == lab.labels).double().mean() > 0.6
 
 
 def test_members_rest_in_perturbed_steps(lab):
     trainer = lab.train([regularizers["ensemble_targets"](members=1)], 2)
     (member,) = lab.member(trainer)._members
-    before = member.predict(lab.vectors)
+    before = member.predict(lab.vectors, {})
     lab.perturbed_loss(trainer, 2)
-    assert torch.equal(member.predict(lab.vectors), before)
+    assert torch.equal(member.predict(lab.vectors, {}), before)
