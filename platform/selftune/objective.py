@@ -71,6 +71,11 @@ class NetworkObjective(ABC):
     types: Mapping[str, Type] = {}
     """Types of provided quantities, likewise."""
 
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return type(self).__name__
+
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
@@ -149,7 +154,7 @@ class NetworkObjective(ABC):
                 raise SettingError(name, f"unknown hyperparameter of the objective; {suggestion(name, known)}")
             parts = known[name].parts
             if known[name].per_example:
-                parts = self.training_examples(f"{name} are one per training example")
+                parts = self.training_examples(name)
             try:
                 own[name] = known[name].with_value(value, parts, PREFIX)
             except ValueError as error:
@@ -162,14 +167,17 @@ class NetworkObjective(ABC):
         """The current value of one of its own hyperparameters, shape () or (parts,), or (batch, ...) perturbed."""
         return step.value(next(h for h in self.hyperparameters if h.name == PREFIX + name))
 
-    def training_examples(self, why: str) -> tuple[str, ...]:
+    def training_examples(self, key: str) -> tuple[str, ...]:
         """Labels of all training examples, their positions, as parts of hyperparameters per example.
 
         Raises:
-            SettingError: if the data do not say which examples a batch holds; ``why`` says what needs it.
+            SettingError: with this key, if the data do not say which examples a batch holds.
         """
         if "index" not in self.provides:
-            raise SettingError("", f"{why}, but the data do not say which examples a batch holds (index)")
+            message = (
+                "has one value per training example, but the data do not say which examples a batch holds (index)"
+            )
+            raise SettingError(key, message)
         data = self.data("train")
         return tuple(map(str, range(size_of(data) if is_held(data) else examples_of(data) or 0)))
 
