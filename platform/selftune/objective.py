@@ -66,6 +66,11 @@ class NetworkObjective(OwnHyperparameters, ABC):
     types: Mapping[str, Type] = {}
     """Types of provided quantities, likewise."""
 
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return type(self).__name__
+
     optimization: Optimization
     validation_batch_size: int | None = None
     """Examples per hypergradient; None uses the whole validation split."""
