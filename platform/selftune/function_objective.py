@@ -153,7 +153,7 @@ class FunctionObjective(NetworkObjective):
             "targets": self.seen.plain,
         }
         names = {name for name, there in found.items() if there}
-        self.provides = frozenset({"parameters", "learning_rate", *names, *self._given}) | self.marks()
+        self.provides = frozenset({"parameters", "learning_rate", "losses", *names, *self._given}) | self.marks()
 
     # What was given -----------------------------------------------------------------------------------
 
@@ -177,6 +177,10 @@ class FunctionObjective(NetworkObjective):
     def targets(self, labels: Any) -> Any:
         """One row per example with a single 1, where the loss is a cross-entropy; else None."""
         return F.one_hot(labels, self.classes).to(torch.float32) if self.seen.plain else None
+
+    def plain_targets(self, labels: Any) -> Any:
+        """None: the given loss reads the batch."""
+        return None
 
     def run(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Any:
         if self.seen.inputs is None:
