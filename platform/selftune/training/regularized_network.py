@@ -20,7 +20,8 @@ from selftune.inventory import aliases, tensors_of
 from selftune.losses import as_losses, weighted_mean
 from selftune.modes import constant_buffers, evaluating
 from selftune.nested import mapped
-from selftune.objective import PREFIX, NetworkObjective
+from selftune.objective import NetworkObjective
+from selftune.own_hyperparameters import PREFIX
 from selftune.precision import WideTensors, is_half, typed_as, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
