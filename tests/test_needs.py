@@ -168,6 +168,7 @@ def test_what_functions_of_outputs_and_batch_give_is_seen():
     )
     assert "FunctionObjective offers features of axes (batch, axis1, dim)" in refused("triplet", objective)
     assert objective.quantities()["labels"].axes == ("batch",)
+    assert objective.quantities()["losses"].axes == ("batch",)
     assert objective.quantities()["distances"].type == "integer"
 
 

@@ -143,10 +143,9 @@ class Measurement:
         known = closure(objective.offers()) | MEASURED if provided is None else provided | MEASURED
         missing = sorted(set(self.entry.needs.values()) - known)
         if missing:
-            task = type(objective).__name__
             wanted = ", ".join(missing)
-            raise SettingError("", f"{self.diagnostic} needs {wanted}, which {task} does not provide")
-        for clause in mistakes(self.entry.needed(), objective.quantities(), type(objective).__name__):
+            raise SettingError("", f"{self.diagnostic} needs {wanted}, which {objective.title} does not provide")
+        for clause in mistakes(self.entry.needed(), objective.quantities(), objective.title):
             raise SettingError("", f"{self.diagnostic} {clause}; leave it out")
         mistake = last_layer_mistake(self.entry.needs.values(), objective.inventory())
         if mistake is not None:

@@ -153,7 +153,7 @@ class FunctionObjective(NetworkObjective):
             "targets": self.seen.plain,
         }
         names = {name for name, there in found.items() if there}
-        self.provides = frozenset({"parameters", "learning_rate", *names, *self._given}) | self.marks()
+        self.provides = frozenset({"parameters", "learning_rate", "losses", *names, *self._given}) | self.marks()
 
     # What was given -----------------------------------------------------------------------------------
 

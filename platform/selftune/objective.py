@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,16 +13,15 @@ from torch import nn
 from selftune.data import Split
 from selftune.data.kinds import examples_of, first_batch, is_held
 from selftune.data.loading import Loading
-from selftune.errors import SettingError, suggestion
-from selftune.example_weights import EXAMPLE_WEIGHTS
+from selftune.errors import SettingError
 from selftune.fields import shown
-from selftune.hyperparameters import Hyperparameter
 from selftune.inventory import Feed, Inventory, take_inventory, undisturbed
 from selftune.losses import Losses, check_losses
 from selftune.modes import constant_buffers
 from selftune.needs import check_said, special_cases
 from selftune.nested import first_of, moved, size_of
 from selftune.optimization import Optimization as Optimization
+from selftune.own_hyperparameters import OwnHyperparameters
 from selftune.quantity import Axes, Quantity, Type, observed, quantities
 from selftune.registry import Registry
 from selftune.shapes import Float, Int, Tensor
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
 
 _STRUCTURE, _INVENTORY = "_structure", "_inventory"  # where an objective keeps what it is asked for repeatedly
 _PROBED_OUTPUTS, _FIRST_BATCHES = "_probed_outputs", "_first_batches"
-_OWN = "_own_hyperparameters"
-PREFIX = "objective."
-"""What names of the objective's own hyperparameters begin with."""
 PROBED = 4
 """Examples that an inventory sees."""
 _MOST_EVALUATED = 1024  # examples per pass where no validation batch says how many fit
@@ -55,7 +50,7 @@ class Stage:
     steps: int
 
 
-class NetworkObjective(ABC):
+class NetworkObjective(OwnHyperparameters, ABC):
     """A network trained on mini-batches, judged by a plain loss on validation data.
 
     Subclasses say what the network, the data and the losses are. They are picklable and cheap to build: data
@@ -70,6 +65,11 @@ class NetworkObjective(ABC):
 
     types: Mapping[str, Type] = {}
     """Types of provided quantities, likewise."""
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        return type(self).__name__
 
     optimization: Optimization
     validation_batch_size: int | None = None
@@ -88,9 +88,6 @@ class NetworkObjective(ABC):
 
     balanced_by: str | None = None
     """A tensor of the training split, such as ``domains``, of which every batch holds each value as often."""
-
-    declared: tuple[Hyperparameter, ...] = ()
-    """Hyperparameters of its own, such as temperatures and weights of loss terms, by bare names, with defaults."""
 
     @abstractmethod
     def network(self) -> nn.Module:
@@ -120,56 +117,17 @@ class NetworkObjective(ABC):
         """Further measures of every example, or of its elements, such as accuracy."""
         return {}
 
-    # Hyperparameters of its own ----------------------------------------------------------------------
-
-    @property
-    def hyperparameters(self) -> tuple[Hyperparameter, ...]:
-        """Those ``declared``, and ``example_weights`` where they are used, named ``objective.<name>``."""
-        own: dict[str, Hyperparameter] | None = self.__dict__.get(_OWN)
-        if own is None:
-            own = self.__dict__[_OWN] = {h.name: h.with_value(h.value, h.parts, PREFIX) for h in self.declared}
-        return tuple(own.values())
-
-    def with_values(self, **values: Any) -> Self:
-        """The same objective with other values of its own hyperparameters.
-
-        ``example_weights``, one factor in [0, 1] of the loss of each training example, is known to every objective
-        whose data have an ``index``.
-
-        Args:
-            values: a number, one per part, or a ``Tune``.
-
-        Raises:
-            SettingError: if it has no such hyperparameter, or a value does not fit.
-        """
-        known = {h.name: h for h in (*self.declared, EXAMPLE_WEIGHTS)}
-        own = {h.name.removeprefix(PREFIX): h for h in self.hyperparameters}
-        for name, value in values.items():
-            if name not in known:
-                raise SettingError(name, f"unknown hyperparameter of the objective; {suggestion(name, known)}")
-            parts = known[name].parts
-            if known[name].per_example:
-                parts = self.training_examples(f"{name} are one per training example")
-            try:
-                own[name] = known[name].with_value(value, parts, PREFIX)
-            except ValueError as error:
-                raise SettingError(name, str(error)) from error
-        changed = copy.copy(self)
-        changed.__dict__[_OWN] = own
-        return changed
-
-    def value(self, step: Step, name: str) -> Any:
-        """The current value of one of its own hyperparameters, shape () or (parts,), or (batch, ...) perturbed."""
-        return step.value(next(h for h in self.hyperparameters if h.name == PREFIX + name))
-
-    def training_examples(self, why: str) -> tuple[str, ...]:
+    def training_examples(self, key: str) -> tuple[str, ...]:
         """Labels of all training examples, their positions, as parts of hyperparameters per example.
 
         Raises:
-            SettingError: if the data do not say which examples a batch holds; ``why`` says what needs it.
+            SettingError: with this key, if the data do not say which examples a batch holds.
         """
         if "index" not in self.provides:
-            raise SettingError("", f"{why}, but the data do not say which examples a batch holds (index)")
+            message = (
+                "has one value per training example, but the data do not say which examples a batch holds (index)"
+            )
+            raise SettingError(key, message)
         data = self.data("train")
         return tuple(map(str, range(size_of(data) if is_held(data) else examples_of(data) or 0)))
 
@@ -220,7 +178,7 @@ class NetworkObjective(ABC):
         """The further measures of outputs on a batch."""
         return self.metrics(outputs, self.labels(batch))
 
-    def prepare(self, step: Step) -> None:  # noqa: B027
+    def prepare(self, step: Step) -> None:
         """Before regularizers see a batch: draws views, or whatever else the task makes of its examples."""
 
     def marks(self) -> frozenset[str]:

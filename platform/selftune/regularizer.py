@@ -144,7 +144,7 @@ class Regularizer:
             if self.acts_on_weights:
                 self._share_out(inventory)
         labels = tuple(self.layers) if self.parts is not None else ()
-        examples = objective.training_examples(f"{self.name} has parts per example") if self.per_example else ()
+        examples = objective.training_examples("parts") if self.per_example else ()
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
@@ -412,7 +412,7 @@ def _wanted(missing: list[str], objective: NetworkObjective) -> str:
     hint = f"; add {' or '.join(helpers)}" if helpers and all(providers.values()) else ""
     if "index" in missing and gives_batches(objective.data("train")):
         hint += "; a loader does not tell which examples a batch holds: give a Dataset or tensors"
-    offered, task = objective.quantities(), type(objective).__name__
+    offered, task = objective.quantities(), objective.title
     found = [(name, quantities.known(name)) for name in missing]
     words = [name if quantity is None else quantity.explained for name, quantity in found]
     seen = {offered[one.of].form for _, one in found if one is not None and one.of in offered}

@@ -227,10 +227,11 @@ class Step:
         self.inputs = torch.cat([self.inputs, inputs])
         self.labels = torch.cat([self.labels, labels])
         self.targets = torch.cat([self.targets, targets])
-        self.batch = {
-            name: torch.cat([tensor, others[name]]) if name in others else tensor
-            for name, tensor in self.batch.items()
-        }
+        if isinstance(self.batch, Mapping):
+            self.batch = {
+                name: torch.cat([tensor, others[name]]) if name in others else tensor
+                for name, tensor in self.batch.items()
+            }
 
 
 def per_example(value: Any, like: Tensor) -> Any:

@@ -11,7 +11,7 @@ from selftune.studies.folder import COMPARISON, new_folder, open_folder
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
-from selftune.studies.saved_network import load_network
+from selftune.studies.saved_network import load_network, read_network
 from selftune.studies.study import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
@@ -46,6 +46,31 @@ def test_a_run_leaves_everything(study_text, tmp_path, console):
     loss = study.objective.validation_loss(network(split["inputs"]), split["labels"]).mean()
     assert loss.item() == pytest.approx(summary["tuned"]["test_loss"], rel=1e-5)
     assert (folder / "report.html").stat().st_size > 1000
+
+
+def test_a_run_that_stops_early_leaves_its_best_network(study_text, tmp_path, console):
+    optimization = "optimization: {learning_rate: 0.3, schedule: {name: cosine, warmup_steps: 5}, average: 0.9}"
+    text = study_text.replace("  hidden: [16]", f"  hidden: [16]\n  {optimization}")
+    text = text.replace("{steps: 60}", "{steps: 400, patience: 2}")
+    study, folder, summary = start(text, tmp_path, console)
+    assert summary["training_steps"] < 400
+    assert "stopped early" in summary["remark"]
+    trajectory, best = read_trajectory(folder), summary["best"]
+    at = int(trajectory.validation_loss.argmin())
+    assert (best["hyper_step"], best["training_step"]) == (at, int(trajectory.training_step[at]))
+    assert list(best["hyperparameters"].values()) == trajectory.values[at].tolist()
+    network = study.objective.network().eval()
+    network.load_state_dict(read_network(folder, "best_network"))
+    split = study.objective.splits()["test"]
+    loss = study.objective.validation_loss(network(split["inputs"]), split["labels"]).mean()
+    assert loss.item() == pytest.approx(best["measures"]["test_loss"], rel=1e-5)
+    assert (folder / "best_network.pt").exists()
+    assert (
+        "best network" in (folder / "report.html").read_text()
+        or "best validation loss" in (folder / "report.html").read_text()
+    )
+    print_summary(console, summary, folder, mlflow=False)
+    assert f"at hyper-step {at}" in console.file.getvalue()
 
 
 def test_the_comparison_is_the_same_network_with_the_start_values(study_text, tmp_path, console):

@@ -227,6 +227,11 @@ def test_seed_and_steps_replace_what_the_file_says(study_file):
     assert load_study(study_file, seed=0, steps=60).text == study_file.read_text()
 
 
+def test_patience_stays_where_steps_are_replaced(study_text):
+    text = study_text.replace("{steps: 60}", "{steps: 60, patience: 7}")
+    assert parse_study(text, steps=30).budget == Budget(steps=30, patience=7)
+
+
 def test_tuned_from_the_default(study_text):
     study = parse_study(study_text.replace("{start: 0.1}", "tune"))
     assert "dropout.rate" in study.space.names

@@ -21,10 +21,11 @@ from torch import nn
 
 from selftune.storage.checked_json import read_json, write_json
 from selftune.storage.files import DamagedFile
+from selftune.storage.state_file import save_state
 from selftune.tracking import sync as sync_module
 from selftune.tracking.record import PasswordMissing, Record, tracking_uri
 from selftune.tracking.report import write_report
-from selftune.tracking.summary import write_summary
+from selftune.tracking.summary import read_summary, write_summary
 from selftune.tracking.sync import SyncError, main, sync
 from selftune.tracking.trajectory import read_trajectory
 
@@ -89,6 +90,19 @@ def test_a_study_becomes_a_run_with_nested_runs(study: Path, tracking: str) -> N
         "plots",
     }
     assert "plots/losses.svg" in artifacts(tracking, parent, "plots")
+
+
+def test_the_best_network_has_measures_and_a_file_of_its_own(study: Path, tracking: str) -> None:
+    state = {"weight": torch.ones(1)}
+    save_state(study / "best_network.safetensors", state, "network")
+    measures = {"validation_loss": 0.18, "test_loss": 0.17}
+    best: Any = {"metric": "validation_loss", "value": 0.19, "hyper_step": 12, "training_step": 120}
+    write_summary(study, {**read_summary(study), "best": {**best, "hyperparameters": {}, "measures": measures}})
+    sync(study)
+    parent = runs(tracking)["study"]
+    assert parent.data.metrics["best/test_loss"] == 0.17
+    assert parent.data.metrics["best/hyper_step"] == 12
+    assert "best_network.safetensors" in artifacts(tracking, parent)
 
 
 def test_the_network_is_a_logged_model_that_loads(study: Path, tracking: str) -> None:

@@ -9,8 +9,10 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.hyperparameters import Tune
+from selftune.methods import Response, WorkOrder
 from selftune.objective import Classification, Optimization
+from selftune.regularizer import regularizers
 from selftune.training import Trainer
 
 STEPS = 12
@@ -240,3 +242,32 @@ def test_what_does_not_fit_the_run_is_refused_before_training(chosen, steps, key
     with pytest.raises(SettingError, match=message) as error:
         Trainer(objective(**chosen), [], steps=steps)
     assert error.value.key == key
+
+
+def test_a_one_cycle_schedule_goes_on_under_a_larger_budget():
+    trainer = trained(schedule="one_cycle", steps=6)
+    longer = Trainer(objective(schedule="one_cycle"), [], steps=3 * STEPS)
+    longer.load_state_dict(trainer.state_dict())
+    longer.execute(replay(3 * STEPS - 6))
+    assert longer.training_step == 3 * STEPS
+    assert 0 < longer.lower.learning_rate < 0.001
+
+
+def test_maps_of_weights_have_a_response_while_the_learning_rate_is_not_zero():
+    decay = regularizers["decoupled_weight_decay"](strength=Tune(0.1))
+    trainer = Trainer(objective(schedule={"name": "linear", "steps": 6}), [decay], steps=STEPS)
+    body = {
+        "level": "response",
+        "settings": vars(Response()),
+        "steps": STEPS,
+        "hypergradient": True,
+        "hyper_step": 0,
+        "unconstrained": trainer.space.start,
+        "scale": torch.tensor([0.3]),
+        "tune_scale": True,
+    }
+    report = trainer.execute(WorkOrder("cycle", body))
+    assert trainer.lower.learning_rate == 0
+    assert report.kind == "cycle"
+    assert bool(torch.isfinite(report.payload["hypergradient"]).all())
+    assert float(report.payload["hypergradient"].abs()) > 0

@@ -323,3 +323,63 @@ def test_validation_batches_come_from_a_loader_over_and_over():
     expected = F.cross_entropy(model(x["x"]), x["y"]).detach()
     assert measures["validation_loss"] == pytest.approx(float(expected), rel=1e-5)
     assert 0 <= measures["validation_accuracy"] <= 1
+
+
+def test_a_model_that_moves_away_is_said_to():
+    model = network()
+    tuner = tuner_of(model)
+    model.to("meta")
+    with pytest.raises(SettingError, match="model: has moved away from cpu"):
+        tuner.loss(data(16, 0))
+
+
+def test_a_model_has_one_tuner_at_a_time():
+    model = network()
+    first = tuner_of(model)
+    looped(first, [data(16, seed) for seed in range(8)])
+    with pytest.raises(SettingError, match=r"model: is tuned by another OnlineTuner .* close\(\)"):
+        tuner_of(model)
+    first.close()
+    assert type(model[0]) is nn.Linear
+    looped(tuner_of(model), [data(16, seed) for seed in range(8)])
+
+
+def test_a_compiled_model_is_tuned_by_the_network_within():
+    model = network()
+    plain = tuner_of(copy.deepcopy(model))
+    tuner = tuner_of(torch.compile(model, backend="eager"))
+    assert tuner.lower.network is model
+    for one in (tuner, plain):
+        looped(one, [data(16, seed) for seed in range(8)])
+    assert tuner.hyperparameters == plain.hyperparameters
+
+
+def test_the_response_is_fitted_in_the_precision_of_the_loop(monkeypatch):
+    model = network()
+    tuner = tuner_of(model)
+    seen = []
+    model[0].register_forward_hook(lambda module, inputs, output: seen.append(getattr(output, "dtype", None)))
+    for seed in range(8):
+        with torch.autocast("cpu", torch.bfloat16):
+            batch_loss = tuner.loss(data(16, seed))
+        batch_loss.backward()
+        tuner.step()
+    assert torch.float32 not in seen
+    assert seen.count(torch.bfloat16) >= 8
+
+
+def test_gradients_may_be_scaled_and_clipped_by_the_loop():
+    model = network()
+    other = tuner_of(copy.deepcopy(model))
+    tuner = tuner_of(model)
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
+    for seed in range(8):
+        scaler.scale(tuner.loss(data(16, seed))).backward()
+        scaler.unscale_(tuner.optimizer)
+        tuner.before_step()
+        scaler.step(tuner.optimizer)
+        scaler.update()
+        tuner.optimizer.zero_grad()
+        tuner.after_step()
+    looped(other, [data(16, seed) for seed in range(8)])
+    assert tuner.hyperparameters == pytest.approx(other.hyperparameters, rel=1e-4)

@@ -9,6 +9,7 @@ import torch
 from selftune.objectives.annealing import Annealed, anneal_steps
 from selftune.objectives.domains import averaging_matrix
 
+from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
 from selftune.objective import NetworkObjective
 from selftune.regularizer import Reference, Step, register
@@ -95,7 +96,10 @@ class Fishr(Annealed):
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
-        self._domains = torch.unique(objective.splits()["train"]["domains"])
+        train = objective.splits().get("train")
+        if train is None or "domains" not in train:
+            raise SettingError("", "fishr needs the domains of all training data in memory; give tensors")
+        self._domains = torch.unique(train["domains"])
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         gradients, decay = step.example_gradients, self.value(step, "decay")

@@ -94,7 +94,8 @@ class QuantizationNoise(Reparameterization):
         shape = (len(bits), *values.shape)
         uniform = self.bound["noise"].value == "uniform"
         noise = step.rand(*shape) - 0.5 if uniform else step.randn(*shape) / 2
-        return quantization_noise(values, noise.to(values.dtype), torch.softmax(logits, dim=0), bits)
+        shares = torch.softmax(logits, dim=0)
+        return quantization_noise(values, noise.to(values.dtype), shares.to(values.dtype), bits)
 
 
 class _NoisyInputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from selftune.objectives.regularizers.supervision.companion import Companion
@@ -66,7 +66,9 @@ class CoTeaching(Regularizer):
         Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
         Hyperparameter("split_batch", Choice((False, True)), False, online=False, smooth=False),
     )
-    needs = frozenset({"losses", "parameters", "epoch"})
+    needs = frozenset({"losses", "targets", "parameters", "epoch"})
+    axes: ClassVar = {"targets": ("batch", ...)}
+    types: ClassVar = {"targets": "number"}
     whole_batch = "it selects examples of the whole batch, and its peer takes one step for it"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:

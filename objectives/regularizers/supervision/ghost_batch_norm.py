@@ -120,8 +120,8 @@ class _Ghost:
         sizes = [group[:, 0].numel() for group in inputs.split(self.ghost_size)]
         for size, mean, variance in zip(sizes, means, variances, strict=True):
             if size > 1:  # a single value has no variance
-                self.running_mean.lerp_(mean, self.momentum)
-                self.running_var.lerp_(variance, self.momentum)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+                self.running_var.lerp_(variance.to(self.running_var.dtype), self.momentum)
 
 
 class _GhostBatchNorm1d(_Ghost, nn.BatchNorm1d):

@@ -45,7 +45,7 @@ class StateCallback(Callback):
         step = self._scheduler.hyper_step_of(trial)
         result["hyper_step"] = math.nan if step is None else step
         values = self._scheduler.hyperparameters_of(trial)
-        if len(values) <= _MOST or result.get(DONE):
+        if values and (len(values) <= _MOST or result.get(DONE)):
             result["hyperparameters"] = values
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

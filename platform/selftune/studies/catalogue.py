@@ -10,6 +10,7 @@ from typing import Any
 
 from selftune.diagnostics import diagnostics
 from selftune.errors import suggestion
+from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.hypergradients.linear_solvers import linear_solvers
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
@@ -105,7 +106,10 @@ def _task(name: str) -> Entry:
     is_network = isinstance(cls, type) and issubclass(cls, NetworkObjective)
     provides = tuple(sorted(cls.provides)) if is_network else ()
     kind = "network" if is_network else "smooth"
-    return Entry("tasks", name, kind, "", _text(cls), provides=provides, settings=_defaults(cls))
+    own = (*cls.declared, *([EXAMPLE_WEIGHTS] if "index" in provides else [])) if is_network else ()
+    return Entry(
+        "tasks", name, kind, "", _text(cls), provides=provides, hyperparameters=own, settings=_defaults(cls)
+    )
 
 
 def _method(name: str) -> Entry:
@@ -248,7 +252,8 @@ def described(entry: Entry) -> list[str]:
 
 def hyperparameter_line(h: Hyperparameter) -> str:
     """Name, domain, default and flags in one line."""
-    flags = [word for word, there in (("online", h.online), ("smooth", h.smooth), ("shared", h.shared)) if there]
+    of = {"online": h.online, "smooth": h.smooth, "shared": h.shared, "per example": h.per_example}
+    flags = [word for word, there in of.items() if there]
     worth = f" ({', '.join(flags)})" if flags else ""
     return f"{h.name} = {_yaml(h.value)}, {h.domain.describe()}{worth}"
 

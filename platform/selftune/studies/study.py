@@ -375,7 +375,9 @@ def parse_study(text: str, seed: int | None = None, steps: int | None = None) ->
     if seed is not None:
         changes["seed"] = seed
     if steps is not None:
-        changes["budget"] = {"steps": steps}
+        given = content.get("budget")
+        patience = {"patience": given["patience"]} if isinstance(given, dict) and "patience" in given else {}
+        changes["budget"] = {"steps": steps, **patience}
     if any(content.get(key) != value for key, value in changes.items()):
         content |= changes
         text = yaml.safe_dump(content, sort_keys=False)

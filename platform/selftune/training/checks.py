@@ -19,7 +19,7 @@ from selftune.hypergradients.best_response import BestResponse, ConversionReport
 from selftune.hyperparameters import Space
 from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
 from selftune.nested import size_of
-from selftune.objective import PREFIX
+from selftune.own_hyperparameters import PREFIX
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage

@@ -15,6 +15,9 @@ from selftune.optimization import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.training.weight_average import WeightAverage
 
+_LENGTH = ("total_steps", "_schedule_phases")
+"""What a one-cycle schedule knows of the whole run, which may have got a larger budget since it was saved."""
+
 
 class Descent:
     """Moves weights by their gradients, as an ``Optimization`` says.
@@ -160,7 +163,8 @@ class Descent:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """To be called after the optimizer has its state."""
         if self._scheduler is not None:
-            self._scheduler.load_state_dict(state["scheduler"])
+            kept = {key: value for key, value in state["scheduler"].items() if key not in _LENGTH}
+            self._scheduler.load_state_dict(kept)
         if self._scaler is not None:
             self._scaler.load_state_dict(state["scaler"])
         if self.average is not None:

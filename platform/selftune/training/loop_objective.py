@@ -36,6 +36,8 @@ class LoopObjective(FunctionObjective):
         network: it.
         loss, forward, validation_loss, metrics, quantities: as of ``FunctionObjective``.
         batch: one of the validation data, on the network's device, which shows what batches are.
+        examples: number of training examples; None where nobody knows.
+        build: makes a fresh network of the kind; None where nobody can.
 
     Raises:
         SettingError: as ``FunctionObjective``.
@@ -51,14 +53,30 @@ class LoopObjective(FunctionObjective):
         validation_loss: Loss | None = None,
         metrics: Callable[[Any, Any], Mapping[str, Any]] | None = None,
         quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+        examples: int | None = None,
+        build: Callable[[], nn.Module] | None = None,
     ) -> None:
+        if quantities is not None and "index" in quantities and examples is None:
+            raise SettingError("examples", "is missing; with an index, say how many training examples there are")
         self._network = network
+        self._fresh = build
         self._batch = batch
         self.optimization = Optimization(batch_size=size_of(batch))
         self._functions(loss, forward, validation_loss, metrics, quantities)
+        self.provides |= frozenset({"examples"} if examples is not None else ())
+
+    @property
+    def title(self) -> str:
+        return "this loop"
 
     def network(self) -> nn.Module:
-        return self._network
+        """Another network of the kind, for regularizers that ask or train one beside."""
+        if self._fresh is None:
+            raise SettingError(
+                "build",
+                "is missing: a regularizer has another network beside; give build=, which makes a fresh one",
+            )
+        return self._fresh()
 
     def structure(self) -> nn.Module:
         return self._network
@@ -124,7 +142,9 @@ class RecentBatches(BatchSource):
         return self._kept[step % len(self._kept)] if self._kept else self._example
 
     def epoch(self, step: int) -> int:
-        raise SettingError("", "a loop of one's own has no epochs that selftune knows; give it steps")
+        """By the number of examples, as if all batches were as large as the last one."""
+        size = size_of((self._kept[-1] if self._kept else self._example).batch)
+        return step * size // (self.examples or size)
 
     def once(self, size: int) -> Iterator[Any]:
         return iter(())

@@ -45,6 +45,7 @@ class LowerLevel(RegularizedNetwork):
         steps: training steps of the whole run, of which ``progress`` is a share; None where nobody knows.
         measured: quantities that diagnostics need.
         sources: where batches come from; None for the objective's data, put on the device.
+        network: the one to train; None for a fresh one of the objective.
 
     Raises:
         SettingError: if a regularizer does not fit the objective.
@@ -59,8 +60,9 @@ class LowerLevel(RegularizedNetwork):
         steps: int | None = None,
         measured: Iterable[str] = (),
         sources: Sources | None = None,
+        network: nn.Module | None = None,
     ) -> None:
-        super().__init__(objective, regularizers, streams, device, steps, measured)
+        super().__init__(objective, regularizers, streams, device, steps, measured, network)
         plain, members = objective.structure(), self.regularizers.members
         for mistake in optimization_mistakes(objective.optimization, plain, members, steps, device):
             raise SettingError(f"optimization.{mistake.key}", mistake.message)

@@ -14,6 +14,7 @@ from selftune.drawn import Drawn
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.function_objective import Loss
+from selftune.hypergradients.best_response.layers import GATED
 from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
@@ -60,6 +61,7 @@ class OnlineTuner:
         quantities: functions of outputs and batch, by the name of what regularizers need; see
             ``FunctionObjective``, which also says what is found without.
         examples: number of training examples, for tables per example, which need ``quantities["index"]``, too.
+        build: makes a fresh model, for regularizers that have another network beside.
         steps: training steps of the run, after which hyperparameters stay as they are; None tunes on for ever.
             In a trial of Ray Tune the scheduler says when that is.
         seed: random numbers of regularizers and tuning follow from it and the training step; the loop's own
@@ -109,6 +111,7 @@ class OnlineTuner:
         metrics: Callable[[Any, Any], Mapping[str, Tensor | Losses]] | None = None,
         quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         examples: int | None = None,
+        build: Callable[[], nn.Module] | None = None,
         steps: int | None = None,
         seed: int = 0,
         method: str | None = None,
@@ -120,6 +123,8 @@ class OnlineTuner:
         self.model, self.optimizer = model, optimizer
         network = unwrapped(_module(model))
         self.device = _device_of(network)
+        if any(type(module) in GATED.values() for module in network.modules()):
+            raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         _check_optimizer(optimizer, network)
         channel = current_channel()
         streams = Streams(seed, channel.member if channel else 0, self.device, channel.team if channel else 0)
@@ -133,10 +138,12 @@ class OnlineTuner:
             validation_loss=validation_loss,
             metrics=metrics,
             quantities=quantities,
+            examples=examples,
+            build=build,
         )
         built = built_regularizers(regularizers)
         _check_regularizers(built)
-        self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources)
+        self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources, network=network)
         self.lower.optimizer = optimizer
         self.lower.runner = model
         self.lower.group = process_group()
@@ -295,6 +302,11 @@ class OnlineTuner:
         state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
         self.lower.regularizers.export(state)
         return state
+
+    def close(self) -> None:
+        """Gives the model's layers their own classes back; the network computes what it computed before."""
+        if isinstance(self.level, ResponseLevel):
+            self.level.response.remove()
 
     # State ---------------------------------------------------------------------------------------------
 

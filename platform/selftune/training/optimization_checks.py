@@ -76,6 +76,8 @@ def method_mistakes(optimization: Optimization, method: Method) -> Iterator[Sett
             "clip_norm": lambda chosen: chosen.clip_norm is not None,
             "clip_value": lambda chosen: chosen.clip_value is not None,
             "groups": lambda chosen: bool(chosen.groups),
+            "settings": lambda chosen: bool(chosen.settings),
+            "weight_decay": lambda chosen: bool(chosen.weight_decay),
         }
         for key, is_set in unused.items():
             if is_set(optimization):

@@ -20,7 +20,8 @@ from selftune.inventory import aliases, tensors_of
 from selftune.losses import as_losses, weighted_mean
 from selftune.modes import constant_buffers, evaluating
 from selftune.nested import mapped
-from selftune.objective import PREFIX, NetworkObjective
+from selftune.objective import NetworkObjective
+from selftune.own_hyperparameters import PREFIX
 from selftune.precision import WideTensors, is_half, typed_as, widened
 from selftune.regularizer import Regularizer, Step
 from selftune.reparameterization import effective_weight
@@ -41,6 +42,7 @@ class RegularizedNetwork(ABC):
         device: where everything lives.
         steps: training steps of the whole run, of which ``progress`` is a share; None where nobody knows.
         measured: quantities that diagnostics need.
+        network: the one to train; None for a fresh one of the objective.
 
     Raises:
         SettingError: if a regularizer does not fit the objective.
@@ -54,6 +56,7 @@ class RegularizedNetwork(ABC):
         device: torch.device,
         steps: int | None = None,
         measured: Iterable[str] = (),
+        network: nn.Module | None = None,
     ) -> None:
         self.objective = objective
         self.device = device
@@ -67,7 +70,7 @@ class RegularizedNetwork(ABC):
         self._example_weights = names.get(PREFIX + EXAMPLE_WEIGHTS.name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.seed_of("network"))
-            self.network: nn.Module = objective.network().to(device)
+            self.network: nn.Module = (objective.network() if network is None else network).to(device)
             self.regularizers.extend(self.network)
             self.regularizers.attach(self.network)
         self.runner: Callable[..., Any] = self.network
