@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from selftune import Classification, Optimization
+from selftune import Classification, OnlineTuner, Optimization
 from selftune.training import Trainer
 
 EXAMPLES = 4096
@@ -136,6 +136,55 @@ def bare_loader(case: Case) -> Step:
     return step
 
 
+def tuner_of(network: nn.Module, case: Case) -> OnlineTuner:
+    """Nothing to tune, and no regularizer."""
+    few = torch.randn(64, *case.shape), torch.randint(10, (64,))
+    return OnlineTuner(
+        network,
+        optimizer_of(network),
+        {},
+        forward=lambda network, batch: network(batch[0]),
+        loss=lambda outputs, batch: F.cross_entropy(outputs, batch[1], reduction="none"),
+        validation=[few],
+    )
+
+
+def tuner_memory(case: Case) -> Step:
+    """The loop of ``bare_memory`` with two lines changed."""
+    network, (inputs, labels) = case.build(), case.data()
+    tuner = tuner_of(network, case)
+    batches: Iterator[Tensor] = iter(())
+
+    def step() -> None:
+        nonlocal batches
+        index = next(batches, None)
+        if index is None:
+            batches = iter(torch.randperm(EXAMPLES).split(case.batch))
+            index = next(batches)
+        tuner.loss((inputs[index], labels[index])).backward()
+        tuner.step()
+
+    return step
+
+
+def tuner_loader(case: Case) -> Step:
+    """The loop of ``bare_loader`` with two lines changed."""
+    network, loader = case.build(), loader_of(case)
+    tuner = tuner_of(network, case)
+    batches: Iterator[Any] = iter(())
+
+    def step() -> None:
+        nonlocal batches
+        batch = next(batches, None)
+        if batch is None:
+            batches = iter(loader)
+            batch = next(batches)
+        tuner.loss(batch).backward()
+        tuner.step()
+
+    return step
+
+
 def trainer_memory(case: Case) -> Step:
     return trainer_on(case, case.data())
 
@@ -166,6 +215,8 @@ WAYS: dict[str, tuple[Callable[[Case], Step], Callable[[Case], Step]]] = {
     "trainer, from memory": (bare_memory, trainer_memory),
     "trainer, from a Dataset": (bare_loader, trainer_dataset),
     "trainer, from a DataLoader": (bare_loader, trainer_loader),
+    "own loop, from memory": (bare_memory, tuner_memory),
+    "own loop, from a DataLoader": (bare_loader, tuner_loader),
 }
 """What is compared by its name: the bare loop first."""
 

@@ -5,12 +5,19 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from selftune.cli import _parser
 from selftune.studies.study import parse_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+OWN_LOOPS = ("README.md", "own-loop.md")
+"""Pages with loops around a model, an optimizer and loaders that the reader has."""
 
 
 def blocks(language):
@@ -68,6 +75,27 @@ def test_files_that_are_named_exist(page):
         r"`(?:[\w./]*python )?((?:benchmarks|docs|search_spaces|tests)/[\w./-]+)", page.read_text()
     ):
         assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "text", [b for b in blocks("python") if b.id.startswith(OWN_LOOPS) and "OnlineTuner(" in b.values[0]]
+)
+def test_loops_of_ones_own_run(text):
+    if "def loop(config" in text:
+        pytest.skip("runs in a trial of Ray Tune: tests/schedulers/test_loop.py")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = TensorDataset(torch.randn(64, 6), torch.randint(3, (64,)))
+    known = {
+        "model": model,
+        "optimizer": optimizer,
+        "loader": [batch for _ in range(60) for batch in DataLoader(data, 16)],
+        "validation_loader": DataLoader(TensorDataset(torch.randn(32, 6), torch.randint(3, (32,))), 16),
+        "schedule": torch.optim.lr_scheduler.StepLR(optimizer, 100),
+    }
+    exec(text, known)
+    assert len(known["tuner"].trajectory) == 8
 
 
 def test_there_is_something_to_check():

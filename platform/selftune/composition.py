@@ -213,25 +213,29 @@ class Regularizers:
         for regularizer in self._gradients:
             regularizer.gradients(step, gradients)
 
-    @torch.no_grad()
     def parameters(self, step: Step) -> None:
-        for regularizer in self._parameters:
-            regularizer.parameters(step)
+        if self._parameters:
+            with torch.no_grad():
+                for regularizer in self._parameters:
+                    regularizer.parameters(step)
 
     def boundary(self, step: Step) -> None:
         for regularizer in self._boundary:
             regularizer.boundary(step)
 
-    @torch.no_grad()
     def map_parameters(self, step: Step, when: Literal["before", "after"]) -> None:
         """Applies the parameter maps to the network's own parameters, in place."""
-        for regularizer in self._maps:
-            if regularizer.when == when:
-                for name, values in _parts_of(regularizer, step):
-                    parameter = step.parameters[name]
-                    if not parameter.requires_grad:  # frozen by a reparameterisation
-                        continue
-                    parameter.copy_(regularizer.map_parameter(widened(parameter), step, values))
+        if self._maps:
+            with torch.no_grad():
+                for regularizer in self._maps:
+                    if regularizer.when == when:
+                        self._map(regularizer, step)
+
+    def _map(self, regularizer: Regularizer, step: Step) -> None:
+        for name, values in _parts_of(regularizer, step):
+            parameter = step.parameters[name]
+            if parameter.requires_grad:  # not frozen by a reparameterisation
+                parameter.copy_(regularizer.map_parameter(widened(parameter), step, values))
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
         """A term whose gradient in the step's parameters is what the parameter maps do, in units of the loss.

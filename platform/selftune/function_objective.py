@@ -178,6 +178,10 @@ class FunctionObjective(NetworkObjective):
         """One row per example with a single 1, where the loss is a cross-entropy; else None."""
         return F.one_hot(labels, self.classes).to(torch.float32) if self.seen.plain else None
 
+    def plain_targets(self, labels: Any) -> Any:
+        """None: the given loss reads the batch."""
+        return None
+
     def run(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Any:
         if self.seen.inputs is None:
             batch = inputs

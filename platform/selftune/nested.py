@@ -59,6 +59,8 @@ def size_of(batch: Any) -> int:
     >>> size_of({"name": "digits", "inputs": torch.zeros(8, 3)})
     8
     """
+    if isinstance(batch, Tensor) and batch.ndim:  # of most batches; this is asked for several times a step
+        return len(batch)
     for tensor in tensors_in(batch):
         if tensor.ndim:
             return len(tensor)
@@ -110,7 +112,7 @@ def moved(batch: Any, device: torch.device) -> Any:
 
     def to_device(leaf: Any) -> Any:
         if isinstance(leaf, Tensor):
-            return leaf.to(device, non_blocking=not waits)
+            return leaf if leaf.device == device else leaf.to(device, non_blocking=not waits)
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
     return _rebuilt(to_device, batch)
@@ -120,12 +122,12 @@ def _rebuilt(leaf: Callable[[Any], Any], batch: Any) -> Any:
     """The same structure with ``leaf`` of whatever is no tuple, list or mapping."""
     if isinstance(batch, Tensor | PackedSequence):  # a packed sequence is a tuple of tensors that belong together
         return leaf(batch)
-    if isinstance(batch, Mapping):
-        values = {key: _rebuilt(leaf, value) for key, value in batch.items()}
-        return like(batch, values)
     if isinstance(batch, tuple | list):
         parts = [_rebuilt(leaf, part) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    if isinstance(batch, Mapping):
+        values = {key: _rebuilt(leaf, value) for key, value in batch.items()}
+        return like(batch, values)
     return leaf(batch)
 
 

@@ -86,6 +86,9 @@ class Context(Protocol):
         """
 
 
+_NOTHING = torch.empty(0)
+
+
 @dataclass
 class Step:
     """One training step; hooks change ``inputs`` and ``targets`` by assignment.
@@ -122,7 +125,7 @@ class Step:
     measured: bool = False
     mixings: tuple[Mixing, ...] = ()
     outputs: Any = None
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
+    logits: Tensor = field(default_factory=lambda: _NOTHING)
     parameters: Mapping[str, Tensor] = field(default_factory=dict)
     rows: Int[Tensor, "rows"] | None = None
     batch: Any = None

@@ -126,6 +126,7 @@ class OnlineTuner:
         self.model, self.optimizer = model, optimizer
         network = unwrapped(_module(model))
         self.device = _device_of(network)
+        self._anchor = next(network.parameters(), None)  # shows where the model is
         if any(type(module) in GATED.values() for module in network.modules()):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         _check_optimizer(optimizer, network)
@@ -172,24 +173,27 @@ class OnlineTuner:
         self._autocast: tuple[bool, torch.dtype] = (False, torch.float32)
         self.done = False
         """Whether the budget of ``steps`` is used up, so that hyperparameters stay as they are."""
+        of_a_method = [*(["method"] if method is not None else []), *settings]
         if schedule is not None:
-            if settings:
+            if of_a_method:
                 raise SettingError(
-                    next(iter(settings)), "is a setting of a method; a schedule is followed without"
+                    of_a_method[0], "is for tuning; a schedule is followed without, so leave it out"
                 )
             schedule.check_space(self.space)
         elif channel is not None:
-            self._join(channel, method, settings)
+            if of_a_method:
+                raise SettingError(of_a_method[0], "is the scheduler's in a trial of Ray Tune; leave it out")
+            self._join(channel)
         elif len(self.space):
             self._steering = steering_of(method or "self_tuning", steps, settings, self.space)
             self._take(self._steering.exchange(None))
-        elif settings:
-            raise SettingError(next(iter(settings)), "is a setting of a method, but nothing is tuned")
+        elif of_a_method:
+            raise SettingError(
+                of_a_method[0], "is for tuning, but nothing is tuned; give a Tune(...), or leave it out"
+            )
 
-    def _join(self, channel: Channel, method: str | None, settings: Mapping[str, Any]) -> None:
+    def _join(self, channel: Channel) -> None:
         """The loop runs in a trial: orders come from its scheduler."""
-        for key in [*(["method"] if method else []), *settings]:
-            raise SettingError(key, "is the scheduler's in a trial of Ray Tune; leave it out")
         if channel.tuner is not None:
             raise SettingError("loop", "made a second OnlineTuner; a trial has one")
         channel.tuner, self._steering = self, channel
@@ -206,11 +210,10 @@ class OnlineTuner:
         Raises:
             SettingError: if the model has moved to another device since the tuner was made.
         """
-        if _device_of(self.lower.network) != self.device:
+        if self._anchor is not None and self._anchor.device != self.device:
             raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
         self._watch.look(batch)
         number = self.training_step + (self._micro << _MICRO)
-        self._micro += 1
         self._autocast = _autocast(self.device)
         if self._schedule is not None:
             self._follow(self._schedule)
@@ -220,8 +223,17 @@ class OnlineTuner:
             loss = self.lower.plain_loss(step)
         self._step = step
         if self._order is not None:
-            self._losses.append(loss.detach())
+            self._note(loss.detach())
+        self._micro += 1
         return loss
+
+    def _note(self, loss: Float[Tensor, ""]) -> None:
+        """Remembers the loss of the training step, the mean over its parts."""
+        if not self._micro:
+            self._losses.append(loss)
+            self.lower.history.append(self.lower.regularizers.terms)
+        else:
+            self._losses[-1] = torch.lerp(self._losses[-1], loss, 1 / (self._micro + 1))
 
     def step(self) -> None:
         """The optimizer's step, with what belongs before and after it; gradients are zero afterwards."""
@@ -263,8 +275,10 @@ class OnlineTuner:
     @property
     def hyperparameters(self) -> dict[str, float]:
         """The tuned values now, by name, with ``[part]`` where there are parts."""
+        if self._schedule is not None:
+            return self._schedule.at(min(self.training_step, self._schedule.steps - 1))
         if self._order is None:
-            return dict(self._followed)
+            return {}
         constrained = self.space.constrain(self._order.body["unconstrained"].clone())
         return dict(zip(self.space.names, constrained.tolist(), strict=True))
 
@@ -386,6 +400,7 @@ class OnlineTuner:
             self._finish(order)
             return
         self._order, self._left, self._losses = order, order.body["steps"], []
+        self.lower.history.clear()
         self._began = time.perf_counter()
         if self.level is None:
             self._make_level(order)
@@ -410,7 +425,7 @@ class OnlineTuner:
         assert order is not None
         assert level is not None
         first = self.training_step - order.body["steps"]
-        metrics = {"training_loss": mean_loss(self._losses, first, self._values)}
+        metrics = {"training_loss": mean_loss(self._losses, first, self._values, self.lower.history)}
         payload: dict[str, Tensor] = {}
         if order.body["hypergradient"]:
             with self._drawing(), self._as_trained():
@@ -455,9 +470,13 @@ class OnlineTuner:
     @contextmanager
     def _drawing(self) -> Iterator[None]:
         """Random numbers within are the tuner's; the loop's own streams go on after it as before it."""
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
+        generators = self.lower.streams.global_generators
+        states = [generator.get_state() for generator in generators]  # torch's fork_rng takes twice as long
+        try:
             yield
+        finally:
+            for generator, state in zip(generators, states, strict=True):
+                generator.set_state(state)
 
     def _as_trained(self) -> torch.autocast:
         """The precision in which the loop ran the last batch."""

@@ -89,6 +89,11 @@ class Streams:
         """The seed of a stream at a step."""
         return seed_of(self.seed, self.member, stream, step, self.team)
 
+    @property
+    def global_generators(self) -> tuple[torch.Generator, ...]:
+        """The generators that modules on the device may draw from: the CPU's, and the device's own."""
+        return tuple(dict.fromkeys((torch.default_generator, self._global)))
+
     def seed_global(self, stream: str, step: int) -> None:
         """Seeds the device's global generator, from which modules such as ``nn.Dropout`` draw."""
         self._global.manual_seed(self.seed_of(stream, step))
