@@ -15,6 +15,7 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.function_objective import Loss
 from selftune.hypergradients.best_response.layers import GATED
+from selftune.hyperparameters import Tune
 from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
