@@ -127,7 +127,7 @@ class OnlineTuner:
         self.model, self.optimizer = model, optimizer
         network = unwrapped(_module(model))
         self.device = _device_of(network)
-        self._anchor = next(network.parameters(), None)  # shows where the model is
+        self._first = _first_layer(network)  # shows where the model is, without a walk through all of it
         if any(type(module) in GATED.values() for module in network.modules()):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         _check_optimizer(optimizer, network)
@@ -211,7 +211,7 @@ class OnlineTuner:
         Raises:
             SettingError: if the model has moved to another device since the tuner was made.
         """
-        if self._anchor is not None and self._anchor.device != self.device:
+        if _device_of(self._first) != self.device:
             raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
         self._watch.look(batch)
         number = self.training_step + (self._micro << _MICRO)
@@ -500,6 +500,11 @@ def _module(model: Any) -> nn.Module:
 
 def _device_of(network: nn.Module) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _first_layer(network: nn.Module) -> nn.Module:
+    """The first module that has parameters of its own; the network where there is none."""
+    return next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), network)
 
 
 def _held(optimizer: torch.optim.Optimizer) -> set[Tensor]:
