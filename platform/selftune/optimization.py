@@ -35,8 +35,8 @@ class Optimization:
     """How the lower level is trained: mini-batches, an optimizer of torch, and what goes with its steps.
 
     A training step takes one batch. After its backward pass, where the optimizer is due: regularizers act on the
-    gradients, the gradients are clipped, the optimizer steps, regularizers map the parameters, the learning rate
-    moves on, the average of the weights follows.
+    gradients, the gradients are clipped, the optimizer steps, regularizers map the weights, the average of the
+    weights follows.
 
     Args:
         batch_size: examples per training step.

@@ -1,6 +1,7 @@
 """Training with an ``Optimization`` against loops of bare PyTorch: the same bits, or as rounding leaves them."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -214,6 +215,8 @@ def test_gradients_that_overflow_are_dropped_and_the_scale_is_lowered():
     assert lower.descent.state_dict()["scaler"]["scale"] < 2.0**16
 
 
+@pytest.mark.full  # compiling takes long
+@pytest.mark.skipif(not (shutil.which("c++") or shutil.which("g++")), reason="torch compiles with a C++ compiler")
 def test_compiled_steps_are_those_of_the_network():
     compiled = trained(compile=True)
     assert compiled.lower.runner is not compiled.lower.network

@@ -232,6 +232,8 @@ def described(entry: Entry) -> list[str]:
         lines += [f"  {line}" for line in map(hyperparameter_line, entry.hyperparameters)]
     if entry.settings:
         lines += ["", "Settings:", *(f"  {name} = {value!r}" for name, value in entry.settings.items())]
+    if entry.group == "tasks" and entry.kind == "network":
+        lines.append("  optimization = {}, a mapping: optimizer, schedule and more, see docs/training.md")
     for title, names in (("Needs", entry.needs), ("Provides", entry.provides)):
         if names:
             known = (entry.quantities.get(name) or quantities.known(name) for name in names)
