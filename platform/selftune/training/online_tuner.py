@@ -15,6 +15,7 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.function_objective import Loss
 from selftune.hypergradients.best_response.layers import GATED
+from selftune.hyperparameters import Tune
 from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
@@ -60,7 +61,9 @@ class OnlineTuner:
         metrics: of outputs and batch, further validation measures by name.
         quantities: functions of outputs and batch, by the name of what regularizers need; see
             ``FunctionObjective``, which also says what is found without.
-        examples: number of training examples, for tables per example, which need ``quantities["index"]``, too.
+        examples: number of training examples, for tables and values per example, which need
+            ``quantities["index"]``, too.
+        example_weights: factors in [0, 1] of the losses of training examples, one for each; a ``Tune`` tunes them.
         build: makes a fresh model, for regularizers that have another network beside.
         steps: training steps of the run, after which hyperparameters stay as they are; None tunes on for ever.
             In a trial of Ray Tune the scheduler says when that is.
@@ -111,6 +114,7 @@ class OnlineTuner:
         metrics: Callable[[Any, Any], Mapping[str, Tensor | Losses]] | None = None,
         quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         examples: int | None = None,
+        example_weights: float | Tune | None = None,
         build: Callable[[], nn.Module] | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -123,7 +127,7 @@ class OnlineTuner:
         self.model, self.optimizer = model, optimizer
         network = unwrapped(_module(model))
         self.device = _device_of(network)
-        self._anchor = next(network.parameters(), None)  # shows where the model is
+        self._first = _first_layer(network)  # shows where the model is, without a walk through all of it
         if any(type(module) in GATED.values() for module in network.modules()):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         _check_optimizer(optimizer, network)
@@ -142,6 +146,8 @@ class OnlineTuner:
             examples=examples,
             build=build,
         )
+        if example_weights is not None:
+            objective = objective.with_values(example_weights=example_weights)
         built = built_regularizers(regularizers)
         _check_regularizers(built)
         self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources, network=network)
@@ -205,7 +211,7 @@ class OnlineTuner:
         Raises:
             SettingError: if the model has moved to another device since the tuner was made.
         """
-        if self._anchor is not None and self._anchor.device != self.device:
+        if _device_of(self._first) != self.device:
             raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
         self._watch.look(batch)
         number = self.training_step + (self._micro << _MICRO)
@@ -494,6 +500,11 @@ def _module(model: Any) -> nn.Module:
 
 def _device_of(network: nn.Module) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def _first_layer(network: nn.Module) -> nn.Module:
+    """The first module that has parameters of its own; the network where there is none."""
+    return next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), network)
 
 
 def _held(optimizer: torch.optim.Optimizer) -> set[Tensor]:
