@@ -12,6 +12,8 @@ from torch.nn.utils.rnn import PackedSequence
 from selftune.errors import SettingError
 from selftune.shapes import Int, Tensor
 
+_WHOLE = (Tensor, PackedSequence)  # a packed sequence is a tuple of tensors that belong together
+
 
 def mapped(function: Callable[[Tensor], Any], batch: Any) -> Any:
     """The same structure, with ``function`` of every tensor in place of it.
@@ -120,12 +122,12 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 def _rebuilt(leaf: Callable[[Any], Any], batch: Any) -> Any:
     """The same structure with ``leaf`` of whatever is no tuple, list or mapping."""
-    if isinstance(batch, Tensor | PackedSequence):  # a packed sequence is a tuple of tensors that belong together
+    if isinstance(batch, _WHOLE):
         return leaf(batch)
     if isinstance(batch, tuple | list):
         parts = [_rebuilt(leaf, part) for part in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    if isinstance(batch, Mapping):
+    if type(batch) is dict or isinstance(batch, Mapping):
         values = {key: _rebuilt(leaf, value) for key, value in batch.items()}
         return like(batch, values)
     return leaf(batch)

@@ -383,3 +383,52 @@ def test_gradients_may_be_scaled_and_clipped_by_the_loop():
         tuner.after_step()
     looped(other, [data(16, seed) for seed in range(8)])
     assert tuner.hyperparameters == pytest.approx(other.hyperparameters, rel=1e-4)
+
+
+def numbered(examples, seed):
+    return data(examples, seed) | {"index": torch.arange(examples)}
+
+
+def drawn(batch, steps, size=16):
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(steps):
+        rows = torch.randperm(len(batch["y"]), generator=generator)[:size]
+        yield {name: tensor[rows] for name, tensor in batch.items()}
+
+
+def test_wrong_labels_lose_their_weight_in_a_loop():
+    train = numbered(64, 0)
+    wrong = torch.arange(64) % 4 == 0
+    train["y"] = torch.where(wrong, (train["y"] + 1) % 3, train["y"])
+    tuner = tuner_of(
+        nn.Linear(6, 3),
+        {},
+        validation=[numbered(128, 101)],
+        quantities={"index": lambda outputs, batch: batch["index"]},
+        examples=64,
+        example_weights=Tune(0.5),
+        method="implicit",
+        learning_rate=0.2,
+    )
+    looped(tuner, drawn(train, 100))
+    weights = torch.tensor(list(tuner.hyperparameters.values()))
+    assert list(tuner.hyperparameters)[5] == "objective.example_weights[5]"
+    assert float(weights[wrong].mean()) < float(weights[~wrong].mean()) - 0.1
+
+
+def test_a_regularizer_has_a_value_per_example_in_a_loop():
+    tuner = tuner_of(
+        nn.Linear(6, 3),
+        {"label_smoothing": {"parts": "example", "epsilon": Tune(0.1)}},
+        validation=[numbered(32, 101)],
+        quantities={"index": lambda outputs, batch: batch["index"]},
+        examples=64,
+    )
+    looped(tuner, drawn(numbered(64, 0), 8))
+    assert len(tuner.hyperparameters) == 64
+    assert len(set(tuner.hyperparameters.values())) > 1
+
+
+def test_weights_per_example_need_to_know_the_examples():
+    with pytest.raises(SettingError, match="example_weights: has one value per training example; give quantities"):
+        tuner_of(nn.Linear(6, 3), {}, example_weights=Tune(0.5))

@@ -22,10 +22,10 @@ def labelled(key: str, batch: Any) -> dict[str, Any]:
     >>> sorted(labelled("train", [torch.zeros(2, 3), torch.tensor([0, 1])]))
     ['inputs', 'labels']
     """
-    if isinstance(batch, Mapping) and {"inputs", "labels"} <= set(batch):
-        named = dict(batch)
-    elif isinstance(batch, tuple | list) and len(batch) == 2:
+    if isinstance(batch, (tuple, list)) and len(batch) == 2:
         named = {"inputs": batch[0], "labels": batch[1]}
+    elif isinstance(batch, Mapping) and {"inputs", "labels"} <= set(batch):
+        named = dict(batch)
     else:
         raise SettingError(
             key,

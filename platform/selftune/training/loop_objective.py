@@ -63,6 +63,7 @@ class LoopObjective(FunctionObjective):
         self._batch = batch
         self.optimization = Optimization(batch_size=size_of(batch))
         self._functions(loss, forward, validation_loss, metrics, quantities)
+        self._examples = examples
         self.provides |= frozenset({"examples"} if examples is not None else ())
 
     @property
@@ -83,6 +84,15 @@ class LoopObjective(FunctionObjective):
 
     def splits(self) -> Mapping[str, Any]:
         return {"validation": self._batch}
+
+    def training_examples(self, key: str) -> tuple[str, ...]:
+        if "index" not in self._given or self._examples is None:
+            raise SettingError(
+                key,
+                "has one value per training example; give quantities with an index, which says which examples a"
+                " batch holds, and examples, their number",
+            )
+        return tuple(map(str, range(self._examples)))
 
     def index(self, batch: Any, device: torch.device) -> Tensor | None:
         """Positions of a batch's examples in the training data; None where nobody says them."""
@@ -111,7 +121,9 @@ class LoopSources(Sources):
         self.validation: LoaderSource = LoaderSource("validation", loader, streams, "validation", device)
         with undisturbed():
             self.batch = self.validation.at(0).batch
-        self.train: RecentBatches = RecentBatches(Drawn(None, self.batch), examples)
+        # any position will do for what stands for training batches before there is one
+        index = None if examples is None else torch.zeros(size_of(self.batch), dtype=torch.long, device=device)
+        self.train: RecentBatches = RecentBatches(Drawn(index, self.batch), examples)
 
     def whole(self, split: str, size: int) -> Iterator[Any]:
         return self.validation.once(size)

@@ -15,6 +15,7 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.function_objective import Loss
 from selftune.hypergradients.best_response.layers import GATED
+from selftune.hyperparameters import Tune
 from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
@@ -60,7 +61,9 @@ class OnlineTuner:
         metrics: of outputs and batch, further validation measures by name.
         quantities: functions of outputs and batch, by the name of what regularizers need; see
             ``FunctionObjective``, which also says what is found without.
-        examples: number of training examples, for tables per example, which need ``quantities["index"]``, too.
+        examples: number of training examples, for tables and values per example, which need
+            ``quantities["index"]``, too.
+        example_weights: factors in [0, 1] of the losses of training examples, one for each; a ``Tune`` tunes them.
         build: makes a fresh model, for regularizers that have another network beside.
         steps: training steps of the run, after which hyperparameters stay as they are; None tunes on for ever.
             In a trial of Ray Tune the scheduler says when that is.
@@ -111,6 +114,7 @@ class OnlineTuner:
         metrics: Callable[[Any, Any], Mapping[str, Tensor | Losses]] | None = None,
         quantities: Mapping[str, Callable[[Any, Any], Any]] | None = None,
         examples: int | None = None,
+        example_weights: float | Tune | None = None,
         build: Callable[[], nn.Module] | None = None,
         steps: int | None = None,
         seed: int = 0,
@@ -142,6 +146,8 @@ class OnlineTuner:
             examples=examples,
             build=build,
         )
+        if example_weights is not None:
+            objective = objective.with_values(example_weights=example_weights)
         built = built_regularizers(regularizers)
         _check_regularizers(built)
         self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources, network=network)

@@ -201,3 +201,42 @@ def test_weights_of_training_examples_are_tuned_from_a_data_set():
     assert same(*results)
     with pytest.raises(SettingError, match="do not say which examples"):
         objective(loaders()).with_values(example_weights=Tune(0.9))
+
+
+class Failing(Dataset):
+    """Data that cannot be read any more after so many examples."""
+
+    def __init__(self, data):
+        self.data, self.left = data, 10**9
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, position):
+        self.left -= 1
+        if self.left < 0:
+            raise OSError("the disk is gone")
+        return self.data[position]
+
+
+@pytest.mark.parametrize("form", ["data set", "loader"])
+def test_a_call_that_was_cut_off_goes_on_from_its_checkpoint(form, tmp_path):
+    def call(data, output):
+        train = data if form == "data set" else DataLoader(data, batch_size=10, shuffle=True)
+        return tune(
+            objective([train, *SETS[1:]]),
+            {"dropout": {"rate": Tune(0.1)}},
+            steps=120,
+            warmup_steps=20,
+            checkpoint_every=2,
+            output=tmp_path / output,
+            progress=False,
+        )
+
+    whole, failing, later = (Failing(SETS[0]) for _ in range(3))
+    straight = call(whole, "straight")
+    failing.left = 1000
+    with pytest.raises(OSError, match="the disk is gone"):
+        call(failing, "cut")
+    assert same(call(later, "cut"), straight)
+    assert later.left > whole.left + 500  # what came before was not trained on again
