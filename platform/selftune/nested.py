@@ -63,6 +63,8 @@ def size_of(batch: Any) -> int:
     """
     if isinstance(batch, Tensor) and batch.ndim:  # of most batches; this is asked for several times a step
         return len(batch)
+    if isinstance(batch, Tensor) and batch.ndim:  # the usual inputs, every step
+        return len(batch)
     for tensor in tensors_in(batch):
         if tensor.ndim:
             return len(tensor)
@@ -110,6 +112,8 @@ def moved(batch: Any, device: torch.device) -> Any:
     >>> moved([torch.zeros(2), "text"], torch.device("meta"))
     [tensor(..., device='meta', size=(2,)), 'text']
     """
+    if _all_there(batch, device):
+        return batch
     waits = device.type != "cuda"
 
     def to_device(leaf: Any) -> Any:
@@ -118,6 +122,20 @@ def moved(batch: Any, device: torch.device) -> Any:
         return leaf.to(device) if callable(getattr(leaf, "to", None)) else leaf
 
     return _rebuilt(to_device, batch)
+
+
+def _all_there(batch: Any, device: torch.device) -> bool:
+    """Whether a plain batch is where it is wanted, as in every step of a loop that moves its batches itself."""
+    if type(batch) is tuple or type(batch) is list:
+        parts = batch
+    elif type(batch) is dict:
+        parts = batch.values()
+    else:
+        return False
+    for part in parts:
+        if not isinstance(part, Tensor) or part.device != device:
+            return False
+    return True
 
 
 def _rebuilt(leaf: Callable[[Any], Any], batch: Any) -> Any:

@@ -6,6 +6,7 @@ draws the same numbers whatever order it belongs to: after a resume, in a replay
 
 from __future__ import annotations
 
+from functools import lru_cache
 from numbers import Integral
 
 import torch
@@ -52,13 +53,20 @@ def seed_of(seed: int, member: int, stream: str, step: int, team: int = 0) -> in
     >>> seed_of(0, 0, "epoch", 1) != seed_of(0, 0, "epoch", 1, team=1)
     True
     """
-    state = 0
-    for part in (seed, member, _STREAMS.index(stream), step, *([team] if team else ())):
-        state = (state + part + 0x9E3779B97F4A7C15) & _MASK
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
-        state ^= state >> 31
-    return state >> 1
+    state = _mixed(_stream_of(seed, member, stream), step)
+    return (_mixed(state, team) if team else state) >> 1
+
+
+@lru_cache(maxsize=1024)  # asked for again and again, every step with another number
+def _stream_of(seed: int, member: int, stream: str) -> int:
+    return _mixed(_mixed(_mixed(0, seed), member), _STREAMS.index(stream))
+
+
+def _mixed(state: int, part: int) -> int:
+    state = (state + part + 0x9E3779B97F4A7C15) & _MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _MASK
+    return state ^ (state >> 31)
 
 
 class Streams:
