@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.data.door import check_settings_of_read, sized, taken_apart, warn_of_overlap
+from selftune.data.door import check_settings_of_read, sized, taken_apart, warn_of_overlap, without_positions
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
@@ -127,6 +127,7 @@ class FunctionObjective(NetworkObjective):
         self.optimization = sized(self.optimization, self._read, first)
         warn_of_overlap(given, first)
         self._functions(loss, forward, validation_loss, metrics, quantities)
+        self.provides |= without_positions({"index", "examples"}, self._read.get("train"))
 
     def _functions(
         self,
