@@ -35,7 +35,7 @@ class Problem:
     validation: Dataset[Any]
     test: Dataset[Any]
     build: Callable[[], nn.Module]
-    loss: Callable[[Any, Any], Tensor]
+    loss: Callable[[Any, Any], Tensor | Losses]
     batch: int
     strengths: Mapping[str, Mapping[str, float]]
 
@@ -135,7 +135,7 @@ def endless(loader: DataLoader[Any]) -> Iterator[Any]:
         yield from loader
 
 
-def train(problem: Problem, steps: int, seed: int, tuned: bool) -> tuple[float, dict[str, float]]:
+def train(problem: Problem, steps: int, seed: int, tuned: bool, **settings: Any) -> tuple[float, dict[str, float]]:
     """The test loss of the last network, and where the strengths are."""
     torch.manual_seed(seed)
     network = problem.build()
@@ -152,6 +152,7 @@ def train(problem: Problem, steps: int, seed: int, tuned: bool) -> tuple[float, 
         loss=problem.loss,
         validation=(DataLoader(problem.validation, batch_size=128, shuffle=True), problem.loss),
         seed=seed,
+        **settings,
     )
     batches = endless(DataLoader(problem.training, batch_size=problem.batch, shuffle=True, drop_last=True))
     for _ in range(steps):
@@ -164,7 +165,10 @@ def train(problem: Problem, steps: int, seed: int, tuned: bool) -> tuple[float, 
 @torch.no_grad()
 def test_loss(problem: Problem, network: nn.Module) -> float:
     network.eval()
-    losses = [problem.loss(network(batch[0]), batch) for batch in DataLoader(problem.test, batch_size=256)]
+    losses = []
+    for batch in DataLoader(problem.test, batch_size=256):
+        found = problem.loss(network(batch[0]), batch)
+        losses.append((found.values if isinstance(found, Losses) else found).flatten())
     return float(torch.cat(losses).mean())
 
 

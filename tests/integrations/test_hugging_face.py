@@ -215,6 +215,7 @@ def test_a_checkpoint_carries_the_tuner(train, tmp_path):
 def test_the_model_is_itself_afterwards(train):
     model, _ = train(tuning())
     assert "forward" not in vars(model)
+    assert {type(module) for module in model.modules()} == {type(module) for module in bert().modules()}
     batch = next(iter(DataLoader(Examples(4, 2), batch_size=4)))
     logits = model.train()(**batch).logits
     assert torch.equal(model.eval()(**batch).logits, logits)

@@ -160,6 +160,13 @@ def test_the_module_is_itself_afterwards(fit):
     assert module.train().training_step(batch, 0) == F.cross_entropy(module.net(batch[0]), batch[1])
 
 
+def test_a_module_is_tuned_twice(fit):
+    module, _ = fit(tuning())
+    again = tuning()
+    fit(again, module=module)
+    assert again.tuner.trajectory
+
+
 def test_the_module_is_itself_after_an_error(fit):
     class Breaks(Classifier):
         def on_train_batch_end(self, *_):

@@ -171,7 +171,7 @@ def test_a_pair_that_loses_one_fails_and_says_why(member, tmp_path, monkeypatch,
 
     def diverge(self, body):
         if self.member == member and body["hyper_step"] == 2:
-            raise Diverged("the training loss is nan at training step 20")
+            raise Diverged("the training loss is nan at training step 20", 20)
         return cycle(self, body)
 
     monkeypatch.setattr(Trainer, "_cycle", diverge)

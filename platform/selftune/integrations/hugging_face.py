@@ -97,6 +97,8 @@ class TuneRegularization(TrainerCallback):
             if saved is not None:
                 tuner.load_state_dict(saved)
 
+        self._training.callback(tuner.close)
+
         def carry(_: torch.optim.Optimizer, found: dict[str, Any]) -> None:
             found["param_groups"][0][_KEY] = tuner.state_dict(whole=False)
 

@@ -129,6 +129,7 @@ class TuneRegularization(Callback):
             tuner.load_state_dict(self._loaded)
             self._loaded = None
         self._logged = 0
+        self._fitting.callback(tuner.close)
 
         def training_step(batch: Any, *_: Any) -> Tensor:
             loss = tuner.loss(batch)
