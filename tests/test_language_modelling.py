@@ -189,7 +189,7 @@ def test_perturbed_examples_of_unequal_lengths_are_those_of_a_bare_loop(regulari
     else:
         expected = bare(objective, lower.network, drawn.batch, cross_entropy, changed)
     scale = max(1.0, float(expected.detach()))
-    assert abs(float(loss - expected)) <= rounding(scale)
+    assert float((loss - expected).detach().abs()) <= rounding(scale)
     wanted = [own, *lower.network.parameters()]
     found, right = (torch.autograd.grad(value, wanted, retain_graph=True) for value in (loss, expected))
     for one, another in zip(found, right, strict=True):

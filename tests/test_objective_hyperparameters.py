@@ -119,6 +119,13 @@ def test_folders_of_calls_tell_values_apart():
     assert call_of(plain)["objective"] != call_of(warmer)["objective"]
 
 
+def test_diagnostics_see_no_losses_that_depend_on_them():
+    cpu = torch.device("cpu")
+    lower = LowerLevel(two_terms(), [], Streams(0, 0, cpu), cpu)
+    with lower.measuring(0) as step, pytest.raises(AttributeError, match=r"objective\.temperature has no value"):
+        lower.objective.losses(step)
+
+
 def test_regularizers_see_losses_with_them():
     objective = two_terms().with_values(temperature=0.5)
     cpu = torch.device("cpu")

@@ -185,6 +185,8 @@ class Step:
         Shape () or (parts,) where the batch shares it; (batch,) or (batch, parts) where it is perturbed per
         example; (batch,) where it is one per example.
         """
+        if self.measured:
+            raise AttributeError(f"{hyperparameter.name} has no value where nothing is trained")
         value = self.values[hyperparameter.name]
         if not hyperparameter.per_example:
             return value

@@ -96,7 +96,7 @@ def test_response_steps_change_only_the_response(underway):
     trainer = underway.trainer
     before = state_of(trainer.lower)
     trainer.level.begin(cycle(trainer).body)
-    trainer.level.fit(trainer.training_step)
+    trainer.level.fit(trainer.training_step, trainer.lower.batches.at(trainer.training_step))
     assert same(before, state_of(trainer.lower))
 
 

@@ -74,7 +74,7 @@ BAD = [
     # ranges and names
     ({"objective.batch_size": 1000}, "objective.batch_size", "fewer than a batch"),
     ({"objective.batch_size": 0}, "objective.batch_size", "must be at least 1"),
-    ({"objective.optimizer": "rmsprop"}, "objective.optimizer", "'sgd'"),
+    ({"objective.optimizer": "rmspop"}, "objective.optimizer", "did you mean rmsprop"),
     ({"objective.learning_rate": math.inf}, "objective.learning_rate", "inf"),
     ({"objective.learning_rate": math.nan}, "objective.learning_rate", "nan"),
     ({"method.learning_rate": math.nan}, "method.learning_rate", "nan"),
