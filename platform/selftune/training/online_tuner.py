@@ -159,7 +159,6 @@ class OnlineTuner:
         self._give_new_parameters()
         self.space = self.lower.space
         self.saved = dict(saved or {})
-        self._weight = next(iter(self.lower.parameters.values()), None)  # stays the model's, wherever that goes
         self.training_step = 0
         self.level: Level | None = None
         self._values: Mapping[str, Any] = self.space.values(self.space.start.to(self.device))
