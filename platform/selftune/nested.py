@@ -132,10 +132,7 @@ def _all_there(batch: Any, device: torch.device) -> bool:
         parts = batch.values()
     else:
         return False
-    for part in parts:
-        if not isinstance(part, Tensor) or part.device != device:
-            return False
-    return True
+    return all(isinstance(part, Tensor) and part.device == device for part in parts)
 
 
 def _rebuilt(leaf: Callable[[Any], Any], batch: Any) -> Any:
