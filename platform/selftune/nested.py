@@ -126,12 +126,9 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 def _all_there(batch: Any, device: torch.device) -> bool:
     """Whether a plain batch is where it is wanted, as in every step of a loop that moves its batches itself."""
-    if type(batch) is tuple or type(batch) is list:
-        parts = batch
-    elif type(batch) is dict:
-        parts = batch.values()
-    else:
+    if type(batch) not in (tuple, list, dict):
         return False
+    parts = batch.values() if type(batch) is dict else batch
     return all(isinstance(part, Tensor) and part.device == device for part in parts)
 
 
