@@ -6,7 +6,7 @@ import ray
 from ray import cloudpickle
 from ray.tune.execution import class_cache
 
-from selftune.schedulers import crews, slots
+from selftune.schedulers import crews, ray_internals, slots
 from selftune.schedulers.session import private_session
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,6 +20,13 @@ from selftune.training import run_in_process
 
 for module in (network_fakes, own_loops, ray_fakes, smooth_fakes):
     cloudpickle.register_pickle_by_value(module)  # workers do not see this folder
+
+
+@pytest.fixture(autouse=True)
+def own_interrupts():
+    """A user's ``Tuner.fit`` leaves a handler of Ctrl-C behind, which would answer in the tests that follow."""
+    with ray_internals.own_interrupts():
+        yield
 
 
 @pytest.fixture

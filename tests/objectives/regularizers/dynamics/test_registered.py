@@ -97,6 +97,9 @@ def test_epsilon_follows_the_scale_of_the_data(draw, name):
     entry = regularizers[name]()
     entry.bind(offering("samples", "data"))
     samples, data = draw(5, 2), draw(6, 2)
-    values = {f"{name}.epsilon": torch.tensor(0.3, dtype=torch.float64)}
-    terms = [entry.penalty(SimpleNamespace(samples=c * samples, data=c * data, values=values)) for c in (1, 10)]
+    epsilon = torch.tensor(0.3, dtype=torch.float64)
+    steps = [
+        SimpleNamespace(samples=c * samples, data=c * data, value=lambda hyperparameter: epsilon) for c in (1, 10)
+    ]
+    terms = [entry.penalty(step) for step in steps]
     torch.testing.assert_close(terms[1], 100 * terms[0])
