@@ -145,17 +145,23 @@ class RecentBatches(BatchSource):
         self.examples = examples
         self._example = example
         self._kept: deque[Drawn] = deque(maxlen=KEPT)
+        self._size = size_of(example.batch)
+        self.wanted = False
+        """Whether a method looks at them; batches that nobody wants go at once, and their memory is used again."""
 
     def keep(self, drawn: Drawn) -> None:
         """A step trains on a batch."""
-        self._kept.append(drawn)
+        if self.wanted:
+            self._kept.append(drawn)
+        elif self.examples is not None:
+            self._size = size_of(drawn.batch)
 
     def at(self, step: int) -> Drawn:
         return self._kept[step % len(self._kept)] if self._kept else self._example
 
     def epoch(self, step: int) -> int:
         """By the number of examples, as if all batches were as large as the last one."""
-        size = size_of((self._kept[-1] if self._kept else self._example).batch)
+        size = size_of(self._kept[-1].batch) if self._kept else self._size
         return step * size // (self.examples or size)
 
     def once(self, size: int) -> Iterator[Any]:

@@ -412,6 +412,7 @@ class OnlineTuner:
     def _make_level(self, order: WorkOrder) -> None:
         with self._drawing():
             self.level = LEVELS[order.body["level"]](self.lower, order.body["settings"])
+            self._recent.wanted = not isinstance(self.level, ResponseLevel)
             for mistake in pathless(self.lower, differentiated=not isinstance(self.level, ResponseLevel)):
                 raise mistake
 
