@@ -105,17 +105,20 @@ def test_the_loops_own_random_numbers_go_on_as_without_it():
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_its_state_is_all_there_is_to_save(tmp_path):
+@pytest.mark.parametrize(("method", "steps"), [("self_tuning", None), ("self_tuning", 8), ("implicit", None)])
+def test_its_state_is_all_there_is_to_save(tmp_path, method, steps):
     torch.manual_seed(0)
     start, batches = network(), [data(16, seed) for seed in range(17)]
+    tuned = TUNED if method == "self_tuning" else {"weight_decay": TUNED["weight_decay"]}
     schedules = []
 
     def made(model):
         optimizer = optimizer_of(model)
         schedules.append(torch.optim.lr_scheduler.StepLR(optimizer, 3))
         chosen = {"loss": loss, "forward": forward, "saved": {"schedule": schedules[-1]}, **SETTINGS}
+        chosen |= {"method": method, "steps": steps}
         loader = DataLoader([data(8, 100 + seed) for seed in range(4)], batch_size=None)
-        return OnlineTuner(model, optimizer, TUNED, validation=loader, **chosen)
+        return OnlineTuner(model, optimizer, tuned, validation=loader, **chosen)
 
     def run(tuner, some):
         for batch in some:

@@ -167,6 +167,13 @@ class RecentBatches(BatchSource):
     def once(self, size: int) -> Iterator[Any]:
         return iter(())
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": [(drawn.index, drawn.batch) for drawn in self._kept], "size": self._size}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._kept = deque((Drawn(index, batch) for index, batch in state["kept"]), maxlen=KEPT)
+        self._size = state["size"]
+
 
 class OverlapWatch:
     """Warns once where batches of a loop hold examples that are validation data, too.
