@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from selftune.data import classes_of
-from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.fields import shown
-from selftune.objective import Stage
-from selftune.optimization import Optimization
 from selftune.precision import wide_type
 from selftune.quantity import Axes
 from selftune.shapes import Float, Int, Tensor
@@ -45,34 +41,6 @@ class BinaryClassification(SupervisedObjective):
     provides = SupervisedObjective.provides | {"features"}
     # the one column of outputs is taken away, but what the last layer sees keeps its own
     axes: Mapping[str, Axes] = {"features": ("batch", "dim"), "targets": ("batch",), "logits": ("batch",)}
-
-    def __init__(
-        self,
-        build: Callable[[], nn.Module],
-        train: Any,
-        validation: Any,
-        test: Any,
-        optimization: Optimization | None = None,
-        validation_batch_size: int | None = None,
-        extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
-        stages: Sequence[Stage] = (),
-        balanced_by: str | None = None,
-        ignored: int | None = -100,
-        loading: Loading | None = None,
-    ) -> None:
-        super().__init__(
-            build,
-            train,
-            validation,
-            test,
-            optimization,
-            validation_batch_size,
-            extra,
-            stages,
-            balanced_by,
-            ignored,
-            loading,
-        )
 
     def read_labels(self, labels: Mapping[str, Tensor], ignored: int | None) -> dict[str, Tensor]:
         for name, tensor in labels.items():

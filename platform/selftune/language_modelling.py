@@ -102,6 +102,7 @@ class LanguageModelling(SupervisedObjective):
             given["test"],
             optimization,
             validation_batch_size,
+            ignored=None,
             loading=loading,
         )
 

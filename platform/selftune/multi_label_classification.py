@@ -78,6 +78,7 @@ class MultiLabelClassification(SupervisedObjective):
             extra,
             stages,
             balanced_by,
+            ignored=None,
             loading=loading,
         )
 

@@ -85,6 +85,7 @@ class Regression(SupervisedObjective):
             extra,
             stages,
             balanced_by,
+            ignored=None,
             loading=loading,
         )
         labels = self.seen_labels()["train"]

@@ -50,7 +50,7 @@ class SupervisedObjective(NetworkObjective):
         extra: further tensors of every example by name, one per split, such as ``domains``; they are provided.
         stages: parts of training that see some of the examples only, one after the other: a continual task.
         balanced_by: ``"labels"`` or one of ``extra``: every batch holds as many examples of each value.
-        ignored: what stands for no label; such examples are left out of tensors.
+        ignored: what stands for no label; such examples are left out of tensors. None leaves none out.
         loading: how the examples of a ``Dataset`` are loaded.
 
     ``batch_norm`` is provided where the network has layers of it, and ``branches`` where modules of the network
@@ -80,7 +80,7 @@ class SupervisedObjective(NetworkObjective):
         extra: Mapping[str, tuple[Tensor, Tensor, Tensor]] | None = None,
         stages: Sequence[Stage] = (),
         balanced_by: str | None = None,
-        ignored: int | None = None,
+        ignored: int | None = -100,
         loading: Loading | None = None,
     ) -> None:
         check_door(build, optimization, validation_batch_size)

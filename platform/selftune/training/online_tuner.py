@@ -12,7 +12,6 @@ from torch import nn
 
 from selftune.drawn import Drawn
 from selftune.errors import SettingError
-from selftune.fields import shown
 from selftune.function_objective import Loss
 from selftune.hypergradients.best_response.layers import GATED
 from selftune.hyperparameters import Tune
@@ -20,7 +19,7 @@ from selftune.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.nested import moved
 from selftune.network_state import state_of
-from selftune.regularizer import Regularizer, built_regularizers, overrides
+from selftune.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
@@ -29,6 +28,16 @@ from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.level import Level
 from selftune.training.levels import LEVELS
+from selftune.training.loop_checks import (
+    as_module,
+    autocast_of,
+    check_optimizer,
+    check_regularizers,
+    device_of,
+    first_layer,
+    held_by,
+    validation_of,
+)
 from selftune.training.loop_objective import LoopObjective, LoopSources, OverlapWatch, RecentBatches, unwrapped
 from selftune.training.loop_trainer import Channel, current_channel
 from selftune.training.lower_level import LowerLevel
@@ -125,15 +134,15 @@ class OnlineTuner:
     ) -> None:
         check_seed(seed)
         self.model, self.optimizer = model, optimizer
-        network = unwrapped(_module(model))
-        self.device = _device_of(network)
-        self._first = _first_layer(network)  # shows where the model is, without a walk through all of it
+        network = unwrapped(as_module(model))
+        self.device = device_of(network)
+        self._first = first_layer(network)  # shows where the model is, without a walk through all of it
         if any(type(module) in GATED.values() for module in network.modules()):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
-        _check_optimizer(optimizer, network)
+        check_optimizer(optimizer, network)
         channel = current_channel()
         streams = Streams(seed, channel.member if channel else 0, self.device, channel.team if channel else 0)
-        loader, validation_loss = _validation(validation)
+        loader, validation_loss = validation_of(validation)
         sources = LoopSources(loader, streams, self.device, examples)
         objective = LoopObjective(
             network,
@@ -149,7 +158,7 @@ class OnlineTuner:
         if example_weights is not None:
             objective = objective.with_values(example_weights=example_weights)
         built = built_regularizers(regularizers)
-        _check_regularizers(built)
+        check_regularizers(built)
         self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources, network=network)
         self.lower.optimizer = optimizer
         self.lower.runner = model
@@ -211,11 +220,11 @@ class OnlineTuner:
         Raises:
             SettingError: if the model has moved to another device since the tuner was made.
         """
-        if _device_of(self._first) != self.device:
+        if device_of(self._first) != self.device:
             raise SettingError("model", f"has moved away from {self.device}; make the tuner after moving it")
         self._watch.look(batch)
         number = self.training_step + (self._micro << _MICRO)
-        self._autocast = _autocast(self.device)
+        self._autocast = autocast_of(self.device)
         if self._schedule is not None:
             self._follow(self._schedule)
         with self._drawing():
@@ -487,70 +496,7 @@ class OnlineTuner:
 
     def _give_new_parameters(self) -> None:
         """What regularizers put in place of the network's parameters is the optimizer's to train."""
-        held = _held(self.optimizer)
+        held = held_by(self.optimizer)
         new = [p for p in self.lower.parameters.values() if p.requires_grad and p not in held]
         if new:
             self.optimizer.add_param_group({"params": new})
-
-
-def _module(model: Any) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise SettingError("model", f"must be a network, got {shown(model)}")
-    return model
-
-
-def _device_of(network: nn.Module) -> torch.device:
-    return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-
-
-def _first_layer(network: nn.Module) -> nn.Module:
-    """The first module that has parameters of its own; the network where there is none."""
-    return next((m for m in network.modules() if next(m.parameters(recurse=False), None) is not None), network)
-
-
-def _held(optimizer: torch.optim.Optimizer) -> set[Tensor]:
-    return {parameter for group in optimizer.param_groups for parameter in group["params"]}
-
-
-def _check_optimizer(optimizer: Any, network: nn.Module) -> None:
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise SettingError("optimizer", f"must be one of torch, got {shown(optimizer)}")
-    held = _held(optimizer)
-    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    missing = [name for name, parameter in trained.items() if parameter not in held]
-    if missing:
-        raise SettingError(
-            "optimizer",
-            f"does not hold {len(missing)} of the model's {len(trained)} trained parameters, {missing[0]} first;"
-            " make it of model.parameters(), after moving the model, or freeze what it leaves out"
-            " (requires_grad_(False))",
-        )
-
-
-def _validation(given: Any) -> tuple[Iterable[Any], Loss | None]:
-    if isinstance(given, tuple) and len(given) == 2 and callable(given[1]):
-        return given[0], given[1]
-    if not isinstance(given, Iterable):
-        raise SettingError("validation", f"must be a loader, or a loader and a loss, got {shown(given)}")
-    return given, None
-
-
-def _check_regularizers(regularizers: Iterable[Regularizer]) -> None:
-    """Refuses what needs the whole training step, of which a loop of one's own keeps a part for itself."""
-    for regularizer in regularizers:
-        for hook, why in _NEEDS_THE_STEP.items():
-            if overrides(regularizer, hook):
-                raise SettingError(
-                    regularizer.name, f"{why}, so that a loop of one's own cannot; use selftune.tune"
-                )
-
-
-_NEEDS_THE_STEP = {
-    "replace": "makes the whole training step itself",
-    "aggregate": "combines gradients of parts of the batch",
-    "boundary": "acts between the stages of a continual task",
-}
-
-
-def _autocast(device: torch.device) -> tuple[bool, torch.dtype]:
-    return torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
