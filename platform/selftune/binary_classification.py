@@ -31,6 +31,7 @@ class BinaryClassification(SupervisedObjective):
     Raises:
         SettingError: as ``SupervisedObjective``; if labels are not 0 and 1, or outputs not one per example.
 
+    >>> from torch import nn
     >>> from selftune import Optimization
     >>> data = torch.randn(32, 4), torch.arange(32) % 2
     >>> objective = BinaryClassification(lambda: nn.Linear(4, 1), data, data, data, Optimization(batch_size=8))
