@@ -75,7 +75,7 @@ class TuneRegularization(Callback):
     ...     {"dropout": {"rate": Tune(0.1)}},
     ...     forward=lambda module, batch: module(batch[0]),
     ...     loss=lambda outputs, batch: nn.functional.cross_entropy(outputs, batch[1], reduction="none"),
-    ...     validation=loader,
+    ...     validation=[(torch.randn(32, 8), torch.randint(3, (32,)))],
     ...     warmup_steps=2,
     ... )
     >>> quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}

@@ -119,7 +119,7 @@ class LoopTrainer:
     ...     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     ...     loss = lambda outputs, batch: (outputs[:, 0] - batch[:, 0]).square()
     ...     decay = {"weight_decay": {"strength": Tune(0.1)}}
-    ...     tuner = OnlineTuner(model, optimizer, decay, loss=loss, validation=[x])
+    ...     tuner = OnlineTuner(model, optimizer, decay, loss=loss, validation=[torch.randn(16, 4)])
     ...     while not tuner.done:
     ...         tuner.loss(x).backward()
     ...         tuner.step()

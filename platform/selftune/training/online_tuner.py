@@ -100,7 +100,7 @@ class OnlineTuner:
     ...     optimizer,
     ...     {"dropout": {"rate": Tune(0.1)}},
     ...     loss=loss,
-    ...     validation=loader,
+    ...     validation=[(torch.randn(32, 8), torch.randint(3, (32,)))],
     ...     forward=lambda model, batch: model(batch[0]),
     ...     warmup_steps=2,
     ... )
