@@ -31,6 +31,7 @@ test-all: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md
+	$(BIN)/python -m selftune.objectives.function_files > objectives/functional.pyi
 
 check: $(STAMP)
 	$(BIN)/ruff check .
