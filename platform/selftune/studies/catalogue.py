@@ -12,7 +12,9 @@ from selftune.hypergradients.linear_solvers import linear_solvers
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
 from selftune.hyperparameters import Hyperparameter
+from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
 from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.registries.diagnostics import diagnostics
 from selftune.registries.solvers import solvers
 from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, regularizers
