@@ -44,7 +44,7 @@ class GaussianInputNoise(Regularizer):
         Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False),
     )
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
-    stage = "noise"
+    order = "noise"
 
     def __init__(self, **settings: object) -> None:
         super().__init__(**settings)

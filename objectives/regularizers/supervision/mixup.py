@@ -59,7 +59,7 @@ class Mixup(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "real_inputs"})
     axes: ClassVar = {"targets": ("batch", ...)}
-    stage = "mixing"
+    order = "mixing"
 
     def batch(self, step: Step) -> None:
         shape = (len(step.inputs),) if self.value(step, "per_sample") else ()
