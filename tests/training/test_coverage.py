@@ -4,7 +4,7 @@ from ordinary_networks import Frozen, Recurrent, Tied, objective_of
 
 from selftune.hyperparameters import Tune
 from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings, SelfTuning, SelfTuningSettings
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory
 from selftune.training.checks import coverage_of, run_mistakes
 
@@ -39,7 +39,7 @@ def test_a_trainer_says_the_same():
     trainer = Trainer(objective_of(Frozen), members)
     assert trainer.coverage.reached == {"low_rank_adaptation": 128, "weight_decay": 48}
     assert trainer.coverage.responding is None
-    trainer._level("response", {})
+    trainer._estimator("response", {})
     assert trainer.coverage.responding == 51
     assert "weight_decay reaches 48 of 195 parameters (25 %)" in str(trainer.coverage)
 

@@ -11,9 +11,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response, WorkOrder
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 STEPS = 12
@@ -260,7 +261,7 @@ def test_maps_of_weights_have_a_response_while_the_learning_rate_is_not_zero():
     decay = regularizers["decoupled_weight_decay"](strength=Tune(0.1))
     trainer = Trainer(objective(schedule={"name": "linear", "steps": 6}), [decay], steps=STEPS)
     body = {
-        "level": "response",
+        "estimator": "response",
         "settings": vars(Response()),
         "steps": STEPS,
         "hypergradient": True,

@@ -9,7 +9,7 @@ from torch import nn
 
 from selftune.hypergradients.best_response.plan import Plan
 from selftune.hypergradients.best_response.response import BestResponse
-from selftune.inventory import Feed, Inventory, take_inventory
+from selftune.networks.inventory import Feed, Inventory, take_inventory
 from selftune.shapes import Tensor
 
 

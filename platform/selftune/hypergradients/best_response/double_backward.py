@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from selftune.data.nested import mapped, tensors_in
 from selftune.hypergradients.best_response.dual import dual, parts
 from selftune.hypergradients.best_response.linear_map import linear_map
 from selftune.hypergradients.best_response.operations import name_of
-from selftune.nested import mapped, tensors_in
 from selftune.shapes import Tensor
 
 DOUBLE_BACKWARD = "double backward"

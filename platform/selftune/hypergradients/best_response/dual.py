@@ -7,8 +7,8 @@ from typing import Any
 import torch
 import torch.autograd.forward_ad as fwAD
 
-from selftune.nested import mapped
-from selftune.precision import typed_as, widened
+from selftune.data.nested import mapped
+from selftune.networks.precision import typed_as, widened
 from selftune.shapes import Tensor
 
 _VF: Any = torch._VF

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from selftune.data.nested import tensors_in
 from selftune.hypergradients.best_response.dual import dual, parts
 from selftune.hypergradients.best_response.linear_map import symmetric
 from selftune.hypergradients.best_response.normalization import batch_normalized, layer_normalized
-from selftune.nested import tensors_in
 from selftune.shapes import Tensor
 
 _aten = torch.ops.aten

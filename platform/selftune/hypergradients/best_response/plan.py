@@ -11,8 +11,8 @@ from torch import nn
 from selftune.hypergradients.best_response.report import LayerReport
 from selftune.hypergradients.best_response.response import RespondingModule, RespondingTensor, has_response
 from selftune.hypergradients.best_response.rules.rule import Rule, is_subclass_with_own_forward, rule_of
-from selftune.inventory import Inventory
-from selftune.network_state import has_hooked_weight
+from selftune.networks.inventory import Inventory
+from selftune.networks.network_state import has_hooked_weight
 
 
 class Plan:

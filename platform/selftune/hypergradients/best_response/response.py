@@ -11,15 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.data.nested import mapped
 from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
 from selftune.hypergradients.best_response.dual import total
 from selftune.hypergradients.best_response.linearization import linearization
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
 from selftune.hypergradients.best_response.rules.module_response import ModuleResponse, TensorResponse
 from selftune.hypergradients.best_response.rules.rule import Rule
-from selftune.modes import constant_buffers
-from selftune.nested import mapped
-from selftune.precision import wide_type
+from selftune.networks.modes import constant_buffers
+from selftune.networks.precision import wide_type
 from selftune.shapes import Float, Tensor
 
 
@@ -173,7 +173,7 @@ class BestResponse(nn.Module):
         """f(x; W(h)) with the weights of row i for example i; ordinary autograd in h, the response set and W0.
 
         A pass like any other: norm layers in training mode update their statistics, unless it is made within
-        ``selftune.modes.constant_buffers(model)``.
+        ``selftune.networks.modes.constant_buffers(model)``.
 
         Args:
             h: one row per example, or one row for all.

@@ -9,7 +9,7 @@ from torch import nn
 from selftune.hypergradients.best_response.dual import dual, parts
 from selftune.hypergradients.best_response.rules.module_response import ModuleResponse
 from selftune.hypergradients.best_response.rules.rule import Rule, responds
-from selftune.precision import typed_as
+from selftune.networks.precision import typed_as
 from selftune.shapes import Float, Tensor
 
 

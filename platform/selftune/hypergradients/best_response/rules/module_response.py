@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.hypergradients.best_response.dual import dual, parts
-from selftune.precision import typed_as
+from selftune.networks.precision import typed_as
 from selftune.shapes import Float, Tensor
 
 

@@ -1,0 +1,59 @@
+"""What differs between online methods in a trainer: how it trains, and what it measures for a hyper-step."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from selftune.data.drawn import Drawn
+from selftune.shapes import Float, Tensor
+from selftune.training.lower_level import LowerLevel
+
+
+class HypergradientEstimator(ABC):
+    """One method's way to train a network and to see how its validation loss answers the hyperparameters.
+
+    Args:
+        lower: the network, its regularizers and its optimizer.
+        settings: the estimator's own, as its orders carry them.
+    """
+
+    lower: LowerLevel
+    values: Mapping[str, Any]
+    """The hyperparameters of the cycle, by name."""
+
+    @abstractmethod
+    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None: ...
+
+    def begin(self, order: Mapping[str, Any]) -> None:
+        """A cycle begins: ``order`` holds the unconstrained hyperparameters and whatever else the method says."""
+        # constrained where the method does it, so that a replay of its trajectory sees the same bits
+        constrained = self.lower.space.constrain(order["unconstrained"])
+        self.values = self.lower.space.unpack(constrained.to(self.lower.device))
+
+    def train(self, number: int) -> Float[Tensor, ""]:
+        """One training step; returns its loss, detached."""
+        loss = self.lower.train(number, self.values)
+        self.after_step(number, self.lower.batches.at(number))
+        return loss
+
+    def after_step(self, number: int, drawn: Drawn) -> None:  # noqa: B027
+        """What the estimator does after every training step, on the same batch."""
+
+    @abstractmethod
+    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """What the method moves by, with ``hypergradient`` among it, and measures such as ``validation_loss``.
+
+        ``number`` is that of the next training step, ``order["hyper_step"]`` that of the hyper-step.
+        """
+
+    @abstractmethod
+    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
+        """At the end: turns the trained tensors, by name, into those of the plain network, in place."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]: ...
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...

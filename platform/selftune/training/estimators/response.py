@@ -1,0 +1,236 @@
+"""Fitting the best response of a network to its hyperparameters, and moving through it to a hypergradient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+
+from selftune.data.drawn import Drawn
+from selftune.data.nested import size_of
+from selftune.errors import SettingError
+from selftune.hypergradients.best_response import convert
+from selftune.lower_level.losses import Losses
+from selftune.lower_level.optimization import Optimization
+from selftune.methods import Response
+from selftune.methods.measures import PERTURBED
+from selftune.networks.gradients import give_gradients
+from selftune.networks.modes import constant_buffers, evaluating
+from selftune.regularization.step import Step
+from selftune.shapes import Float, Tensor
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.lower_level import LowerLevel, validation_measures
+from selftune.training.paths import responseless
+
+
+class ResponseEstimator(HypergradientEstimator):
+    """The response set of one network and the two steps that use it (Delta-STN, arXiv 2010.13514).
+
+    Args:
+        lower: the network to convert; it stays the plain network wherever the perturbation is zero.
+        settings: those of ``Response``.
+
+    Raises:
+        SettingError: if no layer of the network can have a response.
+    """
+
+    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
+        self.lower = lower
+        self.settings = Response(**settings)
+        try:
+            self.response = convert(
+                lower.network,
+                hyperparameters=len(lower.space),
+                example=lower.objective.feed(),
+                rank=self.settings.rank,
+                generator=lower.streams("conversion"),
+                output_layer=self.settings.output_layer,
+            )
+        except ValueError as error:
+            raise SettingError("method", f"a response cannot be fitted: {error}") from error
+        for mistake in responseless(lower.regularizers, self.response.responding):
+            raise mistake
+        unmoved = lower.regularizers.without_effect
+        moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
+        self._moving = moving.to(lower.device) if unmoved else None
+        self.parameters = list(self.response.parameters())
+        rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
+        self.optimizer = rule.build(self.parameters)
+
+    # Training ----------------------------------------------------------------------------------------
+
+    def begin(self, order: Mapping[str, Any]) -> None:
+        super().begin(order)
+        device = self.lower.device
+        self._unconstrained = order["unconstrained"].to(device)
+        self._scale = order["scale"].to(device)
+        self._tune_scale: bool = order["tune_scale"]
+        self._hyper_step: int = order["hyper_step"]
+
+    def train(self, number: int) -> Float[Tensor, ""]:
+        """An elementary and a response step, or one of both at once (STN)."""
+        if not self.settings.joint:
+            return super().train(number)
+        self.lower.batches.forget(before=number)
+        return self.fit(number, self.lower.batches.at(number))
+
+    def after_step(self, number: int, drawn: Drawn) -> None:
+        self.fit(number, drawn)
+
+    def fit(self, number: int, drawn: Drawn) -> Float[Tensor, ""]:
+        """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
+
+        Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
+        """
+        unconstrained, scale = self._unconstrained, self._scale
+        lower = self.lower
+        draws = self._perturbation(size_of(drawn.batch), number, scale)
+        delta = self._own(draws)
+        perturbed = unconstrained + delta
+        fed = self._of_moving(delta if self.settings.centered else perturbed)
+        joint = self.settings.joint
+        if joint:
+            lower.descent.begin(number)
+        step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
+        forward = self.response.linearized if self.settings.linearize else self.response.perturbed
+        # fitted separately, the elementary step alone moves buffers; linearized sees to it
+        freezes = not joint and not self.settings.linearize
+        statistics = constant_buffers(lower.network) if freezes else nullcontext()
+        first = self._of_moving(draws[0] if self.settings.centered else unconstrained + draws[0])
+        weights = _LazyWeights(self, first, joint)
+        with statistics:
+            loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
+        if joint:  # the maps themselves act on the elementary weights, in update
+            step.parameters = _LazyWeights(self, first, joint=False)
+        surrogate = lower.regularizers.map_surrogate(step)
+        objective = loss if surrogate is None else loss + surrogate
+        if joint:
+            self.optimizer.zero_grad()
+            lower.descend(step, objective)
+        else:
+            gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
+            give_gradients(self.parameters, lower.group.means(gradients))
+        self.optimizer.step()
+        return loss.detach()
+
+    def _of_moving(self, fed: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
+        """What gates see: nothing of hyperparameters that change no weight, which have no response."""
+        return fed if self._moving is None else fed * self._moving.to(fed)
+
+    def _perturbation(
+        self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
+    ) -> Float[Tensor, "batch n"]:
+        """Draws for the batches of all processes together, of which ``_own`` are those of this one."""
+        generator, rows = self.lower.streams(stream, number), batch * self.lower.group.size
+        noise = torch.randn(rows, len(scale), generator=generator, device=self.lower.device)
+        return self.lower.space.perturbation(scale, noise)
+
+    def _own(self, draws: Float[Tensor, "all n"]) -> Float[Tensor, "batch n"]:
+        group = self.lower.group
+        return draws if group.size == 1 else draws.chunk(group.size)[group.rank]
+
+    # Validation --------------------------------------------------------------------------------------
+
+    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
+
+        With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
+        the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
+        What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
+        """
+        hyper_step, unconstrained, scale = self._hyper_step, self._unconstrained, self._scale
+        tune_scale = self._tune_scale
+        lower = self.lower
+        if self.settings.centered and not tune_scale:
+            converted = {name: lower.parameters[name] for name in self.response.elementary}
+            trained = {name: tensor for name, tensor in converted.items() if tensor.requires_grad}
+            with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
+                losses, metrics = lower.validation_losses(hyper_step)
+                gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
+            still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
+            by_name = still | dict(zip(trained, gradients, strict=True))
+            with torch.no_grad():
+                hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
+            return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
+        batch = lower.validation_batch(hyper_step)
+        draws = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
+        noise = self._own(draws)
+        delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
+        fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
+        losses, metrics = self._measured(fed, batch)
+        (gradient,) = torch.autograd.grad(losses.mean(), [delta])
+        payload = {"hypergradient": lower.group.mean(gradient.sum(dim=0))}
+        measures = validation_measures(losses, metrics)
+        if not tune_scale:  # gates, but no perturbation
+            return payload, measures
+        payload["scale_gradient"] = lower.group.mean((gradient * noise).sum(dim=0))
+        plain = torch.zeros_like(noise) if self.settings.centered else unconstrained.expand_as(noise)
+        with torch.no_grad():
+            losses, metrics = self._measured(self._of_moving(plain), batch)
+        perturbed = {f"{PERTURBED}{name}": value for name, value in measures.items()}
+        return payload, validation_measures(losses, metrics) | perturbed
+
+    def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
+        """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
+        outputs = self.lower.judged(batch, forward=partial(self.response.perturbed, fed))
+        return self.lower.measures(batch, outputs)
+
+    def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
+        """The converted layers' weights at the given hyperparameters, detached."""
+        fed = torch.zeros_like(unconstrained) if self.settings.centered else self._of_moving(unconstrained)
+        return {name: tensor.detach() for name, tensor in self.response.weights(fed).items()}
+
+    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
+        if not self.settings.centered:
+            assert unconstrained is not None
+            state |= self.weights(unconstrained.to(self.lower.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"response": self.response.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.response.load_state_dict(state["response"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
+    """The perturbation of every example; those that a regularizer appended share the others'."""
+    return fed if step.rows is None else fed[step.rows]
+
+
+class _LazyWeights(Mapping[str, Tensor]):
+    """The perturbed weights of a batch's first draw, built only when a regularizer reads them.
+
+    Penalties on weights take one draw per batch: an unbiased sample of the average over examples. Elementary
+    weights are constants in them, unless ``joint``.
+    """
+
+    def __init__(self, estimator: ResponseEstimator, fed: Float[Tensor, "n"], joint: bool) -> None:
+        self._estimator = estimator
+        self._fed = fed
+        self._joint = joint
+        self._built: dict[str, Tensor] | None = None
+
+    def _weights(self) -> dict[str, Tensor]:
+        if self._built is None:
+            plain = self._estimator.lower.parameters
+            constant = {name: tensor.detach() for name, tensor in plain.items()}
+            moved = self._estimator.response.weights(self._fed)  # holds the elementary weights constant
+            if self._joint:
+                moved = {name: tensor + (plain[name] - constant[name]) for name, tensor in moved.items()}
+                self._built = {**plain, **moved}
+            else:
+                self._built = constant | moved
+        return self._built
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._weights()[name]
+
+    def __iter__(self) -> Any:
+        return iter(self._estimator.lower.parameters)
+
+    def __len__(self) -> int:
+        return len(self._estimator.lower.parameters)
