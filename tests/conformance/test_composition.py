@@ -17,7 +17,7 @@ from selftune.provided import closure
 from selftune.regularizer import regularizers
 from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
-from selftune.training.response_level import ResponseLevel
+from selftune.training.estimators.response import ResponseEstimator
 
 
 def with_partners(names):
@@ -54,7 +54,7 @@ def compatible(objective, names):
     try:
         trainer = trainer_of(objective, names)
         if len(trainer.space):
-            ResponseLevel(trainer.lower, vars(Response()))  # refused where every layer is reparameterised
+            ResponseEstimator(trainer.lower, vars(Response()))  # refused where every layer is reparameterised
     except SettingError:
         return False
     return True

@@ -86,7 +86,7 @@ def cycle(trainer, steps=4, hyper_step=0):
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((n,), 0.3),
-        "level": "response",
+        "estimator": "response",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": True,
         "hyper_step": hyper_step,
@@ -98,11 +98,11 @@ def cycle(trainer, steps=4, hyper_step=0):
 
 def implicit_cycle(trainer, steps=4):
     settings = OnlineImplicitSettings(system="neumann", system_steps=3)
-    level = {key: getattr(settings, key) for key in ("system", "system_steps", "system_rate", "damping", "warm")}
+    system = {key: getattr(settings, key) for key in ("system", "system_steps", "system_rate", "damping", "warm")}
     body = {
         "unconstrained": trainer.space.start,
-        "level": "implicit",
-        "settings": level,
+        "estimator": "implicit",
+        "settings": system,
         "hyper_step": 0,
         "steps": steps,
         "hypergradient": True,

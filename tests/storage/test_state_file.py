@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from selftune.storage.files import DamagedFile
-from selftune.storage.state_file import load_state, save_state
+from selftune.storage.state_file import FORMATS, load_state, save_state
 from selftune.storage.state_tree import record
 
 DTYPES = (
@@ -175,7 +175,7 @@ def test_other_kinds_versions_and_pickles_are_refused(path, monkeypatch):
     with pytest.raises(DamagedFile, match="holds a network where a test belongs"):
         load_state(path, "test")
     with monkeypatch.context() as patched:
-        patched.setattr("selftune.storage.state_file.FORMAT", 9)
+        patched.setitem(FORMATS, "test", 9)
         save_state(path, {"step": 1}, "test")
     with pytest.raises(DamagedFile, match="has format 9, and this version of selftune reads 1"):
         load_state(path, "test")

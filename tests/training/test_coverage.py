@@ -39,7 +39,7 @@ def test_a_trainer_says_the_same():
     trainer = Trainer(objective_of(Frozen), members)
     assert trainer.coverage.reached == {"low_rank_adaptation": 128, "weight_decay": 48}
     assert trainer.coverage.responding is None
-    trainer._level("response", {})
+    trainer._estimator("response", {})
     assert trainer.coverage.responding == 51
     assert "weight_decay reaches 48 of 195 parameters (25 %)" in str(trainer.coverage)
 

@@ -75,7 +75,7 @@ def test_the_response_is_kept_in_a_precision_that_holds_it(dtype, tune_scale):
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((1,), 0.3),
-        "level": "response",
+        "estimator": "response",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": tune_scale,
         "hyper_step": 0,
@@ -84,6 +84,6 @@ def test_the_response_is_kept_in_a_precision_that_holds_it(dtype, tune_scale):
     }
     report = trainer.execute(WorkOrder("cycle", body))
     wide = torch.float64 if dtype == torch.float64 else torch.float32
-    assert {p.dtype for p in trainer.level.response.parameters()} == {wide}
+    assert {p.dtype for p in trainer.estimator.response.parameters()} == {wide}
     assert all(tensor.dtype == torch.float32 for tensor in report.payload.values())
     assert report.payload["hypergradient"] != 0

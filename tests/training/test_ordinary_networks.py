@@ -257,14 +257,14 @@ def test_a_bias_that_trains_alone_responds_alone():
 
     trainer = Trainer(objective_of(Bias), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
     body = {
-        "level": "response",
+        "estimator": "response",
         "settings": {},
         "unconstrained": trainer.space.start,
         "scale": torch.full((1,), 0.5),
     }
     body |= {"steps": 20, "hypergradient": True, "tune_scale": False, "hyper_step": 0}
     report = trainer.execute(WorkOrder("cycle", body))
-    response = trainer.level.response
+    response = trainer.estimator.response
     rows = response.gates.split([16, 3, 16, 3])
     assert (response.directions["0/weight"] == 0).all()
     assert (rows[0] == 0).all()

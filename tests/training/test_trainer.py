@@ -25,7 +25,7 @@ def cycle(trainer, steps=4, response=DELTA, shift=0.0, scale=0.3, tune_scale=Tru
         {
             "unconstrained": trainer.space.start + shift,
             "scale": torch.full((n,), scale),
-            "level": "response",
+            "estimator": "response",
             "settings": asdict(response),
             "tune_scale": tune_scale,
             "hyper_step": 0,
@@ -81,24 +81,24 @@ def test_a_constant_schedule_is_training_with_fixed_values_bit_for_bit(objective
 def test_steps_change_only_what_they_should(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=2, response=VARIANTS[variant]))
-    level = trainer.level
+    estimator = trainer.estimator
     order = cycle(trainer).body
     unconstrained, scale = order["unconstrained"], order["scale"]
     given = unconstrained.clone(), scale.clone()
 
     def snapshot():
-        return weights(trainer), copy.deepcopy(level.response.state_dict())
+        return weights(trainer), copy.deepcopy(estimator.response.state_dict())
 
     before = snapshot()
-    level.begin(order)
-    level.hypergradient(2)
+    estimator.begin(order)
+    estimator.hypergradient(2)
     assert same(before[0], snapshot()[0])
     assert same(before[1], snapshot()[1])
     trainer.lower.train(2, trainer.space.values(unconstrained))
     elementary = snapshot()
     assert not same(before[0], elementary[0])
     assert same(before[1], elementary[1])
-    level.fit(2, trainer.lower.batches.at(2))
+    estimator.fit(2, trainer.lower.batches.at(2))
     fitted = snapshot()
     assert same(elementary[0], fitted[0]) is (variant != "stn")
     assert not same(elementary[1], fitted[1])
@@ -144,17 +144,17 @@ def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
 ):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=40, hypergradient=False))
-    level, u = trainer.level, trainer.space.start
+    estimator, u = trainer.estimator, trainer.space.start
     # a vanishing scale makes the tuned form the same derivative at zero
     scale = torch.full_like(u, 1e-6)
-    level.begin({"unconstrained": u, "scale": scale, "tune_scale": tune_scale, "hyper_step": 0})
-    payload, _ = level.hypergradient(40)
+    estimator.begin({"unconstrained": u, "scale": scale, "tune_scale": tune_scale, "hyper_step": 0})
+    payload, _ = estimator.hypergradient(40)
     data = objective.splits()["validation"]
     network = trainer.lower.network.eval()
 
     def loss(h):
         with torch.no_grad():
-            outputs = level.response.perturbed(h.expand(len(data["labels"]), -1), data["inputs"])
+            outputs = estimator.response.perturbed(h.expand(len(data["labels"]), -1), data["inputs"])
             return nn.functional.cross_entropy(outputs.double(), data["labels"])
 
     eye = torch.eye(len(u)) * 1e-1
@@ -293,9 +293,9 @@ class NoLooks(TorchDispatchMode):
 def test_training_steps_never_wait_for_the_device(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=1, response=VARIANTS[variant]))
-    trainer.level.begin(cycle(trainer).body)
+    trainer.estimator.begin(cycle(trainer).body)
     with NoLooks():
-        trainer.level.train(1)
+        trainer.estimator.train(1)
 
 
 def test_an_absent_device_is_refused(objective):
@@ -324,7 +324,7 @@ def test_an_uncentred_network_is_exported_at_the_hyperparameters(objective, regu
     trainer.execute(order)
     u = order.body["unconstrained"]
     inputs = objective.splits()["test"]["inputs"]
-    gated = trainer.level.response.perturbed(u.expand(len(inputs), -1), inputs)
+    gated = trainer.estimator.response.perturbed(u.expand(len(inputs), -1), inputs)
     trainer.lower.network.train()
     torch.testing.assert_close(trainer.plain_network(u)(inputs), gated, rtol=1e-4, atol=1e-5)
 
@@ -351,9 +351,9 @@ def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(ob
             linearize=centered, joint=not centered, centered=centered, optimizer="sgd", learning_rate=0.05
         )
         trainer.execute(cycle(trainer, steps=steps, response=response, scale=0.5, hypergradient=False))
-        level = trainer.level.response
+        estimator = trainer.estimator.response
         h = torch.tensor([0.0 if centered else float(shift)])
-        moved = level.weights(h + 1.0)["2.weight"] - level.weights(h)["2.weight"]
+        moved = estimator.weights(h + 1.0)["2.weight"] - estimator.weights(h)["2.weight"]
         return moved.mean().item()
 
     near, far = slope_after(0), slope_after(6)

@@ -100,7 +100,7 @@ class CycleMethod(TeamMethod):
 
     @abstractmethod
     def _body(self) -> dict[str, Any]:
-        """What every order of the current cycle says beside its steps: the trainers' level and its settings."""
+        """What every order of the current cycle says beside its steps: the estimator and its settings."""
 
     @abstractmethod
     def _move(self, reports: dict[int, Report]) -> HyperStep | None:

@@ -72,7 +72,7 @@ class OnlineImplicitSettings(CycleSettings):
         return self.system == "descent" if self.warm is None else self.warm
 
 
-_OF_THE_LEVEL = ("system", "system_steps", "system_rate", "damping", "warm")
+_OF_THE_SYSTEM = ("system", "system_steps", "system_rate", "damping", "warm")
 
 
 class OnlineImplicit(CycleMethod):
@@ -107,7 +107,7 @@ class OnlineImplicit(CycleMethod):
         yield from not_differentiable(space, "implicit")
 
     def _body(self) -> dict[str, Any]:
-        return {"level": "implicit", "settings": {key: getattr(self.settings, key) for key in _OF_THE_LEVEL}}
+        return {"estimator": "implicit", "settings": {key: getattr(self.settings, key) for key in _OF_THE_SYSTEM}}
 
     def _move(self, reports: dict[int, Report]) -> HyperStep:
         hypergradient = torch.stack([r.payload["hypergradient"] for r in reports.values()]).mean(dim=0)

@@ -112,7 +112,7 @@ class Penalty(CycleMethod):
     def _body(self) -> dict[str, Any]:
         settings = self.settings
         return {
-            "level": "penalty",
+            "estimator": "penalty",
             "settings": {key: getattr(settings, key) for key in ("proximal", "relaxation", "batches", "momentum")},
             "sigma": settings.sigma_of(self._hyper_step),
         }

@@ -18,7 +18,8 @@ from selftune.shapes import Tensor
 from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.state_tree import packed, unpacked
 
-FORMAT = 1
+FORMATS = {"checkpoint": 2, "trainer": 2}
+"""Numbers of the layouts of kinds that have changed theirs; a kind that has not is at 1."""
 
 
 def save_state(path: Path, state: Any, kind: str, given: Mapping[str, Any] | None = None) -> None:
@@ -42,7 +43,7 @@ def save_state(path: Path, state: Any, kind: str, given: Mapping[str, Any] | Non
 
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(packed(state, tensors, given), separators=(",", ":"))
-    about = {"format": FORMAT, "kind": kind, "checksum": _checksum(kind, tree, tensors)}
+    about = {"format": FORMATS.get(kind, 1), "kind": kind, "checksum": _checksum(kind, tree, tensors)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, {"selftune": json.dumps(about), "state": tree})
 
@@ -70,8 +71,8 @@ def load_state(path: Path, kind: str, given: Mapping[str, Any] | None = None) ->
         raise DamagedFile(f"{path}: is damaged (its checksum differs)")
     if there != kind:
         raise DamagedFile(f"{path}: holds a {there} where a {kind} belongs")
-    if written != FORMAT:
-        raise DamagedFile(f"{path}: has format {written}, and this version of selftune reads {FORMAT}")
+    if written != (read := FORMATS.get(kind, 1)):
+        raise DamagedFile(f"{path}: has format {written}, and this version of selftune reads {read}")
     try:
         return unpacked(json.loads(tree), tensors, given)
     except (LookupError, TypeError, ValueError) as error:

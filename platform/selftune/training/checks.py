@@ -23,10 +23,10 @@ from selftune.own_hyperparameters import PREFIX
 from selftune.provided import closure
 from selftune.regularizer import Regularizer
 from selftune.training.coverage import Coverage, coverage
+from selftune.training.estimators.penalty import single_loop_mistake
 from selftune.training.lower_level import LowerLevel
 from selftune.training.optimization_checks import method_mistakes, optimization_mistakes
 from selftune.training.paths import pathless, responseless
-from selftune.training.penalty_level import single_loop_mistake
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BY_POSITION
 from selftune.training.trainer import TrainerFactory, check_device

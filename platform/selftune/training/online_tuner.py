@@ -26,8 +26,9 @@ from selftune.step import Step
 from selftune.storage.state_tree import packed, unpacked
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
-from selftune.training.level import Level
-from selftune.training.levels import LEVELS
+from selftune.training.estimators import ESTIMATORS
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.response import ResponseEstimator
 from selftune.training.loop_checks import (
     as_module,
     autocast_of,
@@ -43,7 +44,6 @@ from selftune.training.loop_trainer import Channel, current_channel
 from selftune.training.lower_level import LowerLevel
 from selftune.training.paths import pathless
 from selftune.training.process_group import process_group
-from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.steering import Steering, steering_of
 
@@ -169,7 +169,7 @@ class OnlineTuner:
         self.space = self.lower.space
         self.saved = dict(saved or {})
         self.training_step = 0
-        self.level: Level | None = None
+        self.estimator: HypergradientEstimator | None = None
         self._values: Mapping[str, Any] = self.space.values(self.space.start.to(self.device))
         self._followed: dict[str, float] = {}
         self._schedule = schedule
@@ -267,9 +267,9 @@ class OnlineTuner:
         with torch.enable_grad():
             self.lower.after(step)
             self._recent.keep(step.drawn)
-            if self.level is not None and not self.done:
+            if self.estimator is not None and not self.done:
                 with self._drawing(), self._as_trained():
-                    self.level.after_step(self.training_step, step.drawn)
+                    self.estimator.after_step(self.training_step, step.drawn)
             self.training_step += 1
             if self._order is not None and not self.done:
                 self._left -= 1
@@ -316,7 +316,7 @@ class OnlineTuner:
     @property
     def coverage(self) -> Coverage:
         """How much of the network regularizers reach, and how much of it responds to them."""
-        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        responding = self.estimator.response.responding if isinstance(self.estimator, ResponseEstimator) else None
         return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     @torch.no_grad()
@@ -334,8 +334,8 @@ class OnlineTuner:
 
     def close(self) -> None:
         """Gives the model's layers their own classes back; the network computes what it computed before."""
-        if isinstance(self.level, ResponseLevel):
-            self.level.response.remove()
+        if isinstance(self.estimator, ResponseEstimator):
+            self.estimator.response.remove()
 
     # State ---------------------------------------------------------------------------------------------
 
@@ -356,7 +356,7 @@ class OnlineTuner:
         state = {
             "training_step": self.training_step,
             "lower": self.lower.state_dict(whole),
-            "level": self.level.state_dict() if self.level is not None else None,
+            "estimator": self.estimator.state_dict() if self.estimator is not None else None,
             "steering": self._steering.state_dict() if self._steering is not None else None,
             "order": self._order,
             "left": self._left,
@@ -386,19 +386,21 @@ class OnlineTuner:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
         self.lower.load_state_dict(state["lower"])
-        if self.level is None and state["order"] is not None:  # it was just made, and waits for its first order
-            self._make_level(state["order"])
-        if self.level is not None:
-            self.level.load_state_dict(state["level"])
+        if (
+            self.estimator is None and state["order"] is not None
+        ):  # it was just made, and waits for its first order
+            self._make_estimator(state["order"])
+        if self.estimator is not None:
+            self.estimator.load_state_dict(state["estimator"])
         if self._steering is not None:
             self._steering.load_state_dict(state["steering"])
         self._order, self._left, self.done = state["order"], state["left"], state["done"]
         self._losses = list(state["losses"])
         self._began = time.perf_counter() - state["seconds"]
         self._step, self._micro = None, 0
-        if self._order is not None and self.level is not None:
-            self.level.begin(self._order.body)
-            self._values = self.level.values
+        if self._order is not None and self.estimator is not None:
+            self.estimator.begin(self._order.body)
+            self._values = self.estimator.values
         for name, thing in self.saved.items():
             thing.load_state_dict(state["saved"][name])
 
@@ -412,17 +414,17 @@ class OnlineTuner:
         self._order, self._left, self._losses = order, order.body["steps"], []
         self.lower.history.clear()
         self._began = time.perf_counter()
-        if self.level is None:
-            self._make_level(order)
-        assert self.level is not None
-        self.level.begin(order.body)
-        self._values = self.level.values
+        if self.estimator is None:
+            self._make_estimator(order)
+        assert self.estimator is not None
+        self.estimator.begin(order.body)
+        self._values = self.estimator.values
 
-    def _make_level(self, order: WorkOrder) -> None:
+    def _make_estimator(self, order: WorkOrder) -> None:
         with self._drawing():
-            self.level = LEVELS[order.body["level"]](self.lower, order.body["settings"])
-            self._recent.wanted = not isinstance(self.level, ResponseLevel)
-            for mistake in pathless(self.lower, differentiated=not isinstance(self.level, ResponseLevel)):
+            self.estimator = ESTIMATORS[order.body["estimator"]](self.lower, order.body["settings"])
+            self._recent.wanted = not isinstance(self.estimator, ResponseEstimator)
+            for mistake in pathless(self.lower, differentiated=not isinstance(self.estimator, ResponseEstimator)):
                 raise mistake
 
     def _go_on(self) -> None:
@@ -432,15 +434,15 @@ class OnlineTuner:
             self._take(self._steering.exchange(self._report()))
 
     def _report(self) -> Report:
-        order, level, group = self._order, self.level, self.lower.group
+        order, estimator, group = self._order, self.estimator, self.lower.group
         assert order is not None
-        assert level is not None
+        assert estimator is not None
         first = self.training_step - order.body["steps"]
         metrics = {"training_loss": mean_loss(self._losses, first, self._values, self.lower.history)}
         payload: dict[str, Tensor] = {}
         if order.body["hypergradient"]:
             with self._drawing(), self._as_trained():
-                gradients, measured = level.hypergradient(self.training_step)
+                gradients, measured = estimator.hypergradient(self.training_step)
             payload = {name: gradient.cpu() for name, gradient in gradients.items()}
             check_hypergradient(payload, self.training_step, self._values)
             metrics |= measured

@@ -25,13 +25,13 @@ from selftune.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
+from selftune.training.estimators import ESTIMATORS
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.response import ResponseEstimator
 from selftune.training.kept_states import KeptStates, State
-from selftune.training.level import Level
-from selftune.training.levels import LEVELS
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
 from selftune.training.paths import pathless
-from selftune.training.response_level import ResponseLevel
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
 
@@ -89,8 +89,8 @@ class Trainer:
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
         self.measurements = Measurements(self.lower, diagnostics)
         self.space = self.lower.space
-        self.level: Level | None = None
-        self._level_is: tuple[str, dict[str, Any]] | None = None
+        self.estimator: HypergradientEstimator | None = None
+        self._estimator_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
         self._judged = False
@@ -133,7 +133,7 @@ class Trainer:
     @property
     def coverage(self) -> Coverage:
         """How much of the network regularizers reach, and how much of it responds, once there is a response."""
-        responding = self.level.response.responding if isinstance(self.level, ResponseLevel) else None
+        responding = self.estimator.response.responding if isinstance(self.estimator, ResponseEstimator) else None
         return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     def export_state(self, key: str) -> State | None:
@@ -190,16 +190,16 @@ class Trainer:
 
     def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
-        level = self._level(body["level"], body["settings"])
+        estimator = self._estimator(body["estimator"], body["settings"])
         self._keep_best(body)
-        level.begin(body)
+        estimator.begin(body)
         first = self.training_step
-        losses = [level.train(number) for number in range(first, first + body["steps"])]
+        losses = [estimator.train(number) for number in range(first, first + body["steps"])]
         values = self.space.values(body["unconstrained"])
         metrics = {"training_loss": self._finish_steps(losses, values)}
         if not body["hypergradient"]:
             return _Outcome(metrics)
-        gradients, measured = level.hypergradient(self.training_step)
+        gradients, measured = estimator.hypergradient(self.training_step)
         payload = {name: gradient.cpu() for name, gradient in gradients.items()}
         check_hypergradient(payload, self.training_step, values)
         found = self.measurements.take(body["hyper_step"], self.training_step)
@@ -260,12 +260,12 @@ class Trainer:
         self.training_step += len(losses)
         return mean
 
-    def _level(self, name: str, settings: Mapping[str, Any]) -> Level:
+    def _estimator(self, name: str, settings: Mapping[str, Any]) -> HypergradientEstimator:
         self._judge(name != "response")
-        if self.level is None:
-            self.level = LEVELS[name](self.lower, settings)
-            self._level_is = (name, dict(settings))
-        return self.level
+        if self.estimator is None:
+            self.estimator = ESTIMATORS[name](self.lower, settings)
+            self._estimator_is = (name, dict(settings))
+        return self.estimator
 
     def _judge(self, differentiated: bool) -> None:
         """Refuses, once, what is tuned but changes nothing that is trained."""
@@ -288,8 +288,8 @@ class Trainer:
         averages = self.lower.objective.optimization.average is not None
         with self.lower.averaged():
             state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
-            if self.level is not None:
-                self.level.export(state, unconstrained)
+            if self.estimator is not None:
+                self.estimator.export(state, unconstrained)
             self.lower.regularizers.export(state)
             return {name: value.clone() for name, value in state.items()} if averages else state
 
@@ -314,8 +314,8 @@ class Trainer:
             "training_step": self.training_step,
             "draws": self.lower.streams.member,
             "lower": self.lower.state_dict(),
-            "level_is": self._level_is,
-            "level": self.level.state_dict() if self.level else None,
+            "estimator_is": self._estimator_is,
+            "estimator": self.estimator.state_dict() if self.estimator else None,
             "measurements": self.measurements.state_dict(),
             "best": self._best,
         }
@@ -325,8 +325,8 @@ class Trainer:
         if state["draws"] != self.lower.streams.member:  # a state of another member: its epochs, masks, samples
             self.lower.draw_as(state["draws"])
         self.lower.load_state_dict(state["lower"])
-        if state["level_is"] is not None:
-            self._level(*state["level_is"]).load_state_dict(state["level"])
+        if state["estimator_is"] is not None:
+            self._estimator(*state["estimator_is"]).load_state_dict(state["estimator"])
         self.measurements.load_state_dict(state["measurements"])
         best = state["best"]
         self._best = best and {name: tensor.to(self.device) for name, tensor in best.items()}

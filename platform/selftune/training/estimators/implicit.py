@@ -13,13 +13,13 @@ from selftune.methods import OnlineImplicitSettings
 from selftune.modes import evaluating
 from selftune.precision import widened
 from selftune.shapes import Float, Tensor
-from selftune.training.level import Level
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _STREAM = "hypergradient"
 
 
-class ImplicitLevel(Level):
+class ImplicitEstimator(HypergradientEstimator):
     """Trains the plain network; its hypergradient is -J'q with (H + damping I) q ~ b at the current weights.
 
     b is the gradient of the validation loss, H and J are second derivatives of the regularized training loss on
@@ -42,9 +42,9 @@ class ImplicitLevel(Level):
     >>> data, cpu = (torch.randn(32, 4), torch.randint(3, (32,))), torch.device("cpu")
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))
     >>> decay = regularizers["weight_decay"](strength=Tune(0.1))
-    >>> level = ImplicitLevel(LowerLevel(objective, [decay], Streams(0, 0, cpu), cpu), {"system_steps": 3})
-    >>> level.begin({"unconstrained": level.lower.space.start, "hyper_step": 0})
-    >>> level.hypergradient(0)[0]["hypergradient"].shape
+    >>> estimator = ImplicitEstimator(LowerLevel(objective, [decay], Streams(0, 0, cpu), cpu), {"system_steps": 3})
+    >>> estimator.begin({"unconstrained": estimator.lower.space.start, "hyper_step": 0})
+    >>> estimator.hypergradient(0)[0]["hypergradient"].shape
     torch.Size([1])
     """
 
@@ -188,12 +188,12 @@ class _BatchSystem:
 class _Fresh:
     """A product on a batch of its own, whose graph lives no longer than the product."""
 
-    def __init__(self, level: ImplicitLevel, number: int) -> None:
-        self._level = level
+    def __init__(self, estimator: ImplicitEstimator, number: int) -> None:
+        self._estimator = estimator
         self._number = number
 
     def __call__(self, v: Float[Tensor, "weights"]) -> Float[Tensor, "weights"]:
-        return self._level.batch(self._number).product(v)
+        return self._estimator.batch(self._number).product(v)
 
 
 def _flat(tensors: Sequence[Tensor]) -> Float[Tensor, "weights"]:

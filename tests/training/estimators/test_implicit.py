@@ -79,7 +79,7 @@ class ClosedForm:
 
 def cycle(trainer, steps=0, hypergradient=True, shift=0.0, hyper_step=0, **settings):
     settings = {"damping": 0.0} | settings
-    body = {"level": "implicit", "settings": settings, "hyper_step": hyper_step, "steps": steps}
+    body = {"estimator": "implicit", "settings": settings, "hyper_step": hyper_step, "steps": steps}
     return WorkOrder(
         "cycle", body | {"unconstrained": trainer.space.start + shift, "hypergradient": hypergradient}
     )
@@ -101,10 +101,10 @@ def minimised():
     return make
 
 
-def level_of(trainer, **settings):
+def estimator_of(trainer, **settings):
     trainer.execute(cycle(trainer, hypergradient=False, **settings))
-    trainer.level.begin(cycle(trainer).body)
-    return trainer.level
+    trainer.estimator.begin(cycle(trainer).body)
+    return trainer.estimator
 
 
 # The closed form -------------------------------------------------------------------------------------
@@ -131,10 +131,10 @@ def test_the_error_of_the_series_falls_as_one_minus_rate_times_the_smallest_curv
     hessian = exact.hessian + STRENGTH * exact.identity
     eigenvalues = torch.linalg.eigvalsh(hessian)
     rate = 1 / float(eigenvalues[-1])
-    level = level_of(minimised(), system_steps=terms, system_rate=rate)
+    estimator = estimator_of(minimised(), system_steps=terms, system_rate=rate)
     weights = exact.weights(STRENGTH)
     b = exact.validation_gradient(weights)
-    found, residual = level.differentiate(400, b)
+    found, residual = estimator.differentiate(400, b)
     shrunk = torch.linalg.matrix_power(exact.identity - rate * hessian, terms)
     error = STRENGTH * weights @ torch.linalg.solve(hessian, shrunk @ b)
     torch.testing.assert_close(found[0].double() - exact.hypergradient(STRENGTH), error, rtol=1e-4, atol=1e-6)
@@ -172,8 +172,8 @@ def test_the_series_is_the_derivative_of_so_many_gradient_steps(minimised, steps
 
 
 def test_the_rate_follows_from_that_of_training(minimised):
-    assert level_of(minimised()).rate == pytest.approx(0.2 / 1.5)
-    assert level_of(minimised(), system_rate=0.03).rate == 0.03
+    assert estimator_of(minimised()).rate == pytest.approx(0.2 / 1.5)
+    assert estimator_of(minimised(), system_rate=0.03).rate == 0.03
 
 
 def test_damping_is_added_to_the_curvature(minimised):
@@ -188,20 +188,20 @@ def test_damping_is_added_to_the_curvature(minimised):
 
 
 def test_a_warm_start_stays_in_the_ball_that_holds_the_damped_solution(minimised):
-    level = level_of(minimised(), system="descent", system_steps=1, system_rate=1e-9, damping=0.5)
-    level.load_state_dict({"solution": torch.full((5,), 1e6, dtype=torch.float64)})
+    estimator = estimator_of(minimised(), system="descent", system_steps=1, system_rate=1e-9, damping=0.5)
+    estimator.load_state_dict({"solution": torch.full((5,), 1e6, dtype=torch.float64)})
     b = torch.ones(5, dtype=torch.float64)
-    level.differentiate(400, b)
-    solution = level.state_dict()["solution"]
+    estimator.differentiate(400, b)
+    solution = estimator.state_dict()["solution"]
     torch.testing.assert_close(solution, 2 * b, rtol=1e-6, atol=0)  # |b| / damping, in the start's direction
-    level.differentiate(400, b)
-    torch.testing.assert_close(level.state_dict()["solution"], solution, rtol=1e-6, atol=0)
+    estimator.differentiate(400, b)
+    torch.testing.assert_close(estimator.state_dict()["solution"], solution, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_validation_loss_at_its_minimum_has_no_hypergradient(minimised, system):
-    level = level_of(minimised(), system=system)
-    found, residual = level.differentiate(400, torch.zeros(5, dtype=torch.float64))
+    estimator = estimator_of(minimised(), system=system)
+    found, residual = estimator.differentiate(400, torch.zeros(5, dtype=torch.float64))
     assert torch.equal(found.abs(), torch.zeros(1))
     assert residual == 0
 
@@ -213,7 +213,7 @@ def test_products_are_those_of_the_dense_second_derivatives(objective):
     tuned = {"weight_decay": {"strength": Tune(0.03)}, "label_smoothing": {"epsilon": Tune(0.2)}}
     trainer = Trainer(objective, [regularizers[name](**values) for name, values in tuned.items()])
     trainer.execute(replay(trainer, 20))
-    level = level_of(trainer, damping=0.07)
+    estimator = estimator_of(trainer, damping=0.07)
     network, names = trainer.lower.network, list(trainer.lower.parameters)
     sizes = [p.numel() for p in network.parameters()]
     batch = trainer.lower.batches.at(31).batch
@@ -234,10 +234,10 @@ def test_products_are_those_of_the_dense_second_derivatives(objective):
     point = torch.cat([u, *(p.detach().reshape(-1) for p in network.parameters())])
     dense = torch.autograd.functional.hessian(loss, point)
     v = torch.randn(len(point) - 2, generator=torch.Generator().manual_seed(0))
-    product, mixed = level.batch(31).products(v)
+    product, mixed = estimator.batch(31).products(v)
     torch.testing.assert_close(product, dense[2:, 2:] @ v + 0.07 * v, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(mixed, dense[:2, 2:] @ v, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(level.batch(31).product(v), product, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(estimator.batch(31).product(v), product, rtol=1e-5, atol=1e-6)
 
 
 def noisy_network():
@@ -269,14 +269,14 @@ def noisy(objective):
 
 def test_one_batch_is_one_symmetric_matrix(noisy):
     trainer = noisy()
-    level = level_of(trainer, damping=0.5)
-    batch = level.batch(4)
+    estimator = estimator_of(trainer, damping=0.5)
+    batch = estimator.batch(4)
     size = sum(p.numel() for p in trainer.lower.parameters.values())
     v, w = torch.randn(2, size, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(batch.product(v + w), batch.product(v) + batch.product(w), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(v @ batch.product(w), w @ batch.product(v), rtol=1e-4, atol=1e-4)
-    assert torch.equal(batch.product(v), level.batch(4).product(v))
-    assert not torch.allclose(batch.product(v), level.batch(5).product(v))
+    assert torch.equal(batch.product(v), estimator.batch(4).product(v))
+    assert not torch.allclose(batch.product(v), estimator.batch(5).product(v))
 
 
 def same(a, b):
@@ -338,12 +338,12 @@ class NoLooks(TorchDispatchMode):
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_hypergradient_never_waits_for_the_device(noisy, system):
     trainer = noisy()
-    level = level_of(trainer, system=system)
-    b = torch.ones(sum(p.numel() for p in level.weights))
-    level.differentiate(0, b)
+    estimator = estimator_of(trainer, system=system)
+    b = torch.ones(sum(p.numel() for p in estimator.weights))
+    estimator.differentiate(0, b)
     with NoLooks():
-        level.train(0)
-        level.differentiate(1, b)
+        estimator.train(0)
+        estimator.differentiate(1, b)
 
 
 def test_attention_has_second_derivatives():
@@ -375,7 +375,7 @@ def test_frozen_weights_stay_out_of_the_system(objective):
     trainer = Trainer(
         Classification(build, *data, objective.optimization), [regularizers["weight_decay"](strength=Tune(0.1))]
     )
-    assert sum(w.numel() for w in level_of(trainer).weights) == 15
+    assert sum(w.numel() for w in estimator_of(trainer).weights) == 15
     assert trainer.execute(cycle(trainer, steps=1)).kind == "cycle"
 
 

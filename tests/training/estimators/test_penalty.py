@@ -40,7 +40,7 @@ def cycle(trainer, steps=4, sigma=0.3, penalised=False, shift=0.0, hypergradient
     return WorkOrder(
         "cycle",
         {
-            "level": "penalty",
+            "estimator": "penalty",
             "settings": options | settings,
             "unconstrained": trainer.space.start + shift,
             "sigma": sigma,
@@ -111,7 +111,7 @@ def test_a_hypergradient_changes_nothing(objective, smooth):
     trainer = Trainer(objective, smooth)
     trainer.execute(cycle(trainer))
     before = copy.deepcopy(trainer.state_dict())
-    trainer.level.hypergradient(4)
+    trainer.estimator.hypergradient(4)
     after = trainer.state_dict()
     assert same(before["lower"]["network"], after["lower"]["network"])
     assert torch.equal(

@@ -11,12 +11,12 @@ from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
 
 
-class Level(ABC):
+class HypergradientEstimator(ABC):
     """One method's way to train a network and to see how its validation loss answers the hyperparameters.
 
     Args:
         lower: the network, its regularizers and its optimizer.
-        settings: the level's own, as its orders carry them.
+        settings: the estimator's own, as its orders carry them.
     """
 
     lower: LowerLevel
@@ -39,7 +39,7 @@ class Level(ABC):
         return loss
 
     def after_step(self, number: int, drawn: Drawn) -> None:  # noqa: B027
-        """What the level does after every training step, on the same batch."""
+        """What the estimator does after every training step, on the same batch."""
 
     @abstractmethod
     def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:

@@ -14,11 +14,11 @@ from selftune.objective import Stage
 from selftune.precision import widened
 from selftune.regularizer import Regularizer, Step, overrides
 from selftune.shapes import Float, Tensor
-from selftune.training.level import Level
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 
-class PenaltyLevel(Level):
+class PenaltyEstimator(HypergradientEstimator):
     """Trains on h, or penalised on h + sigma g; then reports grad_u h at its weights (arXiv 2309.01753).
 
     h is the regularized training loss, g the validation loss on the validation batch of the training step, u the

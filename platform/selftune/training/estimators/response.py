@@ -21,12 +21,12 @@ from selftune.nested import size_of
 from selftune.optimization import Optimization
 from selftune.shapes import Float, Tensor
 from selftune.step import Step
-from selftune.training.level import Level
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless
 
 
-class ResponseLevel(Level):
+class ResponseEstimator(HypergradientEstimator):
     """The response set of one network and the two steps that use it (Delta-STN, arXiv 2010.13514).
 
     Args:
@@ -208,17 +208,17 @@ class _LazyWeights(Mapping[str, Tensor]):
     weights are constants in them, unless ``joint``.
     """
 
-    def __init__(self, level: ResponseLevel, fed: Float[Tensor, "n"], joint: bool) -> None:
-        self._level = level
+    def __init__(self, estimator: ResponseEstimator, fed: Float[Tensor, "n"], joint: bool) -> None:
+        self._estimator = estimator
         self._fed = fed
         self._joint = joint
         self._built: dict[str, Tensor] | None = None
 
     def _weights(self) -> dict[str, Tensor]:
         if self._built is None:
-            plain = self._level.lower.parameters
+            plain = self._estimator.lower.parameters
             constant = {name: tensor.detach() for name, tensor in plain.items()}
-            moved = self._level.response.weights(self._fed)  # holds the elementary weights constant
+            moved = self._estimator.response.weights(self._fed)  # holds the elementary weights constant
             if self._joint:
                 moved = {name: tensor + (plain[name] - constant[name]) for name, tensor in moved.items()}
                 self._built = {**plain, **moved}
@@ -230,7 +230,7 @@ class _LazyWeights(Mapping[str, Tensor]):
         return self._weights()[name]
 
     def __iter__(self) -> Any:
-        return iter(self._level.lower.parameters)
+        return iter(self._estimator.lower.parameters)
 
     def __len__(self) -> int:
-        return len(self._level.lower.parameters)
+        return len(self._estimator.lower.parameters)
