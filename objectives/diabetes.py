@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from selftune.errors import SettingError
+from selftune.lower_level.smooth_objective import check_device
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import check_device
 
 EXAMPLES = 442
 

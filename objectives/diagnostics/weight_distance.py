@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from selftune.diagnostics import diagnostic
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import diagnostic
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Tensor
 
 Weights = Sequence[Tensor] | Mapping[str, Tensor]

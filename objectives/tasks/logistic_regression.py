@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from selftune.objectives.linear_models import Groups, WeightPenalty, mean_square
 
 from selftune.errors import SettingError
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree, check_device
 from selftune.shapes import Float, Int, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree, check_device
 
 EXAMPLES = 1797
 CLASSES = 10

@@ -10,9 +10,9 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree, check_device
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree, check_device
 
 MOST = 100_000  # parameters; a square matrix of so many rows is made
 

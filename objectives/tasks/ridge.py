@@ -10,9 +10,9 @@ import torch
 from selftune.objectives.diabetes import diabetes
 from selftune.objectives.linear_models import WeightPenalty, mean_square
 
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 
 class RidgeRegression(SmoothObjective):

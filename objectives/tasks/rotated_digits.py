@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from selftune.objectives.digit_images import PIXELS, check_hidden, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.classification import Classification
 from selftune.errors import SettingError
-from selftune.objective import Optimization, tasks
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.optimization import Optimization
 from selftune.shapes import Float, Tensor
 
 

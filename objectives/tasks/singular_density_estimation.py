@@ -12,10 +12,11 @@ from torch import nn
 
 from selftune.data import Split, check_splits
 from selftune.errors import SettingError
-from selftune.objective import NetworkObjective, Optimization, tasks
-from selftune.quantity import Quantity, quantities
+from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 
 quantities.declare(
     Quantity("samples", ("n", "d"), "float", "points that a generator puts out"),

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from selftune.objectives.denoising import STEEPEST, Denoising, load_pairs
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, Tree
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, Tree
 
 STRENGTH = "total_variation.strength"
 SMOOTHING = "total_variation.smoothing"

@@ -3,9 +3,10 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory
 from selftune.training.checks import run_mistakes
 

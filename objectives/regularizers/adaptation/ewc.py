@@ -11,12 +11,14 @@ from torch.func import functional_call, grad, vmap
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
-from selftune.losses import as_losses
-from selftune.modes import evaluating
-from selftune.objective import NetworkObjective
-from selftune.precision import wide_type, widened
-from selftune.provided import closure
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.losses import as_losses
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.modes import evaluating
+from selftune.networks.precision import wide_type, widened
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
+from selftune.regularization.step_quantities import closure
 from selftune.shapes import Float, Tensor
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
 from selftune.shapes import Float, Tensor
 
 

@@ -10,9 +10,11 @@ from selftune.objectives.counts import Count
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
-from selftune.inventory import Layer
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.inventory import Layer
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 
 

@@ -13,11 +13,12 @@ from selftune.objectives.regularizers.supervision.mixup import mixup
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Mixing, Step
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Mixing
 
 quantities.declare(
     Quantity("mixed", (), "integer", "number of examples, the first of the batch, that were mixed with others"),

@@ -9,11 +9,13 @@ import torch
 from selftune.objectives.regularizers.supervision.companion import Companion
 from torch import nn
 
+from selftune.data.nested import mapped
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
-from selftune.losses import as_losses
-from selftune.nested import mapped
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.losses import as_losses
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

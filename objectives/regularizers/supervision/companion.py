@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from selftune.modes import evaluating
-from selftune.network_state import load_state, state_of
-from selftune.objective import NetworkObjective
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.modes import evaluating
+from selftune.networks.network_state import load_state, state_of
 from selftune.shapes import Float
 
 

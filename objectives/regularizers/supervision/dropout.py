@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.layer_noise import LayerNoise
-from selftune.regularizer import Reference, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.layer_noise import LayerNoise
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

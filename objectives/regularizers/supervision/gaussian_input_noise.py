@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

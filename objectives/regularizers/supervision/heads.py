@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.regularizer import Step
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

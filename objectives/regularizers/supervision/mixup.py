@@ -8,9 +8,10 @@ import torch
 from selftune.objectives.draws import symmetric_beta
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Mixing, Step, per_example
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Mixing
 
 
 def mixup(

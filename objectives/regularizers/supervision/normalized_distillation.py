@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, per_example
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.step import per_example
 from selftune.shapes import Float, Int, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

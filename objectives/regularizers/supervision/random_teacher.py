@@ -12,11 +12,13 @@ from selftune.objectives.regularizers.supervision.interpolated_initialization im
 )
 from torch import nn
 
+from selftune.data.nested import mapped
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
-from selftune.nested import mapped
-from selftune.network_state import load_state, state_of
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.network_state import load_state, state_of
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

@@ -7,8 +7,10 @@ from selftune.objectives.regularizers.supervision.normalized_distillation import
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 EPS = 1e-6

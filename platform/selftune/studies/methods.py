@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import (
     Budget,
     Implicit,
@@ -22,8 +24,6 @@ from selftune.methods import (
     SelfTuningSettings,
 )
 from selftune.methods.team import TeamMethod
-from selftune.objective import NetworkObjective
-from selftune.smooth_objective import SmoothObjective
 
 Solver = Literal["newton", "accelerated_gradient", "lbfgs", "proximal_gradient"]
 

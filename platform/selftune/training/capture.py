@@ -9,10 +9,10 @@ from typing import Any
 from torch import nn
 
 from selftune.hypergradients.best_response import total, unwrap
-from selftune.inventory import Inventory
-from selftune.precision import widened
+from selftune.networks.inventory import Inventory
+from selftune.networks.precision import widened
+from selftune.regularization.step import Outputs
 from selftune.shapes import Tensor
-from selftune.step import Outputs
 
 
 class Seen:

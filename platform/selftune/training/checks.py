@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from selftune.composition import Regularizers
 from selftune.data.kinds import examples_of, is_dataset, is_held
+from selftune.data.nested import size_of
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
+from selftune.lower_level.own_hyperparameters import PREFIX
 from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
-from selftune.nested import size_of
-from selftune.own_hyperparameters import PREFIX
-from selftune.provided import closure
-from selftune.regularizer import Regularizer
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import Regularizer
+from selftune.regularization.step_quantities import closure
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.estimators.penalty import single_loop_mistake
 from selftune.training.lower_level import LowerLevel

@@ -11,8 +11,8 @@ from torch import nn
 from selftune.hypergradients.best_response.layers import GATED
 from selftune.hypergradients.best_response.report import LayerReport
 from selftune.hypergradients.best_response.response import BestResponse
-from selftune.inventory import Feed, Inventory, take_inventory
-from selftune.network_state import has_hooked_weight
+from selftune.networks.inventory import Feed, Inventory, take_inventory
+from selftune.networks.network_state import has_hooked_weight
 from selftune.shapes import Tensor
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from selftune.hypergradients.best_response.pair import Pair, pair
-from selftune.precision import typed_as
+from selftune.networks.precision import typed_as
 from selftune.shapes import Float
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from selftune.precision import widened
+from selftune.networks.precision import widened
 
 Rule = Callable[..., Any]
 RULES: dict[Any, Rule] = {}

@@ -14,8 +14,8 @@ from selftune.hypergradients.best_response.constants import constant_parameters,
 from selftune.hypergradients.best_response.layers import GATED, Gate
 from selftune.hypergradients.best_response.pair import CURRENT, Linearization, total, unwrap
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
-from selftune.modes import constant_buffers
-from selftune.precision import typed_as, wide_type
+from selftune.networks.modes import constant_buffers
+from selftune.networks.precision import typed_as, wide_type
 from selftune.shapes import Float, Tensor
 
 _PLAIN = {gated: plain for plain, gated in GATED.items()}
@@ -127,7 +127,7 @@ class BestResponse(nn.Module):
         """f(x; W(h)) with the weights of row i for example i; ordinary autograd in h, the response set and W0.
 
         A pass like any other: norm layers in training mode update their statistics, unless it is made within
-        ``selftune.modes.constant_buffers(model)``.
+        ``selftune.networks.modes.constant_buffers(model)``.
 
         Args:
             h: one row per example, or one row for all.
