@@ -23,8 +23,7 @@ class AWDLSTM(nn.Module):
         self.embedding = nn.Embedding(vocabulary, embedding)
         widths = [embedding, *[hidden] * (layers - 1), embedding]
         self.layers = nn.ModuleList(
-            nn.LSTM(before, width, batch_first=True)
-            for before, width in zip(widths[:-1], widths[1:], strict=True)
+            nn.LSTM(before, width, batch_first=True) for before, width in zip(widths[:-1], widths[1:], strict=True)
         )
         self.decoder = nn.Linear(embedding, vocabulary)
         self.decoder.weight = self.embedding.weight
