@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 
@@ -22,9 +24,7 @@ class AWDLSTM(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, embedding)
         widths = [embedding, *[hidden] * (layers - 1), embedding]
-        self.layers = nn.ModuleList(
-            nn.LSTM(before, width, batch_first=True) for before, width in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(nn.LSTM(before, width, batch_first=True) for before, width in pairwise(widths))
         self.decoder = nn.Linear(embedding, vocabulary)
         self.decoder.weight = self.embedding.weight
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
