@@ -14,6 +14,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from selftune.networks.modes import constant_buffers, evaluating
+from selftune.networks.module_uses import ModuleUse, UseTrace
 from selftune.networks.network_state import has_hooked_weight, has_length_apart
 from selftune.shapes import Tensor
 
@@ -98,6 +99,9 @@ class Inventory:
         buffers: whether each buffer is part of the network's state (persistent), by name.
         last: the layer whose weight is used last.
         last_runs: whether it is used by the forward of that layer, and no other layer runs within it.
+        modules: every module that runs, in the order in which it ran first.
+        places: by the name of each parameter that is used, the modules that ran when it was, from the outside to
+            the inside.
 
     >>> network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> inventory = take_inventory(network, Feed(lambda network, n: network(torch.zeros(n, 3)), examples=4))
@@ -112,6 +116,8 @@ class Inventory:
     buffers: Mapping[str, bool]
     last: str | None
     last_runs: bool
+    modules: Mapping[str, ModuleUse]
+    places: Mapping[str, frozenset[tuple[str, ...]]]
 
     @property
     def running(self) -> tuple[Layer, ...]:
@@ -235,6 +241,7 @@ class _Trace(TorchFunctionMode):
         self._last: tuple[str | None, bool] = (None, False)
         self._passes = 0
         self._size = 0
+        self._uses = UseTrace(network, self._canonical)
         self._hooks = [
             handle
             for name in self._order
@@ -247,12 +254,14 @@ class _Trace(TorchFunctionMode):
 
     def run(self, feed: Callable[[nn.Module, int], object], size: int) -> None:
         self._size = size
-        with self:
+        self._uses.begin(size)
+        with self, self._uses:
             feed(self._network, size)
         if self._events and self._last[0] is None:  # later passes only look for what the first one left out
             self._last = self._events[-1]
 
     def remove(self) -> None:
+        self._uses.remove()
         for hook in self._hooks:
             hook.remove()
 
@@ -332,6 +341,8 @@ class _Trace(TorchFunctionMode):
             buffers={name: name in state for name, _ in self._network.named_buffers()},
             last=last,
             last_runs=runs and last is not None and not self._seen[last].encloses,
+            modules=self._uses.modules(),
+            places=self._uses.places(),
         )
 
     def _layer(self, name: str) -> Layer:

@@ -13,7 +13,7 @@ from torch import nn
 from selftune.data.drawn import Drawn
 from selftune.data.nested import moved
 from selftune.errors import SettingError
-from selftune.hypergradients.best_response.layers import GATED
+from selftune.hypergradients.best_response import has_response
 from selftune.hyperparameters import Tune
 from selftune.lower_level.function_objective import Loss
 from selftune.lower_level.losses import Losses
@@ -137,7 +137,7 @@ class OnlineTuner:
         network = unwrapped(as_module(model))
         self.device = device_of(network)
         self._first = first_layer(network)  # shows where the model is, without a walk through all of it
-        if any(type(module) in GATED.values() for module in network.modules()):
+        if has_response(network):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         check_optimizer(optimizer, network)
         channel = current_channel()
