@@ -32,6 +32,7 @@ test-all: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md
 	$(BIN)/python -m selftune.objectives.function_files > objectives/functional.pyi
+	$(BIN)/python -m selftune.studies.listing_index
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -232,12 +232,14 @@ def _compare(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     import shutil
 
-    from selftune.studies.catalogue import chosen, counts, reference_page
-
     if options.markdown:
+        from selftune.studies.catalogue import reference_page
+
         print(reference_page(), end="")
         return 0
-    found = chosen(options.group, options.family, options.kind, options.needs)
+    from selftune.studies.listing import counts, listing
+
+    found = listing().chosen(options.group, options.family, options.kind, options.needs)
     width = shutil.get_terminal_size((115, 24)).columns
     longest = max((len(entry.name) for entry in found), default=0)
     group = None
@@ -245,9 +247,7 @@ def _list(options: argparse.Namespace) -> int:
         if entry.group != group:
             group = entry.group
             print(f"{group}:")
-        words = ", ".join(word for word in (entry.kind, entry.family) if word)
-        line = f"  {entry.name:<{longest}}  {words}: {entry.sentence}"
-        print(line if len(line) <= width else f"{line[: width - 3]}...")
+        print(f"  {entry.line(width - 2, longest)}")
     print()
     for line in counts(found) or ["nothing fits"]:
         print(line)

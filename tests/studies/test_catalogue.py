@@ -6,7 +6,8 @@ import pytest
 
 from selftune.cli import main
 from selftune.provided import quantities
-from selftune.studies.catalogue import GROUPS, chosen, described, entries, find, fragment, reference_page
+from selftune.studies.catalogue import described, entries, find, fragment, reference_page
+from selftune.studies.listing import GROUPS
 from selftune.studies.mistakes import UserError
 from selftune.studies.yaml_file import parse_yaml
 
@@ -31,45 +32,9 @@ def test_every_entry_says_what_it_does_and_how_a_study_uses_it(entry):
         assert section in ("regularizers", "diagnostics", "objective", "method")
 
 
-@pytest.mark.parametrize(
-    ("filters", "names"),
-    [
-        ({"group": "methods"}, {"self_tuning", "penalty", "implicit", "inexact_line_search"}),
-        ({"needs": "domains", "kind": "penalty"}, {"fishr", "correlation_alignment"}),
-        ({"group": "diagnostics", "family": "representation"}, {"rank_me"}),
-    ],
-)
-def test_filters(filters, names):
-    assert names <= {entry.name for entry in chosen(**filters)}
-    assert len(chosen(**filters)) < len(entries())
-
-
-@pytest.mark.parametrize(
-    ("filters", "sentence"),
-    [
-        ({"group": "regularizer"}, "unknown group 'regularizer'; did you mean regularizers?"),
-        ({"kind": "penlty"}, "unknown kind 'penlty'; did you mean penalty?"),
-        ({"needs": "logit"}, "unknown quantity 'logit'; did you mean logits or"),
-    ],
-)
-def test_wrong_filters(filters, sentence):
-    with pytest.raises(UserError) as caught:
-        chosen(**filters)
-    assert str(caught.value).startswith(sentence)
-
-
 def test_names_that_are_not_there_suggest_others():
     with pytest.raises(UserError, match=r"nothing is called 'mixp'; did you mean mixup"):
         find("mixp")
-
-
-def test_list_prints_counts_by_kind_and_family(capsys):
-    assert main(["list", "regularizers"]) == 0
-    count = capsys.readouterr().out.splitlines()[-1]
-    assert count.startswith(f"{len(chosen('regularizers'))} regularizers; ")
-    assert " penalty" in count
-    assert " supervision" in count
-    assert main(["list", "--kind", "nothing"]) == 2
 
 
 def test_show_prints_an_entry(capsys):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from selftune.objective import NetworkObjective, tasks
 from selftune.quantity import Quantity, quantities
 from selftune.regularizer import Regularizer, regularizers
 from selftune.solvers import solvers
+from selftune.studies.listing import GROUPS, Listed, counts
 from selftune.studies.methods import METHODS
 from selftune.studies.mistakes import UserError
 
@@ -28,8 +28,6 @@ _ENGINE: dict[str, Mapping[str, Any]] = {
     "stochastic bilevel": stochastic_solvers,
 }
 """Solvers of the engine by kind."""
-
-GROUPS = ("regularizers", "diagnostics", "solvers", "tasks", "methods")
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,11 @@ class Entry:
     def sentence(self) -> str:
         """The first sentence of its text, in one line."""
         return " ".join(self.text.split("\n\n")[0].split())
+
+    @property
+    def listed(self) -> Listed:
+        """The entry as ``selftune list`` shows it."""
+        return Listed(self.group, self.name, self.kind, self.family, self.sentence, self.needs)
 
 
 def entries() -> list[Entry]:
@@ -136,49 +139,16 @@ def _defaults(cls: Any) -> dict[str, Any]:
     return values
 
 
-def chosen(
-    group: str | None = None, family: str | None = None, kind: str | None = None, needs: str | None = None
-) -> list[Entry]:
-    """The entries of a group, a family and a kind that need a given quantity; None for any.
-
-    Raises:
-        UserError: for a group, family, kind or quantity that nothing has.
-    """
-    found = entries()
-    known: dict[str, Iterable[str]] = {
-        "group": GROUPS,
-        "family": {entry.family for entry in found if entry.family},
-        "kind": {entry.kind for entry in found},
-        "quantity": quantities.names(),
-    }
-    for word, given in (("group", group), ("family", family), ("kind", kind), ("quantity", needs)):
-        if given is not None and given not in known[word]:
-            raise UserError(f"unknown {word} {given!r}; {suggestion(given, sorted(known[word]))}")
+def definitions() -> list[type | Callable[..., Any]]:
+    """The classes and functions that entries are made of."""
     return [
-        entry
-        for entry in found
-        if group in (None, entry.group)
-        and family in (None, entry.family)
-        and kind in (None, entry.kind)
-        and (needs is None or needs in entry.needs)
+        *(regularizers[name] for name in regularizers.names()),
+        *(diagnostics[name].function for name in diagnostics.names()),
+        *(solvers[name].function for name in solvers.names()),
+        *(cls for known in _ENGINE.values() for cls in known.values()),
+        *(tasks[name] for name in tasks.names()),
+        *(form.method for forms in METHODS.values() for form in forms),
     ]
-
-
-def counts(found: Iterable[Entry]) -> list[str]:
-    """How many entries there are of each group, kind and family, a line each."""
-    found = list(found)
-    lines = []
-    for group in GROUPS:
-        members = [entry for entry in found if entry.group == group]
-        if not members:
-            continue
-        words = [f"{len(members)} {group if len(members) > 1 else group[:-1]}"]
-        for attribute in ("kind", "family"):
-            tally = Counter(getattr(entry, attribute) for entry in members if getattr(entry, attribute))
-            if len(tally) > 1 or (tally and group == "regularizers"):
-                words.append(", ".join(f"{number} {name}" for name, number in sorted(tally.items())))
-        lines.append("; ".join(words))
-    return lines
 
 
 def find(name: str) -> list[Entry]:
@@ -269,7 +239,7 @@ def reference_page() -> str:
         "Everything that a study file can name, written by `selftune list --markdown`. `selftune show NAME`",
         "prints an entry in full.",
         "",
-        *(f"- {line}" for line in counts(found)),
+        *(f"- {line}" for line in counts(entry.listed for entry in found)),
     ]
     for group in GROUPS:
         members = [entry for entry in found if entry.group == group]
