@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from selftune.errors import SettingError
 from selftune.methods.budget import Budget
@@ -76,7 +76,8 @@ class NetworkForm:
 
     def make(self, budget: Budget, settings: Any, team_size: int) -> TeamMethod:
         """The state machine of a run."""
-        return (self.build or self.machine)(budget, settings, team_size)
+        build = cast(Build, self.machine) if self.build is None else self.build
+        return build(budget, settings, team_size)
 
     def loop_mistake(self, settings: Any) -> SettingError | None:
         """Why a loop of one's own cannot use these settings."""
@@ -167,6 +168,16 @@ def of_settings(settings: object) -> tuple[str, NetworkForm | SmoothForm]:
             if type(settings) is form.settings:
                 return name, form
     raise LookupError(f"{type(settings).__name__} are the settings of no method")
+
+
+def stop_reason(word: str) -> str:
+    """Why a method stopped, after "the method ended because"; the word itself where no record explains it.
+
+    >>> stop_reason("budget")
+    'its budget was spent'
+    """
+    smooth = (methods[name].smooth for name in methods.names())
+    return next((form.reasons[word] for form in smooth if form is not None and word in form.reasons), word)
 
 
 def are_settings(given: object) -> bool:

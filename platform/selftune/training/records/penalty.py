@@ -30,7 +30,5 @@ def _checks(
 
 
 METHOD = MethodRecord(
-    network=NetworkForm(
-        settings=PenaltySettings, machine=Penalty, estimator=PenaltyEstimator, checks=_checks
-    )
+    network=NetworkForm(settings=PenaltySettings, machine=Penalty, estimator=PenaltyEstimator, checks=_checks)
 )
