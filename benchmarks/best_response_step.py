@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.hypergradients.best_response import BestResponse, convert
-from selftune.modes import constant_buffers
+from selftune.networks.modes import constant_buffers
 
 HYPERPARAMETERS = 7
 STEPS = ("plain", "elementary", "response", "response by double backward")

@@ -37,8 +37,8 @@ from selftune.objectives.tasks.total_variation_denoising import TotalVariationDe
 from selftune.hypergradients.lower_solvers import AcceleratedGradient, LowerSolver, Newton
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Positive
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Implicit, ImplicitSettings, InexactLineSearch, InexactLineSearchSettings, Method
-from selftune.smooth_objective import SmoothObjective
 from selftune.training import SmoothTrainer
 
 Make = Callable[[int], Method]

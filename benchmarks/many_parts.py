@@ -11,9 +11,10 @@ from selftune.objectives.digit_images import PIXELS, load_digit_splits, perceptr
 from torch import nn
 
 from selftune.data import SPLITS, Split
-from selftune.objective import NetworkObjective, Optimization
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.step import Step
 from selftune.shapes import Tensor
-from selftune.step import Step
 
 WIDTH = PIXELS * PIXELS
 TOKENS = 8

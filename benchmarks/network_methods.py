@@ -21,7 +21,7 @@ from selftune.objectives.tasks.digits import Digits
 from selftune import Tune
 from selftune.listener import Listener
 from selftune.methods import Budget, Replay, Report, Segment
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory, run_in_process
 from selftune.training.method_record import methods
 

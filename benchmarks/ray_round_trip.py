@@ -25,7 +25,7 @@ from selftune.objectives.tasks.digits import Digits
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.methods import Budget, HyperStep, SelfTuning, SelfTuningSettings
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.schedulers import run_on_ray
 from selftune.training import TrainerFactory, run_in_process
 

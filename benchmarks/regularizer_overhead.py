@@ -27,9 +27,11 @@ from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigit
 from selftune.objectives.tasks.split_digits import SplitDigits
 from torch import nn
 
-from selftune.objective import Classification, NetworkObjective, Optimization
-from selftune.provided import closure
-from selftune.regularizer import regularizers
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step_quantities import closure
 from selftune.training import Trainer
 
 BATCH = 128

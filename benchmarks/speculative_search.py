@@ -27,9 +27,9 @@ from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
 from selftune.objectives.tasks.total_variation_denoising import TotalVariationDenoising
 
 from selftune.listener import Listener
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import HyperStep, InexactLineSearch, InexactLineSearchSettings
 from selftune.schedulers import run_on_ray
-from selftune.smooth_objective import SmoothObjective
 from selftune.training.simulator import simulate
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 

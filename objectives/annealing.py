@@ -8,7 +8,8 @@ import torch
 from selftune.objectives.counts import Count
 
 from selftune.hyperparameters import Hyperparameter
-from selftune.regularizer import Regularizer, Step
+from selftune.regularization.regularizer import Regularizer
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -16,8 +16,8 @@ from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import AcceleratedGradient
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Space
+from selftune.lower_level.smooth_objective import SmoothObjective, Tree, check_device
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import SmoothObjective, Tree, check_device
 
 Pictures = Float[Tensor, "pictures height width"]
 

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 
 from selftune.errors import SettingError
+from selftune.lower_level.smooth_objective import check_device
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import check_device
 
 EXAMPLES = 442
 
@@ -52,7 +52,7 @@ def diabetes(
     inputs, targets = (_standardised(data[order], first) for data in (inputs, targets))
     sizes = [train_examples, validation_examples, left]
     like = inputs.to(device, getattr(torch, dtype)), targets.to(device, getattr(torch, dtype))
-    train, validation, test = zip(*(data.split(sizes) for data in like), strict=True)
+    train, validation, test = zip(*(torch.split(data, sizes) for data in like), strict=True)
     return Diabetes(names, train, validation, test)
 
 

@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 
 
 def symmetric_beta(step: Step, alpha: Float[Tensor, ""], *shape: int) -> Float[Tensor, "*shape"]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 
 
 def own_probs(step: Step) -> Float[Tensor, "own classes"]:

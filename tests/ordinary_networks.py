@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.objective import Classification, Optimization
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 
 
 class HeadFirst(nn.Module):

@@ -14,8 +14,8 @@ from selftune import (
     Regression,
     SettingError,
 )
-from selftune.composition import Regularizers
-from selftune.regularizer import regularizers
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import regularizers
 
 PAGE = Path(__file__).parent.parent / "docs" / "objectives.md"
 

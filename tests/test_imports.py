@@ -52,7 +52,18 @@ def test_tuning_needs_torch_and_numpy_only():
     assert not loaded_by(TUNE) & set(OPTIONAL)
 
 
-@pytest.mark.parametrize("module", ["hyperparameters", "methods", "hypergradients", "training", "regularizer"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hyperparameters",
+        "methods",
+        "hypergradients",
+        "training",
+        "regularization",
+        "lower_level",
+        "registries.diagnostics",
+    ],
+)
 def test_the_core_loads_nothing_optional(module):
     assert not loaded_by(f"import selftune.{module}") & set(OPTIONAL)
 

@@ -6,8 +6,8 @@ from torch import nn
 
 from selftune import Classification, Optimization, SettingError, Tune, tune
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
-from selftune.regularizer import regularizers
-from selftune.step import per_example
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step import per_example
 from selftune.studies.call import call_of
 from selftune.training.lower_level import LowerLevel
 from selftune.training.seeds import Streams

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from selftune.diagnostics import diagnostic
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import diagnostic
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Int, Tensor
 
 

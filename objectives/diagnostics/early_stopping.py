@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from selftune.diagnostics import diagnostic
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import diagnostic
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Tensor
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import torch
 
-from selftune.diagnostics import Diagnostic, diagnostics
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import Diagnostic, diagnostics
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Tensor
 
 

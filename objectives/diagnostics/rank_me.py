@@ -6,8 +6,8 @@ from typing import Literal
 
 import torch
 
-from selftune.diagnostics import diagnostic
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import diagnostic
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Int, Tensor
 
 _REFERENCE = Reference(

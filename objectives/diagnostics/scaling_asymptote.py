@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from selftune.diagnostics import diagnostic
-from selftune.regularizer import Reference
+from selftune.registries.diagnostics import diagnostic
+from selftune.registries.reference import Reference
 from selftune.shapes import Float, Tensor
 
 
@@ -33,4 +33,5 @@ def scaling_asymptote(losses: Float[Tensor, "3"]) -> Float[Tensor, ""]:
     curvature = second - first
     asymptote = losses[2] - second.square() / curvature
     rounding = 4 * torch.finfo(losses.dtype).eps * losses.abs().amax()
-    return asymptote.masked_fill(curvature.abs() <= rounding, torch.nan)
+    limit: Tensor = asymptote.masked_fill(curvature.abs() <= rounding, torch.nan)
+    return limit

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.registries.solvers import solver
 from selftune.shapes import Float, Tensor
-from selftune.solvers import solver
 
 
 @solver(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from selftune.regularizer import Reference
-from selftune.solvers import solver
+from selftune.registries.reference import Reference
+from selftune.registries.solvers import solver
 
 
 @solver(

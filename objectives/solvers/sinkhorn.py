@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from selftune.objectives.optimal_transport import log_density, potentials
 
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.registries.solvers import solver
 from selftune.shapes import Float, Tensor
-from selftune.solvers import solver
 
 
 @solver(

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.classification import Classification
-from selftune.objective import Optimization, tasks
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.optimization import Optimization
 
 
 @dataclass

@@ -12,9 +12,9 @@ from selftune.objectives.denoising import STEEPEST, Denoising, load_pairs
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants
 
 STRENGTH = "field_of_experts.strength"
 WEIGHTS = "field_of_experts.weights"

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from selftune.objectives.linear_models import Groups, WeightPenalty, mean_square
 
 from selftune.errors import SettingError
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree, check_device
 from selftune.shapes import Float, Int, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree, check_device
 
 EXAMPLES = 1797
 CLASSES = 10
@@ -152,8 +152,8 @@ class LogisticRegression(SoftmaxRegression):
         inputs, labels = _load(self.train_examples, self.split_seed)
         inputs = inputs.to(dtype=getattr(torch, self.dtype), device=self.device)
         labels = labels.to(self.device)
-        sizes = (self.train_examples, self.validation_examples, left)
-        train, validation, test = zip(inputs.split(sizes), labels.split(sizes), strict=True)
+        sizes = [self.train_examples, self.validation_examples, left]
+        train, validation, test = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
         names = (*(f"{row}:{column}" for row in range(8) for column in range(8)), "bias")
         super().__init__(train, validation, test, CLASSES, self.groups, features=names)
 

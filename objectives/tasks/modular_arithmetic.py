@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.classification import Classification
 from selftune.errors import SettingError
-from selftune.objective import Optimization, tasks
-from selftune.quantity import Quantity, quantities
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Step
 
 quantities.declare(
     Quantity(

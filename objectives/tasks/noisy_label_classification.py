@@ -11,8 +11,8 @@ from selftune.objectives.tasks.digits import Digits
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.modes import evaluating
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.networks.modes import evaluating
 from selftune.shapes import Float, Int, Tensor
 
 # Pairs of digits that look alike, as customary: 2->7, 3->8, 5<->6, 7->1.

@@ -13,10 +13,11 @@ from torch import nn
 
 from selftune.data import Split, check_splits
 from selftune.errors import SettingError
-from selftune.objective import NetworkObjective, Optimization, tasks
-from selftune.quantity import Quantity, quantities
+from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Step
 
 quantities.declare(
     Quantity("token_logits", ("batch", "tokens", "vocabulary"), "float", "outputs at every position"),
@@ -139,7 +140,8 @@ class _Block(nn.Module):
         query, key, value = (part.transpose(1, 2) for part in mixed.unbind(dim=2))
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         inputs = inputs + self.projection(seen.transpose(1, 2).flatten(2))
-        return inputs + self.back(F.gelu(self.hidden(self.second_norm(inputs))))
+        outputs: Tensor = inputs + self.back(F.gelu(self.hidden(self.second_norm(inputs))))
+        return outputs
 
 
 def _bundled() -> bytes:
@@ -166,4 +168,6 @@ def _splits(corpus: bytes, sizes: Mapping[str, int], context: int) -> list[Int[T
             "unique_tokens", f"the splits need {sum(sizes.values())} bytes of text, but there are {len(corpus)}"
         )
     tokens = torch.frombuffer(bytearray(corpus[: sum(sizes.values())]), dtype=torch.uint8).long()
-    return [part.unfold(0, context + 1, context).contiguous() for part in tokens.split(list(sizes.values()))]
+    return [
+        part.unfold(0, context + 1, context).contiguous() for part in torch.split(tokens, list(sizes.values()))
+    ]

@@ -10,9 +10,9 @@ import torch
 from selftune.objectives.diabetes import diabetes
 from selftune.objectives.linear_models import WeightPenalty, mean_square
 
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 
 class RidgeRegression(SmoothObjective):
@@ -59,7 +59,8 @@ class RidgeRegression(SmoothObjective):
         """The lower level's minimiser in closed form."""
         strength = self._penalty.strength(values)
         penalty = torch.diag(strength.expand_as(self._correlation))
-        return torch.linalg.solve(self._moment + penalty, self._correlation)
+        weight: Tensor = torch.linalg.solve(self._moment + penalty, self._correlation)
+        return weight
 
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         weight = parameters["weight"]

@@ -11,8 +11,9 @@ from selftune.objectives.digit_images import PIXELS, load_digit_splits
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.objective import Optimization, tasks
-from selftune.self_supervised import SelfSupervised
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.optimization import Optimization
+from selftune.lower_level.self_supervised import SelfSupervised
 from selftune.shapes import Float, Int, Tensor
 
 

@@ -12,10 +12,10 @@ from selftune.objectives.linear_models import mean_square
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import tasks
-from selftune.proximal_terms import GroupNorm, L1Norm, ProximalTerm
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.proximal_terms import GroupNorm, L1Norm, ProximalTerm
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Int, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 Penalty = Literal["lasso", "elastic_net", "group_lasso"]
 
@@ -93,7 +93,8 @@ class SparseLinearRegression(SmoothObjective):
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         weight = parameters["weight"]
         penalty = values["sparse.ridge"] * weight.square().sum()
-        return 0.5 * ((self._train[0] @ weight - self._train[1]).square().mean() + penalty)
+        loss: Tensor = 0.5 * ((self._train[0] @ weight - self._train[1]).square().mean() + penalty)
+        return loss
 
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         inputs, targets = self._validation

@@ -8,9 +8,10 @@ import torch
 from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
-from selftune.classification import Classification
 from selftune.errors import SettingError
-from selftune.objective import Optimization, Stage, tasks
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import Stage, tasks
+from selftune.lower_level.optimization import Optimization
 
 
 @dataclass

@@ -188,7 +188,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     study = _load(options, local=False)
-    from selftune.smooth_objective import SmoothObjective
+    from selftune.lower_level.smooth_objective import SmoothObjective
     from selftune.studies.rows import MAXIMUM_ROWS
     from selftune.studies.smooth import described
 

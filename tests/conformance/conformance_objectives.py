@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
 from torch import nn
 
-from selftune.objective import Classification, NetworkObjective, Optimization, Stage
-from selftune.provided import closure
-from selftune.regularizer import regularizers
-from selftune.self_supervised import SelfSupervised
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import NetworkObjective, Stage
+from selftune.lower_level.optimization import Optimization
+from selftune.lower_level.self_supervised import SelfSupervised
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step_quantities import closure
 
 OPTIMIZATION = Optimization(batch_size=16, learning_rate=0.05)
 EXAMPLES = (96, 48, 48)

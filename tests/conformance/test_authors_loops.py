@@ -13,7 +13,7 @@ from authors.without import WITHOUT
 from trainers import NAMES
 
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 CASES = [(name, number) for name, loops in sorted(LOOPS.items()) for number in range(len(loops))]

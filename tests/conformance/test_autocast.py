@@ -9,7 +9,7 @@ from conformance_objectives import objective_for
 from full_matrix import first_of
 from trainers import NAMES, RESPOND, cycle, fixed, replay, tuned
 
-from selftune.regularizer import overrides, regularizers
+from selftune.regularization.regularizer import overrides, regularizers
 from selftune.training import Trainer
 
 WHOLE_STEPS = [n for n in NAMES if any(overrides(regularizers[n](), h) for h in ("replace", "aggregate"))]

@@ -6,7 +6,7 @@ from trainers import NAMES, fixed, replay, trainer_of
 
 from selftune.methods.measures import BEST, BEST_NETWORK
 from selftune.methods.method import WorkOrder
-from selftune.network_state import state_of
+from selftune.networks.network_state import state_of
 
 
 @pytest.mark.parametrize("name", NAMES)

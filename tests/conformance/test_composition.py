@@ -13,8 +13,8 @@ from trainers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
 from selftune.methods import Response, WorkOrder
-from selftune.provided import closure
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step_quantities import closure
 from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 from selftune.training.estimators.response import ResponseEstimator

@@ -7,12 +7,12 @@ import torch
 from conformance_objectives import OBJECTIVES
 from trainers import cycle
 
-from selftune.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods.method import DIAGNOSTIC, WorkOrder
-from selftune.provided import closure
-from selftune.regularizer import regularizers
+from selftune.registries.diagnostics import MEASURED, Measurement, diagnostics
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step_quantities import closure
 from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 

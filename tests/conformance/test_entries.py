@@ -5,10 +5,10 @@ import inspect
 import pytest
 from selftune.objectives import functional
 
-from selftune.diagnostics import diagnostics
-from selftune.objective import tasks
-from selftune.regularizer import regularizers
-from selftune.solvers import solvers
+from selftune.lower_level.objective import tasks
+from selftune.registries.diagnostics import diagnostics
+from selftune.registries.solvers import solvers
+from selftune.regularization.regularizer import regularizers
 
 CATALOGUE = {
     "supervision": {

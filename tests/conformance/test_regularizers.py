@@ -20,9 +20,10 @@ from trainers import (
     weights_without,
 )
 
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import WorkOrder
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import overrides, regularizers
+from selftune.regularization.regularizer import overrides, regularizers
 from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
 

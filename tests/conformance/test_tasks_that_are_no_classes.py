@@ -13,13 +13,13 @@ from full_matrix import first_of
 from torch import nn
 from trainers import cycle, fixed, replay, tuned
 
-from selftune.binary_classification import BinaryClassification
 from selftune.errors import SettingError
-from selftune.function_objective import FunctionObjective
-from selftune.multi_label_classification import MultiLabelClassification
-from selftune.objective import Optimization
-from selftune.regression import Regression
-from selftune.regularizer import regularizers
+from selftune.lower_level.binary_classification import BinaryClassification
+from selftune.lower_level.function_objective import FunctionObjective
+from selftune.lower_level.multi_label_classification import MultiLabelClassification
+from selftune.lower_level.optimization import Optimization
+from selftune.lower_level.regression import Regression
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 OPTIMIZATION = Optimization(batch_size=16, learning_rate=0.05)

@@ -7,7 +7,7 @@ from conformance_objectives import OBJECTIVES, objective_for, objective_name, pa
 
 from selftune.hyperparameters import Tune
 from selftune.methods import OnlineImplicitSettings, Response, WorkOrder
-from selftune.regularizer import has_a_response, is_in_the_loss, regularizers
+from selftune.regularization.regularizer import has_a_response, is_in_the_loss, regularizers
 from selftune.training import Trainer
 
 NAMES = regularizers.names()

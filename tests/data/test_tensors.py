@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune import Classification, Optimization, SelfSupervised, SettingError, Stage, Tune, tune
-from selftune.composition import Regularizers
 from selftune.data import classes_of, positions_of
-from selftune.regularizer import regularizers
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 SMOOTHING = {"label_smoothing": {"epsilon": Tune(0.1)}}

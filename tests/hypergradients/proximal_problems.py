@@ -6,8 +6,8 @@ from smooth_problems import normal
 from selftune.hypergradients.lower_solvers import ProximalGradient
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.proximal_terms import Box, GroupNorm, L1Norm, Simplex
-from selftune.smooth_objective import Constants, SmoothObjective
+from selftune.lower_level.proximal_terms import Box, GroupNorm, L1Norm, Simplex
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective
 
 GROUPS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 3])
 

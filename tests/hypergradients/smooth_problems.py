@@ -8,7 +8,7 @@ from selftune.objectives.tasks.ridge import RidgeRegression
 from selftune.objectives.tasks.total_variation_denoising import TotalVariationDenoising
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.smooth_objective import Constants, SmoothObjective
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective
 
 SMALL = {"train_crops": 2, "validation_crops": 1, "test_crops": 1, "crop": 9}
 

@@ -12,8 +12,8 @@ from selftune.hypergradients.curvature import UpperChords, chord, compare
 from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
+from selftune.lower_level.smooth_objective import ConstantDisproved, Constants, NotStronglyConvex
 from selftune.methods import WorkOrder
-from selftune.smooth_objective import ConstantDisproved, Constants, NotStronglyConvex
 from selftune.training import SmoothTrainer
 
 SOLVERS = ("newton", "accelerated_gradient", "lbfgs", "proximal_gradient")

@@ -7,7 +7,7 @@ from smooth_problems import PROBLEMS, classification, regression
 from selftune.errors import SettingError
 from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.smooth_objective import Constants, SmoothObjective
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 

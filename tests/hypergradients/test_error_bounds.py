@@ -15,7 +15,7 @@ from selftune.hypergradients.error_bounds import (
 )
 from selftune.hypergradients.implicit import Hypergradient, implicit_hypergradient
 from selftune.hypergradients.linear_solvers import ConjugateGradient
-from selftune.smooth_objective import Constants
+from selftune.lower_level.smooth_objective import Constants
 
 DRAWS = 200
 

@@ -22,7 +22,7 @@ from selftune.hypergradients.linear_solvers import (
 )
 from selftune.hypergradients.update_maps import DifferentiableMap, GradientStep
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.smooth_objective import Constants, SmoothObjective
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective
 
 CG = ConjugateGradient()
 

@@ -11,7 +11,7 @@ from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import AcceleratedGradient, Newton
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.penalty import Penalised, penalty_hypergradient
-from selftune.smooth_objective import NotStronglyConvex
+from selftune.lower_level.smooth_objective import NotStronglyConvex
 
 REGRESSIONS = [name for name in PROBLEMS if name.startswith(("quadratic", "ridge", "softmax"))]
 

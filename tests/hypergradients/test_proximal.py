@@ -18,7 +18,7 @@ from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.hypergradients.update_maps import GradientStep
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.proximal_terms import L1Norm
+from selftune.lower_level.proximal_terms import L1Norm
 
 CG = ConjugateGradient()
 

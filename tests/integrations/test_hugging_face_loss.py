@@ -9,7 +9,7 @@ from rounding import rounding  # noqa: E402
 
 from selftune.errors import SettingError  # noqa: E402
 from selftune.integrations.hugging_face_loss import element_losses, logits, share_of_batch  # noqa: E402
-from selftune.losses import as_losses  # noqa: E402
+from selftune.lower_level.losses import as_losses  # noqa: E402
 
 BERT = {
     "vocab_size": 30,

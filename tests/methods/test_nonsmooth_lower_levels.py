@@ -10,8 +10,8 @@ from selftune.hypergradients.lower_solvers import ProximalGradient
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Space
 from selftune.listener import Listener
+from selftune.lower_level.proximal_terms import L1Norm
 from selftune.methods import Implicit, ImplicitSettings, InexactLineSearch, InexactLineSearchSettings
-from selftune.proximal_terms import L1Norm
 from selftune.training.runner import run_in_process
 from selftune.training.smooth_trainer import SmoothTrainer
 

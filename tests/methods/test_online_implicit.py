@@ -10,9 +10,10 @@ from torch import nn
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings, Replay, Report, Segment
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory, run_in_process
 
 

@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, NetworkLineSearch, OnlineImplicit, Penalty, SelfTuning
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import regularizers
 
 DIFFERENTIATE = [OnlineImplicit, Penalty, NetworkLineSearch]
 

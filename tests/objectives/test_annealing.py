@@ -3,7 +3,7 @@ import torch
 from selftune.objectives.annealing import annealed
 
 from selftune.hyperparameters import Tune
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 @pytest.mark.parametrize("before", [0.0, 1.0])

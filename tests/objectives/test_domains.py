@@ -1,7 +1,7 @@
 import torch
 from selftune.objectives.domains import averaging_matrix
 
-from selftune.domains import balanced_weights, same_domain
+from selftune.data.domains import balanced_weights, same_domain
 
 DOMAINS = torch.tensor([9, -2, 9, 4, -2, 9])
 

@@ -8,9 +8,9 @@ import pytest
 from selftune.objectives import functional
 from selftune.objectives.function_files import module_of, modules_by_function, stub
 
-from selftune.diagnostics import diagnostics
-from selftune.regularizer import regularizers
-from selftune.solvers import solvers
+from selftune.registries.diagnostics import diagnostics
+from selftune.registries.solvers import solvers
+from selftune.regularization.regularizer import regularizers
 
 
 def entries_loaded_by(code):

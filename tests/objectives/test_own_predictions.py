@@ -5,8 +5,9 @@ import torch
 from selftune.objectives.regularizers.supervision.early_learning import early_learning
 from torch import nn
 
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 MIXERS = {"mixup": {"alpha": 2.0}, "adaptive_mixup": {}, "cutmix": {"alpha": 2.0}}

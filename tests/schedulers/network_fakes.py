@@ -11,6 +11,8 @@ from ray_fakes import Recorder
 from torch import nn
 
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import (
     Budget,
     NetworkLineSearch,
@@ -20,8 +22,7 @@ from selftune.methods import (
     Penalty,
     PenaltySettings,
 )
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, run_in_process
 
 STEPS = 40

@@ -8,9 +8,10 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.schedulers import ImplicitScheduler, trainable
 from selftune.training import TrainerFactory, run_in_process
 

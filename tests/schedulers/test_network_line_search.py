@@ -9,9 +9,10 @@ from torch import nn
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, NetworkLineSearch, NetworkLineSearchSettings
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.schedulers import NetworkLineSearchScheduler, trainable
 from selftune.training import TrainerFactory, run_in_process
 

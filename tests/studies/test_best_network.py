@@ -6,7 +6,7 @@ from torch import nn
 
 from selftune import Classification, Optimization, SettingError, Tune, tune
 from selftune.methods import Response
-from selftune.network_state import state_of
+from selftune.networks.network_state import state_of
 from selftune.tracking.trajectory import TrajectoryWriter
 
 METHODS = {

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from selftune.cli import main
-from selftune.provided import quantities
+from selftune.regularization.step_quantities import quantities
 from selftune.studies.catalogue import described, entries, find, fragment, reference_page
 from selftune.studies.listing import GROUPS
 from selftune.studies.mistakes import UserError

@@ -170,7 +170,7 @@ def test_nothing_tuned(study_text):
 
 
 def test_needs_that_the_objective_does_not_provide(study_text, monkeypatch):
-    from selftune.objective import tasks
+    from selftune.lower_level.objective import tasks
 
     monkeypatch.setattr(tasks["digits"], "provides", frozenset({"parameters"}))
     with pytest.raises(Mistakes, match=r"regularizers\.label_smoothing: .* needs .* targets, which Digits does"):

@@ -6,7 +6,7 @@ from torch import nn
 
 from selftune import Classification, Optimization, Tune, tune
 from selftune.methods import Replay, Segment
-from selftune.network_state import state_of
+from selftune.networks.network_state import state_of
 from selftune.tracking.trajectory import TrajectoryWriter
 from selftune.training import TrainerFactory, run_in_process
 

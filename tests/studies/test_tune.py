@@ -105,7 +105,7 @@ def test_progress_and_the_report_on_the_network_come_where_they_are_wanted(capsy
     told = capsys.readouterr()
     assert told.out == ""
     assert told.err.count("weight_decay reaches 72 of 83 parameters (87 %)") == 1
-    assert told.err.count("0      Linear  gated rank 1") == 1
+    assert told.err.count("0      Linear  linear rank 1") == 1
     assert "tune: 20/20 training steps, hyper-step 2" in told.err.splitlines()[-1]
 
 
@@ -117,7 +117,7 @@ def test_a_call_that_goes_on_says_from_where(tmp_path, capsys):
 
 def test_a_folder_says_how_its_network_responds(tmp_path):
     tune(objective(), settings(), steps=20, warmup_steps=10, output=tmp_path)
-    assert "gated rank 1" in (tmp_path / "conversion.txt").read_text()
+    assert "linear rank 1" in (tmp_path / "conversion.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from selftune.objective import Classification, Optimization
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.studies.verdict import constant_measures, warnings_of
 
 LABELS = torch.tensor([0] * 10 + [1] * 6 + [2] * 4)

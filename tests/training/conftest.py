@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Tune
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import regularizers
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the networks that the tests share
 

@@ -5,8 +5,9 @@ from torch import nn
 from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from selftune import Tune, tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response
-from selftune.objective import Classification, Optimization
 
 METHODS = {
     "self_tuning": {},

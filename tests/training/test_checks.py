@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Tune
+from selftune.lower_level.objective import Classification, Optimization
 from selftune.methods import Budget, SelfTuningSettings
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory
 from selftune.training.checks import run_mistakes
 from selftune.training.method_record import methods

@@ -4,7 +4,7 @@ from ordinary_networks import Frozen, Recurrent, Tied, objective_of
 
 from selftune.hyperparameters import Tune
 from selftune.methods import Budget, Response
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory
 from selftune.training.checks import coverage_of, run_mistakes
 from selftune.training.method_record import methods

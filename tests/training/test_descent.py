@@ -11,9 +11,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response, WorkOrder
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 STEPS = 12

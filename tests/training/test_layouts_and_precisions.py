@@ -6,7 +6,7 @@ from method_runs import METHODS, convolutional, perceptron, run, task
 
 from selftune import Tune
 from selftune.methods import Response, WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 AGGREGATORS = ["mean_aggregation", "coordinate_median", "krum"]

@@ -7,9 +7,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from selftune import Tune
-from selftune.diagnostics import Measurement
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.registries.diagnostics import Measurement
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 

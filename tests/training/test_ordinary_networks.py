@@ -9,11 +9,11 @@ from ordinary_networks import ORDINARY, Frozen, Functional, HeadFirst, Recurrent
 from steps import begun
 from torch import nn
 
-from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import Response, WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.studies.tune import tune
 from selftune.training import Trainer
 

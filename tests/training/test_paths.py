@@ -6,7 +6,8 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Tune
-from selftune.regularizer import Reference, Regularizer, regularizers
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.tune import tune
 from selftune.training import Trainer
 from selftune.training.paths import pathless

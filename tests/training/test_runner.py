@@ -6,9 +6,10 @@ import torch
 
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, Replay, Segment, SelfTuning, SelfTuningSettings
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.storage.files import DamagedFile
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
 

@@ -8,7 +8,7 @@ from torch import nn
 from selftune import Tune, tune
 from selftune.errors import SettingError
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 TUNED = {"label_smoothing": {"epsilon": Tune(0.1)}}

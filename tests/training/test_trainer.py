@@ -8,9 +8,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Interval, Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response, WorkOrder
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 DELTA = Response()
@@ -196,7 +197,8 @@ def test_whole_splits_are_measured_in_batches(objective, size):
 
 def test_integers_are_whole_where_they_act_and_continuous_where_they_are_learned(objective):
     from selftune.hyperparameters import Hyperparameter, Integer
-    from selftune.regularizer import Reference, Regularizer
+    from selftune.registries.reference import Reference
+    from selftune.regularization.regularizer import Regularizer
 
     seen = []
 
@@ -332,7 +334,8 @@ def test_an_uncentred_network_is_exported_at_the_hyperparameters(objective, regu
 @pytest.mark.parametrize("centered", [True, False])
 def test_learning_speed_does_not_depend_on_where_a_centred_response_is_fitted(objective, centered):
     from selftune.hyperparameters import Hyperparameter
-    from selftune.regularizer import Reference, Regularizer
+    from selftune.registries.reference import Reference
+    from selftune.regularization.regularizer import Regularizer
 
     def slope_after(shift, steps=300):
         class Pull(Regularizer):  # the optimal weights move with slope one, wherever u lies
@@ -408,7 +411,8 @@ def test_norm_statistics_are_those_of_plain_training(blobs, response):
 
 
 def test_what_a_regularizer_attached_is_merged_into_the_plain_network(objective):
-    from selftune.regularizer import Reference, Regularizer
+    from selftune.registries.reference import Reference
+    from selftune.regularization.regularizer import Regularizer
 
     class Shift(Regularizer):  # adds a trainable bias in front of the first layer
         name, family, kind, reference = "shift", "test", "reparam", Reference("test")

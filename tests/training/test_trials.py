@@ -7,6 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import (
     Budget,
     NetworkLineSearch,
@@ -15,8 +17,7 @@ from selftune.methods import (
     Segment,
     WorkOrder,
 )
-from selftune.objective import Classification, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
 from selftune.training.trials import Arm
 

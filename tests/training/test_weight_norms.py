@@ -7,8 +7,8 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
-from selftune.reparameterization import effective_weight
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.reparameterization import effective_weight
 from selftune.training import Trainer
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from selftune.domains import balanced_weights, same_domain
+from selftune.data.domains import balanced_weights, same_domain
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Int, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

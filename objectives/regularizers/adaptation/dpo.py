@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.quantity import Quantity, quantities
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 quantities.declare(
     Quantity("policy_chosen", ("batch",), "float", "log-probability of the preferred response"),

@@ -11,12 +11,14 @@ from torch.func import functional_call, grad, vmap
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
-from selftune.losses import as_losses
-from selftune.modes import evaluating
-from selftune.objective import NetworkObjective
-from selftune.precision import wide_type, widened
-from selftune.provided import closure
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.losses import as_losses
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.modes import evaluating
+from selftune.networks.precision import wide_type, widened
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
+from selftune.regularization.step_quantities import closure
 from selftune.shapes import Float, Tensor
 
 
@@ -156,7 +158,8 @@ class Ewc(Regularizer):
         def network(inputs: Tensor) -> Any:
             return functional_call(self._network, tensors or {}, (inputs,))
 
-        return self._objective.run(network, inputs, {"inputs": inputs})
+        outputs: Tensor = self._objective.run(network, inputs, {"inputs": inputs})
+        return outputs
 
     def state_dict(self) -> dict[str, Any]:
         return {"fisher": self._fisher, "earlier": self._earlier}

@@ -9,8 +9,10 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

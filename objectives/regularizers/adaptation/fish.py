@@ -6,9 +6,11 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.inventory import tensors_of
-from selftune.precision import widened
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.networks.inventory import tensors_of
+from selftune.networks.precision import widened
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

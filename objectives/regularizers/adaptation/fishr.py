@@ -11,8 +11,10 @@ from selftune.objectives.domains import averaging_matrix
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

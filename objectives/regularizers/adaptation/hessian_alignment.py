@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from selftune.objectives.domains import averaging_matrix
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from selftune.hyperparameters import Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

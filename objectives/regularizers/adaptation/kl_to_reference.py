@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.quantity import Quantity, quantities
 from selftune.shapes import Bool, Float, Tensor
-from selftune.stateless import penalty
 
 quantities.declare(
     Quantity(

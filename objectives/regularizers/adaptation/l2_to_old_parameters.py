@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

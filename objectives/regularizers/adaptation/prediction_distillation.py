@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.step import per_example
 from selftune.shapes import Bool, Float, Tensor
-from selftune.stateless import penalty
-from selftune.step import per_example
 
 
 @penalty(

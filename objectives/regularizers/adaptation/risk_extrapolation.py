@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from selftune.objectives.annealing import Annealed, anneal_steps
 
-from selftune.domains import balanced_weights, same_domain
+from selftune.data.domains import balanced_weights, same_domain
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 quantities.declare(

@@ -11,7 +11,9 @@ from selftune.objectives.optimal_transport import (
 )
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -12,8 +12,10 @@ from selftune.objectives.smoothed_absolute import smoothed_absolute
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Interval, Positive, Tune
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -6,7 +6,9 @@ from selftune.objectives.optimal_transport import mean_cost, squared_distances, 
 from selftune.objectives.regularizers.dynamics.entropic_transport_cost import entropic_transport_cost
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

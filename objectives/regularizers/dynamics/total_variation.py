@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from selftune.objectives.smoothed_absolute import safe_root, smoothed_absolute
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.step import per_example
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
-from selftune.step import per_example
 
 quantities.declare(
     Quantity(

@@ -6,10 +6,10 @@ import torch
 from selftune.objectives.smoothed_absolute import smoothed_absolute
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.step import per_example
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
-from selftune.step import per_example
 
 
 @penalty(

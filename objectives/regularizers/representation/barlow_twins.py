@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 quantities.declare(

@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from selftune.objectives.draws import symmetric_beta
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

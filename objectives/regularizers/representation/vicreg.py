@@ -5,9 +5,11 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 _REFERENCE = Reference(
     "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", "2105.04906"

@@ -6,9 +6,11 @@ import torch
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Hyperparameter, Integer, Interval, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 _REFERENCE = Reference(
     "BA-LoRA: Bias-Alleviating Low-Rank Adaptation to Mitigate Catastrophic Inheritance in Large Language Models",

@@ -7,9 +7,9 @@ from selftune.objectives.regularizers.structure.krum import _scores, _squared_di
 from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import aggregator
 from selftune.shapes import Float, Tensor
-from selftune.stateless import aggregator
 
 
 @aggregator(

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
-from selftune.objective import NetworkObjective
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register, reparameterized_weights
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register, reparameterized_weights
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 quantities.declare(

@@ -6,9 +6,9 @@ import torch
 from selftune.objectives.regularizers.structure.krum import _squared_distances
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import aggregator
 from selftune.shapes import Float, Tensor
-from selftune.stateless import aggregator
 
 
 @aggregator(

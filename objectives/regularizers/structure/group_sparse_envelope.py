@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

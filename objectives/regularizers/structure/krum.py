@@ -7,10 +7,12 @@ import torch.nn.functional as F
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import aggregator, check_workers
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
-from selftune.stateless import aggregator, check_workers
 
 _REFERENCE = Reference("Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", "1703.02757")
 _FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)

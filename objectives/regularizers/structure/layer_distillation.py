@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from selftune.hyperparameters import Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

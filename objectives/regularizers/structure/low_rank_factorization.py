@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.inventory import tensors_of
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Step, register
-from selftune.reparameterization import Reparameterization
+from selftune.networks.inventory import tensors_of
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import register
+from selftune.regularization.reparameterization import Reparameterization
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 quantities.declare(

@@ -10,9 +10,11 @@ from selftune.objectives.counts import Count
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
-from selftune.inventory import Layer
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.inventory import Layer
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 
 
@@ -95,7 +97,8 @@ class MagnitudePruning(Regularizer):
         if not end:
             return sparsity
         left = 1 - min(max((step.progress - begin) / (end - begin), 0.0), 1.0)
-        return sparsity + (initial - sparsity) * left**3
+        grown: Tensor = sparsity + (initial - sparsity) * left**3
+        return grown
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         """Between prunings a weight that is zero stays zero, whatever the optimizer's moments say."""

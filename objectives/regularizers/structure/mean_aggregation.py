@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import aggregator
 from selftune.shapes import Float, Int, Tensor
-from selftune.stateless import aggregator
 
 
 @aggregator(family="structure", reference=Reference("Data-parallel averaging of gradients (textbook)"))

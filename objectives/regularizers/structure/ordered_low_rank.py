@@ -11,8 +11,10 @@ from selftune.objectives.regularizers.structure.hierarchical_group_lasso import 
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference, Step, register
-from selftune.reparameterization import Reparameterization
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.reparameterization import Reparameterization
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 
 

@@ -10,7 +10,9 @@ from selftune.objectives.diagnostics.inverse_participation_ratio import inverse_
 from selftune.objectives.regularizers.structure.magnitude_pruning import magnitude_pruning
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 
 

@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter
-from selftune.inventory import Layer
-from selftune.layer_noise import input_obstacle
-from selftune.regularizer import Reference, Step, register
-from selftune.reparameterization import Reparameterization
+from selftune.networks.inventory import Layer
+from selftune.registries.reference import Reference
+from selftune.regularization.layer_noise import input_obstacle
+from selftune.regularization.regularizer import register
+from selftune.regularization.reparameterization import Reparameterization
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

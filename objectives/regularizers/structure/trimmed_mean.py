@@ -6,9 +6,9 @@ import torch
 from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import aggregator
 from selftune.shapes import Float, Tensor
-from selftune.stateless import aggregator
 
 _REFERENCE = Reference("Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates", "1803.01498")
 

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.regularizer import Reference, Step, register
-from selftune.reparameterization import Reparameterization
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.reparameterization import Reparameterization
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -13,11 +13,12 @@ from selftune.objectives.regularizers.supervision.mixup import mixup
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Mixing, Step
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Mixing
 
 quantities.declare(
     Quantity("mixed", (), "integer", "number of examples, the first of the batch, that were mixed with others"),
@@ -95,7 +96,8 @@ class AdaptiveMixup(Regularizer):
 
     def attach(self, network: nn.Module) -> None:
         parameter, last = next(network.parameters()), self._objective.layers()[-1]
-        outputs = len(network.get_submodule(last).weight)
+        module: Any = network.get_submodule(last)
+        outputs = len(module.weight)
         self._policy = nn.Sequential(self._objective.network(), nn.Linear(outputs, 3)).to(parameter)
         self._optimizer = torch.optim.SGD(self._policy.parameters(), lr=1.0)
 
@@ -151,7 +153,8 @@ class IntrusionLoss(Regularizer):
         self._heads = Head(f"{self.name}_first"), Head(f"{self.name}_second")
 
     def attach(self, network: nn.Module) -> None:
-        classes, features = network.get_submodule(self._last).weight.shape
+        module: Any = network.get_submodule(self._last)
+        classes, features = module.weight.shape
         self._heads[0].add(network, features, classes)
         self._heads[1].add(network, classes, 2)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Positive, Unit
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

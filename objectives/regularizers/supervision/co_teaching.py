@@ -9,11 +9,13 @@ import torch
 from selftune.objectives.regularizers.supervision.companion import Companion
 from torch import nn
 
+from selftune.data.nested import mapped
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
-from selftune.losses import as_losses
-from selftune.nested import mapped
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.losses import as_losses
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 
@@ -103,7 +105,8 @@ class CoTeaching(Regularizer):
 
     def _rate(self, step: Step) -> Float[Tensor, ""]:
         ramp = self.bound["ramp"].value
-        return self.value(step, "forget_rate") * (min(1.0, step.epoch / (ramp - 1)) if ramp > 1 else 1.0)
+        rate: Tensor = self.value(step, "forget_rate") * (min(1.0, step.epoch / (ramp - 1)) if ramp > 1 else 1.0)
+        return rate
 
     def state_dict(self) -> dict[str, Any]:
         return self._peer.state_dict()

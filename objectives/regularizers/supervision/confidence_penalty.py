@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -7,9 +7,10 @@ from selftune.objectives.regularizers.supervision.cutout import _box, _pixels
 from selftune.objectives.regularizers.supervision.mixup import Mixup
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
-from selftune.regularizer import Reference, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Mixing, Step
 from selftune.shapes import Bool, Float, Int, Tensor
-from selftune.step import Mixing
 
 
 def cutmix(

@@ -9,7 +9,9 @@ import torch
 from selftune.objectives.regularizers.supervision.dropout import Dropout, dropout
 
 from selftune.hyperparameters import Hyperparameter, Interval, Unit
-from selftune.regularizer import Reference, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

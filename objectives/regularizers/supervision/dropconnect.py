@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.regularizer import Reference, Step, register
-from selftune.reparameterization import Reparameterization
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.reparameterization import Reparameterization
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.layer_noise import LayerNoise
-from selftune.regularizer import Reference, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.layer_noise import LayerNoise
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 
@@ -43,7 +45,9 @@ class Dropout(LayerNoise):
     reference = Reference(
         "Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"
     )
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),)
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),
+    )
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[1:]

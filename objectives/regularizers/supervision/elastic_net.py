@@ -6,9 +6,9 @@ from selftune.objectives.regularizers.supervision.l1 import l1
 from selftune.objectives.regularizers.supervision.weight_decay import weight_decay
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import penalty
 from selftune.shapes import Float, Tensor
-from selftune.stateless import penalty
 
 
 @penalty(

@@ -10,8 +10,10 @@ from selftune.objectives.regularizers.supervision.companion import Companion
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 
@@ -44,7 +48,7 @@ class GaussianInputNoise(Regularizer):
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
     stage = "noise"
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._fixed: Tensor | None = None
 

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn.utils import parametrize
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
 from selftune.shapes import Float, Tensor
 
 

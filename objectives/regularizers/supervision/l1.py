@@ -9,8 +9,10 @@ from typing import Any
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 
@@ -64,4 +66,5 @@ class L1(Regularizer):
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         if not self._proximal:
             return parameter
-        return parameter.sign() * (parameter.abs() - step.learning_rate * values["strength"]).relu()
+        shrunk: Tensor = parameter.sign() * (parameter.abs() - step.learning_rate * values["strength"]).relu()
+        return shrunk

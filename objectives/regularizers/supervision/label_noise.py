@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer, Unit
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

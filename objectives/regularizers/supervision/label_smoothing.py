@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import target
 from selftune.shapes import Float, Tensor
-from selftune.stateless import target
 
 
 @target(

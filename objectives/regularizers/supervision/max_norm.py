@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.regularizer import Reference
+from selftune.registries.reference import Reference
+from selftune.regularization.decorators import proximal
 from selftune.shapes import Float, Tensor
-from selftune.stateless import proximal
 
 
 @proximal(

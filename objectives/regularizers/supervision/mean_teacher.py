@@ -9,10 +9,12 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
-from selftune.inventory import tensors_of
-from selftune.precision import widened
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.networks.inventory import tensors_of
+from selftune.networks.precision import widened
+from selftune.registries.reference import Reference
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 quantities.declare(

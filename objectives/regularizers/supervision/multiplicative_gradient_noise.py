@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from selftune.hyperparameters import Hyperparameter, Interval
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 
@@ -49,4 +51,5 @@ class MultiplicativeGradientNoise(Regularizer):
 
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         sigma = self.value(step, "sigma")
-        return losses * (1 + sigma * step.randn(len(losses)))
+        noisy: Tensor = losses * (1 + sigma * step.randn(len(losses)))
+        return noisy

@@ -8,13 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from selftune.data.nested import moved
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
-from selftune.inventory import Layer
-from selftune.layer_noise import LayerNoise
-from selftune.modes import evaluating
-from selftune.nested import moved
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Step, register, weight_of
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.inventory import Layer
+from selftune.networks.modes import evaluating
+from selftune.registries.reference import Reference
+from selftune.regularization.layer_noise import LayerNoise
+from selftune.regularization.regularizer import register, weight_of
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

@@ -9,7 +9,9 @@ import torch
 from selftune.objectives.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 
@@ -33,7 +35,8 @@ def progressive_self_distillation(
     tensor([[0.8000, 0.2000]])
     """
     alpha = per_example(final_weight * progress, targets)
-    return targets + alpha * (past_probs.detach() - targets)  # exactly the targets where both agree
+    refined: Tensor = targets + alpha * (past_probs.detach() - targets)  # exactly the targets where both agree
+    return refined
 
 
 @register

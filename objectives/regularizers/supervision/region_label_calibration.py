@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from selftune.objectives.regularizers.supervision.label_smoothing import label_smoothing
 
 from selftune.hyperparameters import Hyperparameter, Interval, Unit
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Int, Tensor
 
 

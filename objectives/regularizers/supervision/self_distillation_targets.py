@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Integer, Unit
-from selftune.inventory import tensors_of
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.networks.inventory import tensors_of
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

@@ -6,7 +6,9 @@ import torch
 from selftune.objectives.regularizers.supervision.cutmix import Cutmix, _rectangle
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
-from selftune.regularizer import Reference, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 

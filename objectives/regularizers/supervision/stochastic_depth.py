@@ -7,8 +7,10 @@ from typing import Any
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval
-from selftune.precision import typed_as
-from selftune.regularizer import Reference, Regularizer, per_example, register
+from selftune.networks.precision import typed_as
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import per_example
 from selftune.shapes import Float, Tensor
 
 
@@ -33,7 +35,8 @@ def stochastic_depth(
             [2., 2.]])
     """
     scale = (uniform >= rate).to(residual.dtype) / (1 - rate)
-    return residual * per_example(scale, residual)
+    scaled: Tensor = residual * per_example(scale, residual)
+    return scaled
 
 
 @register

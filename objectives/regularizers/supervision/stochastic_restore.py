@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 
 

@@ -9,7 +9,9 @@ import torch
 from selftune.objectives.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Unit
-from selftune.regularizer import Reference, Regularizer, Step, per_example, register
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step, per_example
 from selftune.shapes import Float, Tensor
 
 

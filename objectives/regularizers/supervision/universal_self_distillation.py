@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from selftune.objectives.regularizers.supervision.heads import Head
 from selftune.objectives.regularizers.supervision.normalized_distillation import _of_target, _without_target
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Reference, Regularizer, Step, register
+from selftune.lower_level.objective import NetworkObjective
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Int, Tensor
 
 EPS = 1e-6
@@ -94,7 +98,8 @@ class UniversalSelfDistillation(Regularizer):
         self._head = Head(self.name)
 
     def attach(self, network: nn.Module) -> None:
-        middle, last = (network.get_submodule(self._names[at]) for at in (self._middle, -1))
+        modules: tuple[Any, ...] = tuple(network.get_submodule(self._names[at]) for at in (self._middle, -1))
+        middle, last = modules
         self._head.add(network, len(middle.weight), len(last.weight))
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:

@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from selftune.data.global_generators import seeded
+from selftune.data.nested import mapped
 from selftune.data.released import Released
-from selftune.nested import mapped
 from selftune.shapes import Tensor
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from selftune.data.nested import size_of, tensors_in
 from selftune.data.tensors import check_finite
 from selftune.errors import SettingError
 from selftune.fields import shown
-from selftune.nested import size_of, tensors_in
 from selftune.shapes import Tensor
 
 

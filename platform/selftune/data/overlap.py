@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import Subset
 
-from selftune.nested import size_of, tensors_in
+from selftune.data.nested import size_of, tensors_in
 
 
 def overlap(train: Any, other: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from selftune.domains import groups
+from selftune.data.domains import groups
 from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.shapes import Bool, Int, Tensor

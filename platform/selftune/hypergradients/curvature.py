@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from selftune.lower_level.smooth_objective import ConstantDisproved, Constants
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import ConstantDisproved, Constants
 
 _MARGIN = 1e-6  # relative; constants are computed with rounding errors too
 _ROUNDING = 100  # of quotients, in units of the type's precision
@@ -58,7 +58,7 @@ def compare(
     >>> compare(constants, 0.25, 4.0)
     Traceback (most recent call last):
     ...
-    selftune.smooth_objective.ConstantDisproved: strong_convexity is given as 1, but a curvature of 0.25 ...
+    selftune.lower_level.smooth_objective.ConstantDisproved: strong_convexity is given as 1, but a ...
     """
     mu, L = constants.strong_convexity, constants.smoothness
     low, high = smallest + doubt < mu * (1 - _MARGIN), largest - doubt > L * (1 + _MARGIN)
@@ -88,7 +88,7 @@ class UpperChords:
     >>> upper.met(torch.ones(2), 3 * torch.ones(2))
     Traceback (most recent call last):
     ...
-    selftune.smooth_objective.ConstantDisproved: upper_smoothness is given as 2, but a curvature of 3 was met ...
+    selftune.lower_level.smooth_objective.ConstantDisproved: upper_smoothness is given as 2, but a ...
     """
 
     def __init__(self, constants: Constants) -> None:

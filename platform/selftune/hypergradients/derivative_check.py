@@ -9,8 +9,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.shapes import Tensor
-from selftune.smooth_objective import SmoothObjective
 
 _SPREAD = 0.1  # of the point around the start, where a start of zeros would hide what multiplies the parameters
 _SEED = 7

@@ -17,8 +17,8 @@ from selftune.hypergradients.implicit import Hypergradient, shifted_hypergradien
 from selftune.hypergradients.linear_solvers.linear_solver import norm
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import on_the_surface
+from selftune.lower_level.smooth_objective import Constants
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants
 
 
 def paper_bound(e: float, delta: float, norm_b: float, norm_J: float, constants: Constants) -> float:

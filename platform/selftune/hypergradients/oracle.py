@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from selftune.hyperparameters import Space
-from selftune.proximal_terms import ActiveSet
+from selftune.lower_level.proximal_terms import ActiveSet
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 Vector = Float[Tensor, "n"]
 Product = Callable[[Tensor], Tensor]

@@ -12,8 +12,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import LowerSolution, LowerSolver
 from selftune.hypergradients.oracle import Oracle
+from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants, SmoothObjective, Tree
 
 
 @dataclass(frozen=True)

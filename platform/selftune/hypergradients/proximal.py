@@ -35,9 +35,9 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.linear_solvers.linear_solver import Product, dot, norm
 from selftune.hypergradients.oracle import Oracle
-from selftune.proximal_terms import ActiveSet
+from selftune.lower_level.proximal_terms import ActiveSet
+from selftune.lower_level.smooth_objective import Constants
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants
 
 _ROUNDING = 16  # of a gradient and of a point, in units of eps times their scale
 

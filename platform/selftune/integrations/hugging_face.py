@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 from selftune.errors import SettingError
 from selftune.integrations.hugging_face_loss import element_losses, logits, share_of_batch
 from selftune.integrations.replaced import replaced
-from selftune.losses import Losses
+from selftune.lower_level.losses import Losses
 from selftune.shapes import Float, Tensor
 from selftune.training.online_tuner import OnlineTuner
 

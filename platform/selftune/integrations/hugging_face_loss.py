@@ -10,7 +10,7 @@ from torch import nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from selftune.errors import SettingError
-from selftune.losses import Losses
+from selftune.lower_level.losses import Losses
 from selftune.shapes import Float, Tensor
 
 IGNORED = -100  # the label of elements that do not count, throughout the library

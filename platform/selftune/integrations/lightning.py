@@ -17,7 +17,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.integrations.replaced import replaced
-from selftune.losses import Losses
+from selftune.lower_level.losses import Losses
 from selftune.shapes import Float, Tensor
 from selftune.training.online_tuner import OnlineTuner
 

@@ -13,16 +13,16 @@ import torch
 
 from selftune.data import SPLITS
 from selftune.data.kinds import examples_of, is_held
+from selftune.data.places import places_in, shown_place
 from selftune.errors import SettingError
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import HyperStep, Report
 from selftune.methods.team import TeamMethod
-from selftune.objective import NetworkObjective
-from selftune.places import places_in, shown_place
-from selftune.regularizer import Regularizer
+from selftune.regularization.regularizer import Regularizer
 from selftune.shapes import Tensor
-from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.storage.state_file import check_available
 from selftune.training.runner import Executes, run_in_process

@@ -7,17 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from selftune.diagnostics import diagnostics
 from selftune.errors import suggestion
-from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.hypergradients.linear_solvers import linear_solvers
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
 from selftune.hyperparameters import Hyperparameter
-from selftune.objective import NetworkObjective, tasks
-from selftune.quantity import Quantity, quantities
-from selftune.regularizer import Regularizer, regularizers
-from selftune.solvers import solvers
+from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
+from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.registries.diagnostics import diagnostics
+from selftune.registries.solvers import solvers
+from selftune.regularization.quantity import Quantity, quantities
+from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.listing import GROUPS, Listed, counts
 from selftune.studies.mistakes import UserError
 from selftune.training.method_record import NetworkForm, methods

@@ -102,7 +102,7 @@ def listing() -> Listing:
 
 def registered() -> Listing:
     """The same from the registries; imports whatever registers something."""
-    from selftune.quantity import quantities
+    from selftune.regularization.quantity import quantities
     from selftune.studies.catalogue import entries
 
     return Listing(tuple(entry.listed for entry in entries()), tuple(quantities.names()))

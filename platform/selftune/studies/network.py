@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from selftune.errors import SettingError, suggestion
-from selftune.inventory import undisturbed
-from selftune.objective import NetworkObjective
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.inventory import undisturbed
 from selftune.training.checks import run_mistakes
 from selftune.training.method_record import NetworkForm
 

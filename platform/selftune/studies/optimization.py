@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from selftune.errors import SettingError
-from selftune.example_weights import EXAMPLE_WEIGHTS
 from selftune.hyperparameters import Hyperparameter
-from selftune.objective import NetworkObjective
-from selftune.optimization import Optimization
+from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.optimization import Optimization
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.mistakes import Mistakes, as_mistakes, join
 from selftune.studies.settings import build_settings, check_mapping, unknown_key
@@ -28,7 +28,7 @@ def build_task(task: Callable[..., NetworkObjective], given: Mapping[str, Any]) 
         Mistakes: as ``build_settings``, and for settings of ``Optimization`` that are unknown, wrong, or given
             twice.
 
-    >>> from selftune.objective import tasks
+    >>> from selftune.lower_level.objective import tasks
     >>> task = build_task(tasks["digits"], {"optimization": {"optimizer": "rmsprop", "learning_rate": 0.001}})
     >>> task.optimization.optimizer, task.optimization.batch_size
     ('rmsprop', 64)

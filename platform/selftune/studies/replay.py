@@ -11,8 +11,8 @@ from rich.console import Console
 from torch import nn
 
 from selftune.errors import SettingError
+from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Budget, Replay, Report, Segment
-from selftune.objective import NetworkObjective
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.averages import mean_metrics, spread_metrics

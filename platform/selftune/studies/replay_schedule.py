@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Budget, Replay, Segment
 from selftune.methods.team import check_team
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer, built_regularizers
+from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.result import Result

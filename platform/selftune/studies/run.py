@@ -11,11 +11,11 @@ from typing import Literal, cast
 from rich.console import Console
 
 from selftune.listener import Listeners
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.methods import Budget, Report
-from selftune.objective import NetworkObjective
 from selftune.schedule import FILE as SCHEDULE
 from selftune.schedule import Schedule
-from selftune.smooth_objective import LowerLevelError, SmoothObjective
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import FILE as BEST

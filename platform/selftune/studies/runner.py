@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from selftune.listener import Listener
+from selftune.lower_level.smooth_objective import LowerLevelError
 from selftune.methods import Method, Report
-from selftune.smooth_objective import LowerLevelError
 from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, run_in_process

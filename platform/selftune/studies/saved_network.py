@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from selftune.objective import NetworkObjective
+from selftune.lower_level.objective import NetworkObjective
 from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.state_file import load_state, save_state
 from selftune.studies.call import CALL

@@ -13,8 +13,8 @@ import torch
 from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Report, WorkOrder
-from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
 from selftune.tracking.pictures import save_pictures

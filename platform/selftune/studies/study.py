@@ -25,18 +25,18 @@ from pydantic import (
     model_validator,
 )
 
-from selftune.better import mode_of
-from selftune.diagnostics import Measurement
 from selftune.errors import SettingError, suggestion
 from selftune.fields import check_fields, shown
 from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
+from selftune.lower_level.better import mode_of
+from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.lower_level.smooth_objective import NotStronglyConvex, SmoothObjective
 from selftune.methods import Budget, Method, Response, SelfTuningSettings
 from selftune.methods.team import check_team
-from selftune.objective import NetworkObjective, tasks
-from selftune.registry import UnknownName
-from selftune.regularizer import Regularizer, regularizers
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.registries.diagnostics import Measurement
+from selftune.registries.registry import UnknownName
+from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.memory import machines_memory, within_memory
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, join, mistake

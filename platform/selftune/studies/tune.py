@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from selftune.better import mode_of
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
-from selftune.inventory import undisturbed
+from selftune.lower_level.better import mode_of
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
-from selftune.network_state import load_state
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer, built_regularizers
+from selftune.networks.inventory import undisturbed
+from selftune.networks.network_state import load_state
+from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.shapes import Tensor
-from selftune.smooth_objective import SmoothObjective
 from selftune.storage.files import replacing
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import best_network

@@ -13,11 +13,11 @@ import torch
 from selftune.errors import SettingError
 from selftune.fields import settings_of
 from selftune.hyperparameters import Space
+from selftune.lower_level.smooth_objective import SmoothObjective
+from selftune.lower_level.smooth_problem import SmoothProblem
 from selftune.methods import Budget, HyperStep
 from selftune.methods.team import check_team
 from selftune.shapes import Tensor
-from selftune.smooth_objective import SmoothObjective
-from selftune.smooth_problem import SmoothProblem
 from selftune.studies.call import call_of, carry_out, claim
 from selftune.studies.stderr_progress import progress_on_stderr
 from selftune.studies.tuning_result import TuningResult

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
+from selftune.data.nested import rows_of, size_of
 from selftune.listener import Listener
-from selftune.losses import as_losses
-from selftune.nested import rows_of, size_of
-from selftune.objective import NetworkObjective
+from selftune.lower_level.losses import as_losses
+from selftune.lower_level.objective import NetworkObjective
 from selftune.tracking.summary import read_summary, write_summary
 
 
@@ -42,7 +42,7 @@ def constant_measures(objective: NetworkObjective) -> dict[str, float]:
     """Measures of the best constant answer on the splits that judge, named as a network's are; empty without one.
 
     >>> from torch import nn
-    >>> from selftune.objective import Classification, Optimization
+    >>> from selftune import Classification, Optimization
     >>> data = torch.zeros(4, 2), torch.tensor([0, 1, 1, 1])
     >>> objective = Classification(lambda: nn.Linear(2, 2), data, data, data, Optimization(batch_size=2))
     >>> constant_measures(objective)["test_accuracy"]

@@ -14,7 +14,7 @@ import jinja2
 import yaml
 from markupsafe import Markup, escape
 
-from selftune.better import mode_of
+from selftune.lower_level.better import mode_of
 from selftune.storage.files import replacing
 from selftune.tracking import plots
 from selftune.tracking.pictures import read_pictures

@@ -8,11 +8,11 @@ from typing import Any
 
 from torch import nn
 
-from selftune.hypergradients.best_response import total, unwrap
-from selftune.inventory import Inventory
-from selftune.precision import widened
+from selftune.hypergradients.best_response import total
+from selftune.networks.inventory import Inventory
+from selftune.networks.precision import widened
+from selftune.regularization.step import Outputs
 from selftune.shapes import Tensor
-from selftune.step import Outputs
 
 
 class Seen:
@@ -74,7 +74,7 @@ class Capture:
     def record(self, name: str, value: Any) -> None:
         if self._seen is None:
             return
-        plain: Tensor = unwrap(value, total)
+        plain: Tensor = total(value)
         if plain is value and not plain.is_inference():
             self._seen.watched[name] = plain, plain._version
         written_over = plain is value and name not in self._left_alone

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from selftune.composition import Regularizers
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
+from selftune.lower_level.own_hyperparameters import PREFIX
 from selftune.methods import Method, Response
-from selftune.own_hyperparameters import PREFIX
-from selftune.provided import closure
-from selftune.regularizer import Regularizer
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import Regularizer
+from selftune.regularization.step_quantities import closure
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.lower_level import LowerLevel
 from selftune.training.method_record import NetworkForm

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from selftune.composition import Regularizers
-from selftune.inventory import Inventory
+from selftune.networks.inventory import Inventory
+from selftune.regularization.composition import Regularizers
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from selftune.gradients import give_gradients
-from selftune.optimization import Optimization
+from selftune.lower_level.optimization import Optimization
+from selftune.networks.gradients import give_gradients
 from selftune.shapes import Float, Tensor
 from selftune.training.weight_average import WeightAverage
 

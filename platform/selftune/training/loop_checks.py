@@ -10,8 +10,8 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.fields import shown
-from selftune.function_objective import Loss
-from selftune.regularizer import Regularizer, overrides
+from selftune.lower_level.function_objective import Loss
+from selftune.regularization.regularizer import Regularizer, overrides
 from selftune.shapes import Tensor
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from selftune.data.drawn import Drawn
+from selftune.data.nested import first_of, size_of
 from selftune.data.overlap import digests
-from selftune.drawn import Drawn
 from selftune.errors import SettingError
-from selftune.function_objective import FunctionObjective, Loss
-from selftune.inventory import undisturbed
-from selftune.nested import first_of, size_of
-from selftune.optimization import Optimization
+from selftune.lower_level.function_objective import FunctionObjective, Loss
+from selftune.lower_level.optimization import Optimization
+from selftune.networks.inventory import undisturbed
 from selftune.shapes import Tensor
 from selftune.training.seeds import Streams
 from selftune.training.sources import BatchSource, Sources

@@ -10,18 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
+from selftune.data.nested import mapped
 from selftune.errors import SettingError
-from selftune.gradients import give_gradients
-from selftune.inventory import tensors_of
-from selftune.losses import Losses, as_losses
-from selftune.modes import evaluating
-from selftune.nested import mapped
-from selftune.network_state import load_state, state_of
-from selftune.objective import NetworkObjective
-from selftune.optimizers import accumulated_momentum
-from selftune.precision import wide_type, widened
-from selftune.regularizer import Regularizer, Step
+from selftune.lower_level.losses import Losses, as_losses
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.optimizers import accumulated_momentum
+from selftune.networks.gradients import give_gradients
+from selftune.networks.inventory import tensors_of
+from selftune.networks.modes import evaluating
+from selftune.networks.network_state import load_state, state_of
+from selftune.networks.precision import wide_type, widened
+from selftune.regularization.regularizer import Regularizer
+from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 from selftune.training.descent import Descent
 from selftune.training.moments import forget_moments

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from selftune.diagnostics import Measurement
 from selftune.methods.method import DIAGNOSTIC
+from selftune.registries.diagnostics import Measurement
 from selftune.shapes import Tensor
 from selftune.training.lower_level import LowerLevel
 

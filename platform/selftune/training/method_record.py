@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from selftune.errors import SettingError
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods.budget import Budget
 from selftune.methods.self_tuning_settings import Response
 from selftune.methods.team import TeamMethod
-from selftune.objective import NetworkObjective
-from selftune.registry import Registry
-from selftune.regularizer import Regularizer
-from selftune.smooth_objective import SmoothObjective
+from selftune.registries.registry import Registry
+from selftune.regularization.regularizer import Regularizer
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.runner import Executes
 

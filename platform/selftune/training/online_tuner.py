@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
+from selftune.data.nested import moved
 from selftune.errors import SettingError
-from selftune.function_objective import Loss
-from selftune.hypergradients.best_response.layers import GATED
+from selftune.hypergradients.best_response import has_response
 from selftune.hyperparameters import Tune
-from selftune.losses import Losses
+from selftune.lower_level.function_objective import Loss
+from selftune.lower_level.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
-from selftune.nested import moved
-from selftune.network_state import state_of
-from selftune.regularizer import Regularizer, built_regularizers
+from selftune.networks.network_state import state_of
+from selftune.regularization.regularizer import Regularizer, built_regularizers
+from selftune.regularization.step import Step
 from selftune.schedule import Schedule
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 from selftune.storage.state_tree import packed, unpacked
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
@@ -136,7 +136,7 @@ class OnlineTuner:
         network = unwrapped(as_module(model))
         self.device = device_of(network)
         self._first = first_layer(network)  # shows where the model is, without a walk through all of it
-        if any(type(module) in GATED.values() for module in network.modules()):
+        if has_response(network):
             raise SettingError("model", "is tuned by another OnlineTuner already; call its close() first")
         check_optimizer(optimizer, network)
         channel = current_channel()

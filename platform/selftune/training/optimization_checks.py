@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.optimization import Optimization
-from selftune.regularizer import Regularizer, overrides
-from selftune.reparameterization import Reparameterization
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import Regularizer, overrides
+from selftune.regularization.reparameterization import Reparameterization
 
 _OWN_STEP: dict[str, Callable[[Optimization], bool]] = {
     "accumulate": lambda chosen: chosen.accumulate > 1,

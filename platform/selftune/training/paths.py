@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from selftune.composition import Regularizers
 from selftune.errors import SettingError
-from selftune.modes import constant_buffers
-from selftune.regularizer import Regularizer, is_in_the_loss, overrides
+from selftune.networks.modes import constant_buffers
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import Regularizer, is_in_the_loss, overrides
+from selftune.regularization.step import Step
 from selftune.shapes import Tensor
-from selftune.step import Step
 from selftune.training.lower_level import LowerLevel
 
 _LATE = 2**20  # a training step at which whatever is annealed or delayed is due

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.func import grad, vmap
 
-from selftune.losses import as_losses
-from selftune.modes import constant_buffers
-from selftune.precision import WideTensors, widened
+from selftune.lower_level.losses import as_losses
+from selftune.networks.modes import constant_buffers
+from selftune.networks.precision import WideTensors, widened
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 
 if TYPE_CHECKING:
     from selftune.training.lower_level import LowerLevel

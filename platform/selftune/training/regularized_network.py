@@ -12,21 +12,21 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from selftune.composition import Regularizers
-from selftune.drawn import Drawn
-from selftune.example_weights import EXAMPLE_WEIGHTS
+from selftune.data.drawn import Drawn
+from selftune.data.nested import mapped
 from selftune.hyperparameters import Space
-from selftune.inventory import aliases, tensors_of
-from selftune.losses import as_losses, weighted_mean
-from selftune.modes import constant_buffers, evaluating
-from selftune.nested import mapped
-from selftune.objective import NetworkObjective
-from selftune.own_hyperparameters import PREFIX
-from selftune.precision import WideTensors, is_half, typed_as, widened
-from selftune.regularizer import Regularizer, Step
-from selftune.reparameterization import effective_weight
+from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
+from selftune.lower_level.losses import as_losses, weighted_mean
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.own_hyperparameters import PREFIX
+from selftune.networks.inventory import aliases, tensors_of
+from selftune.networks.modes import constant_buffers, evaluating
+from selftune.networks.precision import WideTensors, is_half, typed_as, widened
+from selftune.regularization.composition import Regularizers
+from selftune.regularization.regularizer import Regularizer
+from selftune.regularization.reparameterization import effective_weight
+from selftune.regularization.step import Context, Outputs, Step
 from selftune.shapes import Float, Int, Tensor
-from selftune.step import Context, Outputs
 from selftune.training.capture import Capture
 from selftune.training.process_group import ALONE, ProcessGroup
 from selftune.training.seeds import Streams

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from selftune.errors import SettingError
 from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.oracle import Oracle
-from selftune.smooth_objective import NotStronglyConvex, SmoothObjective
+from selftune.lower_level.smooth_objective import NotStronglyConvex, SmoothObjective
 
 
 def problem_mistakes(objective: SmoothObjective, solver: str) -> Iterator[SettingError]:

@@ -17,9 +17,9 @@ from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateG
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Report, WorkOrder
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import SmoothObjective
 from selftune.storage.state_tree import record
 
 

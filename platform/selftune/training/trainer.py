@@ -13,15 +13,15 @@ import torch
 from torch import nn
 
 from selftune.data.global_generators import guarded
-from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
 from selftune.fields import check_fields
-from selftune.inventory import aliases, undisturbed
+from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Report, WorkOrder
 from selftune.methods.measures import BEST, BEST_NETWORK
-from selftune.network_state import load_state, state_of
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer, built_regularizers
+from selftune.networks.inventory import aliases, undisturbed
+from selftune.networks.network_state import load_state, state_of
+from selftune.registries.diagnostics import Measurement
+from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
@@ -57,7 +57,7 @@ class Trainer:
     Raises:
         SettingError: if a regularizer does not fit the objective, or the device is absent.
 
-    >>> from selftune.objective import Classification, Optimization
+    >>> from selftune import Classification, Optimization
     >>> data = torch.randn(64, 4), torch.randint(3, (64,))
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))
     >>> trainer = Trainer(objective, [])
@@ -355,7 +355,7 @@ class TrainerFactory:
     Raises:
         SettingError: if a setting is out of its range or a regularizer unknown.
 
-    >>> from selftune.objective import Classification
+    >>> from selftune.lower_level.classification import Classification
     >>> data = torch.randn(64, 4), torch.randint(3, (64,))
     >>> factory = TrainerFactory(Classification(lambda: nn.Linear(4, 3), data, data, data), {"weight_decay": {}})
     >>> factory(1).member

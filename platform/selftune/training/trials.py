@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from selftune.hypergradients.lanczos import lanczos
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
-from selftune.losses import Losses
-from selftune.modes import evaluating
-from selftune.precision import widened
+from selftune.lower_level.lanczos import lanczos
+from selftune.lower_level.losses import Losses
+from selftune.networks.modes import evaluating
+from selftune.networks.precision import widened
 from selftune.shapes import Float, Int, Tensor
 from selftune.training.lower_level import LowerLevel, validation_measures
 

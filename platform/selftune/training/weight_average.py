@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from selftune.precision import widened
+from selftune.networks.precision import widened
 from selftune.shapes import Tensor
 
 

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from selftune.objective import Classification, Optimization, Stage
-from selftune.self_supervised import SelfSupervised
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import Stage
+from selftune.lower_level.optimization import Optimization
+from selftune.lower_level.self_supervised import SelfSupervised
 from selftune.training.seeds import Streams, seed_of
 
 CLASSES, EXAMPLES, BATCH, STEPS = 3, 24, 8, 7  # an epoch has three steps

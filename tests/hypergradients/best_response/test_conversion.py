@@ -115,29 +115,29 @@ def test_report_says_what_stays_plain_and_why():
     response = converted(Awkward(), (torch.randint(9, (4, 5)), 2.0), output_layer=False)
     reasons = {entry.name: entry.reason for entry in response.report if entry.path == "plain"}
     assert reasons == {
-        "words": "no gates for this type; trained as elementary",
-        "attention": "no gates for this type; trained as elementary",
-        "attention.out_proj": "a subclass, whose forward may not be that of its base",
+        "words": "no rule for this type; trained as elementary",
+        "attention": "no rule for this type; trained as elementary",
+        "attention.out_proj": "its forward is never called",
         "unused": "its forward is never called",
-        "time_major": "the leading axis of its input is not the batch",
         "folded": "the leading axis of its input is not the batch",
         "normed": "its weight is computed by torch.nn.utils.parametrize",
-        "normed.parametrizations.weight": "no gates for this type; trained as elementary",
+        "normed.parametrizations.weight": "no rule for this type; trained as elementary",
         "tied": "its weight is tied to words.weight",
         "replaced": "its forward was replaced",
         "alone": "the leading axis of its input is not the batch",
         "last": "the output layer, which output_layer=False leaves plain",
     }
-    assert list(response.elementary) == ["good.weight", "good.bias"]
+    assert list(response.elementary) == ["good.weight", "good.bias", "time_major.weight", "time_major.bias"]
     assert "good                            Linear" in str(response.report)
 
 
 def test_report_names_the_operations_that_fell_back():
-    model, inputs = nn.Sequential(nn.Linear(3, 4), nn.Mish(), nn.Linear(4, 2)), torch.randn(5, 3)
-    response = converted(model, inputs)
+    constructor, shape = ARCHITECTURES["grid"]
+    inputs = torch.randn(5, *shape)
+    response = converted(constructor(), inputs)
     response.linearized(torch.randn(5, 2), inputs)
-    assert response.fallbacks == {"mish": "forward-mode"}
-    assert "operation mish is linearised by forward-mode" in str(response.report)
+    assert response.fallbacks == {"grid_sample": "double backward"}
+    assert "operation grid_sample is linearised by double backward" in str(response.report)
 
 
 def test_transformer_layers_are_seen_although_torch_fuses_them():
@@ -150,7 +150,7 @@ def test_transformer_layers_are_seen_although_torch_fuses_them():
     ("change", "message"),
     [
         ({"model": nn.ReLU()}, "no layer of ReLU can be given gates"),
-        ({"model": nn.LayerNorm(3)}, "the model.*no gates for this type"),
+        ({"model": nn.LayerNorm(3)}, "the model.*no rule for this type"),
         ({"hyperparameters": 0}, "hyperparameters must be at least 1"),
         ({"rank": 3}, r"rank must be 'auto' or in 1..2"),
         ({"rank": 0}, r"rank must be 'auto' or in 1..2"),

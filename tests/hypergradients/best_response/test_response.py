@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.best_response import convert
-from selftune.modes import constant_buffers
+from selftune.networks.modes import constant_buffers
 
 N = 3
 BATCH = 7

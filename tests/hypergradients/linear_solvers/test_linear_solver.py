@@ -20,7 +20,7 @@ from selftune.hypergradients.linear_solvers import (
     NeumannSeries,
 )
 from selftune.hypergradients.linear_solvers.linear_solver import norm
-from selftune.smooth_objective import NotStronglyConvex
+from selftune.lower_level.smooth_objective import NotStronglyConvex
 
 N = 24
 SOLVERS = {

@@ -12,7 +12,7 @@ from smooth_problems import PROBLEMS, Plain, draw, normal
 from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import LimitedMemoryBFGS, Newton, ProximalGradient, lower_solvers
 from selftune.hypergradients.oracle import Counts, Oracle
-from selftune.smooth_objective import NotStronglyConvex
+from selftune.lower_level.smooth_objective import NotStronglyConvex
 
 # distances to a computed minimiser are exact to this many times the machine's accuracy
 ROUNDING = 1e-11

@@ -3,9 +3,9 @@ import torch
 from selftune.objectives.diagnostics.inverse_participation_ratio import inverse_participation_ratio
 from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic, modular_arithmetic
 
-from selftune.diagnostics import Measurement
 from selftune.errors import SettingError
 from selftune.methods import WorkOrder
+from selftune.registries.diagnostics import Measurement
 from selftune.training import Trainer
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 LABELS = torch.arange(10).repeat(500)

@@ -5,7 +5,7 @@ from selftune.objectives.tasks.repeated_token_pretraining import RepeatedTokenPr
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import Response, WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 CORPUS = bytes(range(100))

@@ -4,7 +4,7 @@ from selftune.objectives.tasks.rotated_digits import RotatedDigits
 
 from selftune.errors import SettingError
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 PENALTIES = (

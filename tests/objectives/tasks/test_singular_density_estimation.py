@@ -10,7 +10,7 @@ from selftune.objectives.tasks.singular_density_estimation import (
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import Response, WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 

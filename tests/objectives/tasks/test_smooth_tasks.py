@@ -11,7 +11,7 @@ from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import AcceleratedGradient
 from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Space
-from selftune.objective import tasks
+from selftune.lower_level.objective import tasks
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.settings import build_settings
 

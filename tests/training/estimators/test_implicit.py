@@ -10,9 +10,11 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from selftune.hyperparameters import Tune
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import WorkOrder
-from selftune.objective import Classification, NetworkObjective, Optimization
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 SYSTEMS = ("neumann", "descent", "conjugate_gradient")

@@ -9,9 +9,12 @@ from torch import nn
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import Stage
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Box, Budget, Penalty, PenaltySettings, WorkOrder
-from selftune.objective import Classification, Optimization, Stage
-from selftune.regularizer import Reference, Regularizer, regularizers
+from selftune.registries.reference import Reference
+from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
 
 VARIANTS = {

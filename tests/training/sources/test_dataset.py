@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from selftune.errors import SettingError
-from selftune.objective import Stage
+from selftune.lower_level.objective import Stage
 from selftune.training.seeds import Streams
 from selftune.training.sources.dataset import DatasetSource
 from selftune.training.sources.memory import MemorySource

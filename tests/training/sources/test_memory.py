@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from selftune.errors import SettingError
-from selftune.objective import Classification, Optimization, Stage
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import Stage
+from selftune.lower_level.optimization import Optimization
 from selftune.training.seeds import Streams
 from selftune.training.sources.memory import MemorySource
 

@@ -12,7 +12,7 @@ from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.methods import WorkOrder
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.storage.state_tree import packed
 from selftune.studies.tune import tune
 from selftune.training import Trainer

@@ -1,14 +1,18 @@
 """Best-response networks: an unmodified network whose weights respond to hyperparameters, to first order."""
 
-from selftune.hypergradients.best_response import in_place as _in_place
-from selftune.hypergradients.best_response import linear_maps as _linear_maps
-from selftune.hypergradients.best_response import nonlinear as _nonlinear
-from selftune.hypergradients.best_response import reads as _reads
 from selftune.hypergradients.best_response.conversion import convert
-from selftune.hypergradients.best_response.pair import total, unwrap
+from selftune.hypergradients.best_response.dual import total
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
-from selftune.hypergradients.best_response.response import BestResponse
+from selftune.hypergradients.best_response.response import BestResponse, has_response
+from selftune.hypergradients.best_response.rules import Rule, responds
 
-_RULES = (_in_place, _linear_maps, _nonlinear, _reads)  # each registers rules of pairs when imported
-
-__all__ = ["BestResponse", "ConversionReport", "LayerReport", "convert", "total", "unwrap"]
+__all__ = [
+    "BestResponse",
+    "ConversionReport",
+    "LayerReport",
+    "Rule",
+    "convert",
+    "has_response",
+    "responds",
+    "total",
+]

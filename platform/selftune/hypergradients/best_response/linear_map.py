@@ -32,3 +32,8 @@ def linear_map(
     """``forward(*tangents)``, with ``adjoint(gradient)``, one gradient per tangent, as its backward pass."""
     result: Tensor = _LinearMap.apply(forward, adjoint, *tangents)  # type: ignore[no-untyped-call]
     return result
+
+
+def symmetric(tangent: Tensor, jacobian: Callable[[Tensor], Tensor]) -> Tensor:
+    """The product of ``tangent`` with a symmetric Jacobian, which is also the way back of its gradient."""
+    return linear_map(jacobian, lambda gradient: (jacobian(gradient),), tangent)

@@ -15,23 +15,25 @@ class LayerReport:
     rank: int | None
     """Directions per row; None where the layer was left plain."""
     reason: str = ""
-    """Why it was left plain."""
+    """Why it, or a tensor of it, was left plain."""
+    rule: str = ""
+    """Name of the rule by which it responds."""
 
     @property
     def path(self) -> str:
-        """``gated rank R`` or ``plain``."""
-        return "plain" if self.rank is None else f"gated rank {self.rank}"
+        """``linear rank R`` (the rule, and directions per row) or ``plain``."""
+        return "plain" if self.rank is None else f"{self.rule} rank {self.rank}"
 
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """The layers of a converted network in the network's order, and the operations that had no pair rule.
+    """The layers of a converted network in its order, and the operations without a forward derivative.
 
-    >>> layers = LayerReport("head", "Linear", 1), LayerReport("norm", "BatchNorm1d", None, "no gates")
+    >>> layers = LayerReport("head", "Linear", 1, rule="linear"), LayerReport("scale", "Scale", None, "no rule")
     >>> print(ConversionReport(layers))
-    layer  type         path          reason
-    head   Linear       gated rank 1
-    norm   BatchNorm1d  plain         no gates
+    layer  type    path           reason
+    head   Linear  linear rank 1
+    scale  Scale   plain          no rule
     """
 
     layers: tuple[LayerReport, ...]

@@ -4,21 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from selftune.data.nested import mapped
 from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
-from selftune.hypergradients.best_response.layers import GATED, Gate
-from selftune.hypergradients.best_response.pair import CURRENT, Linearization, total, unwrap
+from selftune.hypergradients.best_response.dual import total
+from selftune.hypergradients.best_response.linearization import linearization
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
-from selftune.modes import constant_buffers
-from selftune.precision import typed_as, wide_type
+from selftune.hypergradients.best_response.rules.module_response import ModuleResponse, TensorResponse
+from selftune.hypergradients.best_response.rules.rule import Rule
+from selftune.networks.modes import constant_buffers
+from selftune.networks.precision import wide_type
 from selftune.shapes import Float, Tensor
 
-_PLAIN = {gated: plain for plain, gated in GATED.items()}
+
+@dataclass(frozen=True)
+class RespondingModule:
+    """A module that computes with weights of each example's own.
+
+    Args:
+        rule: how.
+        tensors: the parameters that respond: name in the module -> name in the network.
+        batch_axis: which axis of its input runs over the examples.
+    """
+
+    rule: Rule
+    tensors: Mapping[str, str]
+    batch_axis: int
+
+
+@dataclass(frozen=True)
+class RespondingTensor:
+    """How one parameter tensor of a network may move.
+
+    Args:
+        rank: R, directions per row; 1 for a vector, whose entries move one by one.
+        bound: its directions are drawn uniformly within plus and minus this.
+        looked_up: whether all modules that hold it read some of its rows only.
+    """
+
+    rank: int
+    bound: float
+    looked_up: bool = False
+
+
+def has_response(network: nn.Module) -> bool:
+    """Whether a ``BestResponse`` has been made of a network, or of a part of it, and not been removed."""
+    return any(_MARK in module.__dict__ for module in network.modules())
+
+
+_MARK = "responds_to_hyperparameters"
 
 
 def _key(parameter: str) -> str:
@@ -27,13 +67,13 @@ def _key(parameter: str) -> str:
 
 
 class BestResponse(nn.Module):
-    """W(h) = W0 + sum over r of (V_r h) * W_r, row by row, and b(h) = b0 + (C h) * b_r in a network's layers.
+    """W(h) = W0 + sum over r of (V_r h) * W_r, row by row, and b(h) = b0 + (C h) * b_r in a network's tensors.
 
     W0 and b0, the elementary set, stay in the network under the names they had. The parameters of this module
-    are the response set: ``gates`` (all V, then all C, one row per direction and output row, shape (rows, n)),
-    ``bias_directions`` (all b_r) and ``directions`` (W_r of each layer, shape (R * D_out, ...)). They are in the
-    widest type of the layers, and in float32 at least. h is measured from the current hyperparameters: h = 0 is
-    the plain network. Made by ``convert``.
+    are the response set: ``gates`` (all V, then all C, one row per direction and row of a tensor: (rows, n)),
+    ``bias_directions`` (all b_r, of every vector) and ``directions`` (W_r of each tensor of more axes, shape
+    (R * rows, ...)). They are in the widest type of the tensors, and in float32 at least. h is measured from the
+    current hyperparameters: h = 0 is the plain network. Made by ``convert``.
 
     Source: "Delta-STN: Efficient Bilevel Optimization for Neural Networks using Structured Response Jacobians"
     (arXiv 2010.13514); R > 1 is not in the paper.
@@ -52,8 +92,8 @@ class BestResponse(nn.Module):
     def __init__(
         self,
         model: nn.Module,
-        layers: Mapping[str, nn.Module],
-        ranks: Mapping[str, int],
+        modules: Mapping[str, RespondingModule],
+        tensors: Mapping[str, RespondingTensor],
         hyperparameters: int,
         generator: torch.Generator,
         report: tuple[LayerReport, ...],
@@ -61,43 +101,47 @@ class BestResponse(nn.Module):
         super().__init__()
         # Not registered: the network's parameters are the elementary set, not this module's.
         self.__dict__["model"] = model
-        self._layers = {f"{name}." if name else "": layer for name, layer in layers.items()}
+        self._modules_by_name = dict(modules)
         self.hyperparameters = hyperparameters
         self.fallbacks: dict[str, str] = {}
         self.report = ConversionReport(report, self.fallbacks)
-        self._weights = {f"{prefix}weight": layer for prefix, layer in self._layers.items()}
-        self._biases = {f"{p}bias": layer for p, layer in self._layers.items() if layer.bias is not None}
+        self._first_pass = True
+        plain = dict(model.named_parameters())
+        self._names = list(tensors)
+        vectors = [name for name in tensors if plain[name].ndim <= 1]
+        self._dense = [n for n in tensors if plain[n].ndim > 1 and not tensors[n].looked_up]
+        self._looked_up = [n for n in tensors if plain[n].ndim > 1 and tensors[n].looked_up]
+        self._vectors = vectors
 
-        dtype = wide_type(*(layer.weight.dtype for layer in self._layers.values()))  # type: ignore[arg-type]
+        dtype = wide_type(*(plain[name].dtype for name in tensors))
         self.directions = nn.ParameterDict()
-        biases: list[Tensor] = []
-        for (name, layer), rank in zip(self._weights.items(), ranks.values(), strict=True):
-            weight: Any = layer.weight
-            bound = weight[0].numel() ** -0.5  # kaiming_uniform with a = sqrt 5
-            shape = (rank * weight.shape[0], *weight.shape[1:])
-            self.directions[_key(name)] = nn.Parameter(_drawn(shape, bound, dtype, weight, generator))
-            if layer.bias is not None:
-                bias: Any = layer.bias
-                biases.append(_drawn(weight.shape[:1], bound, dtype, bias, generator))
-        self._weight_rows = [len(direction) for direction in self.directions.values()]
-        self._bias_rows = [len(bias) for bias in biases]
-        like: Any = next(iter(self._layers.values())).weight
-        rows = sum(self._weight_rows) + sum(self._bias_rows)
-        self.gates = nn.Parameter(torch.zeros(rows, hyperparameters, dtype=dtype, device=like.device))
+        drawn: dict[str, Tensor] = {}
+        for name, tensor in tensors.items():
+            own = plain[name]
+            shape = (tensor.rank * own.shape[0], *own.shape[1:]) if own.ndim > 1 else (own.numel(),)
+            drawn[name] = _drawn(shape, tensor.bound, dtype, own.device, generator)
+            if own.ndim > 1:
+                self.directions[_key(name)] = nn.Parameter(drawn[name])
+        self._rows = {name: len(drawn[name]) for name in (*self._dense, *self._looked_up, *vectors)}
+        like = plain[next(iter(tensors))]
+        self.gates = nn.Parameter(
+            torch.zeros(sum(self._rows.values()), hyperparameters, dtype=dtype, device=like.device)
+        )
+        biases = [drawn[name] for name in vectors]
         self.register_parameter("bias_directions", nn.Parameter(torch.cat(biases)) if biases else None)
-        for layer in self._layers.values():
-            layer.__class__ = GATED[type(layer)]
+        for name in modules:
+            model.get_submodule(name).__dict__[_MARK] = True
 
     @property
     def elementary(self) -> dict[str, nn.Parameter]:
-        """W0 and b0 of the converted layers by their names in the network."""
-        weights: dict[str, Any] = {name: layer.weight for name, layer in self._weights.items()}
-        return weights | {name: layer.bias for name, layer in self._biases.items()}
+        """W0 and b0, the tensors that respond, by their names in the network."""
+        plain = dict(self.model.named_parameters())
+        return {name: plain[name] for name in self._names}
 
     @property
     def responding(self) -> frozenset[str]:
-        """Names of the parameters that respond: those of converted layers that are trained."""
-        return frozenset(name for name, tensor in self.elementary.items() if tensor.requires_grad)
+        """Names of the parameters that respond."""
+        return frozenset(self._names)
 
     def linearized(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
         """f(x; W0) + J_w f(x; W0) · (W(h) - W0), differentiable in the response set and h; W0 is a constant.
@@ -114,20 +158,22 @@ class BestResponse(nn.Module):
             ValueError: if h has the wrong shape.
             NotImplementedError: if an operation of the network cannot be linearised; the message says what to do.
         """
-        pass_ = Linearization(torch.is_grad_enabled(), self.fallbacks)
-        with constant_buffers(self.model), constant_parameters(self.model), self._gated(h, linear=True):
-            token = CURRENT.set(pass_)
-            try:
-                output = self.model(*args, **kwargs)
-            finally:
-                CURRENT.reset(token)
-        return unwrap(output, total)
+        graph = torch.is_grad_enabled()
+        with (
+            constant_buffers(self.model),
+            constant_parameters(self.model),
+            self._responding(h, linearized=True),
+            linearization(self.fallbacks, self._first_pass),
+        ):
+            output = total(self.model(*args, **kwargs))
+        self._first_pass = False
+        return output if graph else mapped(Tensor.detach, output)
 
     def perturbed(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
         """f(x; W(h)) with the weights of row i for example i; ordinary autograd in h, the response set and W0.
 
         A pass like any other: norm layers in training mode update their statistics, unless it is made within
-        ``selftune.modes.constant_buffers(model)``.
+        ``selftune.networks.modes.constant_buffers(model)``.
 
         Args:
             h: one row per example, or one row for all.
@@ -136,34 +182,65 @@ class BestResponse(nn.Module):
         Raises:
             ValueError: if h has the wrong shape.
         """
-        with self._gated(h, linear=False):
+        with self._responding(h, linearized=False):
             return self.model(*args, **kwargs)
 
     @contextmanager
-    def _gated(self, h: Tensor, linear: bool) -> Iterator[None]:
+    def _responding(self, h: Tensor, linearized: bool) -> Iterator[None]:
         if h.dim() != 2 or h.shape[1] != self.hyperparameters:
             raise ValueError(f"h must have shape (batch, {self.hyperparameters}), got {tuple(h.shape)}")
-        if not self._layers:
+        if not self._names:
             raise RuntimeError("the best response was removed from this network; convert it again")
         h = h.to(self.gates.dtype)
-        gates, bias_gates = torch.split(self.gates, [sum(self._weight_rows), sum(self._bias_rows)])
-        rows = torch.split(F.linear(h, gates), self._weight_rows, 1)
-        shifts: Iterator[Tensor] = iter(())
-        if self.bias_directions is not None:
-            # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
-            bias_gates = bias_gates * self.bias_directions[:, None]
-            shifts = iter(torch.split(F.linear(h, bias_gates), self._bias_rows, 1))
-        layers = self._layers.items()
+        tensors = self._tensors(h)
+        modules: list[nn.Module] = []
         with submodules_called():
             try:
-                for (name, layer), row, weight in zip(layers, rows, self.directions.values(), strict=True):
-                    bias = None if layer.bias is None else next(shifts)
-                    own: Any = layer.weight
-                    layer.__dict__["gate"] = Gate(typed_as(weight, own), row, bias, linear, name)
+                for name, responding in self._modules_by_name.items():
+                    module = self.model.get_submodule(name)
+                    own = {local: tensors[full] for local, full in responding.tensors.items()}
+                    response = ModuleResponse(module, own, h, linearized, responding.batch_axis)
+                    module.__dict__["forward"] = _Forward(name, responding.rule, response)
+                    modules.append(module)
                 yield
             finally:
-                for layer in self._layers.values():
-                    layer.__dict__.pop("gate", None)
+                for module in modules:
+                    module.__dict__.pop("forward", None)
+
+    def _tensors(self, h: Float[Tensor, "batch n"]) -> dict[str, TensorResponse]:
+        """How each tensor moves at ``h``."""
+        graph = torch.is_grad_enabled()
+        dense = sum(self._rows[name] for name in self._dense)
+        tables = [self._rows[name] for name in self._looked_up]
+        dense_gates, *table_gates, vector_gates = torch.split(
+            self.gates, [dense, *tables, sum(self._rows[name] for name in self._vectors)]
+        )
+
+        def directions(name: str) -> Tensor:
+            kept: Tensor = self.directions[_key(name)]
+            return kept if graph else kept.detach()
+
+        result: dict[str, TensorResponse] = {}
+        sizes = [self._rows[name] for name in self._dense]
+        moves = torch.split(F.linear(h, dense_gates), sizes, 1) if sizes else ()
+        for name, own, moved in zip(self._dense, torch.split(dense_gates, sizes), moves, strict=True):
+            result[name] = TensorResponse(directions(name), own, moved)
+        for name, own in zip(self._looked_up, table_gates, strict=True):
+            result[name] = TensorResponse(directions(name), own, None)
+        if self.bias_directions is not None:
+            # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
+            shifts = F.linear(h, vector_gates * self.bias_directions[:, None])
+            sizes = [self._rows[name] for name in self._vectors]
+            parts = zip(
+                self._vectors,
+                torch.split(self.bias_directions, sizes),
+                torch.split(vector_gates, sizes),
+                torch.split(shifts, sizes, 1),
+                strict=True,
+            )
+            for name, direction, own, moved in parts:
+                result[name] = TensorResponse(direction, own, moved)
+        return result
 
     def contract(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "n"]:
         """The hypergradient at h = 0: dL/dh of L(W(h)) for h shared by all examples.
@@ -172,60 +249,96 @@ class BestResponse(nn.Module):
         pass is all that a validation step needs.
 
         Args:
-            gradients: dL/dW0 and dL/db0 of every converted layer under its name in ``elementary``.
+            gradients: dL/dW0 and dL/db0 of every tensor under its name in ``elementary``.
 
         Raises:
             ValueError: if a gradient is missing.
         """
-        missing = [name for name in (*self._weights, *self._biases) if gradients.get(name) is None]
+        missing = [name for name in self._names if gradients.get(name) is None]
         if missing:
             raise ValueError(f"no gradient for {', '.join(missing)}; give one for each name in elementary")
         parts = []
-        for name, direction in zip(self._weights, self.directions.values(), strict=True):
-            gradient = gradients[name].flatten(1).to(direction.dtype)
+        for name in (*self._dense, *self._looked_up):
+            direction = self.directions[_key(name)]
+            given = gradients[name]
+            gradient = (given.to_dense() if given.is_sparse else given).flatten(1).to(direction.dtype)
             directed = direction.view(-1, *gradient.shape)
             parts.append(torch.linalg.vecdot(directed, gradient).flatten())
         if self.bias_directions is not None:
-            shifts = torch.cat([gradients[name] for name in self._biases]).to(self.gates.dtype)
+            shifts = torch.cat([gradients[name].flatten() for name in self._vectors]).to(self.gates.dtype)
             parts.append(shifts * self.bias_directions)
         return torch.cat(parts) @ self.gates
 
     def weights(self, h_row: Float[Tensor, "n"]) -> dict[str, Tensor]:
-        """W(h) and b(h) of the converted layers by their names in the network; W0 and b0 are constants.
+        """W(h) and b(h) of the tensors that respond by their names in the network; W0 and b0 are constants.
 
         Raises:
             ValueError: if ``h_row`` has the wrong shape.
         """
         if h_row.shape != (self.hyperparameters,):
             raise ValueError(f"h_row must have shape ({self.hyperparameters},), got {tuple(h_row.shape)}")
+        return {
+            name: tensor.detach() + change
+            for (name, tensor), change in zip(self.elementary.items(), self._changes(h_row).values(), strict=True)
+        }
+
+    def _changes(self, h_row: Float[Tensor, "n"]) -> dict[str, Tensor]:
+        """W(h) - W0 of the tensors that respond."""
+        plain = self.elementary
         moves = self.gates @ h_row.to(self.gates.dtype)
-        *rows, shift = torch.split(moves, [*self._weight_rows, sum(self._bias_rows)])
+        vectors = sum(self._rows[name] for name in self._vectors)
+        moved, shift = torch.split(moves, [len(moves) - vectors, vectors])
+        matrices = (*self._dense, *self._looked_up)
         result: dict[str, Tensor] = {}
-        for (name, layer), row, direction in zip(
-            self._weights.items(), rows, self.directions.values(), strict=True
-        ):
-            weight: Any = layer.weight
-            moved = direction.flatten(1) * row[:, None]
-            result[name] = weight.detach() + moved.view(-1, *weight.shape).sum(0)
+        for name, rows in zip(matrices, torch.split(moved, [self._rows[n] for n in matrices]), strict=True):
+            directed = self.directions[_key(name)].flatten(1) * rows[:, None]
+            result[name] = directed.view(-1, *plain[name].shape).sum(0)
         if self.bias_directions is not None:
-            shifts = torch.split(shift * self.bias_directions, self._bias_rows)
-            for (name, layer), moved in zip(self._biases.items(), shifts, strict=True):
-                bias: Any = layer.bias
-                result[name] = bias.detach() + moved
-        return result
+            shifts = torch.split(shift * self.bias_directions, [self._rows[n] for n in self._vectors])
+            for name, rows in zip(self._vectors, shifts, strict=True):
+                result[name] = rows.view(plain[name].shape)
+        return {name: result[name] for name in self._names}
 
     def remove(self) -> None:
-        """Gives the plain network back: its layers get their classes again."""
-        for layer in self._layers.values():
-            layer.__class__ = _PLAIN[type(layer)]
-        self._layers.clear()
+        """Gives the plain network back."""
+        for name in self._modules_by_name:
+            self.model.get_submodule(name).__dict__.pop(_MARK, None)
+        self._modules_by_name.clear()
+        self._names.clear()
 
 
-def _drawn(shape: Any, bound: float, dtype: torch.dtype, tensor: Tensor, generator: torch.Generator) -> Tensor:
-    """Directions of a tensor, drawn where the generator lives, so that it gives the same ones on every device.
+class _Forward:
+    """Stands in for a module's forward during a pass."""
 
-    A tensor that is not trained has none: directions of zero, to which gates of zero get no gradient, stay zero.
-    """
+    __slots__ = ("name", "response", "rule")
+
+    def __init__(self, name: str, rule: Rule, response: ModuleResponse) -> None:
+        self.name = name
+        self.rule = rule
+        self.response = response
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        response = self.response
+        if response.linearized and not torch._C._is_fwd_grad_enabled():  # under no_grad networks mean constants
+            return type(response.module).forward(response.module, *args, **kwargs)
+        self._check(args, kwargs)
+        return self.rule.forward(response.module, response, *args, **kwargs)
+
+    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The rows of h must belong to the examples of the input."""
+        rows = len(self.response.h)
+        if rows == 1:
+            return
+        input = args[0] if args else next(iter(kwargs.values()))
+        examples = input.shape[self.response.batch_axis] if isinstance(input, Tensor) else rows
+        if examples != rows:
+            raise ValueError(
+                f"layer {self.name!r} sees {examples} examples and the hyperparameters have {rows} rows; "
+                "give one row per example"
+            )
+
+
+def _drawn(shape: Any, bound: float, dtype: torch.dtype, device: Any, generator: torch.Generator) -> Tensor:
+    """Directions of a tensor, drawn where the generator lives, so that it gives the same ones on every device."""
     drawn = torch.empty(shape, dtype=dtype, device=generator.device)
-    drawn.uniform_(-bound, bound, generator=generator)
-    return drawn.mul_(tensor.requires_grad).to(tensor.device)
+    return drawn.uniform_(-bound, bound, generator=generator).to(device)

@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 import torch
 
 from selftune.errors import SettingError
+from selftune.lower_level.smooth_objective import NotStronglyConvex
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import NotStronglyConvex
 
 Product = Callable[[Tensor], Tensor]
 """v -> H v, from (n,) to (n,); linear, and the same map on every call."""

@@ -13,8 +13,8 @@ from selftune.errors import SettingError
 from selftune.hypergradients.curvature import chord, compare, compare_products
 from selftune.hypergradients.linear_solvers.linear_solver import LinearSystem
 from selftune.hypergradients.oracle import Oracle
+from selftune.lower_level.smooth_objective import Constants
 from selftune.shapes import Float, Tensor
-from selftune.smooth_objective import Constants
 
 Reason = Literal["tolerance", "cap", "floor", "rejected"]
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
 from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
 

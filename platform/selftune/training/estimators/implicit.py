@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
-from selftune.modes import evaluating
-from selftune.precision import widened
+from selftune.networks.modes import evaluating
+from selftune.networks.precision import widened
 from selftune.shapes import Float, Tensor
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
@@ -37,7 +37,7 @@ class ImplicitEstimator(HypergradientEstimator):
 
     >>> from torch import nn
     >>> from selftune import Classification, Optimization, Tune
-    >>> from selftune.regularizer import regularizers
+    >>> from selftune.regularization.regularizer import regularizers
     >>> from selftune.training.seeds import Streams
     >>> data, cpu = (torch.randn(32, 4), torch.randint(3, (32,))), torch.device("cpu")
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))

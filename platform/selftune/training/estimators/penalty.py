@@ -9,10 +9,11 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
-from selftune.modes import evaluating
-from selftune.objective import Stage
-from selftune.precision import widened
-from selftune.regularizer import Regularizer, Step, overrides
+from selftune.lower_level.objective import Stage
+from selftune.networks.modes import evaluating
+from selftune.networks.precision import widened
+from selftune.regularization.regularizer import Regularizer, overrides
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures

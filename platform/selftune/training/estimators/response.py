@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
+from selftune.data.nested import size_of
 from selftune.errors import SettingError
-from selftune.gradients import give_gradients
 from selftune.hypergradients.best_response import convert
-from selftune.losses import Losses
+from selftune.lower_level.losses import Losses
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
-from selftune.modes import constant_buffers, evaluating
-from selftune.nested import size_of
-from selftune.optimization import Optimization
+from selftune.networks.gradients import give_gradients
+from selftune.networks.modes import constant_buffers, evaluating
+from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.step import Step
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless

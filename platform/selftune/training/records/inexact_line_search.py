@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from selftune.data.kinds import examples_of, is_dataset, is_held
+from selftune.data.nested import size_of
 from selftune.errors import SettingError
+from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import (
     Budget,
     InexactLineSearch,
@@ -14,9 +16,7 @@ from selftune.methods import (
     NetworkLineSearch,
     NetworkLineSearchSettings,
 )
-from selftune.nested import size_of
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer
+from selftune.regularization.regularizer import Regularizer
 from selftune.training.method_record import MethodRecord, NetworkForm, SmoothForm
 from selftune.training.records.lower_level_solver import REASONS, SolverName, solver_mistakes, solving_trainers
 from selftune.training.sources.batch_source import BY_POSITION

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from selftune.errors import SettingError
-from selftune.smooth_objective import SmoothObjective
+from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.training.smooth_checks import problem_mistakes
 from selftune.training.smooth_trainer import SmoothTrainerFactory
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from selftune.errors import SettingError
+from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Penalty, PenaltySettings
-from selftune.objective import NetworkObjective
-from selftune.regularizer import Regularizer
+from selftune.regularization.regularizer import Regularizer
 from selftune.training.estimators.penalty import PenaltyEstimator, single_loop_mistake
 from selftune.training.method_record import MethodRecord, NetworkForm
 from selftune.training.optimization_checks import beside_plain_steps, of_the_optimizer

@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
 from selftune.errors import SettingError
-from selftune.objective import Stage
+from selftune.lower_level.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.sources.timetable import Timetable
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from selftune.data.drawn import Drawn
 from selftune.data.examples import Request, all_in_order, fetched
-from selftune.drawn import Drawn
-from selftune.nested import moved
-from selftune.objective import Stage
+from selftune.data.nested import moved
+from selftune.lower_level.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BatchSource

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from selftune.data.examples import Request, all_in_order, fetched
+from selftune.data.nested import leaves_of, mapped, tensors_in
 from selftune.errors import SettingError
-from selftune.nested import leaves_of, mapped, tensors_in
 
 _CHUNK = 256  # examples that are read at a time
 _PROBED = 4  # examples that tell how large all are

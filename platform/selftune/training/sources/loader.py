@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from selftune.data.drawn import Drawn
 from selftune.data.kinds import examples_of
-from selftune.drawn import Drawn
+from selftune.data.nested import moved
 from selftune.errors import SettingError
-from selftune.nested import moved
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BatchSource
 from selftune.training.sources.reader import END, Place, Reader

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from selftune.drawn import Drawn
-from selftune.nested import mapped, rows_of, size_of, tensors_in
-from selftune.objective import Stage
+from selftune.data.drawn import Drawn
+from selftune.data.nested import mapped, rows_of, size_of, tensors_in
+from selftune.lower_level.objective import Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BatchSource

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from selftune.domains import groups
+from selftune.data.domains import groups
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 

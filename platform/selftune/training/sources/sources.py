@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
+from selftune.data.drawn import Drawn
 from selftune.data.kinds import is_dataset, is_held
-from selftune.drawn import Drawn
-from selftune.nested import first_of, moved, size_of
-from selftune.objective import NetworkObjective, Stage
+from selftune.data.nested import first_of, moved, size_of
+from selftune.lower_level.objective import NetworkObjective, Stage
 from selftune.shapes import Int, Tensor
 from selftune.training.seeds import Streams
 from selftune.training.sources.batch_source import BatchSource

@@ -6,7 +6,7 @@ import bisect
 import itertools
 from collections.abc import Sequence
 
-from selftune.objective import Stage
+from selftune.lower_level.objective import Stage
 
 
 class Timetable:

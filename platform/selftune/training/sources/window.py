@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.drawn import Drawn
+from selftune.data.drawn import Drawn
 
 
 class Window:

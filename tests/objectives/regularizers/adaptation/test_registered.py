@@ -5,9 +5,11 @@ import torch
 from selftune.objectives.regularizers.adaptation.fishr import fishr
 from torch import nn
 
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.objective import Stage
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import WorkOrder
-from selftune.objective import Classification, Optimization, Stage
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 CLASSES = 3

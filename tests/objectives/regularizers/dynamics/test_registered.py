@@ -9,9 +9,10 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.objective import Classification, Optimization
-from selftune.provided import quantities
-from selftune.regularizer import regularizers
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import regularizers
+from selftune.regularization.step_quantities import quantities
 from selftune.training import Trainer
 
 

@@ -10,7 +10,7 @@ from selftune.objectives.regularizers.representation.mixed_barlow_twins import m
 from selftune.objectives.regularizers.representation.nt_xent import nt_xent
 from selftune.objectives.regularizers.representation.vicreg import vicreg_covariance, vicreg_variance
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from selftune.objectives.regularizers.structure.dynamic_sparse_training import (
     dynamic_sparse_training,
 )
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ import pytest
 import torch
 from selftune.objectives.regularizers.structure.krum import MultiKrum, krum, multi_krum
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 def _scores(gradients, faulty):

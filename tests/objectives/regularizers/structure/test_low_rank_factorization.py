@@ -5,7 +5,7 @@ from selftune.objectives.regularizers.structure.low_rank_factorization import (
     low_rank_factorization,
 )
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (4, 6)])

@@ -1,7 +1,7 @@
 import torch
 from selftune.objectives.regularizers.structure.mean_aggregation import mean_aggregation
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 def test_is_the_gradient_on_the_joint_batch_when_weighted_by_sample_counts(randn):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from selftune.objectives.regularizers.structure.ordered_low_rank import OrderedLowRank, ordered_low_rank
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 def test_all_components_are_the_dense_product(randn):

@@ -1,7 +1,7 @@
 import torch
 from selftune.objectives.regularizers.structure.weight_perturbation import WeightPerturbation, weight_perturbation
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 def test_values(randn):

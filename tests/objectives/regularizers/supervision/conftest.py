@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import WorkOrder
-from selftune.objective import Classification, Optimization
 from selftune.training import Trainer
 
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import adaptive_mixup, intrusion_loss
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
 

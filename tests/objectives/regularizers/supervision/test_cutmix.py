@@ -2,7 +2,7 @@ import pytest
 import torch
 from selftune.objectives.functional import cutmix
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
 

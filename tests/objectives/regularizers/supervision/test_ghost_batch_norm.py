@@ -5,8 +5,8 @@ from selftune.objectives.functional import ghost_batch_norm
 from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigits
 
 from selftune.methods import WorkOrder
-from selftune.modes import constant_buffers
-from selftune.regularizer import regularizers
+from selftune.networks.modes import constant_buffers
+from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("double")

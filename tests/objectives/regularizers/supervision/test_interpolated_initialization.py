@@ -2,7 +2,7 @@ import pytest
 import torch
 from selftune.objectives.functional import interpolated_initialization
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from selftune.objectives.functional import label_noise
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 
 @pytest.fixture

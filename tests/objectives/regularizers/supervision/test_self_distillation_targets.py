@@ -2,8 +2,8 @@ import pytest
 import torch
 from selftune.objectives.functional import kernel_self_distillation, self_distillation_targets
 
-from selftune.objective import Optimization
-from selftune.regularizer import regularizers
+from selftune.lower_level.optimization import Optimization
+from selftune.regularization.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from selftune.objectives.functional import universal_self_distillation
 
-from selftune.regularizer import regularizers
+from selftune.regularization.regularizer import regularizers
 
 pytestmark = pytest.mark.usefixtures("double")
 

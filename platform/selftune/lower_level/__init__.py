@@ -1,0 +1,1 @@
+"""The lower level: objectives, their losses, how a network is trained, and smooth problems."""

@@ -1,0 +1,1 @@
+"""Registries: regularizers, tasks, diagnostics, solvers and methods by name."""
