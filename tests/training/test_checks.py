@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 from selftune.hyperparameters import Tune
-from selftune.lower_level.objective import Classification, Optimization
+from selftune.lower_level.classification import Classification
+from selftune.lower_level.optimization import Optimization
 from selftune.methods import Budget, SelfTuningSettings
 from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory
