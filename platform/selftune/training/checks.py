@@ -173,10 +173,10 @@ def _with_start(regularizer: Regularizer, key: str) -> str:
 
 def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
     others = {name for other in factory.regularizers for name in other.provides}
-    provided = closure(factory.objective.offers().union(factory.known, others))
+    offered = closure(factory.objective.offers().union(factory.known, others))
     for measurement in factory.diagnostics:
         try:
-            measurement.check(factory.objective, provided)
+            measurement.check(factory.objective, offered)
         except SettingError as error:
             yield SettingError(f"diagnostics.{measurement.diagnostic}", error.message)
 
