@@ -1,6 +1,6 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
+from selftune.objectives.mathematics.sorted_rows import sorted_rows
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 13, 32, 63, 64, 65])
