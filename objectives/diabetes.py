@@ -52,7 +52,7 @@ def diabetes(
     inputs, targets = (_standardised(data[order], first) for data in (inputs, targets))
     sizes = [train_examples, validation_examples, left]
     like = inputs.to(device, getattr(torch, dtype)), targets.to(device, getattr(torch, dtype))
-    train, validation, test = zip(*(data.split(sizes) for data in like), strict=True)
+    train, validation, test = zip(*(torch.split(data, sizes) for data in like), strict=True)
     return Diabetes(names, train, validation, test)
 
 

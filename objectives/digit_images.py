@@ -14,7 +14,8 @@ from selftune.shapes import Float, Int, Tensor
 EXAMPLES = 1797
 PIXELS = 8
 
-Splits = list[tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]]
+Split = tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]
+Splits = tuple[Split, Split, Split]
 
 
 def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
@@ -41,8 +42,9 @@ def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
     inputs = torch.tensor(data.data, dtype=torch.float32)[order]
     labels = torch.tensor(data.target, dtype=torch.int64)[order]
     inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
-    sizes = (train, validation, left)
-    return list(zip(inputs.split(sizes), labels.split(sizes), strict=True))
+    sizes = [train, validation, left]
+    first, second, third = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
+    return first, second, third
 
 
 def perceptron(hidden: Sequence[int], outputs: int = 10) -> nn.Sequential:

@@ -69,7 +69,8 @@ class WeightPenalty:
         axes = {"one": None, "per_class": 0, "per_feature": tuple(range(1, weight.ndim)), "per_weight": ()}
         axis = axes[self._groups]
         squared = column if axis == () else column.sum(dim=axis)
-        return float(squared.max()) ** 0.5
+        norm: float = float(squared.max()) ** 0.5
+        return norm
 
 
 def mean_square(inputs: Float[Tensor, "examples features"]) -> tuple[float, float]:

@@ -33,4 +33,5 @@ def scaling_asymptote(losses: Float[Tensor, "3"]) -> Float[Tensor, ""]:
     curvature = second - first
     asymptote = losses[2] - second.square() / curvature
     rounding = 4 * torch.finfo(losses.dtype).eps * losses.abs().amax()
-    return asymptote.masked_fill(curvature.abs() <= rounding, torch.nan)
+    limit: Tensor = asymptote.masked_fill(curvature.abs() <= rounding, torch.nan)
+    return limit

@@ -34,7 +34,7 @@ def weight_distance(parameters: Weights, initial: Weights) -> Float[Tensor, ""]:
         initial: in the same order, or by the same names (more names are ignored).
 
     Raises:
-        ValueError: if lists differ in length.
+        ValueError: if lists differ in length, or only one of the two is a mapping.
 
     Source: "Train Longer, Generalize Better: Closing the Generalization Gap in Large Batch Training of Neural
     Networks" (arXiv 1705.08741).
@@ -43,8 +43,13 @@ def weight_distance(parameters: Weights, initial: Weights) -> Float[Tensor, ""]:
     tensor(5.)
     """
     if isinstance(parameters, Mapping) and isinstance(initial, Mapping):
-        parameters, initial = list(parameters.values()), [initial[name] for name in parameters]
-    if len(parameters) != len(initial):
-        raise ValueError(f"{len(parameters)} parameters cannot be compared with {len(initial)} initial ones.")
-    norms = [torch.linalg.vector_norm(now - then) for now, then in zip(parameters, initial, strict=True)]
-    return torch.linalg.vector_norm(torch.stack(norms))
+        now, then = list(parameters.values()), [initial[name] for name in parameters]
+    elif isinstance(parameters, Mapping) or isinstance(initial, Mapping):
+        raise ValueError("parameters and initial must both be lists, or both be mappings by name.")
+    else:
+        now, then = list(parameters), list(initial)
+    if len(now) != len(then):
+        raise ValueError(f"{len(now)} parameters cannot be compared with {len(then)} initial ones.")
+    norms = [torch.linalg.vector_norm(one - other) for one, other in zip(now, then, strict=True)]
+    distance: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+    return distance

@@ -152,8 +152,8 @@ class LogisticRegression(SoftmaxRegression):
         inputs, labels = _load(self.train_examples, self.split_seed)
         inputs = inputs.to(dtype=getattr(torch, self.dtype), device=self.device)
         labels = labels.to(self.device)
-        sizes = (self.train_examples, self.validation_examples, left)
-        train, validation, test = zip(inputs.split(sizes), labels.split(sizes), strict=True)
+        sizes = [self.train_examples, self.validation_examples, left]
+        train, validation, test = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
         names = (*(f"{row}:{column}" for row in range(8) for column in range(8)), "bias")
         super().__init__(train, validation, test, CLASSES, self.groups, features=names)
 

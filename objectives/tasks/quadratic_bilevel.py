@@ -103,19 +103,21 @@ class QuadraticBilevel(SmoothObjective):
 
     def response(self, coefficients: Float[Tensor, "d"]) -> Float[Tensor, "n"]:
         """The lower level's minimiser."""
-        return torch.linalg.solve(self._hessian, self._offset - self._mixed @ coefficients)
+        minimiser: Tensor = torch.linalg.solve(self._hessian, self._offset - self._mixed @ coefficients)
+        return minimiser
 
     def hypergradient(self, coefficients: Float[Tensor, "d"]) -> Float[Tensor, "d"]:
         """Gradient in t of the upper level at the response."""
         residual = self.a1 @ self.response(coefficients) - self.b1
-        return -self._mixed.T @ torch.linalg.solve(self._hessian, self.a1.T @ residual)
+        gradient: Tensor = -self._mixed.T @ torch.linalg.solve(self._hessian, self.a1.T @ residual)
+        return gradient
 
     def optimum(self) -> Float[Tensor, "d"]:
         """The t with the smallest upper level."""
         slope = self.a1 @ torch.linalg.solve(self._hessian, self._mixed)
-        return torch.linalg.lstsq(
-            slope, self.a1 @ self.response(self._mixed.new_zeros(self._mixed.shape[1])) - self.b1
-        ).solution
+        at_zero = self.response(self._mixed.new_zeros(self._mixed.shape[1]))
+        best: Tensor = torch.linalg.lstsq(slope, self.a1 @ at_zero - self.b1).solution
+        return best
 
     # The objective ----------------------------------------------------------------------------------
 
@@ -124,7 +126,8 @@ class QuadraticBilevel(SmoothObjective):
 
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         residual = self.a2 @ parameters["x"] + self.a3 @ values["quadratic.coefficients"] - self.b2
-        return 0.5 * residual @ residual
+        half_square: Tensor = 0.5 * residual @ residual
+        return half_square
 
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         residual = self.a1 @ parameters["x"] - self.b1

@@ -140,7 +140,8 @@ class _Block(nn.Module):
         query, key, value = (part.transpose(1, 2) for part in mixed.unbind(dim=2))
         seen = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         inputs = inputs + self.projection(seen.transpose(1, 2).flatten(2))
-        return inputs + self.back(F.gelu(self.hidden(self.second_norm(inputs))))
+        outputs: Tensor = inputs + self.back(F.gelu(self.hidden(self.second_norm(inputs))))
+        return outputs
 
 
 def _bundled() -> bytes:
@@ -167,4 +168,6 @@ def _splits(corpus: bytes, sizes: Mapping[str, int], context: int) -> list[Int[T
             "unique_tokens", f"the splits need {sum(sizes.values())} bytes of text, but there are {len(corpus)}"
         )
     tokens = torch.frombuffer(bytearray(corpus[: sum(sizes.values())]), dtype=torch.uint8).long()
-    return [part.unfold(0, context + 1, context).contiguous() for part in tokens.split(list(sizes.values()))]
+    return [
+        part.unfold(0, context + 1, context).contiguous() for part in torch.split(tokens, list(sizes.values()))
+    ]

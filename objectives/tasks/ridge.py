@@ -59,7 +59,8 @@ class RidgeRegression(SmoothObjective):
         """The lower level's minimiser in closed form."""
         strength = self._penalty.strength(values)
         penalty = torch.diag(strength.expand_as(self._correlation))
-        return torch.linalg.solve(self._moment + penalty, self._correlation)
+        weight: Tensor = torch.linalg.solve(self._moment + penalty, self._correlation)
+        return weight
 
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         weight = parameters["weight"]

@@ -59,17 +59,19 @@ class RotatedDigits(Classification):
         splits = load_digit_splits(self.train_examples, self.validation_examples, self.split_seed)
         dealt = torch.arange(self.train_examples) % len(self.train_angles)
         angles = torch.tensor([*self.train_angles, self.validation_angle, self.test_angle])
-        others = (torch.full((len(splits[i][1]),), len(self.train_angles) + i - 1) for i in (1, 2))
-        domains = (dealt, *others)
-        turned = [
+        second, third = (torch.full((len(splits[i][1]),), len(self.train_angles) + i - 1) for i in (1, 2))
+        domains = (dealt, second, third)
+        train, validation, test = (
             (_rotated(inputs.view(-1, PIXELS, PIXELS), angles[domain]).flatten(1), labels)
             for (inputs, labels), domain in zip(splits, domains, strict=True)
-        ]
+        )
         optimization = Optimization(self.batch_size, self.optimizer, self.learning_rate, self.momentum)
         extra = {"domains": domains}
         super().__init__(
             self._network,
-            *turned,
+            train,
+            validation,
+            test,
             optimization,
             self.validation_batch_size,
             extra,
@@ -95,7 +97,7 @@ def _rotated(
     >>> bool(torch.allclose(_rotated(image, torch.tensor([90.0])), image.rot90(1, (1, 2)), atol=1e-5))
     True
     """
-    shape = (len(images), 1, *images.shape[1:])
+    shape = [len(images), 1, *images.shape[1:]]
     grid = F.affine_grid(_rotation(degrees).to(images), shape, align_corners=True)
     turned = F.grid_sample(images.view(shape), grid, padding_mode="border", align_corners=True)
     return turned.view_as(images)

@@ -157,7 +157,8 @@ def _points(curve: Curve, ambient_dim: int, samples: int, seed: int) -> Float[Te
     if ambient_dim < own:
         raise SettingError("ambient_dim", f"must be at least {own} for a {curve}, got {ambient_dim}")
     frame = torch.linalg.qr(torch.randn(ambient_dim, own, generator=torch.Generator().manual_seed(0)))
-    return points @ frame.Q.T
+    turned: Tensor = points @ frame.Q.T
+    return turned
 
 
 def _sliced_wasserstein(
@@ -168,4 +169,5 @@ def _sliced_wasserstein(
     """Mean 1-Wasserstein distance of the samples projected on every direction (normalised here)."""
     unit = directions / directions.norm(dim=1, keepdim=True)
     projected = [(points @ unit.T).sort(dim=0).values for points in (first, second)]
-    return (projected[0] - projected[1]).abs().mean()
+    distance: Tensor = (projected[0] - projected[1]).abs().mean()
+    return distance

@@ -93,7 +93,8 @@ class SparseLinearRegression(SmoothObjective):
     def lower(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         weight = parameters["weight"]
         penalty = values["sparse.ridge"] * weight.square().sum()
-        return 0.5 * ((self._train[0] @ weight - self._train[1]).square().mean() + penalty)
+        loss: Tensor = 0.5 * ((self._train[0] @ weight - self._train[1]).square().mean() + penalty)
+        return loss
 
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         inputs, targets = self._validation

@@ -66,12 +66,14 @@ class TotalVariationDenoising(Denoising):
     def regularizer(self, x: Pictures, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         squared = values[SMOOTHING] ** 2
         sizes = [torch.sqrt(difference.square() + squared).sum() for difference in _differences(x)]
-        return 0.5 * values[STRENGTH] * sum(sizes)
+        variation: Tensor = 0.5 * values[STRENGTH] * sum(sizes)
+        return variation
 
     def regularizer_gradient(self, x: Pictures, values: Mapping[str, Any]) -> Pictures:
         squared = values[SMOOTHING] ** 2
         slopes = (d * torch.rsqrt(d.square() + squared) for d in _differences(x))
-        return 0.5 * values[STRENGTH] * _adjoint(*slopes)
+        gradient: Tensor = 0.5 * values[STRENGTH] * _adjoint(*slopes)
+        return gradient
 
     def regularizer_product(self, x: Pictures, values: Mapping[str, Any]) -> Callable[[Pictures], Pictures]:
         squared = values[SMOOTHING] ** 2
@@ -114,7 +116,8 @@ class TotalVariationDenoising(Denoising):
         if not columns:
             return 0.0
         jacobian = torch.stack([column.reshape(-1) for column in columns]) / self.count
-        return float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1].clamp(min=0)) ** 0.5
+        norm: float = float(torch.linalg.eigvalsh(jacobian @ jacobian.T)[-1].clamp(min=0)) ** 0.5
+        return norm
 
 
 tasks.register("total_variation_denoising", TotalVariationDenoising)

@@ -158,7 +158,8 @@ class Ewc(Regularizer):
         def network(inputs: Tensor) -> Any:
             return functional_call(self._network, tensors or {}, (inputs,))
 
-        return self._objective.run(network, inputs, {"inputs": inputs})
+        outputs: Tensor = self._objective.run(network, inputs, {"inputs": inputs})
+        return outputs
 
     def state_dict(self) -> dict[str, Any]:
         return {"fisher": self._fisher, "earlier": self._earlier}

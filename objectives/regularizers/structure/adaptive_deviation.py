@@ -46,7 +46,8 @@ def _scaled(transformed: Tensor, skip: Tensor, slope: float | Tensor, offset: fl
     # As a norm: library deviations go through every sample number by number.
     centred = skip - skip.mean(dim=(1, 2, 3), keepdim=True)
     norm = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
-    return transformed * (slope * (norm / math.sqrt(skip[0].numel() - 1)) + offset)
+    scaled: Tensor = transformed * (slope * (norm / math.sqrt(skip[0].numel() - 1)) + offset)
+    return scaled
 
 
 @register

@@ -97,7 +97,8 @@ class MagnitudePruning(Regularizer):
         if not end:
             return sparsity
         left = 1 - min(max((step.progress - begin) / (end - begin), 0.0), 1.0)
-        return sparsity + (initial - sparsity) * left**3
+        grown: Tensor = sparsity + (initial - sparsity) * left**3
+        return grown
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         """Between prunings a weight that is zero stays zero, whatever the optimizer's moments say."""

@@ -96,7 +96,8 @@ class AdaptiveMixup(Regularizer):
 
     def attach(self, network: nn.Module) -> None:
         parameter, last = next(network.parameters()), self._objective.layers()[-1]
-        outputs = len(network.get_submodule(last).weight)
+        module: Any = network.get_submodule(last)
+        outputs = len(module.weight)
         self._policy = nn.Sequential(self._objective.network(), nn.Linear(outputs, 3)).to(parameter)
         self._optimizer = torch.optim.SGD(self._policy.parameters(), lr=1.0)
 
@@ -152,7 +153,8 @@ class IntrusionLoss(Regularizer):
         self._heads = Head(f"{self.name}_first"), Head(f"{self.name}_second")
 
     def attach(self, network: nn.Module) -> None:
-        classes, features = network.get_submodule(self._last).weight.shape
+        module: Any = network.get_submodule(self._last)
+        classes, features = module.weight.shape
         self._heads[0].add(network, features, classes)
         self._heads[1].add(network, classes, 2)
 

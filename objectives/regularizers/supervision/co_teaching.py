@@ -105,7 +105,8 @@ class CoTeaching(Regularizer):
 
     def _rate(self, step: Step) -> Float[Tensor, ""]:
         ramp = self.bound["ramp"].value
-        return self.value(step, "forget_rate") * (min(1.0, step.epoch / (ramp - 1)) if ramp > 1 else 1.0)
+        rate: Tensor = self.value(step, "forget_rate") * (min(1.0, step.epoch / (ramp - 1)) if ramp > 1 else 1.0)
+        return rate
 
     def state_dict(self) -> dict[str, Any]:
         return self._peer.state_dict()

@@ -10,7 +10,7 @@ import torch
 from selftune.lower_level.objective import NetworkObjective
 from selftune.networks.modes import evaluating
 from selftune.networks.network_state import load_state, state_of
-from selftune.shapes import Float
+from selftune.shapes import Float, Tensor
 
 
 class Companion:
@@ -46,7 +46,7 @@ class Companion:
     def descend(self, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer."""
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

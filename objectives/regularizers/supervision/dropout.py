@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from selftune.hyperparameters import Hyperparameter, Interval
 from selftune.registries.reference import Reference
@@ -45,7 +45,9 @@ class Dropout(LayerNoise):
     reference = Reference(
         "Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"
     )
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),)
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),
+    )
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[1:]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
@@ -46,7 +48,7 @@ class GaussianInputNoise(Regularizer):
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
     stage = "noise"
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._fixed: Tensor | None = None
 

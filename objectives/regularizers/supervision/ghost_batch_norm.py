@@ -62,7 +62,7 @@ def _of_equal_size(groups: Float[Tensor, "g size features *spatial"], eps: float
     channels = groups.transpose(0, 1).flatten(1, 2)
     fused = torch.backends.cudnn.enabled
     outputs = torch.batch_norm(channels, None, None, mean, variance, True, 1.0, eps, fused)
-    outputs = outputs.unflatten(1, (number, features)).transpose(0, 1).flatten(0, 1)
+    outputs = torch.unflatten(outputs, 1, (number, features)).transpose(0, 1).flatten(0, 1)
     return outputs, mean.view(number, features), variance.view(number, features)
 
 
@@ -104,21 +104,23 @@ class _Ghost:
 
     def forward(self: Any, inputs: Float[Tensor, "batch features *spatial"]) -> Tensor:
         if not self.training:
-            return super().forward(inputs)  # type: ignore[misc]
+            evaluated: Tensor = super().forward(inputs)  # type: ignore[misc]
+            return evaluated
         outputs, means, variances = _normalized(inputs, self.ghost_size, self.eps)
         if self.track_running_stats:
             self._track(inputs, means, variances)
         if not self.affine:
             return outputs
         shape = (-1, *([1] * (inputs.ndim - 2)))
-        return outputs * self.weight.view(shape) + self.bias.view(shape)
+        scaled: Tensor = outputs * self.weight.view(shape) + self.bias.view(shape)
+        return scaled
 
     @torch.no_grad()
     def _track(
         self: Any, inputs: Tensor, means: Float[Tensor, "g features"], variances: Float[Tensor, "g features"]
     ) -> None:
         self.num_batches_tracked.add_(1)
-        sizes = [group[:, 0].numel() for group in inputs.split(self.ghost_size)]
+        sizes = [group[:, 0].numel() for group in torch.split(inputs, self.ghost_size)]
         for size, mean, variance in zip(sizes, means, variances, strict=True):
             if size > 1:  # a single value has no variance
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -29,8 +29,8 @@ class Head:
     def add(self, network: nn.Module, inputs: int, outputs: int) -> None:
         """Registers freshly initialised tensors of the network's type, on its device."""
         drawn = nn.Linear(inputs, outputs).to(next(network.parameters()))
-        network.register_parameter(f"{self.name}_weight", drawn.weight)
-        network.register_parameter(f"{self.name}_bias", drawn.bias)
+        for name, parameter in drawn.named_parameters():
+            network.register_parameter(f"{self.name}_{name}", parameter)
 
     def __call__(self, step: Step, features: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         weight, bias = step.parameters[f"{self.name}_weight"], step.parameters[f"{self.name}_bias"]

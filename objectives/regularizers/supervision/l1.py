@@ -66,4 +66,5 @@ class L1(Regularizer):
     def map_parameter(self, parameter: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         if not self._proximal:
             return parameter
-        return parameter.sign() * (parameter.abs() - step.learning_rate * values["strength"]).relu()
+        shrunk: Tensor = parameter.sign() * (parameter.abs() - step.learning_rate * values["strength"]).relu()
+        return shrunk

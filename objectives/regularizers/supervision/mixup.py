@@ -9,7 +9,7 @@ from selftune.objectives.draws import symmetric_beta
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
 from selftune.registries.reference import Reference
-from selftune.regularization.regularizer import Regularizer, register
+from selftune.regularization.regularizer import Regularizer, Stage, register
 from selftune.regularization.step import Mixing, Step, per_example
 from selftune.shapes import Float, Int, Tensor
 
@@ -52,14 +52,14 @@ class Mixup(Regularizer):
     family = "supervision"
     kind = "augment"
     reference = Reference("mixup: Beyond Empirical Risk Minimization", "1710.09412")
-    hyperparameters = (
+    hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
         Hyperparameter("alpha", Positive(sweep=(0.05, 8.0)), 0.2, shared=True),
         Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
         Hyperparameter("per_sample", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"inputs", "targets", "real_inputs"})
     axes: ClassVar = {"targets": ("batch", ...)}
-    stage = "mixing"
+    stage: ClassVar[Stage] = "mixing"
 
     def batch(self, step: Step) -> None:
         shape = (len(step.inputs),) if self.value(step, "per_sample") else ()

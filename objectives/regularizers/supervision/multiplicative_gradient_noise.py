@@ -51,4 +51,5 @@ class MultiplicativeGradientNoise(Regularizer):
 
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         sigma = self.value(step, "sigma")
-        return losses * (1 + sigma * step.randn(len(losses)))
+        noisy: Tensor = losses * (1 + sigma * step.randn(len(losses)))
+        return noisy

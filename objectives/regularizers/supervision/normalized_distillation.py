@@ -54,7 +54,8 @@ def normalized_distillation(
     divisor = per_example(temperature, student_logits)
     teacher = (_without_target(teacher_logits, labels) / divisor).softmax(dim=-1)
     student = (_without_target(student_logits, labels) / divisor).log_softmax(dim=-1)
-    return target - gamma * temperature**2 * (teacher * student).sum(dim=-1)
+    losses: Tensor = target - gamma * temperature**2 * (teacher * student).sum(dim=-1)
+    return losses
 
 
 def _of_target(values: Float[Tensor, "batch classes"], labels: Int[Tensor, "batch"]) -> Float[Tensor, "batch"]:

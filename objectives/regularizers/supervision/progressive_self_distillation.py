@@ -35,7 +35,8 @@ def progressive_self_distillation(
     tensor([[0.8000, 0.2000]])
     """
     alpha = per_example(final_weight * progress, targets)
-    return targets + alpha * (past_probs.detach() - targets)  # exactly the targets where both agree
+    refined: Tensor = targets + alpha * (past_probs.detach() - targets)  # exactly the targets where both agree
+    return refined
 
 
 @register

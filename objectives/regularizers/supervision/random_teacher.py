@@ -41,7 +41,8 @@ def random_teacher(
     """
     teacher = teacher_logits.detach() / per_example(teacher_temperature, teacher_logits)
     student = student_logits / per_example(student_temperature, student_logits)
-    return -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1)
+    losses: Tensor = -(teacher.softmax(dim=-1) * student.log_softmax(dim=-1)).sum(dim=-1)
+    return losses
 
 
 @register
@@ -77,7 +78,8 @@ class RandomTeacher(Regularizer):
             _join(network, self._teacher, lambda own, taught: interpolated_initialization(taught, own, alpha))
 
     def quantity(self, name: str, step: Step) -> Float[Tensor, "batch outputs"]:
-        return self._objective.run(self._teacher, mapped(torch.detach, step.inputs), step.batch)
+        logits: Tensor = self._objective.run(self._teacher, mapped(torch.detach, step.inputs), step.batch)
+        return logits
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:
         temperatures = (self.value(step, f"{who}_temperature") for who in ("student", "teacher"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -50,7 +50,9 @@ class SpatialDropout(LayerNoise):
     reference = Reference("Efficient Object Localization Using Convolutional Networks", "1411.4280")
     hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),)
     needs = frozenset({"images"})
-    layer_filter = staticmethod(lambda module: isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d))
+    layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = staticmethod(
+        lambda module: isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    )
 
     def on_output(self, outputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         return spatial_dropout(outputs, step.rand(*outputs.shape[:2]), values["rate"])

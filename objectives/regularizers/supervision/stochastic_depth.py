@@ -35,7 +35,8 @@ def stochastic_depth(
             [2., 2.]])
     """
     scale = (uniform >= rate).to(residual.dtype) / (1 - rate)
-    return residual * per_example(scale, residual)
+    scaled: Tensor = residual * per_example(scale, residual)
+    return scaled
 
 
 @register

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from selftune.objectives.regularizers.supervision.heads import Head
 from selftune.objectives.regularizers.supervision.normalized_distillation import _of_target, _without_target
 from torch import nn
@@ -96,7 +98,8 @@ class UniversalSelfDistillation(Regularizer):
         self._head = Head(self.name)
 
     def attach(self, network: nn.Module) -> None:
-        middle, last = (network.get_submodule(self._names[at]) for at in (self._middle, -1))
+        modules: tuple[Any, ...] = tuple(network.get_submodule(self._names[at]) for at in (self._middle, -1))
+        middle, last = modules
         self._head.add(network, len(middle.weight), len(last.weight))
 
     def penalty(self, step: Step) -> Float[Tensor, "batch"]:

@@ -387,5 +387,5 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-tasks: Registry[Callable[..., NetworkObjective]] = Registry("task", "selftune.tasks")
+tasks: Registry[Callable[..., Any]] = Registry("task", "selftune.tasks")
 """Objectives by name, as study files call them."""
