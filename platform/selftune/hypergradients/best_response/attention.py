@@ -11,8 +11,6 @@ for its backward pass, where this keeps P and D alone: the adjoint is written ou
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
@@ -48,15 +46,15 @@ def scaled_dot_product_attention(
     factor = q.size(-1) ** -0.5 if scale is None else scale
     probabilities = _probabilities(q * factor, k, attn_mask, is_causal)
     kept = None if dropout_p == 0 else F.dropout(torch.ones_like(probabilities), dropout_p)
-    dropped = probabilities if kept is None else probabilities * kept
-    output = dropped @ v
+    output: Tensor = _dropped(probabilities, kept) @ v
     named = {name: t.to(output.dtype) for name, t in (("q", dq), ("k", dk), ("v", dv)) if t is not None}
     if not named:
         return output
+    shapes = {name: tangent.shape for name, tangent in named.items()}
 
     def forward(*tangents: Tensor) -> Tensor:
-        along = dict(zip(named, tangents, strict=True))
-        moved = dropped @ along["v"] if "v" in along else None
+        along = dict(zip(shapes, tangents, strict=True))
+        moved = _dropped(probabilities, kept) @ along["v"] if "v" in along else None
         if "q" not in along and "k" not in along:
             assert moved is not None
             return moved
@@ -64,18 +62,17 @@ def scaled_dot_product_attention(
         by_key = (q * factor) @ along["k"].mT if "k" in along else None
         scores = by_query if by_key is None else by_key if by_query is None else by_query.add_(by_key)
         assert scores is not None
-        change = _through_softmax(scores, probabilities)
-        change = change if kept is None else change.mul_(kept)
-        return change @ v if moved is None else moved + change @ v
+        change = _dropped(_through_softmax(scores, probabilities), kept)
+        through: Tensor = change @ v
+        return through if moved is None else through.add_(moved)
 
     def adjoint(gradient: Tensor) -> tuple[Tensor, ...]:
-        result = {"v": dropped.mT @ gradient} if "v" in named else {}
-        if "q" in named or "k" in named:
-            change = gradient @ v.mT
-            scores = _through_softmax(change if kept is None else change.mul_(kept), probabilities).mul_(factor)
-            result |= {"q": scores @ k} if "q" in named else {}
-            result |= {"k": scores.mT @ q} if "k" in named else {}
-        return tuple(result[name].sum_to_size(tangent.shape) for name, tangent in named.items())
+        result = {"v": _dropped(probabilities, kept).mT @ gradient} if "v" in shapes else {}
+        if "q" in shapes or "k" in shapes:
+            scores = _through_softmax(_dropped(gradient @ v.mT, kept), probabilities).mul_(factor)
+            result |= {"q": scores @ k} if "q" in shapes else {}
+            result |= {"k": scores.mT @ q} if "k" in shapes else {}
+        return tuple(result[name].sum_to_size(shape) for name, shape in shapes.items())
 
     return dual(output, linear_map(forward, adjoint, *named.values()))
 
@@ -90,6 +87,10 @@ def _probabilities(query: Tensor, key: Tensor, mask: Tensor | None, causal: bool
         scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
     found: Tensor = _aten._safe_softmax(scores, -1)
     return found
+
+
+def _dropped(entries: Tensor, kept: Tensor | None) -> Tensor:
+    return entries if kept is None else entries * kept
 
 
 def _through_softmax(direction: Tensor, probabilities: Tensor) -> Tensor:

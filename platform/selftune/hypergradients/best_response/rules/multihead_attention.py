@@ -21,7 +21,10 @@ class MultiheadAttention(Rule):
     any_batch_axis = True
 
     def parameters(self, module: nn.Module) -> list[str]:
-        return [name for name, parameter in module.named_parameters() if parameter is not None]
+        return [name for name, _ in module.named_parameters()]
+
+    def batch_axis(self, module: Any) -> int:
+        return 0 if module.batch_first else 1
 
     def forward(
         self,
@@ -87,14 +90,14 @@ class MultiheadAttention(Rule):
         for tensor, name in ((k, "bias_k"), (v, "bias_v")):
             given = response.value(name)
             assert given is not None
-            added, change = given.reshape(1, 1, -1).expand(examples, 1, -1), response.change(name)
+            added, change = given.reshape(1, 1, -1).repeat(examples, 1, 1), response.change(name)
             if change is not None:
                 added = response.add(added, change.reshape(-1, 1, given.shape[-1]))
             result.append(torch.cat([tensor, added if axis else added.transpose(0, 1)], dim=axis))
         return result
 
     def _heads(self, module: Any, tensor: Float[Tensor, "..."]) -> Float[Tensor, "batch heads length d"]:
-        split = tensor.unflatten(-1, (module.num_heads, module.head_dim))
+        split = tensor.view(*tensor.shape[:2], module.num_heads, module.head_dim)
         return split.permute(0, 2, 1, 3) if module.batch_first else split.permute(1, 2, 0, 3)
 
 
@@ -120,8 +123,7 @@ def _merged(
     result = None
     if attention is not None:
         result = _added(attention, like)
-        heads = module.num_heads
-        result = result.unflatten(0, (-1, heads)) if result.ndim == 3 else result
+        result = result.view(-1, module.num_heads, *result.shape[1:]) if result.ndim == 3 else result
     if padding is not None:
         added = _added(padding, like)[:, None, None]
         result = added if result is None else result + added
