@@ -65,7 +65,7 @@ class EnsembleTargets(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "logits", "class_probabilities"})
     whole_batch = "its members take one step for the whole batch"
-    stage = "correction"
+    order = "correction"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -57,7 +57,7 @@ class ProgressiveSelfDistillation(Regularizer):
     needs = frozenset(
         {"targets", "logits", "index", "examples", "classes", "epoch", "epochs", "class_probabilities"}
     )
-    stage = "correction"
+    order = "correction"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
