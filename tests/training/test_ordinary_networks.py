@@ -266,8 +266,7 @@ def test_a_bias_that_trains_alone_responds_alone():
     report = trainer.execute(WorkOrder("cycle", body))
     response = trainer.estimator.response
     assert response.responding == {"0.bias", "2.weight", "2.bias"}
-    rows = response.gates.split([3, 16, 3])
-    assert all((row != 0).any() for row in rows)
+    assert all((row != 0).any() for row in response.gates.split([3, 16, 3]))
     assert report.payload["hypergradient"] != 0
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.draws import truncated_normal
-from selftune.objectives.regularizers.supervision.heads import Head
+from selftune.objectives.common.heads import Head
+from selftune.objectives.mathematics.draws import truncated_normal
 from selftune.objectives.regularizers.supervision.mixup import mixup
 from torch import nn
 

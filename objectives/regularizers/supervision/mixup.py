@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from selftune.objectives.draws import symmetric_beta
+from selftune.objectives.mathematics.draws import symmetric_beta
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
 from selftune.registries.reference import Reference
