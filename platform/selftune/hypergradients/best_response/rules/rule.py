@@ -74,6 +74,12 @@ class Rule(ABC):
         """Why this module must stay plain (``it changes its weights in forward``); empty if it need not."""
         return ""
 
+    def misplaced(self, module: nn.Module, batch_axis: int | None) -> str:
+        """Why inputs with the examples along this axis (None: no axis) are not for the rule; empty if they are."""
+        if batch_axis == 0 or (self.any_batch_axis and batch_axis is not None):
+            return ""
+        return "the leading axis of its input is not the batch"
+
     @abstractmethod
     def forward(self, module: nn.Module, response: ModuleResponse, /, *args: Any, **kwargs: Any) -> Any:
         """The module's output with the weights of each example; see above."""
