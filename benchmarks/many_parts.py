@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.digit_images import PIXELS, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits, perceptron
 from torch import nn
 
 from selftune.data import SPLITS, Split

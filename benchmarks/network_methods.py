@@ -22,8 +22,8 @@ from selftune import Tune
 from selftune.listener import Listener
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.regularization.regularizer import regularizers
-from selftune.studies.methods import METHODS, entry_for
 from selftune.training import TrainerFactory, run_in_process
+from selftune.training.method_record import methods
 
 METHODS_SHOWN: dict[str, tuple[str, dict[str, Any]]] = {
     "self_tuning": ("self_tuning", {"learning_rate": 0.03}),
@@ -61,17 +61,18 @@ def run(name: str | None, steps: int, seed: int) -> dict[str, float]:
         regularizers["weight_decay"](parts="layer", strength=Tune(0.1)),
         regularizers["label_smoothing"](epsilon=Tune(0.2)),
     ]
-    number, twins = 1, 1
+    number, group_size = 1, 1
     if name is not None:
-        form = entry_for(METHODS_SHOWN[name][0], objective)
-        number = twins = form.twins
-    factory = TrainerFactory(objective, chosen, seed=seed, twins=twins, steps=steps)
+        form = methods[METHODS_SHOWN[name][0]].network
+        assert form is not None
+        number = group_size = form.group_size
+    factory = TrainerFactory(objective, chosen, seed=seed, group_size=group_size, steps=steps)
     team = {member: factory(member) for member in range(number)}
     if name is None:
         start = team[0].space.constrain(team[0].space.start)
         method: Any = Replay([Segment(steps, start)], steps)
     else:
-        method = form.build(Budget(steps=steps), form.settings(**METHODS_SHOWN[name][1]), number)
+        method = form.make(Budget(steps=steps), form.settings(**METHODS_SHOWN[name][1]), number)
     spent = Spent()
     began = time.perf_counter()
     report = run_in_process(method, team, spent)[0]
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
-    assert all(name in METHODS for name, _ in METHODS_SHOWN.values())
+    assert all(name in methods for name, _ in METHODS_SHOWN.values())
     print("| method | validation loss | test loss | test accuracy | work | seconds, in those of the first row |")
     print("| --- | --- | --- | --- | --- | --- |")
     plain = 0.0

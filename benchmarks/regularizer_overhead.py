@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from many_parts import ManyParts
-from selftune.objectives.digit_images import load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import load_digit_splits, perceptron
 from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
 from selftune.objectives.tasks.rotated_digits import RotatedDigits
 from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigits

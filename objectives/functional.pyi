@@ -112,7 +112,6 @@ from selftune.objectives.regularizers.dynamics.sinkhorn_divergence import sinkho
 from selftune.objectives.regularizers.adaptation.soft_equivariance import soft_equivariance as soft_equivariance
 from selftune.objectives.solvers.soft_equivariance_strengths import soft_equivariance_strengths as soft_equivariance_strengths
 from selftune.objectives.diagnostics.softmax_collapse import softmax_collapse as softmax_collapse
-from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows as sorted_rows
 from selftune.objectives.regularizers.supervision.spatial_dropout import spatial_dropout as spatial_dropout
 from selftune.objectives.regularizers.structure.stablemax_cross_entropy import stablemax_cross_entropy as stablemax_cross_entropy
 from selftune.objectives.regularizers.supervision.stochastic_depth import stochastic_depth as stochastic_depth

@@ -98,6 +98,15 @@ def test_loops_of_ones_own_run(text):
     assert len(known["tuner"].trajectory) == 8
 
 
+def test_the_page_on_own_training_is_one_program_that_tunes():
+    text = (ROOT / "docs" / "own-training.md").read_text(encoding="utf-8")
+    known = {}
+    exec("".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)), known)
+    assert len(known["tuner"].trajectory) > 3
+    assert known["tuner"].hyperparameters["dropout.rate"] != 0.1
+    assert known["again"].metrics["test_loss"] < 2.3
+
+
 def test_there_is_something_to_check():
     assert len(list(blocks("yaml"))) >= 3
     assert len(list(commands())) >= 8

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from selftune.objectives.optimal_transport import log_density, potentials
+from selftune.objectives.mathematics.optimal_transport import log_density, potentials
 
 from selftune.registries.reference import Reference
 from selftune.registries.solvers import solver

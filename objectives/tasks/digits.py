@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
 from selftune.lower_level.classification import Classification

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.linear_models import Groups, WeightPenalty, mean_square
+from selftune.objectives.common.linear_models import Groups, WeightPenalty, mean_square
 
 from selftune.errors import SettingError
 from selftune.lower_level.objective import tasks

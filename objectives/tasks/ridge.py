@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from selftune.objectives.diabetes import diabetes
-from selftune.objectives.linear_models import WeightPenalty, mean_square
+from selftune.objectives.common.linear_models import WeightPenalty, mean_square
+from selftune.objectives.data.diabetes import diabetes
 
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree

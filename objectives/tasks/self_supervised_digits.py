@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
 from torch import nn
 
 from selftune.errors import SettingError

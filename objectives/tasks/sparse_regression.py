@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from selftune.objectives.diabetes import diabetes
-from selftune.objectives.linear_models import mean_square
+from selftune.objectives.common.linear_models import mean_square
+from selftune.objectives.data.diabetes import diabetes
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Positive

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from selftune.objectives.digit_images import check_hidden, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import check_hidden, load_digit_splits, perceptron
 from torch import nn
 
 from selftune.errors import SettingError

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.denoising import STEEPEST, Denoising, load_pairs
+from selftune.objectives.common.denoising import STEEPEST, Denoising, load_pairs
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.lower_level.objective import tasks

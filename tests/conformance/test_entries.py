@@ -1,6 +1,8 @@
 """The catalogue's entries are all there, by name, family and kind, each with its function and its source."""
 
+import importlib
 import inspect
+import pkgutil
 
 import pytest
 from selftune.objectives import functional
@@ -117,6 +119,24 @@ def test_its_function_names_its_source(registry, name):
     assert function.__name__ == name
     assert "Source:" in function.__doc__
     assert (registry[name].reference.arxiv or "") in function.__doc__
+
+
+def module_of(entry):
+    """Where an entry is defined; a class that a decorator makes has its function's."""
+    return getattr(entry, "function", entry).__module__
+
+
+@pytest.mark.parametrize(
+    "package",
+    [*(f"regularizers.{family}" for family in CATALOGUE), "diagnostics", "solvers", "tasks"],
+)
+def test_every_file_beside_entries_is_an_entry(package):
+    entries = {module_of(registry[name]) for registry, name in REGISTERED} | {
+        module_of(tasks[name]) for name in tasks.names()
+    }
+    root = importlib.import_module(f"selftune.objectives.{package}")
+    files = {module.name for module in pkgutil.iter_modules(root.__path__, f"{root.__name__}.")}
+    assert files - entries == set(), "what is no entry has rooms of its own, see CONTRIBUTING.md"
 
 
 CLASHES = [(name, other) for name in regularizers.names() for other in regularizers[name].incompatible]

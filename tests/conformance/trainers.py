@@ -86,7 +86,7 @@ def cycle(trainer, steps=4, hyper_step=0):
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((n,), 0.3),
-        "estimator": "response",
+        "estimator": "self_tuning",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": True,
         "hyper_step": hyper_step,

@@ -107,8 +107,8 @@ def test_the_noise_of_batches_is_the_standard_error_of_the_hypergradient(space, 
     assert float(measured) == pytest.approx(expected, rel=0.05)
     assert float(scatter) == pytest.approx(expected, rel=0.05)
     # the same noise in both cancels
-    twins = drive(Penalty(Budget(steps=100), fixed), pairs([1.0, 0.0], noise=0.1), space)
-    assert max(step.certificate["hypergradient_noise"] for step in twins) < 1e-6
+    same = drive(Penalty(Budget(steps=100), fixed), pairs([1.0, 0.0], noise=0.1), space)
+    assert max(step.certificate["hypergradient_noise"] for step in same) < 1e-6
 
 
 def test_nothing_moves_during_the_warm_up_and_roles_alternate(space):

@@ -6,7 +6,7 @@ import ray
 from ray import cloudpickle
 from ray.tune.execution import class_cache
 
-from selftune.schedulers import crews, ray_internals, slots
+from selftune.schedulers import ray_internals, slots, trial_groups
 from selftune.schedulers.session import private_session
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -61,7 +61,7 @@ def local_trainables(monkeypatch, tmp_path):
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     monkeypatch.setenv("RAY_RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(crews, "_LOOK_EVERY", 0.0)
+    monkeypatch.setattr(trial_groups, "_LOOK_EVERY", 0.0)
 
 
 @pytest.fixture(scope="session")

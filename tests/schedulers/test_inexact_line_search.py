@@ -75,8 +75,8 @@ def test_states_are_asked_for_once_and_let_go_of(seed, monkeypatch):
     tune, _ = make(4, seed=seed)
     while not tune.scheduler.teams or not tune.scheduler.teams[0].over:
         tune.step()
-        for crew in tune.scheduler._crews.entries:
-            assert len(crew.warm_starts._states) <= 2
+        for group in tune.scheduler._groups.entries:
+            assert len(group.warm_starts._states) <= 2
     assert len(asked) == len(set(asked))
 
 

@@ -32,7 +32,7 @@ def network():
 FACTORY = TrainerFactory(
     Classification(network, data(0), data(1), data(2), Optimization(batch_size=8, learning_rate=0.1)),
     [regularizers["weight_decay"](strength=Tune(1e-2)), regularizers["label_smoothing"](epsilon=Tune(0.05))],
-    twins=2,
+    group_size=2,
 )
 
 

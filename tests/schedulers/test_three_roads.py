@@ -147,8 +147,8 @@ def by_tuner(study):
     make, regularizers, settings = halves(study)
     name, number = study["method"]["name"], study["trainers"]["number"]
     scheduler = SCHEDULERS[name](steps=study["budget"]["steps"], team_size=number, **settings)
-    twins = 2 if name == "penalty" else 1
-    factory = TrainerFactory(make(), regularizers, seed=study["seed"], twins=twins)
+    group_size = 2 if name == "penalty" else 1
+    factory = TrainerFactory(make(), regularizers, seed=study["seed"], group_size=group_size)
     FakeTune(scheduler, trainable(factory), number).run()
 
 
@@ -183,5 +183,5 @@ def test_every_road_takes_what_is_right(road):
 def test_trainers_of_a_pair_draw_the_same_numbers_or_are_refused():
     scheduler = PenaltyScheduler(steps=20, warmup_steps=4)
     factory = TrainerFactory(halves(STUDY)[0](), {"weight_decay": {"strength": Tune(1e-3)}})
-    with pytest.raises(SettingError, match="twins: must be 2 with the penalty method"):
+    with pytest.raises(SettingError, match="group_size: must be 2 with the penalty method"):
         FakeTune(scheduler, trainable(factory), 2).run()

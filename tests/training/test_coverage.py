@@ -3,18 +3,17 @@ import torch
 from ordinary_networks import Frozen, Recurrent, Tied, objective_of
 
 from selftune.hyperparameters import Tune
-from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings, SelfTuning, SelfTuningSettings
+from selftune.methods import Budget, Response
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory
 from selftune.training.checks import coverage_of, run_mistakes
+from selftune.training.method_record import methods
 
 
-def self_tuning():
-    return SelfTuning(Budget(steps=60), SelfTuningSettings(warmup_steps=10), 1)
-
-
-def implicit():
-    return OnlineImplicit(Budget(steps=60), OnlineImplicitSettings(warmup_steps=10), 1)
+def mistakes_of(factory, name):
+    form = methods[name].network
+    settings = form.settings(warmup_steps=10)
+    return run_mistakes(factory, lambda: form.make(Budget(steps=60), settings, 1), form, settings)
 
 
 @pytest.mark.parametrize(
@@ -27,11 +26,11 @@ def implicit():
 )
 def test_shares_are_those_of_tensors(build, reached, responding):
     factory = TrainerFactory(objective_of(build), [regularizers["weight_decay"](strength=Tune(0.1))])
-    found = coverage_of(factory, self_tuning())
+    found = coverage_of(factory, Response())
     assert found.total == sum(p.numel() for p in build().parameters())
     assert found.reached == {"weight_decay": reached}
     assert found.responding == responding
-    assert coverage_of(factory, implicit()).responding is None
+    assert coverage_of(factory, None).responding is None
 
 
 def test_a_trainer_says_the_same():
@@ -39,7 +38,7 @@ def test_a_trainer_says_the_same():
     trainer = Trainer(objective_of(Frozen), members)
     assert trainer.coverage.reached == {"low_rank_adaptation": 128, "weight_decay": 48}
     assert trainer.coverage.responding is None
-    trainer._estimator("response", {})
+    trainer._estimator("self_tuning", {})
     assert trainer.coverage.responding == 51
     assert "weight_decay reaches 48 of 195 parameters (25 %)" in str(trainer.coverage)
 
@@ -51,23 +50,23 @@ def test_a_trainer_says_the_same():
             Frozen,
             "supervised_contrastive",
             {"strength": Tune(0.1)},
-            self_tuning,
+            "self_tuning",
             "supervised_contrastive.strength",
         ),
-        (Frozen, "supervised_contrastive", {"strength": Tune(0.1)}, implicit, "supervised_contrastive.strength"),
+        (Frozen, "supervised_contrastive", {"strength": Tune(0.1)}, "implicit", "supervised_contrastive.strength"),
         (
             Tied,
             "weight_decay",
             {"strength": Tune(0.1), "parts": {"tied": ["a"], "rest": ["inp", "out"]}},
-            self_tuning,
+            "self_tuning",
             "weight_decay.strength[tied]",
         ),
-        (Tied, "weight_decay", {"strength": Tune(0.1), "parts": {"tied": ["a"]}}, implicit, None),
+        (Tied, "weight_decay", {"strength": Tune(0.1), "parts": {"tied": ["a"]}}, "implicit", None),
     ],
 )
 def test_checks_before_a_run_find_what_has_no_effect(build, name, settings, method, key):
     before = torch.get_rng_state()
     factory = TrainerFactory(objective_of(build), [regularizers[name](**settings)])
-    found = [mistake.key for mistake in run_mistakes(factory, method)]
+    found = [mistake.key for mistake in mistakes_of(factory, method)]
     assert found == ([] if key is None else [f"regularizers.{key}"])
     assert torch.equal(before, torch.get_rng_state())

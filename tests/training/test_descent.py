@@ -261,7 +261,7 @@ def test_maps_of_weights_have_a_response_while_the_learning_rate_is_not_zero():
     decay = regularizers["decoupled_weight_decay"](strength=Tune(0.1))
     trainer = Trainer(objective(schedule={"name": "linear", "steps": 6}), [decay], steps=STEPS)
     body = {
-        "estimator": "response",
+        "estimator": "self_tuning",
         "settings": vars(Response()),
         "steps": STEPS,
         "hypergradient": True,

@@ -75,7 +75,7 @@ def test_the_response_is_kept_in_a_precision_that_holds_it(dtype, tune_scale):
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((1,), 0.3),
-        "estimator": "response",
+        "estimator": "self_tuning",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": tune_scale,
         "hyper_step": 0,

@@ -257,7 +257,7 @@ def test_a_bias_that_trains_alone_responds_alone():
 
     trainer = Trainer(objective_of(Bias), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
     body = {
-        "estimator": "response",
+        "estimator": "self_tuning",
         "settings": {},
         "unconstrained": trainer.space.start,
         "scale": torch.full((1,), 0.5),

@@ -26,7 +26,7 @@ def cycle(trainer, steps=4, response=DELTA, shift=0.0, scale=0.3, tune_scale=Tru
         {
             "unconstrained": trainer.space.start + shift,
             "scale": torch.full((n,), scale),
-            "estimator": "response",
+            "estimator": "self_tuning",
             "settings": asdict(response),
             "tune_scale": tune_scale,
             "hyper_step": 0,

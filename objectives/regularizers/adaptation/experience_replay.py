@@ -62,7 +62,7 @@ class ExperienceReplay(Regularizer):
     axes: ClassVar = {"labels": ("batch", ...), "targets": ("batch", ...)}
     types: ClassVar = {"labels": "number", "targets": "number"}
     whole_batch = "its memory takes in the whole batch"
-    stage = "replay"
+    order = "replay"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

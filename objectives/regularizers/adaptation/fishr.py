@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.annealing import Annealed, anneal_steps
-from selftune.objectives.domains import averaging_matrix
+from selftune.objectives.common.annealing import Annealed, anneal_steps
+from selftune.objectives.mathematics.domains import averaging_matrix
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Positive

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.domains import averaging_matrix
+from selftune.objectives.mathematics.domains import averaging_matrix
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
 from selftune.registries.reference import Reference

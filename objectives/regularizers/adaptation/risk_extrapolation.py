@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.objectives.annealing import Annealed, anneal_steps
+from selftune.objectives.common.annealing import Annealed, anneal_steps
 
 from selftune.data.domains import balanced_weights, same_domain
 from selftune.hyperparameters import Hyperparameter, Positive

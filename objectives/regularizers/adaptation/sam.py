@@ -61,7 +61,7 @@ class Sam(Regularizer):
     needs = frozenset({"parameters", "gradients", "recompute"})
     incompatible: ClassVar = {"fish": "it repeats the whole batch, and fish steps on one domain at a time"}
     whole_batch = "the gradient that it finds is that of the whole batch"
-    stage = "correction"  # before what projects and clips the gradient that it finds
+    order = "correction"  # before what projects and clips the gradient that it finds
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         weights = [step.parameters[name] for name in gradients]

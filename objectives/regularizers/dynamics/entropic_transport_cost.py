@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.objectives.optimal_transport import (
+from selftune.objectives.mathematics.optimal_transport import (
     log_density,
     mean_cost,
     potentials,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.smoothed_absolute import smoothed_absolute
+from selftune.objectives.mathematics.smoothed_absolute import smoothed_absolute
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Interval, Positive, Tune

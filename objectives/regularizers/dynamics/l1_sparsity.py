@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.objectives.smoothed_absolute import smoothed_absolute
+from selftune.objectives.mathematics.smoothed_absolute import smoothed_absolute
 
 from selftune.hyperparameters import Hyperparameter, Interval, Positive
 from selftune.registries.reference import Reference

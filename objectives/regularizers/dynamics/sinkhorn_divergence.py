@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.objectives.optimal_transport import mean_cost, squared_distances, uniform_weights
+from selftune.objectives.mathematics.optimal_transport import mean_cost, squared_distances, uniform_weights
 from selftune.objectives.regularizers.dynamics.entropic_transport_cost import entropic_transport_cost
 
 from selftune.hyperparameters import Hyperparameter, Integer, Positive

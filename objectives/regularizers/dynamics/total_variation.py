@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.smoothed_absolute import safe_root, smoothed_absolute
+from selftune.objectives.mathematics.smoothed_absolute import safe_root, smoothed_absolute
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive
 from selftune.registries.reference import Reference

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from selftune.objectives.smoothed_absolute import smoothed_absolute
+from selftune.objectives.mathematics.smoothed_absolute import smoothed_absolute
 
 from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
 from selftune.registries.reference import Reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.draws import symmetric_beta
+from selftune.objectives.mathematics.draws import symmetric_beta
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.registries.reference import Reference

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.mathematics.sorted_rows import sorted_rows
 from selftune.objectives.regularizers.structure.krum import _scores, _squared_distances
-from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
 from selftune.registries.reference import Reference

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.counts import Count
+from selftune.objectives.common.counts import Count
 
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
 from selftune.registries.reference import Reference
@@ -91,7 +91,7 @@ class DynamicSparseTraining(Regularizer):
     needs = frozenset({"parameters", "gradients", "masks", "progress"})
     per_layer = True
     sparse = True
-    stage = "projection"  # sees gradients before those of inactive weights are taken away
+    order = "projection"  # sees gradients before those of inactive weights are taken away
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

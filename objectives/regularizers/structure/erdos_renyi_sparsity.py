@@ -98,7 +98,7 @@ class ErdosRenyiSparsity(Regularizer):
     sparse = True
     provides = frozenset({"masks"})
     incompatible = dict.fromkeys(_REPARAMETERIZATIONS, "it replaces the weights that would be sparse")
-    stage = "clipping"  # after whoever looks at the gradients of weights that are not active
+    order = "clipping"  # after whoever looks at the gradients of weights that are not active
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.counts import Count
+from selftune.objectives.common.counts import Count
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Choice, Hyperparameter, Unit

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from selftune.objectives.counts import Count
+from selftune.objectives.common.counts import Count
 
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.registries.reference import Reference

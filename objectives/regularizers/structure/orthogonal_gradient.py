@@ -54,7 +54,7 @@ class OrthogonalGradient(Regularizer):
     )
     needs = frozenset({"gradients"})
     acts_from = "start"
-    stage = "projection"
+    order = "projection"
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         if step.number < self.bound["start"].value:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from selftune.objectives.counts import Count
+from selftune.objectives.common.counts import Count
 from selftune.objectives.diagnostics.inverse_participation_ratio import inverse_participation_ratio
 from selftune.objectives.regularizers.structure.magnitude_pruning import magnitude_pruning
 

@@ -51,7 +51,7 @@ class StablemaxCrossEntropy(Regularizer):
     reference = Reference("Grokking at the Edge of Numerical Stability", "2501.04697")
     hyperparameters = (Hyperparameter("mix", Unit(), 1.0),)
     needs = frozenset({"logits", "targets", "probs", "class_probabilities"})
-    stage = "problem"  # losses are weighted after they are replaced
+    order = "problem"  # losses are weighted after they are replaced
 
     def losses(self, step: Step, losses: Float[Tensor, "batch"]) -> Float[Tensor, "batch"]:
         log_s = _log_s(step.logits)

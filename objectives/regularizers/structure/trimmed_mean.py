@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from selftune.objectives.regularizers.structure.sorted_rows import sorted_rows
+from selftune.objectives.mathematics.sorted_rows import sorted_rows
 
 from selftune.hyperparameters import Hyperparameter, Integer
 from selftune.registries.reference import Reference

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.draws import truncated_normal
-from selftune.objectives.regularizers.supervision.heads import Head
+from selftune.objectives.common.heads import Head
+from selftune.objectives.mathematics.draws import truncated_normal
 from selftune.objectives.regularizers.supervision.mixup import mixup
 from torch import nn
 
@@ -88,7 +88,7 @@ class AdaptiveMixup(Regularizer):
     needs = frozenset({"inputs", "targets", "learning_rate", "real_inputs"})
     provides = frozenset({"mixed"})
     whole_batch = "its policy learns from the backward pass of the whole batch"
-    stage = "mixing"
+    order = "mixing"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -63,7 +63,7 @@ class AugmentationAveragedTargets(Regularizer):
     needs = frozenset(
         {"inputs", "targets", "teacher_parameters", "initial_parameters", "real_inputs", "class_probabilities"}
     )
-    stage = "correction"
+    order = "correction"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

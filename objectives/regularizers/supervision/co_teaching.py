@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from selftune.objectives.regularizers.supervision.companion import Companion
+from selftune.objectives.common.companion import Companion
 from torch import nn
 
 from selftune.data.nested import mapped

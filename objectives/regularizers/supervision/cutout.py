@@ -65,7 +65,7 @@ class Cutout(Regularizer):
         Hyperparameter("probability", Unit(), 1.0, smooth=False),
     )
     needs = frozenset({"inputs", "images", "real_inputs"})
-    stage = "noise"
+    order = "noise"
 
     def batch(self, step: Step) -> None:
         batch = len(step.inputs)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.own_predictions import own_probs
+from selftune.objectives.common.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Positive, Unit
 from selftune.registries.reference import Reference

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.regularizers.supervision.companion import Companion
+from selftune.objectives.common.companion import Companion
 from torch import nn
 
 from selftune.hyperparameters import Choice, Hyperparameter, Integer
@@ -65,7 +65,7 @@ class EnsembleTargets(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "logits", "class_probabilities"})
     whole_batch = "its members take one step for the whole batch"
-    stage = "correction"
+    order = "correction"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

@@ -46,7 +46,7 @@ class GaussianInputNoise(Regularizer):
         Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False),
     )
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
-    stage = "noise"
+    order = "noise"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -46,7 +46,7 @@ class GradientClipping(Regularizer):
         Hyperparameter("mode", Choice(("norm", "value")), "norm", online=False, smooth=False),
     )
     needs = frozenset({"gradients"})
-    stage = "clipping"
+    order = "clipping"
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
         limit = self.value(step, "max_norm")

@@ -51,7 +51,7 @@ class InterpolatedInitialization(Regularizer):
     kind = "reparam"
     reference = Reference("Random Teachers are Good Teachers", "2302.12091")
     hyperparameters = (Hyperparameter("alpha", Unit(), 1.0, online=False, smooth=False, shared=True),)
-    stage = "problem"
+    order = "problem"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

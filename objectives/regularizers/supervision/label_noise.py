@@ -65,7 +65,7 @@ class LabelNoise(Regularizer):
         Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"labels", "targets", "index", "examples", "classes", "class_probabilities"})
-    stage = "problem"
+    order = "problem"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -12,7 +12,7 @@ from selftune.shapes import Float, Tensor
     family="supervision",
     reference=Reference("Rethinking the Inception Architecture for Computer Vision", "1512.00567"),
     hyperparameters=[Hyperparameter("epsilon", Unit(), 0.1)],
-    stage="smoothing",
+    order="smoothing",
     requires=["class_probabilities"],
 )
 def label_smoothing(

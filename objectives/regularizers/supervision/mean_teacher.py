@@ -78,7 +78,7 @@ class MeanTeacher(Regularizer):
     )
     needs = frozenset({"parameters"})
     provides = frozenset({"teacher_logits", "teacher_parameters"})
-    stage = "average"  # of what masks have left of the weights
+    order = "average"  # of what masks have left of the weights
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

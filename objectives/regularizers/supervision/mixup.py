@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from selftune.objectives.draws import symmetric_beta
+from selftune.objectives.mathematics.draws import symmetric_beta
 
 from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
 from selftune.registries.reference import Reference
-from selftune.regularization.regularizer import Regularizer, Stage, register
+from selftune.regularization.regularizer import Order, Regularizer, register
 from selftune.regularization.step import Mixing, Step, per_example
 from selftune.shapes import Float, Int, Tensor
 
@@ -59,7 +59,7 @@ class Mixup(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "real_inputs"})
     axes: ClassVar = {"targets": ("batch", ...)}
-    stage: ClassVar[Stage] = "mixing"
+    order: ClassVar[Order] = "mixing"
 
     def batch(self, step: Step) -> None:
         shape = (len(step.inputs),) if self.value(step, "per_sample") else ()

@@ -65,7 +65,7 @@ class NestedDropout(LayerNoise):
         Hyperparameter("truncate", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"logits", "labels"})
-    stage = "noise"  # exported when reparameterised weights are plain again
+    order = "noise"  # exported when reparameterised weights are plain again
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[-1:]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from selftune.objectives.own_predictions import own_probs
+from selftune.objectives.common.own_predictions import own_probs
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.registries.reference import Reference
@@ -57,7 +57,7 @@ class ProgressiveSelfDistillation(Regularizer):
     needs = frozenset(
         {"targets", "logits", "index", "examples", "classes", "epoch", "epochs", "class_probabilities"}
     )
-    stage = "correction"
+    order = "correction"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -64,7 +64,7 @@ class RandomTeacher(Regularizer):
     )
     needs = frozenset({"logits", "probs"})
     provides = frozenset({"teacher_logits"})
-    stage = "problem"  # sets initial weights
+    order = "problem"  # sets initial weights
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)

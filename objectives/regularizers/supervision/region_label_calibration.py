@@ -58,7 +58,7 @@ class RegionLabelCalibration(Regularizer):
         Hyperparameter("smoothing", Unit(), 0.1),
     )
     needs = frozenset({"targets", "labels", "losses", "teacher_logits", "class_probabilities"})
-    stage = "correction"
+    order = "correction"
 
     def targets(self, step: Step) -> None:
         step.targets = self._calibrate(step)[0]

@@ -58,7 +58,7 @@ class SelfDistillationTargets(Regularizer):
         Hyperparameter("rounds", Integer(1, 100), 3, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"targets", "logits", "progress", "initial_parameters", "class_probabilities"})
-    stage = "correction"
+    order = "correction"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -54,7 +54,7 @@ class SelfMix(Cutmix):
         Hyperparameter("probability", Unit(), 0.5, smooth=False, shared=True),
     )
     needs = frozenset({"inputs", "second_inputs", "targets", "images", "real_inputs"})
-    stage = "replay"  # both crops show one image, which no other is mixed with yet
+    order = "replay"  # both crops show one image, which no other is mixed with yet
 
     def batch(self, step: Step) -> None:
         crops = torch.stack([step.inputs, step.second_inputs], dim=1)

@@ -47,7 +47,7 @@ class StochasticRestore(Regularizer):
     reference = Reference("Continual Test-Time Domain Adaptation", "2203.13591")
     hyperparameters = (Hyperparameter("rate", Unit(), 0.01, smooth=False, shared=True),)
     needs = frozenset({"parameters", "initial_parameters"})
-    stage = "average"
+    order = "average"
 
     def attach(self, network: nn.Module) -> None:
         self._network = network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from selftune.objectives.regularizers.supervision.heads import Head
+from selftune.objectives.common.heads import Head
 from selftune.objectives.regularizers.supervision.normalized_distillation import _of_target, _without_target
 from torch import nn
 

@@ -25,7 +25,7 @@ class Penalty(CycleMethod):
     that comes out. The penalised one, 2k + 1, trains y on ``h + sigma g``, g the validation loss. Where both have
     arrived, ``(grad_u h(y) - grad_u h(w)) / sigma`` is the gradient of the upper level up to O(sigma), u the
     unconstrained hyperparameters. Both members of a pair are to draw the same random numbers, so that these cancel
-    in the difference: make trainers with ``twins=2``.
+    in the difference: make trainers with ``group_size=2``.
 
     Several pairs are averaged. A pair that loses a member no longer counts: what is left of it is ended, and
     nobody waits for it, and its network is no result. ``stopped`` is ``budget``, or ``lost`` once no pair is left;
@@ -48,7 +48,7 @@ class Penalty(CycleMethod):
     [False, True]
     """
 
-    twins = 2
+    group_size = 2
     SAVED = (*CycleMethod.SAVED, "_broken", "_singles")
 
     def __init__(self, budget: Budget, settings: PenaltySettings | None = None, team_size: int = 2) -> None:

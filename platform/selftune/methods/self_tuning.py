@@ -67,7 +67,7 @@ class SelfTuning(CycleMethod):
 
     def _body(self) -> dict[str, Any]:
         return {
-            "estimator": "response",
+            "estimator": "self_tuning",
             "settings": asdict(self.settings.response),
             "scale": scale_of(self._scale_parameter),
             "tune_scale": self.settings.tune_scale,

@@ -38,7 +38,7 @@ class TeamMethod(Method):
         SettingError: if there is no such team; by ``join``, if the method cannot tune the hyperparameters.
     """
 
-    twins: ClassVar[int] = 1
+    group_size: ClassVar[int] = 1
     """So many neighbours in a team are to share their random numbers; its size is a multiple of it."""
     PRECISION: ClassVar[torch.dtype] = torch.float32
     SAVED: ClassVar[tuple[str, ...]] = ()
@@ -47,7 +47,7 @@ class TeamMethod(Method):
     )  # fmt: skip
 
     def __init__(self, team_size: int = 1) -> None:
-        check_team(team_size, self.twins)
+        check_team(team_size, self.group_size)
         self.team_size = team_size
         self.space: Space | None = None
         self.stopped: str | None = None
@@ -154,11 +154,11 @@ class TeamMethod(Method):
             setattr(self, name, saved[name])
 
 
-def check_team(size: object, twins: int = 1, key: str = "team_size") -> None:
+def check_team(size: object, group_size: int = 1, key: str = "team_size") -> None:
     """Refuses a number of trainers that is no team.
 
     Args:
-        twins: trainers that work in a group.
+        group_size: trainers that work in a group.
         key: how the setting is called.
 
     Raises:
@@ -170,7 +170,7 @@ def check_team(size: object, twins: int = 1, key: str = "team_size") -> None:
         raise SettingError(key, f"must be at least 1, got {size}")
     if int(size) > MOST_TRAINERS:
         raise SettingError(key, f"must be at most {MOST_TRAINERS}, got {size}")
-    if size % twins:
+    if size % group_size:
         raise SettingError(
-            key, f"must be a multiple of {twins}, because trainers work in groups of so many; got {size}"
+            key, f"must be a multiple of {group_size}, because trainers work in groups of so many; got {size}"
         )

@@ -136,13 +136,13 @@ class Measurement:
             return dict.fromkeys(self.names, better)
         return {f"{self.diagnostic}.{result}": better.get(result) for result in self.entry.results}
 
-    def check(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+    def check(self, objective: NetworkObjective, offered: frozenset[str] | None = None) -> None:
         """Refuses an objective that does not provide what is needed.
 
         Raises:
             SettingError: naming both.
         """
-        known = closure(objective.offers()) | MEASURED if provided is None else provided | MEASURED
+        known = closure(objective.offers()) | MEASURED if offered is None else offered | MEASURED
         missing = sorted(set(self.entry.needs.values()) - known)
         if missing:
             wanted = ", ".join(missing)
@@ -155,7 +155,7 @@ class Measurement:
 
     def take(self, step: Step) -> dict[str, Float[Tensor, ""]]:
         """The results by name, from a step over validation data."""
-        given = {argument: getattr(step, provided) for argument, provided in self.entry.needs.items()}
+        given = {argument: getattr(step, quantity) for argument, quantity in self.entry.needs.items()}
         found = self.entry.function(**given, **self.settings)
         values = found if isinstance(found, tuple) else (found,)
         return {name: torch.as_tensor(value) for name, value in zip(self.names, values, strict=True)}

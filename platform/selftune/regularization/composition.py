@@ -5,8 +5,8 @@
 ``targets`` (corrections before smoothing), ``losses`` (then, where a penalty compares domains, every domain gets
 the same weight), ``penalty``, backward pass (by parts of the batch for an
 ``aggregate``), ``gradients`` (projections before clipping), parameter maps marked ``before`` the optimizer, the
-optimizer's step, parameter maps ``after`` it, ``parameters`` (averages last). Regularizers of one stage act in the
-order of their names.
+optimizer's step, parameter maps ``after`` it, ``parameters`` (averages last).
+Regularizers of one ``order`` act by their names, alphabetically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from selftune.data.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.networks.precision import typed_as, widened
-from selftune.regularization.regularizer import Regularizer, Stage, overrides, reparameterized_weights
+from selftune.regularization.regularizer import Order, Regularizer, overrides, reparameterized_weights
 from selftune.regularization.step import Step
 from selftune.regularization.step_quantities import closure, last_layer_mistake
 from selftune.shapes import Float, Tensor
@@ -30,7 +30,7 @@ from selftune.shapes import Float, Tensor
 if TYPE_CHECKING:
     from selftune.lower_level.objective import NetworkObjective
 
-_STAGES = get_args(Stage)
+_ORDERS = get_args(Order)
 
 
 class Regularizers:
@@ -48,22 +48,22 @@ class Regularizers:
     def __init__(
         self, regularizers: Iterable[Regularizer], objective: NetworkObjective, known: Iterable[str] = ()
     ) -> None:
-        self.members = sorted(regularizers, key=lambda r: (_STAGES.index(r.stage), r.name))
+        self.members = sorted(regularizers, key=lambda r: (_ORDERS.index(r.order), r.name))
         names = [r.name for r in self.members]
         for name in names:
             if names.count(name) > 1:
                 raise SettingError(name, "is listed twice; name each regularizer once")
         self._check_pairs()
         self._of_objective = objective.hyperparameters
-        self.provided = closure(objective.offers().union(known, *(r.provides for r in self.members)))
+        self.offered = closure(objective.offers().union(known, *(r.provides for r in self.members)))
         for regularizer in self.members:
             try:
-                regularizer.bind(objective, self.provided)
+                regularizer.bind(objective, self.offered)
             except SettingError as error:
                 key = f"{regularizer.name}.{error.key}" if error.key else regularizer.name
                 raise SettingError(key, error.message) from error
         if any(h.per_example for h in self.hyperparameters):
-            for adding in (r for r in self.members if r.stage == "replay"):
+            for adding in (r for r in self.members if r.order == "replay"):
                 message = "cannot be combined with hyperparameters per example: those that it adds have none"
                 raise SettingError(adding.name, message)
         for regularizer in self.members:
@@ -122,7 +122,7 @@ class Regularizers:
                 if other.whole_batch is not None:
                     yield other, aggregator, other.whole_batch
         readers = {*self._with("targets"), *self._with("penalty")}
-        for mixer in (r for r in self.members if r.stage == "mixing"):
+        for mixer in (r for r in self.members if r.order == "mixing"):
             for reader in sorted(readers, key=lambda r: r.name):
                 known = sorted(reader.needs & _OF_ONE_EXAMPLE)
                 if known:

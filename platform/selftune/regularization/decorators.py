@@ -25,7 +25,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Domain, Hyperparameter, Integer
 from selftune.registries.reference import Reference
 from selftune.regularization.needs import from_signature
-from selftune.regularization.regularizer import Regularizer, Stage, regularizers
+from selftune.regularization.regularizer import Order, Regularizer, regularizers
 from selftune.regularization.step import Step, per_example
 from selftune.shapes import Tensor
 
@@ -93,7 +93,7 @@ class _Penalty(Regularizer):
     def penalty(self, step: Step) -> Tensor:
         extra = {h.name: self.value(step, h.name) for h in self.hyperparameters if h.name != "strength"}
         if not self.per_layer:
-            given = {argument: getattr(step, provided) for argument, provided in self.arguments.items()}
+            given = {argument: getattr(step, quantity) for argument, quantity in self.arguments.items()}
             drawn = {argument: draw(step) for argument, draw in self.draws.items()}
             return self.function(**given, **drawn, **extra)
         terms = [self._of_layers(step, layers, extra) for layers in self.layers.values()]
@@ -136,7 +136,7 @@ def penalty(
         requires: what must be provided beside, such as the mark of what an argument means.
         risk: what weighs the same in the mean loss beside the term, every example or every domain.
     """
-    each = next((argument for argument, provided in needs.items() if provided == "weight"), None)
+    each = next((argument for argument, quantity in needs.items() if quantity == "weight"), None)
     on_weights = "parameters" in needs.values() or each is not None
 
     def decorate(function: F) -> F:
@@ -170,7 +170,7 @@ class _Target(Regularizer):
 
     def targets(self, step: Step) -> None:
         values = {h.name: per_example(self.value(step, h.name), step.targets) for h in self.hyperparameters}
-        given = {argument: getattr(step, provided) for argument, provided in self.arguments.items()}
+        given = {argument: getattr(step, quantity) for argument, quantity in self.arguments.items()}
         step.targets = self.function(step.targets, **given, **values)
 
 
@@ -180,7 +180,7 @@ def target(
     reference: Reference,
     hyperparameters: Sequence[Hyperparameter],
     needs: Mapping[str, str] | None = None,
-    stage: Stage = "correction",
+    order: Order = "correction",
     requires: Iterable[str] = (),
 ) -> Callable[[F], F]:
     """Registers a change of the targets: ``function(targets, **needs, **hyperparameters) -> targets``.
@@ -199,7 +199,7 @@ def target(
             needs=frozenset({"targets", *(needs or {}).values(), *requires}),
             arguments=needs,
             hyperparameters=tuple(hyperparameters),
-            stage=stage,
+            order=order,
         )
         return function
 
@@ -224,7 +224,7 @@ def augment(
     hyperparameters: Sequence[Hyperparameter],
     draws: Mapping[str, Draw],
     needs: Iterable[str] = (),
-    stage: Stage = "noise",
+    order: Order = "noise",
 ) -> Callable[[F], F]:
     """Registers a change of real inputs: ``function(inputs, **draws, **hyperparameters) -> inputs``."""
 
@@ -238,7 +238,7 @@ def augment(
             needs=frozenset({"inputs", "real_inputs", *needs}),
             draws=dict(draws),
             hyperparameters=tuple(hyperparameters),
-            stage=stage,
+            order=order,
         )
         return function
 
@@ -266,7 +266,7 @@ def gradient(
     reference: Reference,
     hyperparameters: Sequence[Hyperparameter] = (),
     joint: bool = False,
-    stage: Stage = "projection",
+    order: Order = "projection",
 ) -> Callable[[F], F]:
     """Registers a change of the gradients after the backward pass.
 
@@ -283,7 +283,7 @@ def gradient(
             needs=frozenset({"gradients"}),
             hyperparameters=tuple(hyperparameters),
             joint=joint,
-            stage=stage,
+            order=order,
         )
         return function
 
@@ -312,8 +312,8 @@ class _Aggregator(Regularizer):
     kind = "gradient"
     function: Callable[..., Tensor]
 
-    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
-        super().bind(objective, provided)
+    def bind(self, objective: NetworkObjective, offered: frozenset[str] | None = None) -> None:
+        super().bind(objective, offered)
         check_workers(self.bound["workers"].value, objective)
         values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
         try:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from selftune.lower_level.objective import NetworkObjective
 
 __all__ = [
+    "Order",
     "Regularizer",
-    "Stage",
     "has_a_response",
     "is_in_the_loss",
     "overrides",
@@ -38,7 +38,7 @@ __all__ = [
     "weight_of",
 ]
 
-Stage = Literal[
+Order = Literal[
     "problem", "replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average"
 ]
 """When a regularizer acts among others: ``problem`` is what defines labels, the loss or the initial weights."""
@@ -84,7 +84,7 @@ class Regularizer:
     """Whether it sets weights to zero, perhaps whole rows of them."""
     freezes: ClassVar[bool] = False
     """Whether it keeps the weights of its layers as they are, and trains other tensors in their place."""
-    stage: ClassVar[Stage] = "any"
+    order: ClassVar[Order] = "any"
     when: ClassVar[Literal["before", "after"]] = "after"
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = None
 
@@ -111,18 +111,18 @@ class Regularizer:
         self._weights: dict[str, tuple[str, ...]] = {}
         self.step: Step | None = None
 
-    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
+    def bind(self, objective: NetworkObjective, offered: frozenset[str] | None = None) -> None:
         """Checks needs against what is provided and fixes hyperparameters and parts.
 
         Args:
-            provided: what the objective and other regularizers provide; None for what the objective does.
+            offered: what the objective and other regularizers provide; None for what the objective does.
 
         Raises:
             SettingError: if a need is not provided, or not of these axes or this type; if a layer pattern matches
                 nothing, or a value does not fit.
         """
-        provided = closure(objective.offers()) if provided is None else provided
-        missing = sorted(self.needs - provided)
+        offered = closure(objective.offers()) if offered is None else offered
+        missing = sorted(self.needs - offered)
         if missing:
             raise SettingError("", f"{self.name} needs {_wanted(missing, objective)}")
         for mistake in mistakes(self.needed(), objective.quantities(), type(objective).__name__):

@@ -144,13 +144,13 @@ _DERIVED: dict[str, frozenset[str]] = {
 """Name -> what it is computed from, by the engine."""
 
 
-def closure(provided: Iterable[str]) -> frozenset[str]:
+def closure(offered: Iterable[str]) -> frozenset[str]:
     """Everything that follows from what is provided.
 
     >>> sorted(closure({"logits", "classes"}) & {"probs", "kernels"})
     ['probs']
     """
-    given = frozenset(provided)
+    given = frozenset(offered)
     return given | {name for name, needs in _DERIVED.items() if needs <= given}
 
 

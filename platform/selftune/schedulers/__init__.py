@@ -5,6 +5,7 @@ from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.implicit import ImplicitScheduler
 from selftune.schedulers.inexact_line_search import InexactLineSearchScheduler, NetworkLineSearchScheduler
 from selftune.schedulers.loop import loop_trainable
+from selftune.schedulers.method import MethodScheduler
 from selftune.schedulers.penalty import PenaltyScheduler
 from selftune.schedulers.run import run_on_ray
 from selftune.schedulers.scheduler import BilevelScheduler
@@ -15,6 +16,7 @@ __all__ = [
     "BilevelScheduler",
     "ImplicitScheduler",
     "InexactLineSearchScheduler",
+    "MethodScheduler",
     "NetworkLineSearchScheduler",
     "OrderTrainable",
     "PenaltyScheduler",

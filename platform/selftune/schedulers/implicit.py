@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.methods import OnlineImplicit, OnlineImplicitSettings
-from selftune.schedulers.network import NetworkScheduler
+from selftune.schedulers.method import NetworkScheduler
 
 
 class ImplicitScheduler(NetworkScheduler):
@@ -32,5 +31,4 @@ class ImplicitScheduler(NetworkScheduler):
     '0 teams of 2'
     """
 
-    METHOD = OnlineImplicit
-    SETTINGS = OnlineImplicitSettings
+    METHOD = "implicit"

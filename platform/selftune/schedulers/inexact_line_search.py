@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
-from selftune.fields import settings_of
 from selftune.listener import Listener
-from selftune.methods import (
-    InexactLineSearch,
-    InexactLineSearchSettings,
-    NetworkLineSearch,
-    NetworkLineSearchSettings,
-)
-from selftune.schedulers.network import NetworkScheduler
-from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.method import MethodScheduler, NetworkScheduler
 from selftune.schedulers.transport import TransportName
 
 
-class InexactLineSearchScheduler(BilevelScheduler):
+class InexactLineSearchScheduler(MethodScheduler):
     """Tunes hyperparameters of smooth, strongly convex problems by certified steps (MAID, arXiv 2308.10098).
 
     A team tries several step sizes of one search at the same time, from one warm start that travels between its
@@ -63,10 +54,17 @@ class InexactLineSearchScheduler(BilevelScheduler):
         patience: float = 0.0,
         **settings: Any,
     ) -> None:
-        method = partial(
-            InexactLineSearch, work, steps, settings_of(InexactLineSearchSettings, settings), team_size
+        super().__init__(
+            "inexact_line_search",
+            on="smooth",
+            steps=steps,
+            work=work,
+            team_size=team_size,
+            transport=transport,
+            listener=listener,
+            patience=patience,
+            **settings,
         )
-        super().__init__(method, team_size, transport=transport, listener=listener, patience=patience)
 
 
 class NetworkLineSearchScheduler(NetworkScheduler):
@@ -98,5 +96,4 @@ class NetworkLineSearchScheduler(NetworkScheduler):
     '0 teams of 3'
     """
 
-    METHOD = NetworkLineSearch
-    SETTINGS = NetworkLineSearchSettings
+    METHOD = "inexact_line_search"

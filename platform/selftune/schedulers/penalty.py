@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.methods import Penalty, PenaltySettings
-from selftune.schedulers.network import NetworkScheduler
+from selftune.schedulers.method import NetworkScheduler
 
 
 class PenaltyScheduler(NetworkScheduler):
@@ -15,7 +14,7 @@ class PenaltyScheduler(NetworkScheduler):
 
         scheduler = PenaltyScheduler(steps=3000)
         tune.Tuner(
-            trainable(TrainerFactory(objective, regularizers, twins=2)),
+            trainable(TrainerFactory(objective, regularizers, group_size=2)),
             tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=2),
             run_config=scheduler.run_config(name="digits"),
         ).fit()
@@ -33,6 +32,4 @@ class PenaltyScheduler(NetworkScheduler):
     '0 teams of 2'
     """
 
-    METHOD = Penalty
-    SETTINGS = PenaltySettings
-    SMALLEST_TEAM = 2
+    METHOD = "penalty"

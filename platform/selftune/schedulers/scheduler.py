@@ -17,12 +17,12 @@ from selftune.methods import Method, Report
 from selftune.methods.team import TeamMethod
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
-from selftune.schedulers.crews import Crew, Crews
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
 from selftune.schedulers.trainable import ENGINE, KEPT_CHECKPOINTS
 from selftune.schedulers.transport import TransportName, make_transport
+from selftune.schedulers.trial_groups import TrialGroup, TrialGroups
 
 logger = logging.getLogger(__name__)
 
@@ -74,14 +74,14 @@ class BilevelScheduler(TrialScheduler):
         self._reset()
 
     def _reset(self) -> None:
-        self._crews = Crews(self.team_size, self._make_team, self._patience)
+        self._groups = TrialGroups(self.team_size, self._make_team, self._patience)
         self._failure: Exception | None = None
         self._has_callback = False
         self._new_checkpoint = False
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
-        runtime = ("_crews", "_failure", "_has_callback", "_new_checkpoint")
+        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint")
         return {key: value for key, value in self.__dict__.items() if key not in runtime}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class BilevelScheduler(TrialScheduler):
     @property
     def teams(self) -> list[Team]:
         """The teams so far."""
-        return [crew.team for crew in self._crews.entries]
+        return [group.team for group in self._groups.entries]
 
     def debug_string(self) -> str:
         return f"{len(self.teams)} teams of {self.team_size}"
@@ -146,10 +146,10 @@ class BilevelScheduler(TrialScheduler):
         return bool(super().set_search_properties(metric, mode, **spec))
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        if not self._crews.add(trial):
+        if not self._groups.add(trial):
             return  # a failed trial is queued again
-        team, member = self._crews.team_of(trial)
-        number, _ = self._crews.places[trial.trial_id]
+        team, member = self._groups.team_of(trial)
+        number, _ = self._groups.places[trial.trial_id]
         settings = {
             "member": member,
             "team": number,
@@ -173,7 +173,7 @@ class BilevelScheduler(TrialScheduler):
         return tuple(dict.fromkeys(name for name in flat if name and not name.startswith("_")))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        team, member = self._crews.team_of(trial)
+        team, member = self._groups.team_of(trial)
         over = False
         match result["event"]:
             case "ready":
@@ -191,14 +191,14 @@ class BilevelScheduler(TrialScheduler):
 
     def _cool(self, trial: Any) -> None:
         """The trial never got its order, because the state to start from was lost: it does without."""
-        crew = self._crews.crew_of(trial)
-        lost = crew.team.cool(self._crews.team_of(trial)[1])
+        group = self._groups.group_of(trial)
+        lost = group.team.cool(self._groups.team_of(trial)[1])
         if lost is not None:
-            crew.warm_starts.forget(lost, self._transport)
+            group.warm_starts.forget(lost, self._transport)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._transport.departed(trial)
-        team, member = self._crews.team_of(trial)
+        team, member = self._groups.team_of(trial)
         if trial.should_recover():
             team.depart(member)
         else:
@@ -206,7 +206,7 @@ class BilevelScheduler(TrialScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._transport.departed(trial)
-        team, member = self._crews.team_of(trial)
+        team, member = self._groups.team_of(trial)
         team.lose(member, "its trial was stopped before the method was done")
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -228,21 +228,21 @@ class BilevelScheduler(TrialScheduler):
         if self._new_checkpoint:
             self._new_checkpoint = False
             self._transport.checkpointed(tune_controller)
-        for crew in self._crews.entries:
-            if crew.running:
-                self._pump(tune_controller, crew)
-        return self._crews.next_trial(tune_controller.search_alg)
+        for group in self._groups.entries:
+            if group.running:
+                self._pump(tune_controller, group)
+        return self._groups.next_trial(tune_controller.search_alg)
 
-    def _pump(self, controller: Any, crew: Crew) -> None:
-        team = crew.team
+    def _pump(self, controller: Any, group: TrialGroup) -> None:
+        team = group.team
         team.ask()
         waiting = list(team.waiting())
         # Tune mixes up decisions that meet a checkpoint
-        orders = {member: team.dispatch(member) for member in waiting if not crew.trials[member].is_saving}
-        crew.warm_starts.request(orders.values(), team, crew.trials, self._transport)
+        orders = {member: team.dispatch(member) for member in waiting if not group.trials[member].is_saving}
+        group.warm_starts.request(orders.values(), team, group.trials, self._transport)
         for member, order in orders.items():
-            state = crew.warm_starts.of(order, member)
-            self._transport.send(controller, crew.trials[member], order, state)
+            state = group.warm_starts.of(order, member)
+            self._transport.send(controller, group.trials[member], order, state)
         if team.stalled:
             raise SchedulerError(
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "
@@ -258,7 +258,7 @@ class BilevelScheduler(TrialScheduler):
         """A checkpoint of the trial exists."""
         saved = trial.latest_checkpoint_result
         if saved is not None:
-            team, member = self._crews.team_of(trial)
+            team, member = self._groups.team_of(trial)
             team.saved(member, saved.metrics["order"])
             self._new_checkpoint = True
 
@@ -269,11 +269,11 @@ class BilevelScheduler(TrialScheduler):
 
     def hyper_step_of(self, trial: Any) -> int | None:
         """The number of the last hyper-step of the trial's team."""
-        return self._crews.team_of(trial)[0].hyper_step
+        return self._groups.team_of(trial)[0].hyper_step
 
     def hyperparameters_of(self, trial: Any) -> dict[str, float]:
         """The current values of the trial's team by name; empty before it has them, or where a method has none."""
-        method = self._crews.team_of(trial)[0].method
+        method = self._groups.team_of(trial)[0].method
         if not isinstance(method, TeamMethod) or method.space is None:
             return {}
         return dict(zip(method.space.names, method.hyperparameters.tolist(), strict=True))
@@ -281,14 +281,14 @@ class BilevelScheduler(TrialScheduler):
     def state_dict(self) -> dict[str, Any]:
         return {
             "teams": [team.state_dict() for team in self.teams],
-            "configs": [crew.config for crew in self._crews.entries],
-            "places": self._crews.places,
+            "configs": [group.config for group in self._groups.entries],
+            "places": self._groups.places,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for saved, config in zip(state["teams"], state["configs"], strict=True):
-            self._crews.append(config).team.load_state_dict(saved)
-        self._crews.places = dict(state["places"])
+            self._groups.append(config).team.load_state_dict(saved)
+        self._groups.places = dict(state["places"])
 
 
 def _with_checkpoint(report: Report, trial: Any) -> Report:

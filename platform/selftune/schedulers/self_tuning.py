@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.methods import SelfTuning, SelfTuningSettings
-from selftune.schedulers.network import NetworkScheduler
+from selftune.schedulers.method import NetworkScheduler
 
 
 class SelfTuningScheduler(NetworkScheduler):
@@ -32,5 +31,4 @@ class SelfTuningScheduler(NetworkScheduler):
     '0 teams of 2'
     """
 
-    METHOD = SelfTuning
-    SETTINGS = SelfTuningSettings
+    METHOD = "self_tuning"

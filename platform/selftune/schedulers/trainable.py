@@ -16,8 +16,8 @@ from ray.tune.result import SHOULD_CHECKPOINT
 from selftune.errors import SettingError
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.calls import call
-from selftune.schedulers.envelope import Envelope
 from selftune.schedulers.mailbox import Reader
+from selftune.schedulers.opaque import Opaque
 from selftune.storage.state_file import load_state, save_state
 from selftune.training.runner import Executes
 
@@ -56,7 +56,7 @@ class OrderTrainable(tune.Trainable):
         self._columns = dict.fromkeys((*_COLUMNS, *settings.get("metrics", ())), math.nan)
         self._incarnation = uuid.uuid4().hex
         self._greeted = False
-        self._sent: Envelope | None = None
+        self._sent: Opaque | None = None
         self._refusal: SettingError | None = None
         mailbox = settings.get("mailbox")
         self._reader = Reader(mailbox, self.trial_id, self._incarnation, self.export_state) if mailbox else None
@@ -94,12 +94,12 @@ class OrderTrainable(tune.Trainable):
     def _ready(self) -> dict[str, Any]:
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
-        return self._result("ready", incarnation=self._incarnation, space=Envelope(self._trainer.space)) | nothing
+        return self._result("ready", incarnation=self._incarnation, space=Opaque(self._trainer.space)) | nothing
 
     def _report(self, order: WorkOrder, warm: Any) -> dict[str, Any]:
         report, repeated = self._again(order, warm) if self._stateful else (self._execute(order, warm), False)
         self._columns.update(report.metrics)
-        self._sent = Envelope(report)
+        self._sent = Opaque(report)
         result = self._result("report", report=self._sent)
         if order.checkpoint and not repeated:
             result[SHOULD_CHECKPOINT] = True

@@ -19,8 +19,8 @@ from selftune.registries.solvers import solvers
 from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.listing import GROUPS, Listed, counts
-from selftune.studies.methods import METHODS
 from selftune.studies.mistakes import UserError
+from selftune.training.method_record import NetworkForm, methods
 
 _ENGINE: dict[str, Mapping[str, Any]] = {
     "linear system": linear_solvers,
@@ -84,7 +84,7 @@ def entries() -> list[Entry]:
     for kind, known in _ENGINE.items():
         found += [Entry("solvers", name, kind, "", _text(cls)) for name, cls in sorted(known.items())]
     found += [_task(name) for name in tasks.names()]
-    found += [_method(name) for name in sorted(METHODS)]
+    found += [_method(name) for name in methods.names()]
     return found
 
 
@@ -116,9 +116,9 @@ def _task(name: str) -> Entry:
 
 
 def _method(name: str) -> Entry:
-    forms = METHODS[name]
-    text = "\n\n".join(_text(form.method) for form in forms)
-    kinds = " and ".join("network" if form.objective is NetworkObjective else "smooth" for form in forms)
+    forms = methods[name].forms
+    text = "\n\n".join(_text(form.machine) for form in forms)
+    kinds = " and ".join("network" if isinstance(form, NetworkForm) else "smooth" for form in forms)
     settings = {key: value for form in forms for key, value in _defaults(form.settings).items()}
     return Entry("methods", name, kinds, "", text, settings=settings)
 
@@ -147,7 +147,7 @@ def definitions() -> list[type | Callable[..., Any]]:
         *(solvers[name].function for name in solvers.names()),
         *(cls for known in _ENGINE.values() for cls in known.values()),
         *(tasks[name] for name in tasks.names()),
-        *(form.method for forms in METHODS.values() for form in forms),
+        *(form.machine for name in methods.names() for form in methods[name].forms),
     ]
 
 

@@ -11,6 +11,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.lower_level.objective import NetworkObjective
 from selftune.networks.inventory import undisturbed
 from selftune.training.checks import run_mistakes
+from selftune.training.method_record import NetworkForm
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -20,10 +21,11 @@ def network_mistakes(study: Study) -> Iterator[SettingError]:
     """What fits each for itself, but not together, in a study that trains networks."""
     objective = study.objective
     assert isinstance(objective, NetworkObjective)
+    assert isinstance(study.form, NetworkForm)
     if "regularizers" not in study.model_fields_set:
         yield SettingError("regularizers", "is missing; add it")
         return
-    mistakes = list(run_mistakes(study.network_factory(), study.build_method))
+    mistakes = list(run_mistakes(study.network_factory(), study.build_method, study.form, study.method))
     yield from mistakes
     if mistakes:
         return

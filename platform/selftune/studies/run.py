@@ -125,7 +125,7 @@ def _compared(study: Study, folder: Path, console: Console, runner: Runner, summ
     start = study.space.constrain(study.space.start)
     factory = study.trainer_factory()
     assert isinstance(factory, TrainerFactory)
-    apart = replace(factory, twins=1, diagnostics=())  # a network of each group of twins is enough
+    apart = replace(factory, group_size=1, diagnostics=())  # a network of each group is enough
     reports = runner.run(constant(study, start, steps), apart, folder / COMPARISON, listener, study.networks)
     return _measures("fixed", reports, summary)
 

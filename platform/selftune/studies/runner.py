@@ -14,9 +14,8 @@ from selftune.lower_level.smooth_objective import LowerLevelError
 from selftune.methods import Method, Report
 from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.study import Study
-from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+from selftune.training import NoTrainerLeft, run_in_process
 from selftune.training.runner import Executes
-from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 
 class StudyFailed(RuntimeError):
@@ -52,7 +51,7 @@ class Runner:
     def run(
         self,
         method: Callable[[], Method],
-        trainers: TrainerFactory | SmoothTrainerFactory,
+        trainers: Callable[[int], Executes],
         folder: Path,
         listener: Listener,
         members: int | None = None,

@@ -17,11 +17,10 @@ from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Report, WorkOrder
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
-from selftune.studies.stop_reasons import REASONS
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
-from selftune.training.smooth_checks import problem_mistakes
+from selftune.training.method_record import SmoothForm, stop_reason
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -46,7 +45,8 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
     if not len(study.space):
         yield SettingError("objective", "nothing is tuned; the task fixes all of its hyperparameters")
         return
-    found = list(problem_mistakes(objective, study.method.solver))
+    assert isinstance(study.form, SmoothForm)
+    found = list(study.form.checks(objective, study.method))
     found += study.build_method().mistakes(study.space)
     yield from found
     if found:
@@ -113,7 +113,7 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     summary: Summary = {
         "steps": len(trajectory),
         "work": _work(folder),
-        "stopped": REASONS.get(first.message, first.message),
+        "stopped": stop_reason(first.message),
         "seconds": float(trajectory.seconds[-1]) if len(trajectory) else 0.0,
         "hyperparameters": [
             {"name": name, "start": a, "end": b} for name, a, b in zip(study.space.names, start, end, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -32,14 +32,13 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective, tasks
 from selftune.lower_level.smooth_objective import NotStronglyConvex, SmoothObjective
-from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
+from selftune.methods import Budget, Method, Response, SelfTuningSettings
 from selftune.methods.team import check_team
 from selftune.registries.diagnostics import Measurement
 from selftune.registries.registry import UnknownName
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.memory import machines_memory, within_memory
-from selftune.studies.methods import METHODS, MethodEntry, entry_for, name_of
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, join, mistake
 from selftune.studies.network import network_mistakes
 from selftune.studies.optimization import build_task
@@ -49,8 +48,16 @@ from selftune.studies.yaml_file import not_finite, parse_yaml, read_text
 from selftune.training import TrainerFactory
 from selftune.training.checks import conversion_of, coverage_of, space_of
 from selftune.training.coverage import Coverage
+from selftune.training.method_record import (
+    NetworkForm,
+    SmoothForm,
+    are_settings,
+    fitting,
+    methods,
+    of_settings,
+)
+from selftune.training.runner import Executes
 from selftune.training.seeds import check_seed
-from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 SMALLEST_SHARE = 0.0001  # of a CPU or GPU: Ray counts no finer
 
@@ -130,10 +137,12 @@ def _regularizer(name: str, given: Any) -> Regularizer:
 
 
 def _method(given: Any, info: ValidationInfo) -> Any:
-    if any(type(given) is entry.settings for forms in METHODS.values() for entry in forms):
+    if are_settings(given):
         return given
-    name, settings = _named(given, "name", METHODS)
-    return build_settings(entry_for(name, info.data.get("objective")).settings, settings)
+    name, settings = _named(given, "name", methods.names())
+    record = methods[name]
+    form = record.form_for(info.data.get("objective")) or record.forms[0]
+    return build_settings(form.settings, settings)
 
 
 def _diagnostics(given: Any) -> Any:
@@ -236,26 +245,28 @@ class Study(BaseModel):
 
     @property
     def method_name(self) -> str:
-        return name_of(self.method)
+        return of_settings(self.method)[0]
 
     @property
-    def form(self) -> MethodEntry:
-        return next(entry for entry in METHODS[self.method_name] if type(self.method) is entry.settings)
+    def form(self) -> NetworkForm | SmoothForm:
+        return of_settings(self.method)[1]
 
     @property
     def networks(self) -> int:
         """How many networks come out of the study, each with random numbers of its own."""
-        return 1 if self.form.shared else self.trainers.number // self.form.twins
+        one = isinstance(self.form, NetworkForm) and self.form.one_network
+        return 1 if one else self.trainers.number // self.form.group_size
 
     def build_method(self) -> Method:
-        method = self.form.build(self.budget, self.method, self.trainers.number)
+        method = self.form.make(self.budget, self.method, self.trainers.number)
         method.judge_by(self.metric, self.mode)
         return method
 
-    def trainer_factory(self, seed: int | None = None) -> TrainerFactory | SmoothTrainerFactory:
+    def trainer_factory(self, seed: int | None = None) -> Callable[[int], Executes]:
         """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""
-        if isinstance(self.objective, SmoothObjective):
-            return SmoothTrainerFactory(self.objective, self.method.solver, self.trainers.cpus)
+        if isinstance(self.form, SmoothForm):
+            assert isinstance(self.objective, SmoothObjective)
+            return self.form.trainers(self.objective, self.method, self.trainers.cpus)
         return self.network_factory(seed)
 
     def network_factory(self, seed: int | None = None) -> TrainerFactory:
@@ -267,15 +278,23 @@ class Study(BaseModel):
             seed=self.seed if seed is None else seed,
             device=self.trainers.device,
             cpus=self.trainers.cpus,
-            twins=self.form.twins,
+            group_size=self.form.group_size,
             steps=self.budget.steps,
             diagnostics=self.diagnostics,
         )
 
     @property
+    def response(self) -> Response | None:
+        """How layers are made to respond to the hyperparameters; None where the method needs no response."""
+        form = self.form
+        if not isinstance(form, NetworkForm) or form.response is None:
+            return None
+        return form.response(self.method)
+
+    @property
     def converts(self) -> bool:
         """Whether the method gives the network layers that respond to the hyperparameters."""
-        return isinstance(self.method, SelfTuningSettings)
+        return self.response is not None
 
     @cached_property
     def conversion(self) -> ConversionReport:
@@ -284,14 +303,14 @@ class Study(BaseModel):
         Raises:
             SettingError: if none can.
         """
-        method = self.build_method()
-        assert isinstance(method, SelfTuning)
-        return conversion_of(self.network_factory(), method)
+        response = self.response
+        assert response is not None
+        return conversion_of(self.network_factory(), response)
 
     @cached_property
     def coverage(self) -> Coverage:
         """How much of the network regularizers reach, and how much of it responds."""
-        return coverage_of(self.network_factory(), self.build_method())
+        return coverage_of(self.network_factory(), self.response)
 
     def check_device(self) -> None:
         """Refuses a study that asks for GPUs on a machine that has none.
@@ -330,21 +349,16 @@ class Study(BaseModel):
         return self
 
     def _mistakes(self) -> Iterator[SettingError]:
-        entry = self.form
-        if not isinstance(self.objective, entry.objective):
+        form = self.form
+        if methods[self.method_name].form_for(self.objective) is not form:
             is_network = isinstance(self.objective, NetworkObjective)
             has = "a network" if is_network else "a smooth lower level instead of a network"
-            fitting = [
-                name
-                for name, forms in METHODS.items()
-                if any(isinstance(self.objective, form.objective) for form in forms)
-            ]
-            known = ", ".join(sorted(fitting))
+            known = ", ".join(fitting(self.objective))
             yield SettingError("method.name", f"{self.method_name} does not fit a task with {has}; use {known}")
             return
         for key in ("steps", "seconds", "work"):
-            if getattr(self.budget, key) is not None and key not in entry.budgets:
-                give = " or ".join(entry.budgets)
+            if getattr(self.budget, key) is not None and key not in form.budgets:
+                give = " or ".join(form.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {self.method_name}; give {give}")
         if isinstance(self.objective, SmoothObjective):
             yield from smooth_mistakes(self)

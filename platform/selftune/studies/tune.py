@@ -18,7 +18,7 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.methods import Budget, HyperStep, Report, SelfTuning
+from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team import check_team
 from selftune.networks.inventory import undisturbed
 from selftune.networks.network_state import load_state
@@ -29,7 +29,6 @@ from selftune.storage.files import replacing
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import best_network
 from selftune.studies.call import call_of, carry_out, claim
-from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.network import metrics_of
 from selftune.studies.result import Result
 from selftune.studies.rows import MAXIMUM_ROWS
@@ -38,6 +37,7 @@ from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smoot
 from selftune.training import TrainerFactory
 from selftune.training.checks import conversion_of, coverage_of, run_mistakes
 from selftune.training.coverage import Coverage
+from selftune.training.method_record import fitting, methods
 
 LOSS = "validation_loss"
 
@@ -136,8 +136,9 @@ def tune(
     >>> result.network(x).shape
     torch.Size([96, 3])
     """
-    if method not in METHODS:
-        raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), METHODS)}")
+    known = methods.names()
+    if method not in known:
+        raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), known)}")
     if isinstance(objective, SmoothObjective):
         placed = None if device == "cpu" else device
         other = None if metric == LOSS else metric
@@ -161,18 +162,20 @@ def tune(
         )
     if work is not None:
         raise SettingError("work", f"is no budget of {method} with networks; give steps or seconds")
-    form = entry_for(method, objective)
-    check_team(trainers, form.twins, key="trainers")
+    form = methods[method].network
+    if form is None:
+        raise SettingError("method", f"{method} solves smooth problems; use {' or '.join(fitting(objective))}")
+    check_team(trainers, form.group_size, key="trainers")
     budget, chosen = Budget(steps=steps, seconds=seconds, patience=patience), settings_of(form.settings, settings)
     factory = TrainerFactory(
         objective,
         built_regularizers(regularizers),
         seed=seed,
         device=device,
-        twins=form.twins,
+        group_size=form.group_size,
         steps=steps,
     )
-    for mistake in run_mistakes(factory, lambda: form.build(budget, chosen, trainers)):
+    for mistake in run_mistakes(factory, lambda: form.make(budget, chosen, trainers), form, chosen):
         raise mistake.at_call()
     if metric not in (known := metrics_of(objective)):
         raise SettingError("metric", f"unknown metric {metric!r}; {suggestion(metric, known)}")
@@ -186,14 +189,14 @@ def tune(
             "settings": chosen,
         }
         claim(Path(output), call_of(objective, factory.regularizers, **arguments))
-    machine = form.build(budget, chosen, trainers)
+    machine = form.make(budget, chosen, trainers)
     machine.judge_by(metric, mode_of(metric))
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget)
     if shown is not None or output is not None:
-        coverage, conversion = coverage_of(factory, machine), None
-        if isinstance(machine, SelfTuning):
-            conversion = conversion_of(factory, machine)
+        response = None if form.response is None else form.response(chosen)
+        coverage = coverage_of(factory, response)
+        conversion = None if response is None else conversion_of(factory, response)
         if shown is not None:
             shown.say(network_report(coverage, conversion, MAXIMUM_ROWS))
         if output is not None:

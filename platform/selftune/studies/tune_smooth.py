@@ -19,12 +19,9 @@ from selftune.methods import Budget, HyperStep
 from selftune.methods.team import check_team
 from selftune.shapes import Tensor
 from selftune.studies.call import call_of, carry_out, claim
-from selftune.studies.methods import METHODS, entry_for
 from selftune.studies.stderr_progress import progress_on_stderr
-from selftune.studies.stop_reasons import REASONS
 from selftune.studies.tuning_result import TuningResult
-from selftune.training.smooth_checks import problem_mistakes
-from selftune.training.smooth_trainer import SmoothTrainerFactory
+from selftune.training.method_record import fitting, methods, stop_reason
 
 _MEASURES = ("training_", "validation_", "test_")
 
@@ -65,7 +62,7 @@ class SmoothResult(TuningResult):
 
     def _sentences(self) -> Iterator[str]:
         yield from super()._sentences()
-        yield f"ended because {REASONS.get(self.stopped, self.stopped)}"
+        yield f"ended because {stop_reason(self.stopped)}"
 
     @property
     def certified(self) -> bool:
@@ -109,24 +106,21 @@ def tune_smooth(
         SettingError: if a setting is wrong; its key names it.
         LowerLevelError: if the lower level is not what its constants say.
     """
-    form = entry_for(method, objective)
-    if not isinstance(objective, form.objective):
-        fitting = [
-            name for name, forms in METHODS.items() if any(isinstance(objective, f.objective) for f in forms)
-        ]
-        raise SettingError("method", f"{method} trains networks; use {' or '.join(sorted(fitting))}")
-    check_team(trainers, form.twins, key="trainers")
+    form = methods[method].smooth
+    if form is None:
+        raise SettingError("method", f"{method} trains networks; use {' or '.join(fitting(objective))}")
+    check_team(trainers, form.group_size, key="trainers")
     budget = Budget(steps=steps, work=WORK if steps is None and work is None else work)
     chosen = settings_of(form.settings, settings)
-    for mistake in problem_mistakes(objective, chosen.solver):
+    for mistake in form.checks(objective, chosen):
         raise mistake.at_call()
-    machine = form.build(budget, chosen, trainers)
+    machine = form.make(budget, chosen, trainers)
     for mistake in machine.mistakes(Space(objective.hyperparameters)):
         raise mistake.at_call()
     if output is not None:
         arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
         claim(Path(output), call_of(objective, **arguments))
-    factory = SmoothTrainerFactory(objective, chosen.solver, cpus=torch.get_num_threads())
+    factory = form.trainers(objective, chosen, torch.get_num_threads())
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget, smooth=True)
     reports, taken = carry_out(machine, team, output, shown)
@@ -151,5 +145,5 @@ def tune_smooth(
     if output is not None:
         from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
 
-        keep_result(Path(output), result, steps=len(taken), stopped=REASONS.get(result.stopped, result.stopped))
+        keep_result(Path(output), result, steps=len(taken), stopped=stop_reason(result.stopped))
     return result

@@ -9,36 +9,36 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
-from selftune.data.kinds import examples_of, is_dataset, is_held
-from selftune.data.nested import size_of
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import BestResponse, ConversionReport, convert
 from selftune.hyperparameters import Space
 from selftune.lower_level.own_hyperparameters import PREFIX
-from selftune.methods import Method, NetworkLineSearch, Penalty, Replay, SelfTuning
+from selftune.methods import Method, Response
 from selftune.regularization.composition import Regularizers
 from selftune.regularization.regularizer import Regularizer
 from selftune.regularization.step_quantities import closure
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.estimators.penalty import single_loop_mistake
 from selftune.training.lower_level import LowerLevel
-from selftune.training.optimization_checks import method_mistakes, optimization_mistakes
+from selftune.training.method_record import NetworkForm
+from selftune.training.optimization_checks import in_optimization, optimization_mistakes
 from selftune.training.paths import pathless, responseless
 from selftune.training.seeds import Streams
-from selftune.training.sources.batch_source import BY_POSITION
 from selftune.training.trainer import TrainerFactory, check_device
-from selftune.training.trials import number_of_judges
 
 
-def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Iterator[SettingError]:
+def run_mistakes(
+    factory: TrainerFactory, method: Callable[[], Method], form: NetworkForm | None = None, settings: Any = None
+) -> Iterator[SettingError]:
     """All that is wrong with a run of a method for networks, each in a sentence; nothing is trained.
 
     Args:
         factory: of the trainers.
         method: makes the method.
+        form, settings: of the method, where it is one that tunes.
 
     Keys are those of a study file, such as ``regularizers.dropout.rate`` and ``method.warmup_steps``.
     """
@@ -71,8 +71,9 @@ def run_mistakes(factory: TrainerFactory, method: Callable[[], Method]) -> Itera
         yield SettingError(f"regularizers.{key}" if key else "regularizers", message)
         return
     mistakes = list(machine.mistakes(space))
-    mistakes += [_in_optimization(found) for found in method_mistakes(factory.objective.optimization, machine)]
-    yield from mistakes or _with_data(factory, machine, space)
+    if form is not None:
+        mistakes += form.checks(factory.objective, factory.regularizers, settings)
+    yield from mistakes or _with_data(factory, form, settings)
 
 
 def _optimization(factory: TrainerFactory) -> Iterator[SettingError]:
@@ -84,11 +85,7 @@ def _optimization(factory: TrainerFactory) -> Iterator[SettingError]:
     found = optimization_mistakes(
         objective.optimization, network, factory.regularizers, factory.steps, check_device(factory.device)
     )
-    yield from map(_in_optimization, found)
-
-
-def _in_optimization(mistake: SettingError) -> SettingError:
-    return SettingError(f"objective.optimization.{mistake.key}", mistake.message)
+    yield from map(in_optimization, found)
 
 
 def space_of(factory: TrainerFactory) -> Space:
@@ -100,29 +97,29 @@ def space_of(factory: TrainerFactory) -> Space:
     return Space(_bound(factory).hyperparameters)
 
 
-def conversion_of(factory: TrainerFactory, method: SelfTuning) -> ConversionReport:
+def conversion_of(factory: TrainerFactory, settings: Response) -> ConversionReport:
     """Which layers of the network respond to the hyperparameters, and which stay plain and why.
 
     Raises:
         SettingError: if none can.
     """
-    return _converted(factory, method)[0].report
+    return _converted(factory, settings)[0].report
 
 
-def coverage_of(factory: TrainerFactory, method: Method) -> Coverage:
-    """How much of the network regularizers reach, and how much of it responds.
+def coverage_of(factory: TrainerFactory, settings: Response | None) -> Coverage:
+    """How much of the network regularizers reach, and how much of it responds, where a response is fitted.
 
     Raises:
         SettingError: if regularizers do not fit the objective, or nothing can respond.
     """
     inventory = factory.objective.inventory()
-    if not isinstance(method, SelfTuning):
+    if settings is None:
         return coverage(_bound(factory), inventory)
-    response, regularizers = _converted(factory, method)
+    response, regularizers = _converted(factory, settings)
     return coverage(regularizers, inventory, response.responding)
 
 
-def _converted(factory: TrainerFactory, method: SelfTuning) -> tuple[BestResponse, Regularizers]:
+def _converted(factory: TrainerFactory, settings: Response) -> tuple[BestResponse, Regularizers]:
     objective = factory.objective
     # As a trainer does it, without the optimizers: they make torch import its compiler.
     with torch.random.fork_rng(devices=[]):
@@ -135,9 +132,9 @@ def _converted(factory: TrainerFactory, method: SelfTuning) -> tuple[BestRespons
                 network,
                 hyperparameters=len(Space(regularizers.hyperparameters)),
                 example=objective.feed(),
-                rank=method.settings.response.rank,
+                rank=settings.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
-                output_layer=method.settings.response.output_layer,
+                output_layer=settings.output_layer,
             )
         except ValueError as error:
             raise SettingError("objective", str(error)) from error
@@ -176,52 +173,37 @@ def _with_start(regularizer: Regularizer, key: str) -> str:
 
 def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
     others = {name for other in factory.regularizers for name in other.provides}
-    provided = closure(factory.objective.offers().union(factory.known, others))
+    offered = closure(factory.objective.offers().union(factory.known, others))
     for measurement in factory.diagnostics:
         try:
-            measurement.check(factory.objective, provided)
+            measurement.check(factory.objective, offered)
         except SettingError as error:
             yield SettingError(f"diagnostics.{measurement.diagnostic}", error.message)
 
 
-def _without_effect(factory: TrainerFactory, machine: Method) -> Iterator[SettingError]:
+def _without_effect(factory: TrainerFactory, form: NetworkForm | None, settings: Any) -> Iterator[SettingError]:
     """What is tuned and changes nothing that is trained, or nothing that responds."""
     mistakes: list[SettingError] = []
-    if isinstance(machine, SelfTuning):
-        response, regularizers = _converted(factory, machine)
+    if form is not None and form.response is not None:
+        response, regularizers = _converted(factory, form.response(settings))
         mistakes += responseless(regularizers, response.responding)
     cpu = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         lower = LowerLevel(
             factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
         )
-        mistakes += pathless(lower, differentiated=not isinstance(machine, SelfTuning | Replay))
+        mistakes += pathless(lower, differentiated=form is not None and form.differentiates)
     for mistake in mistakes:
         section = "" if mistake.key.startswith(PREFIX) else "regularizers."
         yield SettingError(f"{section}{mistake.key}", mistake.message)
 
 
-def _with_data(factory: TrainerFactory, machine: Method, space: Space) -> Iterator[SettingError]:
-    """What method, network and data say of each other; everything fits for itself."""
-    objective = factory.objective
+def _with_data(factory: TrainerFactory, form: NetworkForm | None, settings: Any) -> Iterator[SettingError]:
+    """What method and network say of each other; everything fits for itself."""
     try:
-        yield from _without_effect(factory, machine)
+        yield from _without_effect(factory, form, settings)
     except SettingError as error:
         yield error
     except RuntimeError as error:  # what torch raises for shapes that do not fit and memory that is not there
         first_line = str(error).partition("\n")[0]
         yield SettingError("objective", f"the network cannot be built here: {first_line}")
-    if isinstance(machine, Penalty) and machine.settings.momentum is not None:
-        mistake = single_loop_mistake(factory.regularizers, objective.stages())
-        if mistake is not None:
-            yield mistake
-    if isinstance(machine, NetworkLineSearch):
-        settings = machine.settings
-        data = objective.data("validation")
-        examples = size_of(data) if is_held(data) else examples_of(data)
-        if examples is None or not (is_held(data) or is_dataset(data)):
-            yield SettingError("validation", BY_POSITION)
-            return
-        mistake = settings.mistake_of(number_of_judges(examples, settings.validation_samples))
-        if mistake is not None:
-            yield SettingError(f"method.{mistake.key}", mistake.message)

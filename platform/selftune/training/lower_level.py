@@ -76,7 +76,7 @@ class LowerLevel(RegularizedNetwork):
             if any(need.startswith(f"{name}_") for need in self.needs)
             or (name == "reference" and "initial_parameters" in self.needs)
         }
-        self._providers = providers(self, self.regularizers.provided.union(self.needs))
+        self._providers = providers(self, self.regularizers.offered.union(self.needs))
         self._context = self
         self._stage = 0
         self.history: list[Mapping[str, Tensor]] = []

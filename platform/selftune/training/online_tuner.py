@@ -26,9 +26,7 @@ from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import packed, unpacked
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
-from selftune.training.estimators import ESTIMATORS
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
-from selftune.training.estimators.response import ResponseEstimator
 from selftune.training.loop_checks import (
     as_module,
     autocast_of,
@@ -42,6 +40,7 @@ from selftune.training.loop_checks import (
 from selftune.training.loop_objective import LoopObjective, LoopSources, OverlapWatch, RecentBatches, unwrapped
 from selftune.training.loop_trainer import Channel, current_channel
 from selftune.training.lower_level import LowerLevel
+from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
 from selftune.training.process_group import process_group
 from selftune.training.seeds import Streams, check_seed
@@ -316,7 +315,7 @@ class OnlineTuner:
     @property
     def coverage(self) -> Coverage:
         """How much of the network regularizers reach, and how much of it responds to them."""
-        responding = self.estimator.response.responding if isinstance(self.estimator, ResponseEstimator) else None
+        responding = None if self.estimator is None else self.estimator.responding
         return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     @torch.no_grad()
@@ -334,8 +333,8 @@ class OnlineTuner:
 
     def close(self) -> None:
         """Gives the model's layers their own classes back; the network computes what it computed before."""
-        if isinstance(self.estimator, ResponseEstimator):
-            self.estimator.response.remove()
+        if self.estimator is not None:
+            self.estimator.close()
 
     # State ---------------------------------------------------------------------------------------------
 
@@ -422,9 +421,9 @@ class OnlineTuner:
 
     def _make_estimator(self, order: WorkOrder) -> None:
         with self._drawing():
-            self.estimator = ESTIMATORS[order.body["estimator"]](self.lower, order.body["settings"])
-            self._recent.wanted = not isinstance(self.estimator, ResponseEstimator)
-            for mistake in pathless(self.lower, differentiated=not isinstance(self.estimator, ResponseEstimator)):
+            self.estimator = estimator_of(order.body["estimator"])(self.lower, order.body["settings"])
+            self._recent.wanted = self.estimator.looks_back
+            for mistake in pathless(self.lower, self.estimator.differentiates):
                 raise mistake
 
     def _go_on(self) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import nn
 
 from selftune.errors import SettingError
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Method, Penalty, SelfTuning
 from selftune.regularization.regularizer import Regularizer, overrides
 from selftune.regularization.reparameterization import Reparameterization
 
@@ -60,29 +59,33 @@ def acts_on_layers(regularizer: Regularizer) -> bool:
     return attached or looks
 
 
-def method_mistakes(optimization: Optimization, method: Method) -> Iterator[SettingError]:
-    """Why a method does not train like this; keys are settings of ``Optimization``."""
-    if isinstance(method, SelfTuning) and method.settings.response.joint:
-        for key, is_set in _NOT_PLAIN.items():
-            if is_set(optimization):
-                yield SettingError(
-                    key,
-                    "does not go together with a response that is fitted jointly; leave it out, or set"
-                    " response.joint to false",
-                )
-    if isinstance(method, Penalty) and method.settings.momentum is not None:
-        unused: dict[str, Callable[[Optimization], bool]] = {
-            **_NOT_PLAIN,
-            "clip_norm": lambda chosen: chosen.clip_norm is not None,
-            "clip_value": lambda chosen: chosen.clip_value is not None,
-            "groups": lambda chosen: bool(chosen.groups),
-            "settings": lambda chosen: bool(chosen.settings),
-            "weight_decay": lambda chosen: bool(chosen.weight_decay),
-        }
-        for key, is_set in unused.items():
-            if is_set(optimization):
-                yield SettingError(
-                    key,
-                    "is of the optimizer, but with method.momentum weights move along an estimate without it;"
-                    " leave it out, or set momentum to null",
-                )
+def beside_plain_steps(optimization: Optimization, reason: str) -> Iterator[SettingError]:
+    """What asks for a plain training step, which a method does not take; keys are those of a study file."""
+    return _set(optimization, _NOT_PLAIN, reason)
+
+
+def of_the_optimizer(optimization: Optimization, reason: str) -> Iterator[SettingError]:
+    """What only an optimizer reads, which a method goes without; keys are those of a study file."""
+    return _set(optimization, _OF_THE_OPTIMIZER, reason)
+
+
+def in_optimization(mistake: SettingError) -> SettingError:
+    """The mistake with its key as in a study file."""
+    return SettingError(f"objective.optimization.{mistake.key}", mistake.message)
+
+
+def _set(
+    optimization: Optimization, known: Mapping[str, Callable[[Optimization], bool]], reason: str
+) -> Iterator[SettingError]:
+    for key, is_set in known.items():
+        if is_set(optimization):
+            yield in_optimization(SettingError(key, reason))
+
+
+_OF_THE_OPTIMIZER: dict[str, Callable[[Optimization], bool]] = {
+    "clip_norm": lambda chosen: chosen.clip_norm is not None,
+    "clip_value": lambda chosen: chosen.clip_value is not None,
+    "groups": lambda chosen: bool(chosen.groups),
+    "settings": lambda chosen: bool(chosen.settings),
+    "weight_decay": lambda chosen: bool(chosen.weight_decay),
+}

@@ -10,22 +10,9 @@ from typing import Any, Protocol
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hyperparameters import Space
-from selftune.methods import (
-    Budget,
-    HyperStep,
-    OnlineImplicit,
-    OnlineImplicitSettings,
-    Report,
-    SelfTuning,
-    SelfTuningSettings,
-    WorkOrder,
-)
-from selftune.methods.cycles import CycleMethod
-
-_METHODS: dict[str, tuple[type[CycleMethod], type[Any]]] = {
-    "self_tuning": (SelfTuning, SelfTuningSettings),
-    "implicit": (OnlineImplicit, OnlineImplicitSettings),
-}
+from selftune.methods import Budget, HyperStep, Report, WorkOrder
+from selftune.methods.team import TeamMethod
+from selftune.training.method_record import methods
 
 
 class Steering(Protocol):
@@ -54,7 +41,7 @@ class MethodSteering:
         trajectory: its hyper-steps.
     """
 
-    method: CycleMethod
+    method: TeamMethod
     trajectory: list[HyperStep] = field(default_factory=list)
 
     def exchange(self, report: Report | None) -> WorkOrder:
@@ -84,20 +71,18 @@ def steering_of(name: str, steps: int | None, settings: Mapping[str, Any], space
     Raises:
         SettingError: if the method is unknown or does not fit loops, or cannot tune these hyperparameters.
     """
-    if name not in _METHODS:
+    forms = {known: form for known in methods.names() if (form := methods[known].network) and form.fits_loops}
+    if name not in forms:
         raise SettingError(
             "method",
             f"must be one that tunes a network while it is trained once, got {name!r};"
-            f" {suggestion(str(name), _METHODS)}",
+            f" {suggestion(str(name), forms)}",
         )
-    kind, settings_class = _METHODS[name]
-    chosen = settings_of(settings_class, settings)
-    response = getattr(chosen, "response", None)
-    if response is not None and (response.joint or not response.centered):
-        raise SettingError(
-            "response", "must be centred and fitted separately in a loop of one's own, whose network stays plain"
-        )
-    method = kind(Budget(steps=sys.maxsize if steps is None else steps), chosen, 1)
+    chosen = settings_of(forms[name].settings, settings)
+    unfit = forms[name].loop_mistake(chosen)
+    if unfit is not None:
+        raise unfit
+    method = forms[name].make(Budget(steps=sys.maxsize if steps is None else steps), chosen, 1)
     for mistake in method.mistakes(space):
         raise mistake.at_call()
     method.join(0, space)

@@ -25,12 +25,11 @@ from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
-from selftune.training.estimators import ESTIMATORS
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
-from selftune.training.estimators.response import ResponseEstimator
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
+from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
@@ -133,7 +132,7 @@ class Trainer:
     @property
     def coverage(self) -> Coverage:
         """How much of the network regularizers reach, and how much of it responds, once there is a response."""
-        responding = self.estimator.response.responding if isinstance(self.estimator, ResponseEstimator) else None
+        responding = None if self.estimator is None else self.estimator.responding
         return coverage(self.lower.regularizers, self.lower.inventory, responding)
 
     def export_state(self, key: str) -> State | None:
@@ -261,9 +260,10 @@ class Trainer:
         return mean
 
     def _estimator(self, name: str, settings: Mapping[str, Any]) -> HypergradientEstimator:
-        self._judge(name != "response")
+        kind = estimator_of(name)
+        self._judge(kind.differentiates)
         if self.estimator is None:
-            self.estimator = ESTIMATORS[name](self.lower, settings)
+            self.estimator = kind(self.lower, settings)
             self._estimator_is = (name, dict(settings))
         return self.estimator
 
@@ -348,7 +348,7 @@ class TrainerFactory:
         seed: everything random follows from it.
         device: a torch device, such as ``"cpu"`` or ``"cuda"``.
         cpus: threads that torch may use, at least 1.
-        twins: so many neighbours in the team share their random numbers; 2 for the penalty method.
+        group_size: so many neighbours in the team share their random numbers; 2 for the penalty method.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
 
@@ -367,7 +367,7 @@ class TrainerFactory:
     seed: int = 0
     device: str = "cpu"
     cpus: float = 1
-    twins: int = 1
+    group_size: int = 1
     steps: int | None = None
     diagnostics: Sequence[Measurement] = ()
 
@@ -376,7 +376,7 @@ class TrainerFactory:
         check_seed(self.seed)
         check_fields(self)
         check_device(self.device)
-        for key, low in (("twins", 1), ("steps", 1)):
+        for key, low in (("group_size", 1), ("steps", 1)):
             value = getattr(self, key)
             if value is not None and value < low:
                 raise SettingError(key, f"must be at least {low}, got {value}")
@@ -394,7 +394,7 @@ class TrainerFactory:
             self.regularizers,
             member=member,
             team=team,
-            draws=member // self.twins,
+            draws=member // self.group_size,
             seed=self.seed,
             device=self.device,
             cpus=self.cpus,

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 from authors.bench import BATCH, cross_entropy, descend, jitter, loop, trained
-from selftune.objectives.draws import symmetric_beta
+from selftune.objectives.mathematics.draws import symmetric_beta
 
 
 def _two_views(bench, loss):

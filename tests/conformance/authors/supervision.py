@@ -5,7 +5,7 @@ import copy
 import torch
 import torch.nn.functional as F
 from authors.bench import BATCH, CLASSES, EXAMPLES, cross_entropy, descend, loop, trained, weights_of
-from selftune.objectives.draws import symmetric_beta, truncated_normal
+from selftune.objectives.mathematics.draws import symmetric_beta, truncated_normal
 
 from selftune.training.seeds import seed_of
 

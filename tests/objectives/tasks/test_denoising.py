@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from selftune.objectives.denoising import psnr
-from selftune.objectives.photographs import BUNDLED, Pairs, bundled_crops, crops_in
+from selftune.objectives.common.denoising import psnr
+from selftune.objectives.data.photographs import BUNDLED, Pairs, bundled_crops, crops_in
 from selftune.objectives.tasks.field_of_experts_denoising import FieldOfExpertsDenoising
 from selftune.objectives.tasks.total_variation_denoising import TotalVariationDenoising
 

@@ -54,7 +54,7 @@ def test_dropout_and_weight_decay_are_tuned_online():
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((2,), 0.3),
-        "level": "response",
+        "estimator": "response",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": True,
         "hyper_step": 0,

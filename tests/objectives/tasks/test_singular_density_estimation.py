@@ -76,7 +76,7 @@ def test_the_noise_level_is_tuned_online():
     body = {
         "unconstrained": trainer.space.start,
         "scale": torch.full((1,), 0.3),
-        "level": "response",
+        "estimator": "response",
         "settings": vars(Response(learning_rate=0.01)),
         "tune_scale": False,
         "hyper_step": 0,

@@ -98,10 +98,10 @@ def test_the_penalised_network_has_the_lower_validation_loss(objective, smooth):
     assert small < 0.01 * large
 
 
-def test_twins_with_the_same_weights_report_the_same_gradients(objective, smooth):
+def test_a_pair_with_the_same_weights_report_the_same_gradients(objective, smooth):
     reports = []
     for member in range(2):
-        trainer = TrainerFactory(objective, smooth, seed=2, twins=2)(member)
+        trainer = TrainerFactory(objective, smooth, seed=2, group_size=2)(member)
         trainer.execute(replay(trainer, 5))
         reports.append(trainer.execute(cycle(trainer, steps=0, penalised=member == 1, batches=3)))
     assert same(reports[0].payload, reports[1].payload)
@@ -397,7 +397,7 @@ class Recorder(Listener):
 
 def run(objective, regularization, folder=None, stop_after=None, team=2, steps=50, **changes):
     settings = PenaltySettings(**{"warmup_steps": 10, "train_steps": 4, "checkpoint_every": 3} | changes)
-    factory = TrainerFactory(objective, regularization, seed=3, twins=2)
+    factory = TrainerFactory(objective, regularization, seed=3, group_size=2)
     method = Penalty(Budget(steps=steps), settings, team)
     recorder = Recorder(stop_after)
     last = run_in_process(method, {m: factory(m) for m in range(team)}, recorder, folder)
@@ -422,7 +422,7 @@ def test_a_team_of_two_pairs_runs_and_the_first_network_is_a_lower_one(objective
     last, recorder, _ = run(objective, smooth, team=4, batches=2, learning_rate=0.0)
     assert len(recorder.steps) == 10
     assert recorder.steps[-1].certificate["hypergradient_noise"] > 0
-    plain = TrainerFactory(objective, smooth, seed=3, twins=2)(0)
+    plain = TrainerFactory(objective, smooth, seed=3, group_size=2)(0)
     plain.execute(replay(plain, 50))
     delivered = {k.removeprefix("network."): v for k, v in last[0].payload.items()}
     assert same(plain.plain_network().state_dict(), delivered)

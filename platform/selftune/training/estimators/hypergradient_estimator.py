@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from selftune.data.drawn import Drawn
 from selftune.shapes import Float, Tensor
@@ -19,6 +19,10 @@ class HypergradientEstimator(ABC):
         settings: the estimator's own, as its orders carry them.
     """
 
+    differentiates: ClassVar[bool] = True
+    """Whether it differentiates the training loss in the hyperparameters."""
+    looks_back: ClassVar[bool] = True
+    """Whether a hypergradient looks at training batches, so that a loop of one's own has to keep some."""
     lower: LowerLevel
     values: Mapping[str, Any]
     """The hyperparameters of the cycle, by name."""
@@ -47,6 +51,14 @@ class HypergradientEstimator(ABC):
 
         ``number`` is that of the next training step, ``order["hyper_step"]`` that of the hyper-step.
         """
+
+    @property
+    def responding(self) -> frozenset[str] | None:
+        """Names of the parameters that respond to the hyperparameters; None where no response is fitted."""
+        return None
+
+    def close(self) -> None:  # noqa: B027
+        """Gives the network's layers their own classes back, where they were changed."""
 
     @abstractmethod
     def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:

@@ -60,9 +60,9 @@ class PenaltyEstimator(HypergradientEstimator):
         draws = self.lower.streams.member
         if order.get("draws", draws) != draws:
             raise SettingError(
-                "twins",
+                "group_size",
                 "must be 2 with the penalty method, so that both trainers of a pair draw the same random numbers;"
-                " make them by TrainerFactory(..., twins=2)",
+                " make them by TrainerFactory(..., group_size=2)",
             )
         super().begin(order)
         self._unconstrained = order["unconstrained"].to(self.lower.device)

@@ -37,6 +37,8 @@ class ResponseEstimator(HypergradientEstimator):
         SettingError: if no layer of the network can have a response.
     """
 
+    differentiates = looks_back = False
+
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
         self.settings = Response(**settings)
@@ -182,6 +184,13 @@ class ResponseEstimator(HypergradientEstimator):
         """The converted layers' weights at the given hyperparameters, detached."""
         fed = torch.zeros_like(unconstrained) if self.settings.centered else self._of_moving(unconstrained)
         return {name: tensor.detach() for name, tensor in self.response.weights(fed).items()}
+
+    @property
+    def responding(self) -> frozenset[str]:
+        return self.response.responding
+
+    def close(self) -> None:
+        self.response.remove()
 
     def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
         if not self.settings.centered:

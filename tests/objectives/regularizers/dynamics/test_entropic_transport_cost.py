@@ -2,7 +2,7 @@ from itertools import permutations
 
 import pytest
 import torch
-from selftune.objectives.optimal_transport import potentials
+from selftune.objectives.mathematics.optimal_transport import potentials
 from selftune.objectives.regularizers.dynamics.entropic_transport_cost import entropic_transport_cost
 from selftune.objectives.solvers.sinkhorn import sinkhorn
 

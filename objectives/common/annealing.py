@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from selftune.objectives.counts import Count
+from selftune.objectives.common.counts import Count
 
 from selftune.hyperparameters import Hyperparameter
 from selftune.regularization.regularizer import Regularizer

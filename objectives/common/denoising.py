@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from selftune.objectives.photographs import Pairs, bundled_crops, crops_in
+from selftune.objectives.data.photographs import Pairs, bundled_crops, crops_in
 
 from selftune.data import SPLITS
 from selftune.errors import SettingError

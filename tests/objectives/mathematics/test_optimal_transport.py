@@ -1,5 +1,5 @@
 import torch
-from selftune.objectives.optimal_transport import log_density, mean_cost, potentials, squared_distances
+from selftune.objectives.mathematics.optimal_transport import log_density, mean_cost, potentials, squared_distances
 
 
 def test_potentials_satisfy_both_marginals():

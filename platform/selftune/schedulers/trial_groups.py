@@ -21,7 +21,7 @@ _LOOK_EVERY = 1.0  # seconds between two looks at a full cluster
 
 
 @dataclass
-class Crew:
+class TrialGroup:
     """A team, and its trials in this process."""
 
     team: Team
@@ -52,7 +52,7 @@ class Crew:
         return dict(trial.placement_group_factory.required_resources)
 
 
-class Crews:
+class TrialGroups:
     """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
 
     Args:
@@ -64,23 +64,23 @@ class Crews:
     def __init__(
         self, team_size: int, make_team: Callable[[int, Mapping[str, Any]], Team], patience: float
     ) -> None:
-        self.entries: list[Crew] = []
+        self.entries: list[TrialGroup] = []
         self.places: dict[str, tuple[int, int]] = {}  # trial id -> number of the team, member
         self._team_size = team_size
         self._make_team = make_team
         self._patience = patience
         self._next_look = 0.0
 
-    def append(self, config: Mapping[str, Any]) -> Crew:
-        self.entries.append(Crew(self._make_team(len(self.entries), config), config))
+    def append(self, config: Mapping[str, Any]) -> TrialGroup:
+        self.entries.append(TrialGroup(self._make_team(len(self.entries), config), config))
         return self.entries[-1]
 
-    def crew_of(self, trial: Any) -> Crew:
+    def group_of(self, trial: Any) -> TrialGroup:
         return self.entries[self.places[trial.trial_id][0]]
 
     def team_of(self, trial: Any) -> tuple[Team, int]:
         """The team of a trial, and which of its members the trial is."""
-        return self.crew_of(trial).team, self.places[trial.trial_id][1]
+        return self.group_of(trial).team, self.places[trial.trial_id][1]
 
     def add(self, trial: Any) -> bool:
         """Gives a trial its place; False if it has come back to one that it had in this process already.
@@ -92,10 +92,10 @@ class Crews:
         if trial.trial_id not in self.places:
             self.places[trial.trial_id] = self._vacancy(users_config(trial.config))
         number, member = self.places[trial.trial_id]
-        crew = self.entries[number]
-        if member in crew.trials:
+        group = self.entries[number]
+        if member in group.trials:
             return False
-        crew.trials[member] = trial
+        group.trials[member] = trial
         if len(self.entries) * self._team_size > _MOST_WAITING:
             raise SchedulerError(
                 f"more than {_MOST_WAITING} trials wait: limit them by TuneConfig(max_concurrent_trials=...)"
@@ -122,39 +122,39 @@ class Crews:
         Raises:
             SchedulerError: if the cluster is too small for a team, or a team can never be complete.
         """
-        for crew in self.entries:
-            if crew.admitted is not None:
-                self._check_patience(crew)
-                for trial in crew.trials.values():
+        for group in self.entries:
+            if group.admitted is not None:
+                self._check_patience(group)
+                for trial in group.trials.values():
                     if trial.status == Trial.PAUSED:
                         return trial
         if time.monotonic() < self._next_look:
             return None
-        waiting = [crew for crew in self.entries if crew.admitted is None and crew.unfinished]
+        waiting = [group for group in self.entries if group.admitted is None and group.unfinished]
         if not waiting:
             return None
-        crew = next((crew for crew in waiting if crew.full), waiting[0])
-        running = sum(crew.running for crew in self.entries)
-        if not crew.full:
+        group = next((group for group in waiting if group.full), waiting[0])
+        running = sum(group.running for group in self.entries)
+        if not group.full:
             if not running:
-                self._refuse_incomplete(searcher, len(crew.trials))
+                self._refuse_incomplete(searcher, len(group.trials))
             return None
-        room = slots.slots(crew.request)
+        room = slots.slots(group.request)
         if running and room < running + self._team_size:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
         if room < self._team_size and not self._patience:
-            raise SchedulerError(slots.shortage(crew.request, self._team_size))
-        crew.admitted = time.monotonic()
+            raise SchedulerError(slots.shortage(group.request, self._team_size))
+        group.admitted = time.monotonic()
         return self.next_trial(searcher)
 
-    def _check_patience(self, crew: Crew) -> None:
-        if not self._patience or crew.admitted is None or time.monotonic() < crew.admitted + self._patience:
+    def _check_patience(self, group: TrialGroup) -> None:
+        if not self._patience or group.admitted is None or time.monotonic() < group.admitted + self._patience:
             return
-        pending = any(trial.status == Trial.PENDING for trial in crew.trials.values())
-        if pending and slots.slots(crew.request) < self._team_size:
+        pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
+        if pending and slots.slots(group.request) < self._team_size:
             raise SchedulerError(
-                f"{slots.shortage(crew.request, self._team_size)} after {self._patience:g} seconds"
+                f"{slots.shortage(group.request, self._team_size)} after {self._patience:g} seconds"
             )
 
     def _refuse_incomplete(self, searcher: Any, there: int) -> None:

@@ -1,5 +1,5 @@
 import torch
-from selftune.objectives.smoothed_absolute import safe_root, smoothed_absolute
+from selftune.objectives.mathematics.smoothed_absolute import safe_root, smoothed_absolute
 
 
 def test_derivatives_away_from_zero():

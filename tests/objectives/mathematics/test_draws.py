@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from selftune.objectives.draws import symmetric_beta, truncated_normal
+from selftune.objectives.mathematics.draws import symmetric_beta, truncated_normal
 
 
 def step(seed=0):

@@ -1,5 +1,5 @@
 import torch
-from selftune.objectives.domains import averaging_matrix
+from selftune.objectives.mathematics.domains import averaging_matrix
 
 from selftune.data.domains import balanced_weights, same_domain
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from selftune.objectives.annealing import annealed
+from selftune.objectives.common.annealing import annealed
 
 from selftune.hyperparameters import Tune
 from selftune.regularization.regularizer import regularizers

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-class Envelope:
-    """Holds anything; its ``repr`` is short because Tune formats every result, also when nobody reads it.
+class Opaque:
+    """Holds anything, unseen; its ``repr`` is short because Tune formats every result, also when nobody reads it.
 
-    >>> envelope = Envelope([0.0] * 1000)
-    >>> envelope
-    Envelope()
-    >>> len(envelope.content)
+    >>> opaque = Opaque([0.0] * 1000)
+    >>> opaque
+    Opaque()
+    >>> len(opaque.content)
     1000
     """
 
@@ -21,8 +21,8 @@ class Envelope:
         self.content = content
 
     def __repr__(self) -> str:
-        return "Envelope()"
+        return "Opaque()"
 
     def empty(self) -> None:
-        """Lets go of the content, when it has been read and the envelope is about to be saved."""
+        """Lets go of the content, when it has been read and it is about to be saved."""
         self.content = None

@@ -1,0 +1,1 @@
+"""What several entries are built from: bases, networks beside the trained one, counts."""

@@ -1,0 +1,1 @@
+"""Data sets of the tasks, and the small networks that go with them."""
