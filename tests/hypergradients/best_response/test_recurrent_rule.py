@@ -156,9 +156,9 @@ class TimeAsBatch(nn.Module):
 def test_what_does_not_respond_says_why():
     inputs = torch.randn(BATCH, TIME, 4)
     report = str(convert(Packed(), hyperparameters=N, example=inputs, generator=torch.Generator()).report)
-    assert "a packed sequence has none, pad it instead" in report
+    assert "LSTM    plain          the leading axis of its input is not the batch" in report
     report = str(convert(TimeAsBatch(), hyperparameters=N, example=inputs, generator=torch.Generator()).report)
-    assert "batch_first=False, but axis 0 of its input is the batch" in report
+    assert "it mixes the examples of a batch" in report
     projected = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 3, proj_size=2, batch_first=True))
     response = convert(projected, hyperparameters=N, example=inputs, generator=torch.Generator())
     assert "its hidden state is projected" in str(response.report)

@@ -30,13 +30,8 @@ class Recurrent(Rule):
     def obstacle(self, module: Any) -> str:
         return "its hidden state is projected (proj_size), for which there is no rule" if module.proj_size else ""
 
-    def misplaced(self, module: Any, batch_axis: int | None) -> str:
-        expected = 0 if module.batch_first else 1
-        if batch_axis is None:
-            return "no axis of its input is the batch; a packed sequence has none, pad it instead"
-        if batch_axis != expected:
-            return f"batch_first={module.batch_first}, but axis {batch_axis} of its input is the batch"
-        return ""
+    def batch_axis(self, module: Any) -> int | None:
+        return 0 if module.batch_first else 1
 
     def forward(
         self,

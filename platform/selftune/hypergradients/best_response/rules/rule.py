@@ -70,15 +70,13 @@ class Rule(ABC):
         """Names of the parameters that the rule computes with, of submodules also (``out_proj.weight``)."""
         return [name for name, parameter in module._parameters.items() if parameter is not None]
 
+    def batch_axis(self, module: nn.Module) -> int | None:
+        """The axis of the input that the module itself takes for that of the examples; None if it takes none."""
+        return None
+
     def obstacle(self, module: nn.Module) -> str:
         """Why this module must stay plain (``it changes its weights in forward``); empty if it need not."""
         return ""
-
-    def misplaced(self, module: nn.Module, batch_axis: int | None) -> str:
-        """Why inputs with the examples along this axis (None: no axis) are not for the rule; empty if they are."""
-        if batch_axis == 0 or (self.any_batch_axis and batch_axis is not None):
-            return ""
-        return "the leading axis of its input is not the batch"
 
     @abstractmethod
     def forward(self, module: nn.Module, response: ModuleResponse, /, *args: Any, **kwargs: Any) -> Any:
