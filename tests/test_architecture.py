@@ -70,3 +70,37 @@ def tolerances_in(file):
 @pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("test_*.py")), ids=lambda f: f.stem)
 def test_tolerances_follow_from_the_scale_of_what_is_compared(file):
     assert not list(tolerances_in(file)), "take rounding() or squared_rounding() of tests/rounding.py"
+
+
+def imports():
+    """Which module imports which when it runs, inside of functions too; what only types need is left out."""
+    files = {
+        ".".join([name, *file.relative_to(folder).with_suffix("").parts]).removesuffix(".__init__"): file
+        for name, folder in FOLDERS.items()
+        for file in folder.rglob("*.py")
+    }
+
+    def found(body):
+        for node in body:
+            if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+                continue
+            if isinstance(node, ast.ImportFrom) and node.module:
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    yield inner if inner in files else node.module
+            elif isinstance(node, ast.Import):
+                yield from (alias.name for alias in node.names)
+            else:
+                yield from found(ast.iter_child_nodes(node))
+
+    return {name: {*found(ast.parse(file.read_text()).body)} & {*files} for name, file in files.items()}
+
+
+def test_no_import_goes_in_a_circle():
+    graph = {module: found - {"selftune", module} for module, found in imports().items()}
+    graph.pop("selftune")  # its names lead everywhere, when they are asked for
+    while ends := {module for module, found in graph.items() if not found & graph.keys()}:
+        graph = {module: found for module, found in graph.items() if module not in ends}
+    while starts := graph.keys() - {one for found in graph.values() for one in found}:
+        graph = {module: found for module, found in graph.items() if module not in starts}
+    assert not graph, "modules that import each other"

@@ -237,7 +237,8 @@ def _list(options: argparse.Namespace) -> int:
 
         print(reference_page(), end="")
         return 0
-    from selftune.studies.listing import counts, listing
+    from selftune.studies.listing import counts
+    from selftune.studies.listing_index import listing
 
     found = listing().chosen(options.group, options.family, options.kind, options.needs)
     width = shutil.get_terminal_size((115, 24)).columns

@@ -9,7 +9,7 @@ import pytest
 
 from selftune.cli import main
 from selftune.studies import listing_index
-from selftune.studies.listing import listing, registered
+from selftune.studies.listing_index import listing, registered
 from selftune.studies.mistakes import UserError
 
 LOADED = "print('\\nloaded:', *{name.partition('.')[0] for name in sys.modules})"

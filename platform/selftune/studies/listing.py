@@ -87,22 +87,3 @@ def counts(found: Iterable[Listed]) -> list[str]:
                 words.append(", ".join(f"{number} {name}" for name, number in sorted(tally.items())))
         lines.append("; ".join(words))
     return lines
-
-
-def listing() -> Listing:
-    """What the installed packages register: from the index where it holds, which needs no torch.
-
-    Raises:
-        SettingError: if an entry point of another package cannot be loaded.
-    """
-    from selftune.studies import listing_index
-
-    return listing_index.read() or registered()
-
-
-def registered() -> Listing:
-    """The same from the registries; imports whatever registers something."""
-    from selftune.regularization.quantity import quantities
-    from selftune.studies.catalogue import entries
-
-    return Listing(tuple(entry.listed for entry in entries()), tuple(quantities.names()))

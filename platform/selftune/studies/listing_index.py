@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from selftune.studies.listing import Listed, Listing, registered
+from selftune.studies.listing import Listed, Listing
 
 INDEX = Path(__file__).with_name("listing.json")
 
@@ -25,6 +25,23 @@ _ROOTS = ("selftune.objectives", "selftune")  # packages with folders of their o
 _ENTRY_POINTS = tuple(
     f"selftune.{group}" for group in ("tasks", "regularizers", "diagnostics", "solvers", "methods")
 )
+
+
+def listing() -> Listing:
+    """What the installed packages register: from the index where it holds, which needs no torch.
+
+    Raises:
+        SettingError: if an entry point of another package cannot be loaded.
+    """
+    return read() or registered()
+
+
+def registered() -> Listing:
+    """The same from the registries; imports whatever registers something."""
+    from selftune.regularization.quantity import quantities
+    from selftune.studies.catalogue import entries
+
+    return Listing(tuple(entry.listed for entry in entries()), tuple(quantities.names()))
 
 
 def read() -> Listing | None:

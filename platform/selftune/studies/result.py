@@ -11,7 +11,8 @@ from torch import nn
 from selftune.methods import HyperStep
 from selftune.schedule import Schedule
 from selftune.studies.best_network import BestNetwork
-from selftune.studies.tuning_result import Course, TuningResult
+from selftune.studies.course import Course
+from selftune.studies.tuning_result import TuningResult
 
 
 @dataclass(frozen=True, repr=False)

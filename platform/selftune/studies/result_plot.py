@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from selftune.errors import SettingError
+from selftune.studies.course import Course
 from selftune.studies.rows import MAXIMUM_ROWS, grouped
-from selftune.studies.tuning_result import Course
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from selftune.errors import SettingError
 from selftune.methods import HyperStep
 from selftune.shapes import Float, Int
+from selftune.studies.course import Course
 from selftune.studies.rows import MAXIMUM_ROWS, grouped, with_spread
 
 if TYPE_CHECKING:
@@ -21,16 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _WIDTH, _HEIGHT = 150, 26  # of a curve in a notebook's table, in pixels
-
-
-@dataclass(frozen=True)
-class Course:
-    """What hyperparameters did: ``values[i]`` are in force from ``steps[i]`` on, counted from 0 in ``unit``."""
-
-    names: tuple[str, ...]
-    unit: str
-    steps: Int[np.ndarray, "rows"]
-    values: Float[np.ndarray, "rows n"]
 
 
 class TuningResult:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.data.nested import tensors_in
+from selftune.hypergradients.best_response.attention import scaled_dot_product_attention
 from selftune.hypergradients.best_response.dual import dual, parts
 from selftune.hypergradients.best_response.linear_map import symmetric
 from selftune.hypergradients.best_response.normalization import batch_normalized, layer_normalized
@@ -103,18 +104,18 @@ def _batch_norm(
     return batch_normalized(input, running_mean, running_var, weight, bias, training, eps)
 
 
-def _with_math_kernel(operation: Any) -> Callable[..., Any]:
-    """Only the math kernel of scaled_dot_product_attention has a forward derivative."""
-
-    def attention(*args: Any, **kwargs: Any) -> Any:
-        with sdpa_kernel(SDPBackend.MATH):
-            return operation(*args, **kwargs)
-
-    return attention
+@linearizes(F.scaled_dot_product_attention)
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Tensor:
+    if parts(attn_mask)[1] is None:
+        return scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
+    with sdpa_kernel(SDPBackend.MATH):  # the one kernel that has a forward derivative
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, *args, **kwargs)
 
 
-for _attention in (F.scaled_dot_product_attention, F.multi_head_attention_forward):
-    OPERATIONS[_attention] = _with_math_kernel(_attention)
+@linearizes(F.multi_head_attention_forward)
+def _multi_head_attention(*args: Any, **kwargs: Any) -> Any:
+    with sdpa_kernel(SDPBackend.MATH):
+        return F.multi_head_attention_forward(*args, **kwargs)
 
 
 def _refused(operation: Any, what: str, instead: str) -> Callable[..., Any]:

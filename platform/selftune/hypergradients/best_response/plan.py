@@ -125,6 +125,8 @@ class Plan:
             return "its forward is never called"
         if use.batch_axis != 0 and not (rule.any_batch_axis and use.batch_axis is not None):
             return "the leading axis of its input is not the batch"
+        if rule.batch_axis(module) not in (None, use.batch_axis):
+            return "it mixes the examples of a batch"
         return ""
 
     def _obstacle_of_tensor(self, full: str) -> str:

@@ -70,6 +70,10 @@ class Rule(ABC):
         """Names of the parameters that the rule computes with, of submodules also (``out_proj.weight``)."""
         return [name for name, parameter in module._parameters.items() if parameter is not None]
 
+    def batch_axis(self, module: nn.Module) -> int | None:
+        """The axis of the input that the module itself takes for that of the examples; None if it takes none."""
+        return None
+
     def obstacle(self, module: nn.Module) -> str:
         """Why this module must stay plain (``it changes its weights in forward``); empty if it need not."""
         return ""
