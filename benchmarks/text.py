@@ -43,6 +43,7 @@ class Size:
 
     Args:
         train, validation, test: tokens.
+        batch, validation_batch: windows of ``context`` tokens.
         vocabulary: words; all others are one. Of characters there are as many as the text has.
     """
 
@@ -52,6 +53,7 @@ class Size:
     vocabulary: int = 1_000
     context: int = 35
     batch: int = 20
+    validation_batch: int = 40
     embedding: int = 64
     hidden: int = 128
     layers: int = 2
@@ -100,7 +102,7 @@ def objective_of(text: str, unit: str, size: Size) -> LanguageModelling:
         lambda: AWDLSTM(vocabulary, size.embedding, size.hidden, size.layers),
         *pieces,
         Optimization(batch_size=size.batch, optimizer="adam", learning_rate=size.learning_rate, clip_norm=1.0),
-        validation_batch_size=40,
+        validation_batch_size=size.validation_batch,
         context=size.context,
     )
 
