@@ -12,7 +12,8 @@ from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.started import NAME as STARTED
 from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
-from selftune.studies.study import Study, load_study
+from selftune.studies.study import Study
+from selftune.studies.study_file import load_study
 from selftune.studies.yaml_file import read_text
 from selftune.tracking.journal import has_table
 from selftune.tracking.summary import Summary, read_summary

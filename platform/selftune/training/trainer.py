@@ -351,6 +351,7 @@ class TrainerFactory:
         group_size: so many neighbours in the team share their random numbers; 2 for the penalty method.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
+        checked: whether ``run_mistakes`` has found nothing wrong, so that trainers need not look again.
 
     Raises:
         SettingError: if a setting is out of its range or a regularizer unknown.
@@ -370,6 +371,7 @@ class TrainerFactory:
     group_size: int = 1
     steps: int | None = None
     diagnostics: Sequence[Measurement] = ()
+    checked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regularizers", built_regularizers(self.regularizers))
