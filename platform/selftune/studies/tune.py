@@ -127,26 +127,27 @@ def tune(
     if method not in known:
         raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), known)}")
     strategy.refuse_unused(
-        regularizers=regularizers,
+        regularizers=regularizers or None,
         seconds=seconds,
         work=work,
         patience=patience,
-        metric="" if metric == LOSS else metric,
-        seed=seed,
-        device="" if device == "cpu" else device,
+        metric=None if metric == LOSS else metric,
+        seed=seed or None,
+        device=None if device == "cpu" else device,
     )
     form = methods[method].form_for(objective)
     if form is None:
         names = " or ".join(fitting(objective))
         raise SettingError("method", f"{method} does not fit {strategy.described_as}; use {names}")
     check_team(trainers, form.group_size, key="trainers")
-    given = {"steps": steps, "seconds": seconds, "work": work}
-    budget = {**given, "patience": patience} if any(given.values()) else {**strategy.budget, "patience": patience}
+    given: dict[str, Any] = {"steps": steps, "seconds": seconds, "work": work}
+    if all(value is None for value in given.values()):
+        given |= strategy.budget
     try:
         study = Study(
             "tune",
             objective,
-            Budget(**budget),
+            Budget(**given, patience=patience),
             built_regularizers(regularizers),
             settings_of(form.settings, settings),
             Trainers(trainers, **strategy.resources(objective)),

@@ -58,13 +58,13 @@ class Strategy(ABC):
 
     @classmethod
     def refuse_unused(cls, **given: Any) -> None:
-        """Refuses arguments of ``tune`` that mean nothing here; None, empty ones and 0 are as good as not given.
+        """Refuses arguments of ``tune`` that mean nothing here; None is as good as not given.
 
         Raises:
             SettingError: naming the first.
         """
         for key, value in given.items():
-            if key in cls.unused and value:
+            if key in cls.unused and value is not None:
                 raise SettingError(key, cls.unused[key])
 
     @classmethod
