@@ -341,10 +341,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from selftune.studies.folder import check_recorded
+    from selftune.studies.folder import check_recorded, load_network
     from selftune.studies.mistakes import UserError
     from selftune.studies.results import mlflow_command
-    from selftune.studies.saved_network import load_network
     from selftune.tracking.sync import SyncError, sync
 
     try:

@@ -7,11 +7,12 @@ from rich.console import Console
 
 from selftune.methods import Report
 from selftune.studies import run as module
-from selftune.studies.folder import COMPARISON, new_folder, open_folder
+from selftune.studies.folder import load_network, new_folder, open_folder
+from selftune.studies.network import COMPARISON
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
-from selftune.studies.saved_network import load_network, read_network
+from selftune.studies.saved_network import read_network
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory

@@ -17,16 +17,18 @@ from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import FILE as BEST
 from selftune.studies.best_network import best_network, best_row, summary_of
-from selftune.studies.folder import COMPARISON
 from selftune.studies.metric import values_of
-from selftune.studies.runner import HELD, Runner
 from selftune.studies.saved_network import TUNED, save_network
-from selftune.studies.verdict import LostTrainers
+from selftune.studies.verdict import HELD, LostTrainers
 from selftune.tracking.summary import HyperparameterSummary, Summary
 from selftune.tracking.trajectory import read_trajectory
 
 if TYPE_CHECKING:
+    from selftune.studies.runner import Runner
     from selftune.studies.strategies import NetworkStrategy
+
+COMPARISON = "comparison"
+"""Folder of the checkpoints of networks that are trained with the start values held."""
 
 
 def keep_networks(

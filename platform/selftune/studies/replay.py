@@ -19,9 +19,10 @@ from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.replay_schedule import segments
-from selftune.studies.runner import HELD, StudyFailed
+from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.strategies import NetworkStrategy
+from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process
 

@@ -15,10 +15,10 @@ from selftune.studies.display import say
 from selftune.studies.folder import held
 from selftune.studies.metric import metric_of
 from selftune.studies.mlflow_process import MlflowProcess
-from selftune.studies.runner import HELD, Runner, StudyFailed
+from selftune.studies.runner import Runner, StudyFailed
 from selftune.studies.started import write_started
 from selftune.studies.study import Study
-from selftune.studies.verdict import LostTrainers, noted_warnings
+from selftune.studies.verdict import HELD, LostTrainers, noted_warnings
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import Summary, read_summary, write_summary
 from selftune.tracking.trajectory import TrajectoryWriter

@@ -16,9 +16,6 @@ from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, run_in_process
 from selftune.training.runner import Executes
 
-HELD = "start values held"
-"""What the networks of the comparison are called."""
-
 
 class StudyFailed(RuntimeError):
     """A study cannot go on; the message is one sentence. What was reported until then is in its folder."""
