@@ -4,7 +4,7 @@ Nothing is stored: both commits run now, side by side on one processor, because 
 study that differs is shown with the first hyper-step that does and with what became of its results.
 
     python benchmarks/trajectories.py HEAD~1 HEAD
-    python benchmarks/trajectories.py HEAD~1 HEAD --steps 300 digits low_rank_digits
+    python benchmarks/trajectories.py HEAD~1 HEAD digits low_rank_digits --steps 300
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def check_out(commit: str, folder: Path) -> Path:
     for package, place in project["tool"]["setuptools"]["package-dir"].items():
         if package.startswith("selftune."):
             link = path / package.replace(".", "/")
-            link.symlink_to(folder / place, target_is_directory=True)
+            if not link.exists():  # the tree may have it
+                link.symlink_to(folder / place, target_is_directory=True)
     metadata = path / "selftune-0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: selftune\nVersion: 0\n")
