@@ -27,8 +27,8 @@ class HypergradientEstimator(ABC):
     values: Mapping[str, Any]
     """The hyperparameters of the cycle, by name."""
 
-    @abstractmethod
-    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None: ...
+    def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
+        self.lower = lower
 
     def begin(self, order: Mapping[str, Any]) -> None:
         """A cycle begins: ``order`` holds the unconstrained hyperparameters and whatever else the method says."""
@@ -60,12 +60,12 @@ class HypergradientEstimator(ABC):
     def close(self) -> None:  # noqa: B027
         """Gives the network's layers their own classes back, where they were changed."""
 
-    @abstractmethod
-    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
+    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:  # noqa: B027
         """At the end: turns the trained tensors, by name, into those of the plain network, in place."""
 
-    @abstractmethod
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later steps and hypergradients depend on, beside the network."""
+        return {}
 
-    @abstractmethod
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027
+        """Goes on where ``state_dict`` was taken."""

@@ -133,9 +133,6 @@ class ImplicitEstimator(HypergradientEstimator):
 
     # State -------------------------------------------------------------------------------------------
 
-    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
-        """Nothing: the network is the plain one."""
-
     def state_dict(self) -> dict[str, Any]:
         return {"solution": self._solution}
 

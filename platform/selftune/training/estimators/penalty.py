@@ -193,9 +193,6 @@ class PenaltyEstimator(HypergradientEstimator):
 
     # Ends and state ----------------------------------------------------------------------------------
 
-    def export(self, state: dict[str, Tensor], unconstrained: Float[Tensor, "n"] | None) -> None:
-        """Nothing: both networks are plain ones."""
-
     def state_dict(self) -> dict[str, Any]:
         """The single loop's estimate, and where it was taken; the double loop has no state."""
         return {"storm": None if self._storm is None else self._storm.state_dict(), "before": self._before}
