@@ -162,7 +162,7 @@ def test_check_says_what_is_tuned(place, capsys):
         "  weight_decay.strength[hidden1] from 0.0001, a positive number",
         "  weight_decay.strength[output] from 0.0001, a positive number",
         "layers that respond to them:",
-        "  layer    type    path          reason",
+        "  layer    type    path           reason",
         "  hidden1  Linear  linear rank 1",
         "  output   Linear  linear rank 1",
         "parameters of the network:",

@@ -67,6 +67,10 @@ class ModuleResponse:
         """W_k of a weight that responds."""
         return self.tensors[name].directions
 
+    def gates(self, name: str) -> Float[Tensor, "R*rows n"]:
+        """V of a weight that responds."""
+        return self.tensors[name].gates
+
     def change(self, name: str | None) -> Float[Tensor, "batch ..."] | None:
         """W(h_i) - W0 of every example: for vectors and small tensors, because it is built. None if it stays."""
         tensor = self.tensors.get(name) if name is not None else None
@@ -81,12 +85,12 @@ class ModuleResponse:
         rows = moves.view(len(moves), -1, len(value), *flat)
         return (rows * tensor.directions.view(-1, *value.shape)).sum(1)
 
-    def along(self, change: Float[Tensor, "batch features"], like: Tensor) -> Tensor:
-        """``change`` in a shape that broadcasts to ``like``, whose last axis are the features."""
-        if like.ndim == 2:
+    def along(self, change: Float[Tensor, "batch ..."], like: Tensor) -> Tensor:
+        """``change`` in a shape that broadcasts to ``like``, whose last axes are those after the batch."""
+        if like.ndim == change.ndim:
             return change
-        shape = [1] * like.ndim
-        shape[self.batch_axis], shape[-1] = change.shape
+        shape = [1] * (like.ndim - change.ndim + 1) + list(change.shape[1:])
+        shape[self.batch_axis] = len(change)
         return change.view(shape)
 
     def add(self, output: Tensor, change: Tensor | None) -> Tensor:
@@ -136,7 +140,7 @@ class ModuleResponse:
         if tangent is not None and tangent.dim() == 2 and tangent.dtype == change.dtype:
             change = torch.addmm(change.expand_as(output), tangent, plain.t())
         elif tangent is not None:
-            change = change + F.linear(tangent, plain)
+            change = F.linear(tangent, plain).add_(change)
         return dual(output, change if change.shape == output.shape else change.expand_as(output))
 
     def _linear_change(self, input: Tensor, weight: str, bias: str | None, kept: slice) -> Tensor | None:
