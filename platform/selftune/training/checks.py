@@ -135,6 +135,7 @@ def _converted(factory: TrainerFactory, settings: Response) -> tuple[BestRespons
                 rank=settings.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
                 output_layer=settings.output_layer,
+                without_rule=settings.without_rule,
             )
         except ValueError as error:
             raise SettingError("objective", str(error)) from error

@@ -112,7 +112,7 @@ class Awkward(nn.Module):
 
 
 def test_report_says_what_stays_plain_and_why():
-    response = converted(Awkward(), (torch.randint(9, (4, 5)), 2.0), output_layer=False)
+    response = converted(Awkward(), (torch.randint(9, (4, 5)), 2.0), output_layer=False, without_rule="plain")
     reasons = {entry.name: entry.reason for entry in response.report if entry.path == "plain"}
     assert reasons == {
         "unused": "its forward is never called",
@@ -147,7 +147,7 @@ def test_transformer_layers_are_seen_although_torch_fuses_them():
     ("change", "message"),
     [
         ({"model": nn.ReLU()}, "no layer of ReLU can be given gates"),
-        ({"model": nn.PReLU()}, "the model.*no rule for this type"),
+        ({"model": nn.PReLU(), "without_rule": "plain"}, "the model.*no rule for this type"),
         ({"hyperparameters": 0}, "hyperparameters must be at least 1"),
         ({"rank": 3}, r"rank must be 'auto' or in 1..2"),
         ({"rank": 0}, r"rank must be 'auto' or in 1..2"),

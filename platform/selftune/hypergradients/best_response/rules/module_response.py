@@ -28,6 +28,14 @@ class TensorResponse:
     gates: Float[Tensor, "R*rows n"]
     moves: Float[Tensor, "batch R*rows"] | None
 
+    def change(self, value: Float[Tensor, "..."]) -> Float[Tensor, "batch ..."]:
+        """W(h_i) - W0 of every example, where W0 is ``value``."""
+        assert self.moves is not None
+        if value.ndim <= 1:
+            return self.moves.view(-1, *value.shape)
+        rows = self.moves.view(len(self.moves), -1, len(value), *(1,) * (value.ndim - 1))
+        return (rows * self.directions.view(-1, *value.shape)).sum(1)
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleResponse:
@@ -76,14 +84,9 @@ class ModuleResponse:
         tensor = self.tensors.get(name) if name is not None else None
         if tensor is None or tensor.moves is None:
             return None
-        moves = tensor.moves
         value = self.value(name)
         assert value is not None
-        if value.ndim <= 1:
-            return moves.view(-1, *value.shape)
-        flat = (1,) * (value.ndim - 1)
-        rows = moves.view(len(moves), -1, len(value), *flat)
-        return (rows * tensor.directions.view(-1, *value.shape)).sum(1)
+        return tensor.change(value)
 
     def along(self, change: Float[Tensor, "batch ..."], like: Tensor) -> Tensor:
         """``change`` in a shape that broadcasts to ``like``, whose last axes are those after the batch."""
