@@ -4,7 +4,7 @@ Nothing is stored: both commits run now, side by side on one processor, because 
 study that differs is shown with the first hyper-step that does and with what became of its results.
 
     python benchmarks/trajectories.py HEAD~1 HEAD
-    python benchmarks/trajectories.py HEAD~1 HEAD digits low_rank_digits --steps 300
+    python benchmarks/trajectories.py HEAD~1 HEAD --steps 300 digits low_rank_digits
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check_out(commit: str, folder: Path) -> Path:
     for package, place in project["tool"]["setuptools"]["package-dir"].items():
         if package.startswith("selftune."):
             link = path / package.replace(".", "/")
-            if not link.exists():  # the tree may have it
+            if not link.exists():
                 link.symlink_to(folder / place, target_is_directory=True)
     metadata = path / "selftune-0.dist-info"
     metadata.mkdir()

@@ -191,7 +191,12 @@ def _without_effect(factory: TrainerFactory, form: NetworkForm | None, settings:
     cpu = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         lower = LowerLevel(
-            factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
+            factory.objective,
+            factory.regularizers,
+            Streams(factory.seed, 0, cpu),
+            cpu,
+            factory.steps,
+            checked=True,
         )
         mistakes += pathless(lower, differentiated=form is not None and form.differentiates)
     for mistake in mistakes:

@@ -54,8 +54,9 @@ class ResponseEstimator(HypergradientEstimator):
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
-        for mistake in responseless(lower.regularizers, self.response.responding):
-            raise mistake
+        if not lower.checked:
+            for mistake in responseless(lower.regularizers, self.response.responding):
+                raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
         self._moving = moving.to(lower.device) if unmoved else None
