@@ -21,6 +21,7 @@ class Embedding(Rule):
     """
 
     any_batch_axis = True
+    intercepted = False
     looked_up = frozenset({"weight"})
 
     def obstacle(self, module: Any) -> str:
