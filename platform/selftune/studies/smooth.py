@@ -14,7 +14,9 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.methods import Report, WorkOrder
+from selftune.methods import Report, Values
+from selftune.methods.reports import SolvingFinished
+from selftune.methods.work_orders import FinishSolving
 from selftune.storage.files import replacing
 from selftune.studies.mistakes import UserError
 from selftune.tracking.pictures import save_pictures
@@ -88,8 +90,9 @@ def solved_at_start(study: Study, trajectory: Trajectory) -> dict[str, float]:
     """
     asked = trajectory.certificate.get("error_asked")
     error = study.method.error if asked is None else min(study.method.error, float(asked[-1]))
-    body = {"unconstrained": study.space.start_as(torch.float64), "error": error, "warm": None}
-    report = study.trainer_factory()(0).execute(WorkOrder("finish", body))
+    start = study.space.start_as(torch.float64)
+    values = Values(start, study.space.constrain(start), version=0)
+    report = study.trainer_factory()(0).execute(FinishSolving(values=values, error=error))
     return _shown(report.metrics)
 
 
@@ -98,11 +101,11 @@ def summarised(study: Study, folder: Path, reports: Mapping[int, Report], trajec
     objective = study.objective
     assert isinstance(objective, SmoothObjective)
     first = reports[min(reports)]
-    prefix = "parameters."
-    parameters = {k.removeprefix(prefix): v for k, v in first.payload.items() if k.startswith(prefix)}
+    assert isinstance(first, SolvingFinished)
+    parameters = dict(first.parameters)
     with replacing(folder / "parameters.pt") as temporary:
         torch.save(parameters, temporary)
-    u = first.payload["unconstrained"]
+    u = first.unconstrained
     like = Oracle(objective).start_x()
     pictures = objective.pictures(
         {name: tensor.to(like.device) for name, tensor in parameters.items()}, study.space.values(u.to(like))

@@ -19,6 +19,7 @@ from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Budget, HyperStep, Report
+from selftune.methods.reports import TrainingFinished
 from selftune.methods.team import check_team
 from selftune.networks.inventory import undisturbed
 from selftune.networks.network_state import load_state
@@ -243,10 +244,9 @@ def network_report(coverage: Coverage, conversion: ConversionReport | None, most
 
 
 def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:
-    """The plain network that a "finish" report carries, with what regularizers made part of it."""
-    prefix = "network."
-    tensors = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
-    return network_from(objective, regularizers, tensors)
+    """The plain network that the last report of a trainer carries, with what regularizers made part of it."""
+    assert isinstance(report, TrainingFinished)
+    return network_from(objective, regularizers, report.network)
 
 
 def network_from(

@@ -16,6 +16,7 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.lower_level.smooth_problem import SmoothProblem
 from selftune.methods import Budget, HyperStep
+from selftune.methods.reports import SolvingFinished
 from selftune.methods.team import check_team
 from selftune.shapes import Tensor
 from selftune.studies.call import call_of, carry_out, claim
@@ -125,19 +126,16 @@ def tune_smooth(
     shown = progress_on_stderr(progress, "tune", budget, smooth=True)
     reports, taken = carry_out(machine, team, output, shown)
     report = reports[min(reports)]
+    assert isinstance(report, SolvingFinished)
     space = team[min(reports)].space
-    u = report.payload["unconstrained"].double()
+    u = report.unconstrained.double()
     values = space.values(u)
     if isinstance(objective, SmoothProblem):
         values = objective.shaped(values)
     result = SmoothResult(
         hyperparameters=dict(zip(space.names, space.constrain(u).tolist(), strict=True)),
         values={h.name: values[h.name] for h in space.tuned},
-        parameters={
-            name.removeprefix("parameters."): tensor
-            for name, tensor in report.payload.items()
-            if name.startswith("parameters.")
-        },
+        parameters=dict(report.parameters),
         trajectory=taken,
         metrics={name: value for name, value in report.metrics.items() if name.startswith(_MEASURES)},
         stopped=str(machine.stopped),
