@@ -121,11 +121,22 @@ def test_an_operation_without_a_second_derivative_is_given_the_benefit_of_the_do
     assert found(Custom, regularizers["gaussian_input_noise"](sigma=Tune(0.1))) == []
 
 
+class OwnForward(nn.LSTM):
+    def forward(self, x):
+        return super().forward(x)
+
+
+class WithoutRule(Recurrent):
+    def __init__(self):
+        super().__init__()
+        self.lstm = OwnForward(4, 6, batch_first=True)
+
+
 @pytest.mark.parametrize(
     ("build", "parts", "key"),
     [
         (
-            Recurrent,
+            WithoutRule,
             {"memory": ["lstm"], "head": ["head"]},
             r"weight_decay.strength\[memory\]: acts on lstm.weight_hh_l0",
         ),

@@ -11,7 +11,7 @@ import torch
 
 from selftune.errors import SettingError, suggestion
 from selftune.registries.reference import Reference
-from selftune.registries.registry import Registry
+from selftune.registries.registry import Registry, address
 from selftune.regularization.needs import as_needed, from_signature, mistakes
 from selftune.regularization.quantity import Quantity
 from selftune.regularization.step import Step
@@ -111,8 +111,7 @@ class Measurement:
     def __post_init__(self) -> None:
         entry = self.entry
         if not entry.needs:
-            where = f"selftune.objectives.functional.{entry.name}"
-            raise SettingError("", f"{entry.name} judges finished runs; call {where}")
+            raise SettingError("", f"{entry.name} judges finished runs; call {address(entry.function)}")
         if self.every < 1:
             raise SettingError("every", f"must be at least 1, got {self.every}")
         for key in self.settings:

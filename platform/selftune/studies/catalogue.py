@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
@@ -13,13 +14,15 @@ from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
 from selftune.hyperparameters import Hyperparameter
 from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
-from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.lower_level.objective import tasks
 from selftune.registries.diagnostics import diagnostics
+from selftune.registries.registry import address
 from selftune.registries.solvers import solvers
 from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.listing import GROUPS, Listed, counts
 from selftune.studies.mistakes import UserError
+from selftune.studies.strategies import NetworkStrategy, strategy_of_task
 from selftune.training.method_record import NetworkForm, methods
 
 _ENGINE: dict[str, Mapping[str, Any]] = {
@@ -46,6 +49,8 @@ class Entry:
     hyperparameters: tuple[Hyperparameter, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     incompatible: Mapping[str, str] = field(default_factory=dict)
+    function: Callable[..., Any] | None = None
+    """What it computes, where a function of its name does."""
 
     @property
     def sentence(self) -> str:
@@ -76,13 +81,18 @@ def entries() -> list[Entry]:
                 needs,
                 quantities={quantity.name: quantity for quantity in one.needed()},
                 settings=one.settings,
+                function=one.function,
             )
         )
     for name in solvers.names():
         entry = solvers[name]
-        found.append(Entry("solvers", name, "solver", entry.family, _text(entry.function), str(entry.reference)))
+        text, reference = _text(entry.function), str(entry.reference)
+        found.append(Entry("solvers", name, "solver", entry.family, text, reference, function=entry.function))
     for kind, known in _ENGINE.items():
-        found += [Entry("solvers", name, kind, "", _text(cls)) for name, cls in sorted(known.items())]
+        found += [
+            Entry("solvers", name, kind, "", _text(cls), function=_function(cls, name))
+            for name, cls in sorted(known.items())
+        ]
     found += [_task(name) for name in tasks.names()]
     found += [_method(name) for name in methods.names()]
     return found
@@ -101,17 +111,25 @@ def _regularizer(cls: type[Regularizer]) -> Entry:
         {quantity.name: quantity for quantity in cls.needed()},
         cls.hyperparameters,
         incompatible=cls.incompatible,
+        function=_function(getattr(cls, "function", cls), cls.name),
     )
 
 
 def _task(name: str) -> Entry:
     cls: Any = tasks[name]
-    is_network = isinstance(cls, type) and issubclass(cls, NetworkObjective)
+    strategy = strategy_of_task(cls)
+    is_network = strategy is NetworkStrategy
     provides = tuple(sorted(cls.provides)) if is_network else ()
-    kind = "network" if is_network else "smooth"
     own = (*cls.declared, *([EXAMPLE_WEIGHTS] if "index" in provides else [])) if is_network else ()
     return Entry(
-        "tasks", name, kind, "", _text(cls), provides=provides, hyperparameters=own, settings=_defaults(cls)
+        "tasks",
+        name,
+        strategy.kind,
+        "",
+        _text(cls),
+        provides=provides,
+        hyperparameters=own,
+        settings=_defaults(cls),
     )
 
 
@@ -121,6 +139,12 @@ def _method(name: str) -> Entry:
     kinds = " and ".join("network" if isinstance(form, NetworkForm) else "smooth" for form in forms)
     settings = {key: value for form in forms for key, value in _defaults(form.settings).items()}
     return Entry("methods", name, kinds, "", text, settings=settings)
+
+
+def _function(beside: Any, name: str) -> Callable[..., Any] | None:
+    """The function of an entry's name in the module where the entry is; None where there is none."""
+    function = getattr(sys.modules[beside.__module__], name, None)
+    return function if inspect.isfunction(function) else None
 
 
 def _text(described: Any) -> str:
@@ -217,8 +241,8 @@ def described(entry: Entry) -> list[str]:
     example = fragment(entry)
     if example:
         lines += ["", "In a study file:", *(f"  {line}" for line in example.splitlines())]
-    if entry.group in ("regularizers", "diagnostics", "solvers"):
-        lines += ["", f"As a function: selftune.objectives.functional.{entry.name}"]
+    if entry.function is not None:
+        lines += ["", f"As a function: {address(entry.function)}"]
     return lines
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.curvature import UpperChords, compare_products
-from selftune.hypergradients.derivative_check import check_derivatives
 from selftune.hypergradients.error_bounds import error_bound, lower_bound, upper_bound
 from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
@@ -22,6 +22,7 @@ from selftune.methods.reports import CandidateSolved, Differentiated, Report, So
 from selftune.methods.work_orders import Differentiate, FinishSolving, Solve, SolveCandidate, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
+from selftune.training.smooth_checks import problem_mistakes
 
 
 @record
@@ -206,16 +207,31 @@ class SmoothTrainer:
 class SmoothTrainerFactory:
     """Makes the trainers of a team, in this process or in others; called with the member's number.
 
+    Args:
+        objective: the two levels.
+        solver: name of a lower-level solver.
+        cpus: threads that torch may use, at least 1.
+        checked: whether ``problem_mistakes`` has found nothing wrong, so that nobody need look again.
+
     Raises:
-        SettingError: if a derivative of the objective contradicts finite differences.
+        SettingError: if the solver is unknown or does not fit, if the lower level is not strongly convex at the
+            start, or if a derivative of the objective contradicts finite differences.
     """
 
     objective: SmoothObjective
     solver: str = "newton"
     cpus: float = 1
+    checked: bool = False
 
     def __post_init__(self) -> None:
-        check_derivatives(self.objective)
+        if self.checked:
+            return
+        if self.solver not in lower_solvers:
+            raise SettingError(
+                "solver", f"unknown solver {self.solver!r}; {suggestion(self.solver, lower_solvers)}"
+            )
+        for mistake in problem_mistakes(self.objective, self.solver):
+            raise mistake.at_call()
 
     def __call__(self, member: int) -> SmoothTrainer:
         return SmoothTrainer(self.objective, member=member, solver=self.solver, cpus=self.cpus)

@@ -76,6 +76,7 @@ class Trainer:
         cpus: threads that torch may use, at least 1.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
+        checked: whether ``run_mistakes`` has found nothing wrong, so that it need not look again.
 
     Raises:
         SettingError: if a regularizer does not fit the objective, or the device is absent.
@@ -101,21 +102,23 @@ class Trainer:
         cpus: float = 1,
         steps: int | None = None,
         diagnostics: Sequence[Measurement] = (),
+        checked: bool = False,
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        objective.check_losses()
+        if not checked:
+            objective.check_losses()
         streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
-        self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
+        self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured, checked=checked)
         self.measurements = Measurements(self.lower, diagnostics)
         self.space = self.lower.space
         self.estimator: HypergradientEstimator | None = None
         self._estimator_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
-        self._judged = False
+        self._judged = checked
         self._best: dict[str, Tensor] | None = None
 
     def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
@@ -380,6 +383,7 @@ class TrainerFactory:
         group_size: so many neighbours in the team share their random numbers; 2 for the penalty method.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
+        checked: whether ``run_mistakes`` has found nothing wrong, so that trainers need not look again.
 
     Raises:
         SettingError: if a setting is out of its range or a regularizer unknown.
@@ -399,6 +403,7 @@ class TrainerFactory:
     group_size: int = 1
     steps: int | None = None
     diagnostics: Sequence[Measurement] = ()
+    checked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regularizers", built_regularizers(self.regularizers))
@@ -429,6 +434,7 @@ class TrainerFactory:
             cpus=self.cpus,
             steps=self.steps,
             diagnostics=self.diagnostics,
+            checked=self.checked,
         )
 
 

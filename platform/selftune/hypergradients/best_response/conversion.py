@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from selftune.hypergradients.best_response.plan import Plan
-from selftune.hypergradients.best_response.response import BestResponse
+from selftune.hypergradients.best_response.plan import Plan, WithoutRule
+from selftune.hypergradients.best_response.response import BestResponse, has_response
 from selftune.networks.inventory import Feed, Inventory, take_inventory
 from selftune.shapes import Tensor
 
@@ -21,6 +21,7 @@ def convert(
     generator: torch.Generator,
     rank: int | Literal["auto"] = "auto",
     output_layer: bool = True,
+    without_rule: WithoutRule = "auto",
 ) -> BestResponse:
     """Gives the Linear, Conv1d and Conv2d layers of ``model`` gates that depend on n hyperparameters, in place.
 
@@ -41,12 +42,19 @@ def convert(
             of the two hypergradient components the wrong sign. "auto" takes the least rank with at least as
             many directions in the layer as hyperparameters, min(n, ceil(n / rows)), which is 1 in wide layers.
         output_layer: whether the layer that is called last gets gates.
+        without_rule: what happens with tensors that no rule covers: bare parameters, parametrised layers, modules
+            of types without a rule, layers whose input does not show the examples. "weight_space": the tensor
+            itself becomes W(h) of one h for the whole batch, and the module's own code computes with it; passes
+            then take one row of h (``response.shared_draw``), because a response that is fitted with one draw for
+            some tensors and one per example for others would be biased. "plain": they do not respond. "auto":
+            in weight space if they hold a tenth of the trained parameters or more, else plain.
 
     Returns:
         The response set, with the passes that use it.
 
     Raises:
-        ValueError: if n or rank is out of range, the example is too small, or nothing can be converted.
+        ValueError: if n or rank is out of range, the example is too small, nothing can be converted, or it has
+            been already.
 
     >>> model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 1))
     >>> response = convert(model, hyperparameters=2, example=torch.randn(8, 3), generator=torch.Generator())
@@ -60,8 +68,10 @@ def convert(
         raise ValueError(f"hyperparameters must be at least 1, got {hyperparameters}")
     if rank != "auto" and not 1 <= rank <= hyperparameters:
         raise ValueError(f"rank must be 'auto' or in 1..{hyperparameters} (the hyperparameters), got {rank}")
+    if has_response(model):
+        raise ValueError(f"{type(model).__name__} was converted before: it has gates already; remove() them")
     inventory = _inventory(model, example)
-    plan = Plan(model, inventory, hyperparameters, rank, output_layer)
+    plan = Plan(model, inventory, hyperparameters, rank, output_layer, without_rule)
     if not plan.tensors:
         reasons = "; ".join(f"{entry.name or '(the model)'}: {entry.reason}" for entry in plan.report)
         raise ValueError(f"no layer of {type(model).__name__} can be given gates ({reasons or 'no parameters'})")

@@ -53,7 +53,7 @@ class PenaltyEstimator(HypergradientEstimator):
         self._storm = None if momentum is None else Storm(momentum)
         self._before: tuple[list[Tensor], Tensor, float] | None = None
         self._start: list[Tensor] | None = None
-        if self._storm is not None:
+        if self._storm is not None and not lower.checked:
             mistake = single_loop_mistake(lower.regularizers.members, lower.batches.stages)
             if mistake is not None:
                 raise mistake

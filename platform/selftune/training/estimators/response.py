@@ -52,11 +52,13 @@ class ResponseEstimator(HypergradientEstimator):
                 rank=self.settings.rank,
                 generator=lower.streams("conversion"),
                 output_layer=self.settings.output_layer,
+                without_rule=self.settings.without_rule,
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
-        for mistake in responseless(lower.regularizers, self.response.responding):
-            raise mistake
+        if not lower.checked:
+            for mistake in responseless(lower.regularizers, self.response.responding):
+                raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
         self._moving = moving.to(lower.device) if unmoved else None
@@ -89,19 +91,23 @@ class ResponseEstimator(HypergradientEstimator):
         """
         unconstrained, scale = self.unconstrained, self._scale
         lower = self.lower
-        draws = self._perturbation(size_of(drawn.batch), number, scale)
+        batch, shared = size_of(drawn.batch), self.response.shared_draw
+        draws = self._perturbation(1 if shared else batch, number, scale)
         delta = self._own(draws)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
         if joint:
             lower.descent.begin(number)
-        step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
+        step = lower.begin(
+            number, drawn, lower.space.values(perturbed.expand(batch, -1)), "response", perturbed=not joint
+        )
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
         freezes = not joint and not self.settings.linearize
         statistics = constant_buffers(lower.network) if freezes else nullcontext()
-        first = self._of_moving(draws[0] if self.settings.centered else unconstrained + draws[0])
+        one = delta[0] if shared else draws[0]
+        first = self._of_moving(one if self.settings.centered else unconstrained + one)
         weights = _LazyWeights(self, first, joint)
         with statistics:
             loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
@@ -147,19 +153,18 @@ class ResponseEstimator(HypergradientEstimator):
         tune_scale = self._tune_scale
         lower = self.lower
         if self.settings.centered and not tune_scale:
-            converted = {name: lower.parameters[name] for name in self.response.elementary}
-            trained = {name: tensor for name, tensor in converted.items() if tensor.requires_grad}
+            trained = {name: lower.parameters[name] for name in self.response.elementary}
             with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
                 losses, metrics = lower.validation_losses(hyper_step)
                 gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
-            still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
-            by_name = still | dict(zip(trained, gradients, strict=True))
+            by_name = dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
             found = ResponseHypergradient(hypergradient=lower.group.mean(hypergradient))
             return found, validation_measures(losses, metrics)
         batch = lower.validation_batch(hyper_step)
-        draws = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
+        rows = 1 if self.response.shared_draw else size_of(batch)
+        draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
         noise = self._own(draws)
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
@@ -209,7 +214,7 @@ class ResponseEstimator(HypergradientEstimator):
 
 def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
     """The perturbation of every example; those that a regularizer appended share the others'."""
-    return fed if step.rows is None else fed[step.rows]
+    return fed if step.rows is None or len(fed) == 1 else fed[step.rows]
 
 
 class _LazyWeights(Mapping[str, Tensor]):
