@@ -61,6 +61,9 @@ class Rule(ABC):
     intercepted: ClassVar[bool] = True
     """Whether operations within ``forward`` are seen to in linearized passes as a network's are: where torch has
     no forward derivative, or a slow one. Without need of that, False saves some microseconds per operation."""
+    serves_without_examples: ClassVar[bool] = False
+    """Whether inputs may have no axis of examples at all, as positions of tokens have none: the output then gets
+    one, in front or in place of a first axis of length 1."""
     looked_up: ClassVar[frozenset[str]] = frozenset()
     """Parameters of which a pass reads only some rows, such as a table: ``response.moves`` does not have them."""
 
