@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from networks import GPT, VGG, ResNet18, VisionTransformer
+from networks import AWDLSTM, GPT, VGG, ResNet18, VisionTransformer
 
 from selftune import Losses, OnlineTuner, Tune
 
@@ -11,6 +11,7 @@ PUBLISHED = {
     "ResNet-18": (ResNet18, 11_173_962),  # as counted for 32 x 32 images and ten classes
     "VGG-11": (lambda: VGG(depth=11), 9_231_114),
     "VGG-16": (lambda: VGG(depth=16), 14_728_266),
+    "AWD-LSTM on Penn Treebank": (lambda: AWDLSTM(10_000), 24_221_600),  # "24M" in the paper
     "GPT-2 small": (lambda: GPT(50257, 1024, 768, 12, 12), 124_439_808),
 }
 
@@ -60,6 +61,7 @@ SMALL = {
         image_losses,
         0.0,
     ),
+    "AWD-LSTM": (lambda: AWDLSTM(11, embedding=8, hidden=12), text, token_losses, 1.0),
     "GPT": (lambda: GPT(11, 8, width=16, depth=2, heads=2, dropout=0.1), text, token_losses, 0.0),
 }
 
