@@ -107,6 +107,14 @@ def test_the_page_on_own_training_is_one_program_that_tunes():
     assert known["again"].metrics["test_loss"] < 2.3
 
 
+def test_files_on_the_page_about_the_code_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+(?:/|\.py))`", text))
+    assert len(named) > 40
+    engine = ROOT / "platform" / "selftune"
+    assert not {name for name in named if not (ROOT / name).exists() and not (engine / name).exists()}
+
+
 def test_there_is_something_to_check():
     assert len(list(blocks("yaml"))) >= 3
     assert len(list(commands())) >= 8

@@ -5,7 +5,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from selftune.methods import Report
+from selftune.methods.reports import Diverged
 from selftune.studies import run as module
 from selftune.studies.folder import load_network, new_folder, open_folder
 from selftune.studies.network_outcome import COMPARISON
@@ -131,7 +131,7 @@ def test_a_lost_trainer_is_said_when_the_others_go_on(study_text, tmp_path, cons
 
     def diverge_once(self, order, warm=None):
         if self.member == 1 and self.training_step >= 20:
-            return Report("diverged", order.number, {"training_step": 20.0}, message="the training loss is nan")
+            return Diverged(number=order.number, training_step=20, message="the training loss is nan")
         return original(self, order, warm)
 
     monkeypatch.setattr(Trainer, "execute", diverge_once)

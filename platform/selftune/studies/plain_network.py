@@ -8,6 +8,7 @@ from torch import nn
 
 from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Report
+from selftune.methods.reports import TrainingFinished
 from selftune.networks.inventory import undisturbed
 from selftune.networks.network_state import load_state
 from selftune.regularization.regularizer import Regularizer
@@ -15,10 +16,9 @@ from selftune.shapes import Tensor
 
 
 def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:
-    """The plain network that a "finish" report carries, with what regularizers made part of it."""
-    prefix = "network."
-    tensors = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
-    return network_from(objective, regularizers, tensors)
+    """The plain network that the last report of a trainer carries, with what regularizers made part of it."""
+    assert isinstance(report, TrainingFinished)
+    return network_from(objective, regularizers, report.network)
 
 
 def network_from(

@@ -13,7 +13,9 @@ import torch
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.methods import Report, WorkOrder
+from selftune.methods import Report, Values
+from selftune.methods.reports import SolvingFinished
+from selftune.methods.work_orders import FinishSolving
 from selftune.storage.files import replacing
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
@@ -54,8 +56,9 @@ def solved_at_start(strategy: SmoothStrategy, folder: Path) -> dict[str, float]:
     asked = read_trajectory(folder).certificate.get("error_asked")
     first = strategy.study.method.error
     error = first if asked is None else min(first, float(asked[-1]))
-    body = {"unconstrained": strategy.space.start_as(torch.float64), "error": error, "warm": None}
-    report = strategy.trainers()(0).execute(WorkOrder("finish", body))
+    start = strategy.space.start_as(torch.float64)
+    values = Values(start, strategy.space.constrain(start), version=0)
+    report = strategy.trainers()(0).execute(FinishSolving(values=values, error=error))
     return _shown(report.metrics)
 
 
@@ -65,11 +68,11 @@ def keep_solution(
     """Keeps parameters and pictures; the summary with what the last reports of a team say."""
     objective, space, trajectory = strategy.objective, strategy.space, read_trajectory(folder)
     first = reports[min(reports)]
-    prefix = "parameters."
-    parameters = {k.removeprefix(prefix): v for k, v in first.payload.items() if k.startswith(prefix)}
+    assert isinstance(first, SolvingFinished)
+    parameters = dict(first.parameters)
     with replacing(folder / "parameters.pt") as temporary:
         torch.save(parameters, temporary)
-    u = first.payload["unconstrained"]
+    u = first.unconstrained
     like = Oracle(objective).start_x()
     pictures = objective.pictures(
         {name: tensor.to(like.device) for name, tensor in parameters.items()}, space.values(u.to(like))

@@ -10,6 +10,7 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.lower_level.smooth_problem import SmoothProblem
 from selftune.methods import HyperStep, Report
+from selftune.methods.reports import SolvingFinished
 from selftune.shapes import Tensor
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import stop_reason
@@ -61,24 +62,21 @@ class SmoothResult(TuningResult):
 def smooth_result(
     objective: SmoothObjective, space: Space, report: Report, taken: Sequence[HyperStep], stopped: str
 ) -> SmoothResult:
-    """What a "finish" report says.
+    """What the last report of a trainer says.
 
     Args:
         taken: all accepted steps.
         stopped: why the method was done.
     """
-    u = report.payload["unconstrained"].double()
+    assert isinstance(report, SolvingFinished)
+    u = report.unconstrained.double()
     values = space.values(u)
     if isinstance(objective, SmoothProblem):
         values = objective.shaped(values)
     return SmoothResult(
         hyperparameters=dict(zip(space.names, space.constrain(u).tolist(), strict=True)),
         values={h.name: values[h.name] for h in space.tuned},
-        parameters={
-            name.removeprefix("parameters."): tensor
-            for name, tensor in report.payload.items()
-            if name.startswith("parameters.")
-        },
+        parameters=dict(report.parameters),
         trajectory=taken,
         metrics={name: value for name, value in report.metrics.items() if name.startswith(_MEASURES)},
         stopped=stopped,

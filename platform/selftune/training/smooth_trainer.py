@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.methods import Report, WorkOrder
+from selftune.methods.reports import CandidateSolved, Differentiated, Report, Solved, SolvingFinished
+from selftune.methods.work_orders import Differentiate, FinishSolving, Solve, SolveCandidate, WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
 from selftune.training.smooth_checks import problem_mistakes
@@ -33,21 +34,14 @@ class WarmStart:
     q: Float[Tensor, "n"] | None
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    metrics: Mapping[str, float]
-    payload: Mapping[str, Tensor] = field(default_factory=dict)
-    message: str = ""
-
-
 _KEPT = 64  # states of earlier orders; a search refers to the current and the previous point only
 
 
 class SmoothTrainer:
     """Executes orders on a smooth objective: a report is a function of the order and its warm start.
 
-    Kinds of orders: ``hypergradient`` (solve, implicit hypergradient, error bound), ``trial`` (solve at a
-    candidate and bound the upper level there), ``finish`` (metrics, parameters, the hyperparameters; its
+    It takes ``Differentiate`` (solve, implicit hypergradient, error bound), ``SolveCandidate`` (solve at a
+    candidate and bound the upper level there) and ``FinishSolving`` (metrics, parameters, the hyperparameters; its
     message repeats why the method stopped).
 
     Args:
@@ -72,29 +66,34 @@ class SmoothTrainer:
         self.space = self.oracle.space
         self.solver = lower_solvers[solver]()
         self._states: dict[str, WarmStart] = {}
-        self._handlers: dict[str, Callable[[Mapping[str, Any], WarmStart], _Outcome]] = {
-            "hypergradient": self._hypergradient,
-            "trial": self._trial,
-            "finish": self._finish,
-        }
 
     def execute(self, order: WorkOrder, warm: WarmStart | None = None) -> Report:
         """Executes one order from ``warm``, from the state it names, or cold."""
         started = time.perf_counter()
         before = self.oracle.counts.copy()
-        key = order.body.get("warm")
-        start = warm or (self._states.get(key) if key is not None else None)
-        outcome = self._handlers[order.kind](order.body, start or WarmStart(self.oracle.start_x(), None))
+        if not isinstance(order, Solve | FinishSolving):
+            raise TypeError(f"a trainer of smooth problems has no {type(order).__name__} to do")
+        start = warm or (self._states.get(order.warm) if order.warm is not None else None)
+        report = self._executed(order, start or WarmStart(self.oracle.start_x(), None))
         spent = self.oracle.counts - before
-        metrics = {
-            **outcome.metrics,
-            "gradients": float(spent.grad),
-            "products": float(spent.hvp + spent.jac),
-            "work": float(spent.work),
-            "seconds": time.perf_counter() - started,
-        }
-        payload = {name: tensor.detach().cpu() for name, tensor in outcome.payload.items()}
-        return Report(order.kind, order.number, metrics, payload, outcome.message)
+        return replace(
+            report,
+            number=order.number,
+            gradients=spent.grad,
+            products=spent.hvp + spent.jac,
+            work=spent.work,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _executed(self, order: Solve | FinishSolving, warm: WarmStart) -> Solved:
+        match order:
+            case Differentiate():
+                return self._differentiate(order, warm)
+            case SolveCandidate():
+                return self._candidate(order, warm)
+            case FinishSolving():
+                return self._finish(order, warm)
+        raise TypeError(f"a trainer of smooth problems has no {type(order).__name__} to do")
 
     def export_state(self, key: str) -> WarmStart | None:
         """The state kept under a key, for another trainer to start from; None if it is no longer kept."""
@@ -105,11 +104,11 @@ class SmoothTrainer:
         while len(self._states) > _KEPT:
             del self._states[next(iter(self._states))]
 
-    def _hypergradient(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
-        u = body["unconstrained"].to(self.oracle.start_x())
-        solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
+    def _differentiate(self, order: Differentiate, warm: WarmStart) -> Differentiated:
+        u = order.values.unconstrained.to(self.oracle.start_x())
+        solution = self.solver.solve(self.oracle, u, warm.x, order.error)
         hypergradient = implicit_hypergradient(
-            self.oracle, solution.x, u, ConjugateGradient(), body["residual"], start=warm.q
+            self.oracle, solution.x, u, ConjugateGradient(), order.residual, start=warm.q
         )
         step = hypergradient.step
         constants = compare_products(
@@ -120,35 +119,33 @@ class SmoothTrainer:
         )
         self.oracle.settle(u, constants)
         x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
-        self._keep(body["key"], WarmStart(x, hypergradient.start))
+        self._keep(order.key, WarmStart(x, hypergradient.start))
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
         bound = by_residual = float("nan")
-        if body["bounds"] == "always" or (body["bounds"] == "free" and constants.certified):
+        if order.bounds == "always" or (order.bounds == "free" and constants.certified):
             known = error_bound(self.oracle, x, u, solution.error, hypergradient)
             bound = known.omega
             if constants.certified:
                 by_residual = known.by_residual
-        identified = {}
-        certified = constants.certified
+        certified, identified = constants.certified, None
         if step is not None:
-            certified = certified and step.identifies(solution.error)
-            identified = {"active_set_certified": float(certified)}
-        metrics = {
-            "error": solution.error,
-            "residual": hypergradient.residual,
-            "bound": bound,
-            "bound_by_residual": by_residual,
-            "slope": slope,
-            "lower_bound": lower_bound(level, slope, solution.error, constants),
-            "validation_loss": level,
-            "certified": float(certified),
-            **identified,
-        }
-        return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
+            certified = identified = certified and step.identifies(solution.error)
+        return Differentiated(
+            hypergradient=hypergradient.value.double().detach().cpu(),
+            error=solution.error,
+            residual=hypergradient.residual,
+            bound=bound,
+            bound_by_residual=by_residual,
+            slope=slope,
+            lower_bound=lower_bound(level, slope, solution.error, constants),
+            validation_loss=level,
+            certified=bool(certified),
+            active_set_certified=identified,
+        )
 
-    def _trial(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
-        u = body["unconstrained"].to(self.oracle.start_x())
-        threshold = body["threshold"]
+    def _candidate(self, order: SolveCandidate, warm: WarmStart) -> CandidateSolved:
+        u = order.values.unconstrained.to(self.oracle.start_x())
+        threshold = order.threshold
         constants = self.oracle.constants(u)
         upper = UpperChords(constants)
 
@@ -156,34 +153,33 @@ class SmoothTrainer:
             level, gradient = self.oracle.upper_value_and_grad(x, u)
             upper.met(x, gradient)
             slope = float(gradient.norm())
-            if body["early_rejection"] and lower_bound(level, slope, error, constants) > threshold:
+            if order.early_rejection and lower_bound(level, slope, error, constants) > threshold:
                 return True
-            return bool(body["early_acceptance"] and upper_bound(level, slope, error, constants) <= threshold)
+            return bool(order.early_acceptance and upper_bound(level, slope, error, constants) <= threshold)
 
-        solution = self.solver.solve(self.oracle, u, warm.x, body["error"], reject=decided)
+        solution = self.solver.solve(self.oracle, u, warm.x, order.error, reject=decided)
         constants = self.oracle.constants(u)  # estimates may have given way to what the solve met
         level, gradient = self.oracle.upper_value_and_grad(solution.x, u)
         upper.met(solution.x, gradient)
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
         accepted = bound <= threshold
         if accepted:
-            self._keep(body["key"], WarmStart(solution.x, warm.q))
+            self._keep(order.key, WarmStart(solution.x, warm.q))
         tree = self.oracle.unravel(solution.x)
-        metrics = {
-            "accepted": float(accepted),
-            "hopeless": float(lower_bound(level, float(gradient.norm()), solution.error, constants) > threshold),
-            "upper_bound": bound,
-            "error": solution.error,
-            "validation_loss": level,
-            "training_loss": self.objective.training_loss(tree, self.oracle.values(u)),
-        }
-        return _Outcome(metrics)
+        return CandidateSolved(
+            accepted=bool(accepted),
+            hopeless=bool(lower_bound(level, float(gradient.norm()), solution.error, constants) > threshold),
+            upper_bound=bound,
+            error=solution.error,
+            validation_loss=level,
+            training_loss=self.objective.training_loss(tree, self.oracle.values(u)),
+        )
 
-    def _finish(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
-        u = body["unconstrained"].to(self.oracle.start_x())
-        solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
+    def _finish(self, order: FinishSolving, warm: WarmStart) -> SolvingFinished:
+        u = order.values.unconstrained.to(self.oracle.start_x())
+        solution = self.solver.solve(self.oracle, u, warm.x, order.error)
         tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
-        metrics = {
+        measures = {
             "training_loss": self.objective.training_loss(tree, values),
             "validation_loss": float(self.objective.upper(tree, values)),
             **self.objective.metrics(tree, values),
@@ -191,9 +187,13 @@ class SmoothTrainer:
         if self.oracle.nonsmooth:
             step = ProximalStep(self.oracle, solution.x, u)
             certified = self.oracle.constants(u).certified and step.identifies(solution.error)
-            metrics["active_set_certified"] = float(certified)
-        payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
-        return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
+            measures["active_set_certified"] = float(certified)
+        return SolvingFinished(
+            measures=measures,
+            parameters={name: tensor.detach().cpu() for name, tensor in tree.items()},
+            unconstrained=u.detach().cpu(),
+            message=order.stopped,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The warm starts: everything later reports depend on beside their orders."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from orders import with_response
 from ordinary_networks import objective_of
 from torch import nn
 
 from selftune.hyperparameters import Tune
-from selftune.methods import WorkOrder
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -31,9 +31,7 @@ def cycle(settings, tune_scale=False):
         regularizers["weight_decay"](strength=Tune(0.01)),
     ]
     trainer = Trainer(objective_of(Tokens), members)
-    body = {"estimator": "self_tuning", "settings": settings, "unconstrained": trainer.space.start}
-    body |= {"scale": torch.full((len(trainer.space),), 0.5), "steps": 10, "hypergradient": True}
-    return trainer, trainer.execute(WorkOrder("cycle", body | {"tune_scale": tune_scale, "hyper_step": 0}))
+    return trainer, trainer.execute(with_response(trainer, settings, 10, scale=0.5, tune_scale=tune_scale))
 
 
 @pytest.mark.parametrize("tune_scale", [False, True])
@@ -45,10 +43,10 @@ def test_all_weights_respond_to_one_draw_of_the_batch(settings, tune_scale):
     assert trainer.coverage.responding == trainer.coverage.total
     rows = dict(zip(response._rows, response.gates.split(list(response._rows.values())), strict=True))
     assert all((row != 0).any() for row in rows.values())
-    assert (report.payload["hypergradient"] != 0).all()
+    assert (report.tensors["hypergradient"] != 0).all()
 
 
 def test_they_stay_plain_on_request():
     trainer, report = cycle({"without_rule": "plain"})
     assert trainer.estimator.response.responding == {"head.weight", "head.bias"}
-    assert (report.payload["hypergradient"] != 0).all()
+    assert (report.tensors["hypergradient"] != 0).all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import torch.nn.utils.parametrize as parametrize
@@ -23,6 +23,9 @@ WEIGHT_SPACE_SHARE = 0.1
 class Plan:
     """What a conversion of a network will do.
 
+    Args:
+        of_all: modules whose inputs have no examples and that must stay plain, and why.
+
     Attributes:
         modules: those with a rule and a tensor that responds, in the order in which they run, by name.
         tensors: those that respond, by name, a module's own together.
@@ -37,7 +40,9 @@ class Plan:
         rank: int | Literal["auto"],
         output_layer: bool,
         without_rule: WithoutRule,
+        of_all: Mapping[str, str] | None = None,
     ) -> None:
+        self._of_all = of_all or {}
         self._modules = dict(model.named_modules())
         self._inventory = inventory
         self._hyperparameters = hyperparameters
@@ -71,7 +76,12 @@ class Plan:
         }
         self.tensors |= {full: self._in_weight_space(full) for full in shared}
         self.modules = {
-            name: RespondingModule(rules[name], kept, inventory.modules[name].batch_axis or 0)
+            name: RespondingModule(
+                rules[name],
+                kept,
+                inventory.modules[name].batch_axis or 0,
+                inventory.modules[name].without_examples,
+            )
             for name, covered in self._covered.items()
             if (kept := {local: full for local, full in covered.items() if full in self.tensors})
         }
@@ -173,6 +183,8 @@ class Plan:
         use = self._inventory.modules.get(name)
         if use is None:
             return "its forward is never called"
+        if use.without_examples and rule.serves_without_examples:
+            return self._of_all.get(name, "")
         if use.batch_axis != 0 and not (rule.any_batch_axis and use.batch_axis is not None):
             return "the leading axis of its input is not the batch"
         if rule.batch_axis(module) not in (None, use.batch_axis):

@@ -32,11 +32,13 @@ class RespondingModule:
         rule: how.
         tensors: the parameters that respond: name in the module -> name in the network.
         batch_axis: which axis of its input runs over the examples.
+        without_examples: whether none does.
     """
 
     rule: Rule
     tensors: Mapping[str, str]
     batch_axis: int
+    without_examples: bool = False
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,12 @@ class BestResponse(nn.Module):
         with self._responding(h, linearized=False) as tensors:
             return self._run(tensors, torch.add, args, kwargs)
 
+    @contextmanager
+    def perturbing(self, h: Float[Tensor, "batch n"]) -> Iterator[None]:
+        """Within, calling the network itself is ``perturbed``; what responds in weight space stays as it is."""
+        with self._responding(h, linearized=False):
+            yield
+
     def _run(
         self, tensors: Mapping[str, TensorResponse], moved: Callable[..., Tensor], args: Any, kwargs: Any
     ) -> Any:
@@ -230,7 +238,9 @@ class BestResponse(nn.Module):
                 for name, responding in self._modules_by_name.items():
                     module = self.model.get_submodule(name)
                     own = {local: tensors[full] for local, full in responding.tensors.items()}
-                    response = ModuleResponse(module, own, h, linearized, responding.batch_axis)
+                    response = ModuleResponse(
+                        module, own, h, linearized, responding.batch_axis, responding.without_examples
+                    )
                     module.__dict__["forward"] = _Forward(name, responding.rule, response)
                     modules.append(module)
                 yield tensors
@@ -357,7 +367,7 @@ class _Forward:
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The rows of h must belong to the examples of the input."""
         rows = len(self.response.h)
-        if rows == 1:
+        if rows == 1 or self.response.without_examples:
             return
         input = args[0] if args else next(iter(kwargs.values()))
         examples = input.shape[self.response.batch_axis] if isinstance(input, Tensor) else rows

@@ -17,6 +17,8 @@ from selftune.lower_level.losses import Losses
 from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
+from selftune.methods.reports import ResponseHypergradient
+from selftune.methods.work_orders import Train, TrainWithResponse
 from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
@@ -66,13 +68,11 @@ class ResponseEstimator(HypergradientEstimator):
 
     # Training ----------------------------------------------------------------------------------------
 
-    def begin(self, order: Mapping[str, Any]) -> None:
+    def begin(self, order: Train) -> None:
+        assert isinstance(order, TrainWithResponse)
         super().begin(order)
-        device = self.lower.device
-        self._unconstrained = order["unconstrained"].to(device)
-        self._scale = order["scale"].to(device)
-        self._tune_scale: bool = order["tune_scale"]
-        self._hyper_step: int = order["hyper_step"]
+        self._scale = order.scale.to(self.lower.device)
+        self._tune_scale = order.tune_scale
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
@@ -89,7 +89,7 @@ class ResponseEstimator(HypergradientEstimator):
 
         Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
         """
-        unconstrained, scale = self._unconstrained, self._scale
+        unconstrained, scale = self.unconstrained, self._scale
         lower = self.lower
         batch, shared = size_of(drawn.batch), self.response.shared_draw
         draws = self._perturbation(1 if shared else batch, number, scale)
@@ -142,14 +142,14 @@ class ResponseEstimator(HypergradientEstimator):
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[ResponseHypergradient, dict[str, float]]:
         """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
 
         With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
         the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
         What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
         """
-        hyper_step, unconstrained, scale = self._hyper_step, self._unconstrained, self._scale
+        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
         tune_scale = self._tune_scale
         lower = self.lower
         if self.settings.centered and not tune_scale:
@@ -160,7 +160,8 @@ class ResponseEstimator(HypergradientEstimator):
             by_name = dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
-            return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
+            found = ResponseHypergradient(hypergradient=lower.group.mean(hypergradient))
+            return found, validation_measures(losses, metrics)
         batch = lower.validation_batch(hyper_step)
         rows = 1 if self.response.shared_draw else size_of(batch)
         draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
@@ -169,16 +170,17 @@ class ResponseEstimator(HypergradientEstimator):
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
-        payload = {"hypergradient": lower.group.mean(gradient.sum(dim=0))}
+        hypergradient = lower.group.mean(gradient.sum(dim=0))
         measures = validation_measures(losses, metrics)
         if not tune_scale:  # gates, but no perturbation
-            return payload, measures
-        payload["scale_gradient"] = lower.group.mean((gradient * noise).sum(dim=0))
+            return ResponseHypergradient(hypergradient=hypergradient), measures
+        scale_gradient = lower.group.mean((gradient * noise).sum(dim=0))
         plain = torch.zeros_like(noise) if self.settings.centered else unconstrained.expand_as(noise)
         with torch.no_grad():
             losses, metrics = self._measured(self._of_moving(plain), batch)
         perturbed = {f"{PERTURBED}{name}": value for name, value in measures.items()}
-        return payload, validation_measures(losses, metrics) | perturbed
+        found = ResponseHypergradient(hypergradient=hypergradient, scale_gradient=scale_gradient)
+        return found, validation_measures(losses, metrics) | perturbed
 
     def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""

@@ -18,7 +18,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.lower_level.language_modelling import LanguageModelling
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.networks.weight_masks import mask_of
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
@@ -54,7 +54,7 @@ def stepped(trainer, watch=None, steps=1):
     """Runs steps; what hooks on the network saw is kept by ``watch``."""
     handles = [] if watch is None else watch(trainer.lower.network)
     values = trainer.space.constrain(trainer.space.start)
-    report = trainer.execute(WorkOrder("replay", {"segments": ((steps, values),)}))
+    report = trainer.execute(FollowSchedule(segments=((steps, values),)))
     for handle in handles:
         handle.remove()
     assert report.kind == "replay", report.message

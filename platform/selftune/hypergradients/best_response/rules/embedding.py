@@ -17,10 +17,11 @@ class Embedding(Rule):
     """Token t of example i becomes W0[t] + sum over k of (V_k[t] . h_i) W_k[t].
 
     Gates are looked up like rows of the table, so that no example needs the moves of all tokens. Those of
-    ``padding_idx`` get no gradient and stay zero.
+    ``padding_idx`` get no gradient and stay zero. Positions, which all examples share, get an axis of examples.
     """
 
     any_batch_axis = True
+    serves_without_examples = True
     looked_up = frozenset({"weight"})
 
     def obstacle(self, module: Any) -> str:
@@ -34,6 +35,8 @@ class Embedding(Rule):
         output: Tensor = type(module).forward(module, input)
         if "weight" not in response.tensors:
             return output
+        if response.without_examples and input.shape[:1] != (1,):
+            input, output = input.unsqueeze(0), output.unsqueeze(0)
         directions, gates = response.directions("weight"), response.gates("weight")
         change: Tensor | None = None
         for first in range(0, len(directions), module.num_embeddings):
@@ -42,4 +45,6 @@ class Embedding(Rule):
             moved = (gate * response.along(response.h, gate)).sum(-1, keepdim=True)
             moved = moved * F.embedding(input, directions[own], module.padding_idx)
             change = moved if change is None else change + moved
+        if response.without_examples and response.linearized and change is not None:
+            output = output.expand_as(change).clone()
         return response.add(output, change)

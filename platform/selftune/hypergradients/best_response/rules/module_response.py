@@ -50,6 +50,7 @@ class ModuleResponse:
         h: one row per example, or one for all.
         linearized: whether outputs are dual numbers (see rule.py).
         batch_axis: which axis of the module's first input runs over the examples.
+        without_examples: whether none does (see ``Rule.serves_without_examples``).
     """
 
     module: nn.Module
@@ -57,6 +58,7 @@ class ModuleResponse:
     h: Float[Tensor, "batch n"]
     linearized: bool
     batch_axis: int
+    without_examples: bool = False
 
     def value(self, name: str | None) -> Tensor | None:
         """W0, the module's own parameter; None if it has none of this name."""
