@@ -106,7 +106,7 @@ class BestResponse(nn.Module):
         super().__init__()
         # Not registered: the network's parameters are the elementary set, not this module's.
         self.__dict__["model"] = model
-        self._modules_by_name = dict(modules)
+        self._responding_modules = {name: (model.get_submodule(name), each) for name, each in modules.items()}
         self.hyperparameters = hyperparameters
         self.fallbacks: dict[str, str] = {}
         self.report = ConversionReport(report, self.fallbacks)
@@ -235,8 +235,7 @@ class BestResponse(nn.Module):
         modules: list[nn.Module] = []
         with submodules_called():
             try:
-                for name, responding in self._modules_by_name.items():
-                    module = self.model.get_submodule(name)
+                for name, (module, responding) in self._responding_modules.items():
                     own = {local: tensors[full] for local, full in responding.tensors.items()}
                     response = ModuleResponse(
                         module, own, h, linearized, responding.batch_axis, responding.without_examples
@@ -251,36 +250,28 @@ class BestResponse(nn.Module):
     def _tensors(self, h: Float[Tensor, "batch n"]) -> dict[str, TensorResponse]:
         """How each tensor moves at ``h``."""
         graph = torch.is_grad_enabled()
-        dense = sum(self._rows[name] for name in self._dense)
+        sizes = [self._rows[name] for name in self._dense]
         tables = [self._rows[name] for name in self._looked_up]
-        dense_gates, *table_gates, vector_gates = torch.split(
-            self.gates, [dense, *tables, sum(self._rows[name] for name in self._vectors)]
-        )
+        vectors = [self._rows[name] for name in self._vectors]
+        dense_gates, *table_gates, vector_gates = torch.split(self.gates, [sum(sizes), *tables, sum(vectors)])
 
         def directions(name: str) -> Tensor:
             kept: Tensor = self.directions[_key(name)]
             return kept if graph else kept.detach()
 
         result: dict[str, TensorResponse] = {}
-        sizes = [self._rows[name] for name in self._dense]
         moves = torch.split(F.linear(h, dense_gates), sizes, 1) if sizes else ()
-        for name, own, moved in zip(self._dense, torch.split(dense_gates, sizes), moves, strict=True):
-            result[name] = TensorResponse(directions(name), own, moved)
+        first = 0
+        for name, moved in zip(self._dense, moves, strict=True):
+            result[name] = TensorResponse(moved, directions(name), dense_gates, first)
+            first += self._rows[name]
         for name, own in zip(self._looked_up, table_gates, strict=True):
-            result[name] = TensorResponse(directions(name), own, None)
+            result[name] = TensorResponse(None, directions(name), own, 0)
         if self.bias_directions is not None:
             # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
             shifts = F.linear(h, vector_gates * self.bias_directions[:, None])
-            sizes = [self._rows[name] for name in self._vectors]
-            parts = zip(
-                self._vectors,
-                torch.split(self.bias_directions, sizes),
-                torch.split(vector_gates, sizes),
-                torch.split(shifts, sizes, 1),
-                strict=True,
-            )
-            for name, direction, own, moved in parts:
-                result[name] = TensorResponse(direction, own, moved)
+            for name, moved in zip(self._vectors, torch.split(shifts, vectors, 1), strict=True):
+                result[name] = TensorResponse(moved)
         return result
 
     def contract(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "n"]:
@@ -343,7 +334,7 @@ class BestResponse(nn.Module):
     def remove(self) -> None:
         """Gives the plain network back."""
         self.model.__dict__.pop(_MARK, None)
-        self._modules_by_name.clear()
+        self._responding_modules.clear()
         self._names.clear()
 
 
@@ -361,8 +352,14 @@ class _Forward:
         response = self.response
         if response.linearized and not torch._C._is_fwd_grad_enabled():  # under no_grad networks mean constants
             return type(response.module).forward(response.module, *args, **kwargs)
+        if not response.linearized or self.rule.intercepted:
+            return self._respond(args, kwargs)
+        with torch._C.DisableTorchFunction():
+            return self._respond(args, kwargs)
+
+    def _respond(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._check(args, kwargs)
-        return self.rule.forward(response.module, response, *args, **kwargs)
+        return self.rule.forward(self.response.module, self.response, *args, **kwargs)
 
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The rows of h must belong to the examples of the input."""
