@@ -204,7 +204,7 @@ def _check(options: argparse.Namespace) -> int:
         for name, start in zip(hyperparameter.names, hyperparameter.tensor.reshape(-1).tolist(), strict=True):
             print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
     if isinstance(study.objective, SmoothObjective):
-        title, lines = "lower level, solved to a tolerance:", described(study.objective)
+        title, lines = described(study.objective, study.form)
     elif not study.converts:
         title, lines = "network, differentiated as it is:", [type(study.objective).__name__]
     else:

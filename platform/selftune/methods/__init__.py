@@ -15,6 +15,7 @@ from selftune.methods.projections import Ball, Box, Projection, Simplex
 from selftune.methods.replay import Replay, Segment
 from selftune.methods.self_tuning import SelfTuning
 from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
+from selftune.methods.stochastic_bilevel import StochasticBilevel, StochasticBilevelSettings
 
 __all__ = [
     "Ball",
@@ -41,5 +42,7 @@ __all__ = [
     "SelfTuning",
     "SelfTuningSettings",
     "Simplex",
+    "StochasticBilevel",
+    "StochasticBilevelSettings",
     "WorkOrder",
 ]

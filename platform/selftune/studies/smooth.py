@@ -20,7 +20,7 @@ from selftune.studies.mistakes import UserError
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports
-from selftune.training.method_record import SmoothForm, stop_reason
+from selftune.training.method_record import NetworkForm, SmoothForm, stop_reason
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
@@ -59,10 +59,13 @@ def smooth_mistakes(study: Study) -> Iterator[SettingError]:
             yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, known)}")
 
 
-def described(objective: SmoothObjective) -> list[str]:
-    """The lower level at the start values, in words."""
+def described(objective: SmoothObjective, form: NetworkForm | SmoothForm) -> tuple[str, list[str]]:
+    """A title, and the lower level at the start values in words."""
     oracle = Oracle(objective)
     constants = oracle.constants(oracle.start_u())
+    size = f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start"
+    if isinstance(form, SmoothForm) and form.draws:
+        return "lower level, seen in batches:", [size, "nothing is certified"]
     worth = (
         "its constants are proven, so error bounds and steps are certified"
         if constants.certified
@@ -77,7 +80,7 @@ def described(objective: SmoothObjective) -> list[str]:
             if known
             else "of its proximal map no active sets are known, so error bounds are heuristic"
         )
-    return [f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start", worth]
+    return "lower level, solved to a tolerance:", [size, worth]
 
 
 def solved_at_start(study: Study, trajectory: Trajectory) -> dict[str, float]:

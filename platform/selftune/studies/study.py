@@ -263,10 +263,12 @@ class Study(BaseModel):
         return method
 
     def trainer_factory(self, seed: int | None = None) -> Callable[[int], Executes]:
-        """What makes the trainers; ``seed`` replaces the study's own, of which smooth objectives need none."""
+        """What makes the trainers; ``seed`` replaces the study's own, which counts where a method draws."""
         if isinstance(self.form, SmoothForm):
             assert isinstance(self.objective, SmoothObjective)
-            return self.form.trainers(self.objective, self.method, self.trainers.cpus)
+            return self.form.trainers(
+                self.objective, self.method, self.trainers.cpus, self.seed if seed is None else seed
+            )
         return self.network_factory(seed)
 
     def network_factory(self, seed: int | None = None) -> TrainerFactory:

@@ -145,7 +145,6 @@ def tune(
         refuse_unused(
             regularizers=regularizers,
             seconds=seconds,
-            seed=seed or None,
             device=placed,
             patience=patience,
             metric=other,
@@ -156,6 +155,7 @@ def tune(
             steps=steps,
             work=work,
             trainers=trainers,
+            seed=seed,
             output=output,
             progress=progress,
             settings=settings,

@@ -81,7 +81,7 @@ def refuse_unused(**given: Any) -> None:
     reasons = {
         "regularizers": "cannot act on a problem that trains no network; put the penalty into its lower level",
         "seconds": "is no budget of a smooth problem; give steps or work",
-        "seed": "has no effect on a smooth problem, which draws nothing at random; leave it out",
+        "seed": "has no effect on a method that draws nothing at random; leave it out",
         "device": "is that of a smooth problem's tensors; leave it out",
     }
     for key, value in given.items():
@@ -96,6 +96,7 @@ def tune_smooth(
     steps: int | None,
     work: int | None,
     trainers: int,
+    seed: int,
     output: str | Path | None,
     progress: bool | None,
     settings: Mapping[str, Any],
@@ -109,6 +110,8 @@ def tune_smooth(
     form = methods[method].smooth
     if form is None:
         raise SettingError("method", f"{method} trains networks; use {' or '.join(fitting(objective))}")
+    if not form.draws:
+        refuse_unused(seed=seed or None)
     check_team(trainers, form.group_size, key="trainers")
     budget = Budget(steps=steps, work=WORK if steps is None and work is None else work)
     chosen = settings_of(form.settings, settings)
@@ -119,8 +122,10 @@ def tune_smooth(
         raise mistake.at_call()
     if output is not None:
         arguments = {"method": method, "budget": budget, "trainers": trainers, "settings": chosen}
+        if form.draws:
+            arguments["seed"] = seed
         claim(Path(output), call_of(objective, **arguments))
-    factory = form.trainers(objective, chosen, torch.get_num_threads())
+    factory = form.trainers(objective, chosen, torch.get_num_threads(), seed)
     team = {member: factory(member) for member in range(trainers)}
     shown = progress_on_stderr(progress, "tune", budget, smooth=True)
     reports, taken = carry_out(machine, team, output, shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -33,13 +33,12 @@ class WarmStart:
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
+    """What an order came to, before it is a report."""
+
     metrics: Mapping[str, float]
     payload: Mapping[str, Tensor] = field(default_factory=dict)
     message: str = ""
-
-
-_KEPT = 64  # states of earlier orders; a search refers to the current and the previous point only
 
 
 class SmoothTrainer:
@@ -56,6 +55,10 @@ class SmoothTrainer:
         cpus: threads that torch may use, at least 1.
     """
 
+    KEPT: ClassVar[int] = (
+        64  # states of earlier orders; a search refers to the current and the previous point only
+    )
+
     def __init__(
         self,
         objective: SmoothObjective,
@@ -71,7 +74,7 @@ class SmoothTrainer:
         self.space = self.oracle.space
         self.solver = lower_solvers[solver]()
         self._states: dict[str, WarmStart] = {}
-        self._handlers: dict[str, Callable[[Mapping[str, Any], WarmStart], _Outcome]] = {
+        self._handlers: dict[str, Callable[[Mapping[str, Any], WarmStart], Outcome]] = {
             "hypergradient": self._hypergradient,
             "trial": self._trial,
             "finish": self._finish,
@@ -101,10 +104,10 @@ class SmoothTrainer:
 
     def _keep(self, key: str, state: WarmStart) -> None:
         self._states[key] = state
-        while len(self._states) > _KEPT:
+        while len(self._states) > self.KEPT:
             del self._states[next(iter(self._states))]
 
-    def _hypergradient(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+    def _hypergradient(self, body: Mapping[str, Any], warm: WarmStart) -> Outcome:
         u = body["unconstrained"].to(self.oracle.start_x())
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         hypergradient = implicit_hypergradient(
@@ -143,9 +146,9 @@ class SmoothTrainer:
             "certified": float(certified),
             **identified,
         }
-        return _Outcome(metrics, {"hypergradient": hypergradient.value.double()})
+        return Outcome(metrics, {"hypergradient": hypergradient.value.double()})
 
-    def _trial(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+    def _trial(self, body: Mapping[str, Any], warm: WarmStart) -> Outcome:
         u = body["unconstrained"].to(self.oracle.start_x())
         threshold = body["threshold"]
         constants = self.oracle.constants(u)
@@ -176,9 +179,9 @@ class SmoothTrainer:
             "validation_loss": level,
             "training_loss": self.objective.training_loss(tree, self.oracle.values(u)),
         }
-        return _Outcome(metrics)
+        return Outcome(metrics)
 
-    def _finish(self, body: Mapping[str, Any], warm: WarmStart) -> _Outcome:
+    def _finish(self, body: Mapping[str, Any], warm: WarmStart) -> Outcome:
         u = body["unconstrained"].to(self.oracle.start_x())
         solution = self.solver.solve(self.oracle, u, warm.x, body["error"])
         tree, values = self.oracle.unravel(solution.x), self.oracle.values(u)
@@ -192,7 +195,7 @@ class SmoothTrainer:
             certified = self.oracle.constants(u).certified and step.identifies(solution.error)
             metrics["active_set_certified"] = float(certified)
         payload = {f"parameters.{name}": tensor for name, tensor in tree.items()}
-        return _Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
+        return Outcome(metrics, {**payload, "unconstrained": u}, body.get("stopped", ""))
 
     def state_dict(self) -> dict[str, Any]:
         """The warm starts: everything later reports depend on beside their orders."""
