@@ -14,7 +14,7 @@ import statistics
 from selftune.listener import Listener
 from selftune.methods import Replay, Segment
 from selftune.studies.packaged import find_study
-from selftune.studies.study import load_study
+from selftune.studies.study_file import load_study
 from selftune.training import run_in_process
 
 MEASURES = ("validation_loss", "test_loss", "test_accuracy")
@@ -38,12 +38,12 @@ def main() -> None:
     rows: dict[str, list[dict[str, float]]] = {}
 
     def record(name, method, seed):
-        reports = run_in_process(method, {0: study.trainer_factory(seed)(0)})
+        reports = run_in_process(method, {0: study.strategy.trainers(seed)(0)})
         rows.setdefault(name, []).append(dict(reports[0].metrics))
 
     for seed in range(arguments.seeds):
-        method, schedule = study.build_method(), Schedule()
-        reports = run_in_process(method, {0: study.trainer_factory(seed)(0)}, schedule)
+        method, schedule = study.strategy.method(), Schedule()
+        reports = run_in_process(method, {0: study.strategy.trainers(seed)(0)}, schedule)
         rows.setdefault("tuned online", []).append(dict(reports[0].metrics))
         start = Segment(steps, study.space.constrain(study.space.start))
         record("start values held", Replay([start], steps), seed)

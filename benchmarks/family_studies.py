@@ -17,7 +17,8 @@ from selftune.objectives.functional import rank_me
 
 from selftune.methods import Method, Replay, Segment
 from selftune.studies.packaged import find_study
-from selftune.studies.study import Study, load_study
+from selftune.studies.study import Study
+from selftune.studies.study_file import load_study
 from selftune.training import Trainer, run_in_process
 
 
@@ -70,7 +71,7 @@ SMALLER_IS_BETTER = ("loss", "memorized", "rank of")
 
 def trained(study: Study, method: Method, seed: int) -> dict[str, float]:
     """Measures on the test split at the end."""
-    trainer = study.trainer_factory(seed)(0)
+    trainer = study.strategy.trainers(seed)(0)
     report = run_in_process(method, {0: trainer})[0]
     measures = {k.replace("_", " "): v for k, v in report.metrics.items() if k.startswith("test_")}
     special = STUDIES[study.study]
@@ -83,7 +84,7 @@ def rows(name: str, seeds: int) -> list[str]:
     steps = study.budget.steps
     start = Segment(steps, study.space.constrain(study.space.start))
     held = [trained(study, Replay([start], steps), seed) for seed in range(seeds)]
-    tuned = [trained(study, study.build_method(), seed) for seed in range(seeds)]
+    tuned = [trained(study, study.strategy.method(), seed) for seed in range(seeds)]
     found = []
     for measure in held[0]:
         before, after = ([run[measure] for run in runs] for runs in (held, tuned))

@@ -36,7 +36,8 @@ def check_out(commit: str, folder: Path) -> Path:
     for package, place in project["tool"]["setuptools"]["package-dir"].items():
         if package.startswith("selftune."):
             link = path / package.replace(".", "/")
-            link.symlink_to(folder / place, target_is_directory=True)
+            if not link.exists():
+                link.symlink_to(folder / place, target_is_directory=True)
     metadata = path / "selftune-0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: selftune\nVersion: 0\n")

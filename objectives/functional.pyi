@@ -1,5 +1,6 @@
 # What functional.py finds when it is asked, for editors and type checkers. Written by `make docs`.
 
+from selftune.objectives.regularizers.supervision.activation_regularization import activation_regularization as activation_regularization
 from selftune.objectives.regularizers.structure.adaptive_deviation import adaptive_deviation as adaptive_deviation
 from selftune.objectives.regularizers.supervision.adaptive_mixup import adaptive_mixup as adaptive_mixup
 from selftune.objectives.regularizers.structure.architecture_entropy import architecture_entropy as architecture_entropy
@@ -25,6 +26,7 @@ from selftune.objectives.regularizers.structure.dynamic_sparse_training import d
 from selftune.objectives.regularizers.supervision.early_learning import early_learning as early_learning
 from selftune.objectives.diagnostics.early_stopping import early_stopping as early_stopping
 from selftune.objectives.regularizers.supervision.elastic_net import elastic_net as elastic_net
+from selftune.objectives.regularizers.supervision.embedding_dropout import embedding_dropout as embedding_dropout
 from selftune.objectives.regularizers.supervision.ensemble_targets import ensemble_targets as ensemble_targets
 from selftune.objectives.regularizers.dynamics.entropic_transport_cost import entropic_transport_cost as entropic_transport_cost
 from selftune.objectives.regularizers.structure.bias_alleviating_low_rank import entropy_maximization as entropy_maximization
@@ -117,6 +119,7 @@ from selftune.objectives.regularizers.structure.stablemax_cross_entropy import s
 from selftune.objectives.regularizers.supervision.stochastic_depth import stochastic_depth as stochastic_depth
 from selftune.objectives.regularizers.supervision.stochastic_restore import stochastic_restore as stochastic_restore
 from selftune.objectives.regularizers.representation.supervised_contrastive import supervised_contrastive as supervised_contrastive
+from selftune.objectives.regularizers.supervision.temporal_activation_regularization import temporal_activation_regularization as temporal_activation_regularization
 from selftune.objectives.regularizers.supervision.temporal_ensembling import temporal_ensembling as temporal_ensembling
 from selftune.objectives.regularizers.dynamics.tikhonov import tikhonov as tikhonov
 from selftune.objectives.regularizers.structure.bias_alleviating_low_rank import top_singular_mass as top_singular_mass
@@ -124,6 +127,7 @@ from selftune.objectives.regularizers.dynamics.total_variation import total_vari
 from selftune.objectives.regularizers.structure.trimmed_mean import trimmed_mean as trimmed_mean
 from selftune.objectives.regularizers.representation.triplet import triplet as triplet
 from selftune.objectives.regularizers.supervision.universal_self_distillation import universal_self_distillation as universal_self_distillation
+from selftune.objectives.regularizers.supervision.variational_dropout import variational_dropout as variational_dropout
 from selftune.objectives.regularizers.representation.vicreg import vicreg_covariance as vicreg_covariance
 from selftune.objectives.regularizers.representation.vicreg import vicreg_invariance as vicreg_invariance
 from selftune.objectives.regularizers.representation.vicreg import vicreg_variance as vicreg_variance
@@ -131,6 +135,7 @@ from selftune.objectives.regularizers.dynamics.wavelet_sparsity import wavelet_s
 from selftune.objectives.regularizers.structure.weight_compander import weight_compander as weight_compander
 from selftune.objectives.regularizers.supervision.weight_decay import weight_decay as weight_decay
 from selftune.objectives.diagnostics.weight_distance import weight_distance as weight_distance
+from selftune.objectives.regularizers.supervision.weight_drop import weight_drop as weight_drop
 from selftune.objectives.regularizers.structure.weight_perturbation import weight_perturbation as weight_perturbation
 
 __all__: list[str]

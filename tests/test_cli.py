@@ -10,7 +10,7 @@ import pytest
 from selftune.cli import main
 from selftune.studies.folder import new_folder
 from selftune.studies.packaged import packaged_studies
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -162,7 +162,7 @@ def test_check_says_what_is_tuned(place, capsys):
         "  weight_decay.strength[hidden1] from 0.0001, a positive number",
         "  weight_decay.strength[output] from 0.0001, a positive number",
         "layers that respond to them:",
-        "  layer    type    path          reason",
+        "  layer    type    path           reason",
         "  hidden1  Linear  linear rank 1",
         "  output   Linear  linear rank 1",
         "parameters of the network:",
@@ -221,7 +221,7 @@ def test_a_full_disk(place, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "network.pt")
 
-    monkeypatch.setattr("selftune.studies.run.network_of", full)
+    monkeypatch.setattr("selftune.studies.strategies.network.network_of", full)
     assert local() == 1
     err = capsys.readouterr().err
     assert "No space left on device: 'network.pt'; mend that and go on with `selftune resume runs/tiny-1`" in err
@@ -234,7 +234,7 @@ def test_a_full_disk(place, capsys, monkeypatch):
 STOPPED = """
 import os, signal, sys
 from selftune.studies.folder import new_folder
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.cli import main
 from selftune.tracking.trajectory import TrajectoryWriter
 told = TrajectoryWriter.hyper_step

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from selftune.cli import _parser
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -105,6 +105,14 @@ def test_the_page_on_own_training_is_one_program_that_tunes():
     assert len(known["tuner"].trajectory) > 3
     assert known["tuner"].hyperparameters["dropout.rate"] != 0.1
     assert known["again"].metrics["test_loss"] < 2.3
+
+
+def test_files_on_the_page_about_the_code_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/]+(?:/|\.py))`", text))
+    assert len(named) > 40
+    engine = ROOT / "platform" / "selftune"
+    assert not {name for name in named if not (ROOT / name).exists() and not (engine / name).exists()}
 
 
 def test_there_is_something_to_check():

@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from selftune.schedulers import SelfTuningScheduler as SelfTuningScheduler
     from selftune.studies.replay_schedule import replay as replay
     from selftune.studies.result import Result as Result
+    from selftune.studies.smooth_result import SmoothResult as SmoothResult
     from selftune.studies.tune import tune as tune
-    from selftune.studies.tune_smooth import SmoothResult as SmoothResult
 
 _HOMES = {
     "Loading": "selftune.data.loading",
@@ -113,7 +113,7 @@ _HOMES = {
     "SmoothProblem": "selftune.lower_level.smooth_problem",
     "replay": "selftune.studies.replay_schedule",
     "Result": "selftune.studies.result",
-    "SmoothResult": "selftune.studies.tune_smooth",
+    "SmoothResult": "selftune.studies.smooth_result",
     "tune": "selftune.studies.tune",
 }
 

@@ -188,9 +188,7 @@ def _run(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     study = _load(options, local=False)
-    from selftune.lower_level.smooth_objective import SmoothObjective
     from selftune.studies.rows import MAXIMUM_ROWS
-    from selftune.studies.smooth import described
 
     tuned = len(study.space)
     print(f"{options.study}: right; it tunes {tuned} hyperparameter{'s' if tuned > 1 else ''}:")
@@ -203,18 +201,9 @@ def _check(options: argparse.Namespace) -> int:
             continue
         for name, start in zip(hyperparameter.names, hyperparameter.tensor.reshape(-1).tolist(), strict=True):
             print(f"  {name} from {start:.4g}, {hyperparameter.domain.describe()}")
-    if isinstance(study.objective, SmoothObjective):
-        title, lines = described(study.objective, study.form)
-    elif not study.converts:
-        title, lines = "network, differentiated as it is:", [type(study.objective).__name__]
-    else:
-        title, lines = "layers that respond to them:", str(study.conversion).splitlines()
-    print(title)
-    for line in lines:
-        print(f"  {line}")
-    if not isinstance(study.objective, SmoothObjective):
-        print("parameters of the network:")
-        for line in str(study.coverage).splitlines():
+    for title, lines in study.strategy.described():
+        print(title)
+        for line in lines:
             print(f"  {line}")
     return 0
 
@@ -352,10 +341,9 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _sync(options: argparse.Namespace) -> int:
-    from selftune.studies.folder import check_recorded
+    from selftune.studies.folder import check_recorded, load_network
     from selftune.studies.mistakes import UserError
     from selftune.studies.results import mlflow_command
-    from selftune.studies.saved_network import load_network
     from selftune.tracking.sync import SyncError, sync
 
     try:
@@ -380,14 +368,15 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
     path = find_study(options.study)
     check_yaml(path)  # before torch is imported
-    from selftune.studies.study import load_study
+    from selftune.studies.machine import check_device, check_room
+    from selftune.studies.study_file import load_study
 
     study = load_study(path, options.seed, options.steps)
     if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
         try:
-            study.check_device()
+            check_device(study)
             if not local:
-                study.check_room()
+                check_room(study)
         except Mistakes as error:
             raise error.in_file(str(path)) from error
     return study

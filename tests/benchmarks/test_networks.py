@@ -1,16 +1,19 @@
 """The networks of the benchmarks are those of the papers: as many parameters, the right shapes, one tuned step."""
 
 import pytest
+import real_networks
 import torch
 import torch.nn.functional as F
-from networks import GPT, VGG, ResNet18, VisionTransformer
+from networks import AWDLSTM, GPT, VGG, ResNet18, VisionTransformer
 
 from selftune import Losses, OnlineTuner, Tune
+from selftune.hypergradients.best_response import convert
 
 PUBLISHED = {
     "ResNet-18": (ResNet18, 11_173_962),  # as counted for 32 x 32 images and ten classes
     "VGG-11": (lambda: VGG(depth=11), 9_231_114),
     "VGG-16": (lambda: VGG(depth=16), 14_728_266),
+    "AWD-LSTM on Penn Treebank": (lambda: AWDLSTM(10_000), 24_221_600),  # "24M" in the paper
     "GPT-2 small": (lambda: GPT(50257, 1024, 768, 12, 12), 124_439_808),
 }
 
@@ -52,22 +55,32 @@ def image_losses(outputs, batch):
 
 
 SMALL = {
-    "ResNet-18": (lambda: ResNet18(width=4), images, image_losses, 0.97),
-    "VGG-16": (lambda: VGG(width=4), images, image_losses, 0.97),
+    "ResNet-18": (lambda: ResNet18(width=4), images, image_losses, ()),
+    "VGG-11": (lambda: VGG(depth=11, width=4), images, image_losses, ()),
+    "VGG-16": (lambda: VGG(width=4), images, image_losses, ()),
     "VisionTransformer": (
         lambda: VisionTransformer(width=16, depth=2, heads=2, patch=8, dropout=0.1),
         images,
         image_losses,
-        0.0,
+        ("class_token", "positions"),
     ),
-    "GPT": (lambda: GPT(11, 8, width=16, depth=2, heads=2, dropout=0.1), text, token_losses, 0.0),
+    "GPT": (
+        lambda: GPT(11, 8, width=16, depth=2, heads=2, dropout=0.1),
+        text,
+        token_losses,
+        ("positions.weight",),
+    ),
+    "AWD-LSTM": (lambda: AWDLSTM(11, embedding=8, hidden=12), text, token_losses, ()),
 }
+
+
+# What stays plain is not fed with examples: a table of positions, a token that all images share.
 
 
 @pytest.mark.parametrize("name", list(SMALL))
 def test_networks_respond_and_are_tuned_as_they_are(name):
     torch.manual_seed(0)
-    build, batch, losses, share = SMALL[name]
+    build, batch, losses, plain = SMALL[name]
     network = build()
     before = list(network.state_dict())
     tuner = OnlineTuner(
@@ -84,8 +97,29 @@ def test_networks_respond_and_are_tuned_as_they_are(name):
         tuner.loss(batch()).backward()
         tuner.step()
     coverage = tuner.coverage
-    assert coverage.responding >= share * coverage.total
+    assert coverage.responding == coverage.total - sum(dict(network.named_parameters())[n].numel() for n in plain)
     assert len(tuner.trajectory) == 2
     assert all(step.hypergradient.isfinite().all() for step in tuner.trajectory)
     assert all(step.hypergradient.abs().max() > 0 for step in tuner.trajectory[1:])
     assert list(network.state_dict()) == before
+
+
+@pytest.mark.parametrize("name", list(real_networks.NETWORKS))
+def test_nearly_all_of_a_network_in_its_usual_size_responds(name):
+    problem = real_networks.NETWORKS[name](2)
+    network = problem.build()
+    response = convert(network, hyperparameters=2, example=problem.batch[0][0], generator=torch.Generator())
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    assert sum(sizes[name] for name in response.responding) >= 0.97 * sum(sizes.values())
+
+
+def test_the_rest_responds_where_it_is_asked_for():
+    network = VisionTransformer(width=16, depth=1, heads=2, patch=8)
+    response = convert(
+        network,
+        hyperparameters=2,
+        example=images()[0],
+        generator=torch.Generator(),
+        without_rule="weight_space",
+    )
+    assert response.responding == set(dict(network.named_parameters()))

@@ -9,6 +9,7 @@ from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
 from torch import nn
 
 from selftune.lower_level.classification import Classification
+from selftune.lower_level.language_modelling import LanguageModelling
 from selftune.lower_level.objective import NetworkObjective, Stage
 from selftune.lower_level.optimization import Optimization
 from selftune.lower_level.self_supervised import SelfSupervised
@@ -224,6 +225,24 @@ def arithmetic(dtype=torch.float32):
     return Typed(modulus=7, hidden=16, batch_size=16)
 
 
+class Recurrent(nn.Module):
+    """The next token by an LSTM."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(7, 6), nn.LSTM(6, 8, batch_first=True)
+        self.decoder = nn.Linear(8, 7)
+
+    def forward(self, tokens):
+        return self.decoder(self.lstm(self.embedding(tokens))[0])
+
+
+def language(dtype=torch.float32):
+    generator = _generator()
+    splits = [torch.randint(0, 7, (examples, 6), generator=generator).sort(dim=1).values for examples in EXAMPLES]
+    return LanguageModelling(_typed(Recurrent, dtype), *splits, OPTIMIZATION)
+
+
 OBJECTIVES = {
     make.__name__.lower(): functools.cache(make)  # trainers never change an objective, so they can share it
     for make in (
@@ -234,6 +253,7 @@ OBJECTIVES = {
         self_supervised,
         Everything,
         arithmetic,
+        language,
     )
 }
 

@@ -12,7 +12,7 @@ from authors.bench import LOOPS, STEPS, cross_entropy, trained
 from authors.without import WITHOUT
 from trainers import NAMES
 
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -33,7 +33,7 @@ def test_a_trainer_does_what_the_authors_loop_does(name, number):
     case = LOOPS[name][number]
     members = [regularizers[member](**settings) for member, settings in case.members.items()]
     trainer = Trainer(case.bench.objective, members, steps=case.bench.total)
-    report = trainer.execute(WorkOrder("replay", {"segments": ((STEPS, torch.empty(0)),)}))
+    report = trainer.execute(FollowSchedule(segments=((STEPS, torch.empty(0)),)))
     assert report.kind == "replay", report.message
     found = _compared(trainer.plain_network().state_dict())
     expected = _compared(_of(case, name))

@@ -38,4 +38,4 @@ def test_responses_in_bfloat16(name):
     trainer = trainer_of(name, tuned(name), "bfloat16")
     report = trainer.execute(cycle(trainer, steps=2))
     assert report.kind == "cycle", report.message
-    assert report.payload["hypergradient"].dtype == torch.float32
+    assert report.tensors["hypergradient"].dtype == torch.float32

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from orders import start_of
 from trainers import NAMES, fixed, replay, trainer_of
 
-from selftune.methods.measures import BEST, BEST_NETWORK
-from selftune.methods.method import WorkOrder
+from selftune.methods.work_orders import FinishTraining
 from selftune.networks.network_state import state_of
 
 
@@ -15,13 +15,13 @@ def test_a_copy_on_the_way_is_the_network_there_and_changes_nothing(name):
     for trainer in (kept, plain):
         replay(trainer, 4)
     there = state_of(plain.plain_network())
-    values = kept.space.start
-    kept._keep_best({"best": 0, "best_unconstrained": values})
+    values = start_of(kept.space)
+    kept._keep_best(values)
     for trainer in (kept, plain):
         replay(trainer, 4)
     last, wanted = state_of(kept.plain_network()), state_of(plain.plain_network())
     assert all(torch.equal(last[tensor], wanted[tensor]) for tensor in wanted)
-    report = kept.execute(WorkOrder("finish", {"unconstrained": values}))
-    assert {f"{BEST}{measure}" for measure in ("validation_loss", "test_loss")} <= set(report.metrics)
-    best = {k.removeprefix(BEST_NETWORK): t for k, t in report.payload.items() if k.startswith(BEST_NETWORK)}
+    report = kept.execute(FinishTraining(values=values))
+    assert {"best_validation_loss", "best_test_loss"} <= set(report.metrics)
+    best = report.best_network
     assert all(torch.equal(best[tensor], there[tensor]) for tensor in best)

@@ -12,7 +12,8 @@ from steps import begun
 from trainers import cycle, fixed, replay, tuned, weights
 
 from selftune.errors import SettingError
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.regularization.step_quantities import closure
 from selftune.storage.state_file import load_state, save_state
@@ -87,14 +88,14 @@ def test_random_subsets_train_are_tuned_saved_and_exported(objective, number, tm
     assert report.kind == "replay", (names, report.message)
     report = go_on(trainer)
     assert report.kind in ("cycle", "replay"), (names, report.message)
-    assert all(torch.isfinite(tensor).all() for tensor in report.payload.values()), names
+    assert all(torch.isfinite(tensor).all() for tensor in report.tensors.values()), names
     assert torch.isfinite(weights(trainer)).all(), names
     second = trainer_of(objective, names)
     save_state(tmp_path / "state", trainer.state_dict(), "state")
     second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [go_on(each) for each in (trainer, second)]
-    for key, tensor in reports[0].payload.items():
-        assert torch.equal(tensor, reports[1].payload[key]), (names, key)
+    for key, tensor in reports[0].tensors.items():
+        assert torch.equal(tensor, reports[1].tensors[key]), (names, key)
     assert torch.equal(weights(trainer), weights(second)), names
     inputs, network = trainer.lower.objective.splits()["test"]["inputs"], trainer.lower.network.eval()
     torch.testing.assert_close(trainer.plain_network()(inputs), network(inputs), msg=str(names))
@@ -164,7 +165,7 @@ def member(trainer, name):
 
 def trained(objective, steps, **chosen):
     trainer = Trainer(OBJECTIVES[objective](), [regularizers[n](**s) for n, s in chosen.items()], steps=40)
-    report = trainer.execute(WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)}))
+    report = trainer.execute(FollowSchedule(segments=((steps, torch.empty(0)),)))
     assert report.kind == "replay", report.message
     return trainer
 

@@ -9,7 +9,8 @@ from trainers import cycle
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods.method import DIAGNOSTIC, WorkOrder
+from selftune.methods.method import DIAGNOSTIC
+from selftune.methods.work_orders import FollowSchedule
 from selftune.registries.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.regularization.regularizer import regularizers
 from selftune.regularization.step_quantities import closure
@@ -99,7 +100,7 @@ def test_those_of_finished_runs_say_where_to_call_them(name):
 def test_a_stage_that_passes_unmeasured_takes_the_first_measurement_after_it():
     trainer = trainer_of("continual_classification", "continual_evaluation")
     first = trainer.lower.batches.stages[0].steps
-    replay = WorkOrder("replay", {"segments": ((first + 2, trainer.space.constrain(trainer.space.start)),)})
+    replay = FollowSchedule(segments=((first + 2, trainer.space.constrain(trainer.space.start)),))
     assert trainer.execute(replay).kind == "replay"
     report = trainer.execute(cycle(trainer))
     assert report.kind == "cycle", report.message

@@ -15,8 +15,9 @@ from selftune.regularization.regularizer import regularizers
 CATALOGUE = {
     "supervision": {
         "penalty": """
-            confidence_penalty early_learning elastic_net intrusion_loss l1 normalized_distillation
-            random_teacher universal_self_distillation weight_decay
+            activation_regularization confidence_penalty early_learning elastic_net intrusion_loss l1
+            normalized_distillation random_teacher temporal_activation_regularization
+            universal_self_distillation weight_decay
         """,
         "target": """
             augmentation_averaged_targets ensemble_targets label_noise label_smoothing mean_teacher
@@ -24,8 +25,9 @@ CATALOGUE = {
             temporal_ensembling
         """,
         "augment": """
-            adaptive_mixup co_teaching cutmix cutout delayed_dropout dropout gaussian_input_noise mixup
-            nested_dropout self_mix spatial_dropout stochastic_depth
+            adaptive_mixup co_teaching cutmix cutout delayed_dropout dropout embedding_dropout
+            gaussian_input_noise mixup nested_dropout self_mix spatial_dropout stochastic_depth
+            variational_dropout weight_drop
         """,
         "reparam": "dropconnect ghost_batch_norm interpolated_initialization",
         "gradient": "gradient_clipping multiplicative_gradient_noise",
@@ -98,9 +100,9 @@ ENTRIES = [
 REGISTERED = [(registry, name) for registry in (regularizers, diagnostics, solvers) for name in registry.names()]
 
 
-def test_the_first_entries_are_a_hundred_and_twenty_seven():
+def test_the_first_entries_are_a_hundred_and_thirty_two():
     names = [name for _, _, name in ENTRIES]
-    assert len(names) == len(set(names)) == 127
+    assert len(names) == len(set(names)) == 132
 
 
 @pytest.mark.parametrize(("family", "kind", "name"), ENTRIES)

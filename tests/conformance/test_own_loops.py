@@ -32,7 +32,19 @@ def convolutional():
     return nn.Sequential(*layers, nn.Linear(16, 3))
 
 
-KINDS = {dense: (6,), convolutional: (1, 8, 8)}
+class Recurrent(nn.Module):
+    """Reads the signs of its inputs as two tokens."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(2, 6), nn.LSTM(6, 8, batch_first=True)
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        return self.last(self.lstm(self.embedding((inputs > 0).long()))[0].mean(dim=1))
+
+
+KINDS = {dense: (6,), convolutional: (1, 8, 8), Recurrent: (6,)}
 TOLD = {
     "quantities": {
         "index": lambda outputs, batch: batch["index"],

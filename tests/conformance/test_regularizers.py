@@ -22,7 +22,7 @@ from trainers import (
 
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import overrides, regularizers
 from selftune.storage.state_file import load_state, save_state
 from selftune.training import Trainer
@@ -71,7 +71,7 @@ def test_it_trains_and_is_tuned_in_half_precision(name):
         if len(trainer.space) and responds(members[0]):
             report = trainer.execute(make(trainer, steps=4))
             assert report.kind == "cycle", report.message
-            assert torch.isfinite(report.payload["hypergradient"]).all()
+            assert torch.isfinite(report.tensors["hypergradient"]).all()
 
 
 def test_it_trains_and_changes_training(replayed):
@@ -140,8 +140,8 @@ def test_self_tuning_finds_a_finite_hypergradient_of_what_is_online(name):
     report = trainer.execute(cycle(trainer, steps=12))
     assert report.kind == "cycle", report.message
     for key in ("hypergradient", "scale_gradient"):
-        assert torch.isfinite(report.payload[key]).all()
-        assert (report.payload[key] != 0).any()
+        assert torch.isfinite(report.tensors[key]).all()
+        assert (report.tensors[key] != 0).any()
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -149,8 +149,8 @@ def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth
     trainer = trainer_of(name, tuned(name, only_smooth=True))
     report = trainer.execute(implicit_cycle(trainer, steps=8))
     assert report.kind == "cycle", report.message
-    assert torch.isfinite(report.payload["hypergradient"]).all()
-    assert (report.payload["hypergradient"] != 0).any()
+    assert torch.isfinite(report.tensors["hypergradient"]).all()
+    assert (report.tensors["hypergradient"] != 0).any()
 
 
 def test_a_saved_trainer_goes_on_to_the_same_report(underway, tmp_path):
@@ -159,8 +159,8 @@ def test_a_saved_trainer_goes_on_to_the_same_report(underway, tmp_path):
     second.load_state_dict(load_state(tmp_path / "state", "state"))
     reports = [go_on(trainer, 3) for trainer in (first, second)]
     assert reports[0].kind in ("cycle", "replay"), reports[0].message
-    for key, tensor in reports[0].payload.items():
-        assert torch.equal(tensor, reports[1].payload[key])
+    for key, tensor in reports[0].tensors.items():
+        assert torch.equal(tensor, reports[1].tensors[key])
     assert torch.equal(weights(first), weights(second))
 
 
@@ -177,7 +177,7 @@ def test_coupled_and_decoupled_decay_are_one_step_of_plain_sgd_and_two_of_adam(o
     trainers = []
     for name in ("weight_decay", "decoupled_weight_decay"):
         trainer = Trainer(Classification(mlp, *vectors(), optimization), [regularizers[name](strength=0.3)])
-        trainer.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((1, torch.empty(0)),)))
         trainers.append(trainer)
     assert torch.allclose(*(weights(t) for t in trainers), rtol=1e-5, atol=1e-6) is (optimizer == "sgd")
 
@@ -187,6 +187,6 @@ def test_decoupled_decay_leaves_the_moments_of_the_optimizer_alone():
     moments = []
     for chosen in ([], [regularizers["decoupled_weight_decay"](strength=0.3)]):
         trainer = Trainer(Classification(mlp, *vectors(), optimization), chosen)
-        trainer.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((1, torch.empty(0)),)))
         moments.append([state["exp_avg"] for state in trainer.lower.optimizer.state.values()])
     assert all(torch.equal(a, b) for a, b in zip(*moments, strict=True))

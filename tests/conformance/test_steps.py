@@ -95,7 +95,7 @@ def test_perturbed_steps_change_no_state_and_draw_the_same(replayed):
 def test_response_steps_change_only_the_response(underway):
     trainer = underway.trainer
     before = state_of(trainer.lower)
-    trainer.estimator.begin(cycle(trainer).body)
+    trainer.estimator.begin(cycle(trainer))
     trainer.estimator.fit(trainer.training_step, trainer.lower.batches.at(trainer.training_step))
     assert same(before, state_of(trainer.lower))
 
@@ -136,7 +136,7 @@ def test_training_steps_make_tensors_where_the_batch_is(underway):
 def training_of(trainer):
     """What makes a training step where a trainer is, tuned where anything of it is online."""
     if trainer.estimator is not None:
-        trainer.estimator.begin(cycle(trainer).body)
+        trainer.estimator.begin(cycle(trainer))
         return lambda: trainer.estimator.train(trainer.training_step)
     values = trainer.space.unpack(trainer.space.constrain(trainer.space.start))
     return lambda: trainer.lower.train(trainer.training_step, values)

@@ -4,9 +4,11 @@ import functools
 
 import torch
 from conformance_objectives import OBJECTIVES, objective_for, objective_name, partners_of
+from orders import start_of, with_response
 
 from selftune.hyperparameters import Tune
-from selftune.methods import OnlineImplicitSettings, Response, WorkOrder
+from selftune.methods import OnlineImplicitSettings, Response
+from selftune.methods.work_orders import FollowSchedule, Train
 from selftune.regularization.regularizer import has_a_response, is_in_the_loss, regularizers
 from selftune.training import Trainer
 
@@ -78,36 +80,19 @@ def trainer_of(name, members, dtype=torch.float32, **settings):
 
 def replay(trainer, steps=STEPS):
     values = trainer.space.constrain(trainer.space.start)
-    return trainer.execute(WorkOrder("replay", {"segments": ((steps, values),)}))
+    return trainer.execute(FollowSchedule(segments=((steps, values),)))
 
 
 def cycle(trainer, steps=4, hyper_step=0):
-    n = len(trainer.space)
-    body = {
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((n,), 0.3),
-        "estimator": "self_tuning",
-        "settings": vars(Response(learning_rate=0.01)),
-        "tune_scale": True,
-        "hyper_step": hyper_step,
-        "steps": steps,
-        "hypergradient": True,
-    }
-    return WorkOrder("cycle", body)
+    return with_response(trainer, vars(Response(learning_rate=0.01)), steps, version=hyper_step)
 
 
 def implicit_cycle(trainer, steps=4):
     settings = OnlineImplicitSettings(system="neumann", system_steps=3)
     system = {key: getattr(settings, key) for key in ("system", "system_steps", "system_rate", "damping", "warm")}
-    body = {
-        "unconstrained": trainer.space.start,
-        "estimator": "implicit",
-        "settings": system,
-        "hyper_step": 0,
-        "steps": steps,
-        "hypergradient": True,
-    }
-    return WorkOrder("cycle", body)
+    return Train(
+        values=start_of(trainer.space), steps=steps, hypergradient=True, estimator="implicit", settings=system
+    )
 
 
 def weights(trainer):

@@ -13,7 +13,8 @@ from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
 from selftune.lower_level.smooth_objective import ConstantDisproved, Constants, NotStronglyConvex
-from selftune.methods import WorkOrder
+from selftune.methods.values import Values
+from selftune.methods.work_orders import Differentiate, SolveCandidate
 from selftune.training import SmoothTrainer
 
 SOLVERS = ("newton", "accelerated_gradient", "lbfgs", "proximal_gradient")
@@ -71,9 +72,11 @@ def test_ritz_values_see_what_directions_do_not():
 def test_a_trainer_stops_at_a_wrong_constant(name, factor):
     trainer = SmoothTrainer(Claims(regression("one"), **{name: factor}))
     u = trainer.oracle.start_u()
-    body = {"unconstrained": u, "error": 1e-8, "residual": 1e-8, "warm": None, "key": "a", "bounds": "free"}
-    trial = body | {"threshold": 0.0, "early_acceptance": True, "early_rejection": False}
-    orders = [WorkOrder("hypergradient", body), WorkOrder("trial", trial)]
+    values = Values(u, trainer.space.constrain(u), version=0)
+    orders = [
+        Differentiate(values=values, error=1e-8, residual=1e-8, key="a"),
+        SolveCandidate(values=values, error=1e-8, key="a", threshold=0.0, early_rejection=False),
+    ]
     with pytest.raises(ConstantDisproved, match=name):
         [trainer.execute(order) for order in orders]
 

@@ -9,7 +9,7 @@ from selftune.regularization.composition import Regularizers
 from selftune.regularization.regularizer import regularizers
 from selftune.regularization.step import per_example
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.training.lower_level import LowerLevel
 from selftune.training.seeds import Streams
 

@@ -2,7 +2,15 @@
 
 import torch
 
-from selftune.methods import Budget, NetworkLineSearch, NetworkLineSearchSettings, Report
+from selftune.methods import Budget, NetworkLineSearch, NetworkLineSearchSettings
+from selftune.methods.reports import (
+    ArmTrained,
+    CandidateTrained,
+    ProximalHypergradient,
+    StateMissing,
+    TrainingFinished,
+)
+from selftune.methods.work_orders import FinishTraining, TrainStayArm
 
 EXAMPLES = 100
 
@@ -22,29 +30,39 @@ class Arms:
         self.state = ()
 
     def execute(self, order, warm=None):
-        body = order.body
         self.orders.append(order)
-        if body["start"] is not None:
-            past = self.kept.get(body["start"], () if body["fresh"] else warm)
+        finish = isinstance(order, FinishTraining)
+        if order.start is not None:
+            past = self.kept.get(order.start, () if not finish and order.fresh else warm)
             if past is None:
-                return Report("missing", order.number, {"training_step": 0.0})
-            self.kept = {key: state for key, state in self.kept.items() if key in body["keep"]}
-            self.kept[body["start"]] = self.state = past
+                return StateMissing(number=order.number)
+            wanted = order.states if finish else order.keep
+            self.kept = {key: state for key, state in self.kept.items() if key in wanted}
+            self.kept[order.start] = self.state = past
         steps = sum(steps for steps, _ in self.state)
-        if order.kind == "finish":
-            return Report("finish", order.number, {"training_step": float(steps)}, message=body["remark"])
-        u = body["unconstrained"]
-        self.state = (*self.state, (body["steps"], tuple(u.tolist())))
-        steps += body["steps"]
-        self.kept[body["end"]] = self.state
-        metrics = {"training_step": float(steps), "work": float(body["steps"]), "seconds": float(body["steps"])}
-        metrics |= {"training_loss": 1.0, "certified": 1.0}
-        payload = {"losses": self.losses(u, steps, order)}
-        metrics["validation_loss"] = float(payload["losses"].mean())
-        if body.get("hypergradient"):
-            payload["hypergradient"] = u - self.target if self.fixed is None else torch.tensor(self.fixed)
-            metrics |= {"ritz_min": -0.5, "gamma": 1.0 + steps, "residual": 0.0}
-        return Report(order.kind, order.number, metrics, payload)
+        if finish:
+            return TrainingFinished(number=order.number, training_step=steps, message=order.remark)
+        u = order.values.unconstrained
+        self.state = (*self.state, (order.steps, tuple(u.tolist())))
+        steps += order.steps
+        self.kept[order.end] = self.state
+        losses, found = self.losses(u, steps, order), None
+        stay = isinstance(order, TrainStayArm)
+        if stay and order.hypergradient:
+            z = u - self.target if self.fixed is None else torch.tensor(self.fixed)
+            found = ProximalHypergradient(
+                hypergradient=z, ritz_min=-0.5, ritz_max=1.0, gamma=1.0 + steps, residual=0.0
+            )
+        return (ArmTrained if stay else CandidateTrained)(
+            number=order.number,
+            training_step=steps,
+            training_loss=1.0,
+            measures={"validation_loss": float(losses.mean())},
+            hypergradient=found,
+            work=order.steps,
+            seconds=float(order.steps),
+            losses=losses,
+        )
 
     def losses(self, u, steps, order):
         mean = 1 + 0.5 * (u - self.target).square().sum() - self.progress * steps
@@ -57,7 +75,7 @@ class Arms:
 
 
 def body_sample(order):
-    return order.body["sample"]
+    return order.sample
 
 
 def line_search(steps=400, team=1, seconds=None, **changes):

@@ -1,10 +1,12 @@
 """A team of trainers whose answers are known in closed form: nothing is trained."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from selftune.hyperparameters import Hyperparameter, Interval, Space
-from selftune.methods import Report
+from selftune.methods.reports import ResponseHypergradient, Trained, TrainingFinished
 
 
 class QuadraticTrainer:
@@ -17,20 +19,26 @@ class QuadraticTrainer:
 
     def execute(self, order):
         if order.kind == "finish":
-            return Report("finish", order.number, {"training_step": float(self.training_step)})
-        body = order.body
-        self.training_step += body["steps"]
-        metrics = {"training_step": float(self.training_step), "seconds": float(body["steps"])}
-        metrics["training_loss"] = 1.0 if body["steps"] else float("nan")
-        if not body["hypergradient"]:
-            return Report("cycle", order.number, metrics)
-        offset = body["unconstrained"] - self.target
-        metrics["validation_loss"] = 0.5 * float(offset @ offset)
-        payload = {
-            "hypergradient": self.curvature * offset,
-            "scale_gradient": self.curvature * body["scale"],  # d/dsigma of E 0.5 F'' (u + sigma eps)^2
-        }
-        return Report("cycle", order.number, metrics, payload)
+            return TrainingFinished(number=order.number, training_step=self.training_step)
+        self.training_step += order.steps
+        report = Trained(
+            number=order.number,
+            training_step=self.training_step,
+            training_loss=1.0 if order.steps else float("nan"),
+            seconds=float(order.steps),
+        )
+        if not order.hypergradient:
+            return report
+        offset = order.values.unconstrained - self.target
+        scale = getattr(order, "scale", torch.zeros(2))
+        return replace(
+            report,
+            measures={"validation_loss": 0.5 * float(offset @ offset)},
+            hypergradient=ResponseHypergradient(
+                hypergradient=self.curvature * offset,
+                scale_gradient=self.curvature * scale,  # d/dsigma of E 0.5 F'' (u + sigma eps)^2
+            ),
+        )
 
 
 @pytest.fixture

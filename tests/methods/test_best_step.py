@@ -5,7 +5,8 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Positive, Space
-from selftune.methods import BestStep, Budget, HyperStep, OnlineImplicit, OnlineImplicitSettings, Report
+from selftune.methods import BestStep, Budget, HyperStep, OnlineImplicit, OnlineImplicitSettings
+from selftune.methods.reports import ImplicitHypergradient, Trained
 
 
 def hyper_step(number, loss=math.nan, **diagnostics):
@@ -42,9 +43,13 @@ def test_waiting_counts_hyper_steps_since_the_best():
 
 
 def report(order, loss):
-    metrics = {"training_step": float(order.body["hyper_step"] + 1), "seconds": 1.0, "training_loss": 1.0}
-    payload = {"hypergradient": torch.ones(1), "system_residual": torch.zeros(())}
-    return Report("cycle", metrics={**metrics, "validation_loss": loss}, payload=payload)
+    return Trained(
+        training_step=order.values.version + 1,
+        training_loss=1.0,
+        measures={"validation_loss": loss},
+        hypergradient=ImplicitHypergradient(hypergradient=torch.ones(1), system_residual=torch.zeros(())),
+        seconds=1.0,
+    )
 
 
 def test_a_method_tells_its_trainers_to_keep_what_was_best_and_stops_when_nothing_better_comes():
@@ -54,10 +59,10 @@ def test_a_method_tells_its_trainers_to_keep_what_was_best_and_stops_when_nothin
     kept, before = [], []
     for loss in (3.0, 1.0, 2.0, 2.0):
         (order,) = method.ask().values()
-        kept.append(order.body.get("best"))
-        if kept[-1] is not None:
-            assert torch.equal(order.body["best_unconstrained"], before[kept[-1]])
-        before.append(order.body["unconstrained"])
+        kept.append(None if order.keep is None else order.keep.version)
+        if order.keep is not None:
+            assert torch.equal(order.keep.unconstrained, before[kept[-1]])
+        before.append(order.values.unconstrained)
         method.tell(0, report(order, loss))
         again = OnlineImplicit(Budget(steps=100, patience=2), settings)
         again.load_state_dict(method.state_dict())
@@ -66,7 +71,7 @@ def test_a_method_tells_its_trainers_to_keep_what_was_best_and_stops_when_nothin
     (order,) = method.ask().values()
     assert order.kind == "finish"
     assert method.stopped == "patience"
-    assert order.body["remark"] == "stopped early: no better validation_loss than 1 of hyper-step 1 was met since"
+    assert order.remark == "stopped early: no better validation_loss than 1 of hyper-step 1 was met since"
 
 
 @pytest.mark.parametrize("given", [{"steps": 10, "patience": 0}, {"work": 10, "patience": 3}])

@@ -12,7 +12,7 @@ from selftune.hyperparameters import Hyperparameter, Interval, Positive, Space, 
 from selftune.methods import Implicit, ImplicitSettings, InexactLineSearch, InexactLineSearchSettings
 from selftune.methods.box import box_of
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.training import SmoothTrainer
 
 SETTINGS = {InexactLineSearch: InexactLineSearchSettings, Implicit: ImplicitSettings}
@@ -128,7 +128,7 @@ def test_a_study_file_takes_limits():
     text = "study: s\nobjective: {task: ridge, groups: one}\nbudget: {steps: 3}\n"
     for name in ("inexact_line_search", "implicit"):
         study = parse_study(text + f"method: {{name: {name}, limits: {{ridge.strength: [1.0e-6, null]}}}}\n")
-        method = study.build_method()
+        method = study.strategy.method()
         method.join(0, study.space)
         assert float(method._box[0].exp()) == pytest.approx(1e-6)
 

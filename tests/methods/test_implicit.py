@@ -12,7 +12,8 @@ from selftune.errors import SettingError
 from selftune.hypergradients.lower_solvers import Newton
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener
-from selftune.methods import Implicit, ImplicitSettings, Report
+from selftune.methods import Implicit, ImplicitSettings
+from selftune.methods.reports import Differentiated, SolvingFinished
 from selftune.training import SmoothTrainer
 from selftune.training.runner import run_in_process
 
@@ -51,15 +52,20 @@ class Scripted:
 
     def execute(self, order):
         if order.kind == "finish":
-            return Report("finish", order.number)
-        metrics = {
-            "validation_loss": next(self.levels),
-            "error": 0.0,
-            "residual": 0.0,
-            "bound": math.nan,
-            "work": 1.0,
-        }
-        return Report(order.kind, order.number, metrics, {"hypergradient": torch.ones(4, dtype=torch.float64)})
+            return SolvingFinished(number=order.number, unconstrained=order.values.unconstrained)
+        return Differentiated(
+            number=order.number,
+            hypergradient=torch.ones(4, dtype=torch.float64),
+            error=0.0,
+            residual=0.0,
+            bound=math.nan,
+            bound_by_residual=math.nan,
+            slope=1.0,
+            lower_bound=0.0,
+            validation_loss=next(self.levels),
+            certified=False,
+            work=1,
+        )
 
 
 @pytest.mark.parametrize("sequence", ["quadratic", "cubic", "exact"])
@@ -85,15 +91,15 @@ def test_every_update_rule_lowers_the_upper_level(name, update):
 
 def test_a_rejected_step_is_taken_back_and_retried_half_as_long():
     _, _, orders = run(None, steps=3, trainer=Scripted([1.0, 2.0, 0.5, 0.4]), step=0.1)
-    points = [order.body["unconstrained"][0].item() for order in orders]
+    points = [order.values.unconstrained[0].item() for order in orders]
     assert points[:3] == pytest.approx([0.0, -0.1, -0.05])
-    assert [order.body["warm"] for order in orders[:3]] == [None, "0.hypergradient", "0.hypergradient"]
-    assert orders[2].body["error"] == pytest.approx(0.5 * 0.1 * 0.9**2)
+    assert [order.warm for order in orders[:3]] == [None, "0.hypergradient", "0.hypergradient"]
+    assert orders[2].error == pytest.approx(0.5 * 0.1 * 0.9**2)
 
 
 def test_without_rollback_a_rejected_step_is_kept_and_the_next_one_is_half_as_long():
     _, _, orders = run(None, steps=3, trainer=Scripted([1.0, 2.0, 0.5, 0.4]), step=0.1, rollback=False)
-    points = [order.body["unconstrained"][0].item() for order in orders]
+    points = [order.values.unconstrained[0].item() for order in orders]
     assert points[:3] == pytest.approx([0.0, -0.1, -0.15])
 
 
@@ -109,7 +115,7 @@ def test_no_step_leaves_the_box(update):
     bound = 0.5 * float(problem.optimum().abs().max())
     settings = {} if update == "hoag" else {"learning_rate": 0.1}
     _, _, orders = run(problem, steps=100, bound=bound, update=update, **settings)
-    assert max(float(order.body["unconstrained"].abs().max()) for order in orders) == pytest.approx(bound)
+    assert max(float(order.values.unconstrained.abs().max()) for order in orders) == pytest.approx(bound)
 
 
 def test_budgets_end_the_study():
@@ -133,7 +139,7 @@ def test_divergence_is_reported_plainly(level):
     assert method.stopped == "diverged"
     assert "smaller steps" in method.message
     assert len(rows) == 1
-    assert orders[-1].body["unconstrained"].tolist() == [0.0] * 4
+    assert orders[-1].values.unconstrained.tolist() == [0.0] * 4
 
 
 def test_only_the_leader_works_and_a_lost_leader_is_replaced():
@@ -146,7 +152,7 @@ def test_only_the_leader_works_and_a_lost_leader_is_replaced():
     method.leave(0)
     orders = method.ask()
     assert list(orders) == [1]
-    assert orders[1].body["warm"] is None
+    assert orders[1].warm is None
     method.tell(1, trainers[1].execute(orders[1]))
     method.leave(1)
     assert (method.done, method.stopped) == (True, "lost")

@@ -14,7 +14,8 @@ from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import Newton
 from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener
-from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Report
+from selftune.methods import InexactLineSearch, InexactLineSearchSettings
+from selftune.methods.reports import Diverged
 from selftune.training import SmoothTrainer
 from selftune.training.runner import run_in_process
 
@@ -187,7 +188,7 @@ def test_a_candidate_whose_trainer_is_lost_is_tried_again_elsewhere():
         def execute(self, order, warm=None):
             self.orders += 1
             if self.orders == 1:  # a trial, while member 0 holds the warm start
-                return Report("diverged", order.number, {"training_step": 0.0}, message="lost")
+                return Diverged(number=order.number, message="lost")
             return super().execute(order, warm)
 
     problem = quadratic()

@@ -8,8 +8,9 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Space
-from selftune.methods import Budget, NetworkLineSearch, NetworkLineSearchSettings, Report
+from selftune.methods import Budget, NetworkLineSearch, NetworkLineSearchSettings
 from selftune.methods.paired_test import level_of_test
+from selftune.methods.reports import CandidateDiverged
 
 sys.path.insert(0, str(Path(__file__).parent))
 from arms import Arms, Drive, line_search, rows
@@ -85,10 +86,9 @@ def test_a_candidate_that_diverges_is_rejected_without_a_test(space):
     class Wild(Arms):
         def execute(self, order, warm=None):
             report = super().execute(order, warm)
-            if order.kind == "trial" and order.body["candidate"] == 0:
-                self.kept.pop(order.body["end"])
-                metrics = {"training_step": 3.0, "work": 3.0, "seconds": 1.0, "diverged": 1.0}
-                return Report("trial", order.number, metrics)
+            if order.kind == "trial" and order.candidate == 0:
+                self.kept.pop(order.end)
+                return CandidateDiverged(number=order.number, training_step=3, work=3, seconds=1.0)
             return report
 
     method = line_search(100)
@@ -106,12 +106,12 @@ def test_all_arms_of_a_step_start_alike_and_a_fresh_sample_follows_acceptance(sp
     steps = Drive(line_search(), {0: trainer}, space).run().steps
     groups = {}
     for order in trainer.orders[:-1]:
-        groups.setdefault(order.body["start"], []).append(order.body)
+        groups.setdefault(order.start, []).append(order)
     assert len(groups) == len(steps)
     assert {len(accepted(steps)) > 0, len(accepted(steps)) < len(steps)} == {True}
     sample = 0
-    for bodies, step in zip(groups.values(), steps, strict=True):
-        assert {(b["sample"], b["gamma"], b["steps"]) for b in bodies} == {(sample, bodies[0]["gamma"], 10)}
+    for arms, step in zip(groups.values(), steps, strict=True):
+        assert {(arm.sample, arm.gamma, arm.steps) for arm in arms} == {(sample, arms[0].gamma, 10)}
         sample += int(step.certificate["accepted"])
 
 
@@ -119,7 +119,7 @@ def test_arms_are_held_by_the_gamma_of_the_step_before(space):
     for proximal in (True, False):
         trainer = Arms()
         steps = Drive(line_search(30, proximal=proximal), {0: trainer}, space).run().steps
-        gammas = [o.body["gamma"] for o in trainer.orders if o.kind == "stay"]
+        gammas = [o.gamma for o in trainer.orders if o.kind == "stay"]
         assert gammas == ([0.0, *(s.certificate["gamma"] for s in steps[:-1])] if proximal else [0.0] * 3)
 
 
@@ -128,9 +128,9 @@ def test_the_warm_up_is_one_row_and_the_budget_is_exact(space):
     steps = Drive(line_search(147, warmup_steps=120), {0: trainer}, space).run().steps
     assert [s.training_step for s in steps] == [120, 130, 140, 147]
     assert steps[0].hyperparameters.tolist() == [0.0, 0.0]
-    assert [o.body["steps"] for o in trainer.orders if o.kind == "stay"] == [50, 50, 20, 10, 10, 7]
+    assert [o.steps for o in trainer.orders if o.kind == "stay"] == [50, 50, 20, 10, 10, 7]
     assert sum(n for n, _ in trainer.state) == 147
-    assert steps[-1].certificate["work"] == sum(o.body["steps"] for o in trainer.orders if o.kind != "finish")
+    assert steps[-1].certificate["work"] == sum(o.steps for o in trainer.orders if o.kind != "finish")
 
 
 def test_the_trajectory_is_a_schedule_of_the_path(space):
@@ -216,7 +216,7 @@ def test_candidates_are_trained_at_the_same_time(space):
     drive = Drive(line_search(team=3), {m: Arms(hypergradient=(1.0, -1.0)) for m in range(3)}, space)
     drive.until(lambda: len(drive.running) == 3)
     orders = [order for order, _ in drive.running.values()]
-    assert [o.body["candidate"] for o in orders] == [0, 1, 2]
+    assert [o.candidate for o in orders] == [0, 1, 2]
     assert [o.warm_from for o in orders] == [None, (0, "start"), (0, "start")]
     drive.until(lambda: drive.method._hyper_step == 2)
     for trainer in drive.trainers.values():
@@ -226,7 +226,7 @@ def test_candidates_are_trained_at_the_same_time(space):
 
 def test_work_counts_all_arms(space):
     drive = Drive(line_search(100, 3), {m: Arms() for m in range(3)}, space).run()
-    ordered = sum(o.body["steps"] for t in drive.trainers.values() for o in t.orders if o.kind != "finish")
+    ordered = sum(o.steps for t in drive.trainers.values() for o in t.orders if o.kind != "finish")
     assert drive.method._work == ordered
     assert ordered > 2 * 100
 
@@ -281,7 +281,7 @@ def test_where_it_cannot_be_made_again_the_furthest_state_takes_its_place(space)
     drive.trainers[other].kept = {stay: drive.trainers[leader].kept[stay]}
     drive.lose(leader)
     drive.ask()
-    assert drive.running[other][0].body["start"] == stay
+    assert drive.running[other][0].start == stay
     assert torch.equal(drive.method.hyperparameters, u)
     drive.run()
     assert sum(n for n, _ in drive.trainers[other].state) == drive.steps[-1].training_step == 200

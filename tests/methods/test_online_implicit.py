@@ -1,6 +1,7 @@
 """The method alone on answers known in closed form, and end to end on networks that overfit."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings, Replay, Report, Segment
+from selftune.methods import Budget, OnlineImplicit, OnlineImplicitSettings, Replay, Segment
+from selftune.methods.reports import ImplicitHypergradient
 from selftune.regularization.regularizer import regularizers
 from selftune.training import TrainerFactory, run_in_process
 
@@ -32,13 +34,13 @@ def implicit_trainer(quadratic_trainer):
 
         def execute(self, order):
             if order.kind == "cycle":
-                assert order.body["level"] == "implicit"
-                order = type(order)(order.kind, {**order.body, "scale": torch.zeros(2)}, number=order.number)
+                assert order.estimator == "implicit"
             report = super().execute(order)
-            if not report.payload:
+            if "hypergradient" not in report.tensors:
                 return report
-            payload = {"hypergradient": report.payload["hypergradient"], "system_residual": self.residual}
-            return Report(report.kind, report.number, report.metrics, payload)
+            hypergradient = report.tensors["hypergradient"]
+            found = ImplicitHypergradient(hypergradient=hypergradient, system_residual=self.residual)
+            return replace(report, hypergradient=found)
 
     return ImplicitTrainer
 
@@ -217,6 +219,6 @@ def test_replaying_the_trajectory_reproduces_the_tuned_network_bit_for_bit(overf
     last, recorder = run(overfitting, OnlineImplicit(Budget(steps=80), settings(**FAST)))
     schedule = [Segment(step.training_step, step.hyperparameters) for step in recorder.steps]
     replayed = run_in_process(Replay(schedule, 80), {0: overfitting(0)})
-    names = [name for name in last[0].payload if name.startswith("network.")]
+    names = [name for name in last[0].tensors if name.startswith("network.")]
     assert names
-    assert all(torch.equal(replayed[0].payload[name], last[0].payload[name]) for name in names)
+    assert all(torch.equal(replayed[0].tensors[name], last[0].tensors[name]) for name in names)

@@ -6,7 +6,8 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Space
-from selftune.methods import Ball, Box, Budget, Penalty, PenaltySettings, Report
+from selftune.methods import Ball, Box, Budget, Penalty, PenaltySettings
+from selftune.methods.reports import Diverged, PenaltyGradient, Trained, TrainingFinished
 
 START = torch.tensor([0.5, -0.5])
 
@@ -27,23 +28,29 @@ class PairTrainer:
         self.training_step = 0
 
     def execute(self, order):
-        step = {"training_step": float(self.training_step)}
         if order.kind == "finish":
-            return Report("finish", order.number, step)
-        body = order.body
-        self.training_step += body["steps"]
-        metrics = {"training_step": float(self.training_step), "seconds": float(body["steps"])}
-        u, sigma = body["unconstrained"], body["sigma"] * body["penalised"]
+            return TrainingFinished(number=order.number, training_step=self.training_step)
+        self.training_step += order.steps
+        u, sigma = order.values.unconstrained, order.sigma * order.penalized
         x = (u + sigma * self.target) / (1 + sigma)
-        metrics["training_loss"] = 1.0 + body["penalised"] if body["steps"] else float("nan")
-        if not body["hypergradient"]:
-            return Report("cycle", order.number, metrics)
-        metrics["validation_loss"] = 0.5 * float((x - self.target).square().sum())
-        if not body["penalised"]:
-            metrics["gradient_norm"] = 0.25
-        batches = body["settings"]["batches"]
-        rows = (u - x) + self.noise * torch.randn(batches, 2, generator=self.generator)
-        return Report("cycle", order.number, metrics, {"hypergradient": rows.mean(dim=0), "hypergradients": rows})
+        report = Trained(
+            number=order.number,
+            training_step=self.training_step,
+            training_loss=1.0 + order.penalized if order.steps else float("nan"),
+            seconds=float(order.steps),
+        )
+        if not order.hypergradient:
+            return report
+        rows = (u - x) + self.noise * torch.randn(order.settings["batches"], 2, generator=self.generator)
+        return replace(
+            report,
+            measures={"validation_loss": 0.5 * float((x - self.target).square().sum())},
+            hypergradient=PenaltyGradient(
+                hypergradient=rows.mean(dim=0),
+                per_batch=rows,
+                gradient_norm=None if order.penalized else 0.25,
+            ),
+        )
 
 
 def settings(**changes):
@@ -118,10 +125,10 @@ def test_nothing_moves_during_the_warm_up_and_roles_alternate(space):
         assert method.ask() == {}
     method.join(3, space)
     orders = method.ask()
-    assert [order.body["penalised"] for order in orders.values()] == [False, True, False, True]
-    assert not any(order.body["hypergradient"] for order in orders.values())
-    assert all(torch.equal(order.body["unconstrained"], START) for order in orders.values())
-    assert all(order.body["sigma"] == 0.3 and order.body["steps"] == 20 for order in orders.values())
+    assert [order.penalized for order in orders.values()] == [False, True, False, True]
+    assert not any(order.hypergradient for order in orders.values())
+    assert all(torch.equal(order.values.unconstrained, START) for order in orders.values())
+    assert all(order.sigma == 0.3 and order.steps == 20 for order in orders.values())
     assert method.ask() == {}
 
 
@@ -155,7 +162,7 @@ def test_a_start_outside_of_the_constraint_is_refused(space):
 class Diverging(PairTrainer):
     def execute(self, order):
         if self.training_step >= 30 and order.kind == "cycle":
-            return Report("diverged", order.number, {"training_step": 30.0}, message="loss is nan")
+            return Diverged(number=order.number, training_step=30, message="loss is nan")
         return super().execute(order)
 
 
@@ -252,9 +259,9 @@ def test_a_pair_that_loses_both_members_is_counted_once(space):
 def test_only_lower_networks_of_whole_pairs_are_results(space):
     team = pairs([1.0, 0.0], [3.0, 2.0])
     method = begun(space, team)
-    ends = {member: Report("finish", metrics={"test_loss": float(member)}) for member in team}
+    ends = {member: TrainingFinished(training_step=1, measures={"test_loss": float(member)}) for member in team}
     assert sorted(method.results(ends)) == [0, 2]
-    assert sorted(method.results(ends | {2: Report("diverged")})) == [0]
+    assert sorted(method.results(ends | {2: Diverged()})) == [0]
     method.leave(1)
     assert sorted(method.results(ends)) == [2]
 
@@ -269,7 +276,7 @@ def test_a_network_that_came_to_its_end_stays_a_result_although_its_partner_is_l
         method._training_step = max(method._training_step, 28)
     method.leave(1)
     assert method.stopped == "budget"
-    assert sorted(method.results({0: Report("finish")})) == [0]
+    assert sorted(method.results({0: TrainingFinished(training_step=1)})) == [0]
 
 
 def test_losses_and_diagnostics_are_those_of_the_networks_that_come_out(space):
@@ -278,7 +285,7 @@ def test_losses_and_diagnostics_are_those_of_the_networks_that_come_out(space):
     reports = {
         member: replace(
             report,
-            metrics={**report.metrics, "validation_accuracy": 0.1 * member, "diagnostic/rank": float(member)},
+            measures={**report.measures, "validation_accuracy": 0.1 * member, "diagnostic/rank": float(member)},
         )
         for member, report in cycle(method, team).items()
     }

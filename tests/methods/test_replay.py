@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from selftune.hyperparameters import Space
-from selftune.methods import Replay, Report, Segment
+from selftune.methods import Replay, Segment
+from selftune.methods.reports import Followed, TrainingFinished
 
 
 def segments_of(method, space):
@@ -12,15 +13,15 @@ def segments_of(method, space):
     while not method.done:
         ((member, order),) = method.ask().items()
         if order.kind == "finish":
-            method.tell(member, Report("finish"))
+            method.tell(member, TrainingFinished(training_step=at))
             continue
-        for steps, values in order.body["segments"]:
+        for steps, values in order.segments:
             at += steps
             if merged and merged[-1][1] == values.tolist():
                 merged[-1][0] += steps
             else:
                 merged.append([steps, values.tolist()])
-        method.tell(member, Report("replay", metrics={"training_step": float(at)}))
+        method.tell(member, Followed(training_step=at, training_loss=1.0))
     return merged
 
 
@@ -43,11 +44,11 @@ def test_state_round_trip(space):
     method = Replay([Segment(600, torch.zeros(2))], 600)
     method.join(0, space)
     (order,) = method.ask().values()
-    method.tell(0, Report("replay", metrics={"training_step": 250.0}))
+    method.tell(0, Followed(training_step=250, training_loss=1.0))
     resumed = Replay([Segment(600, torch.zeros(2))], 600)
     resumed.load_state_dict(method.state_dict())
     (following,) = resumed.ask().values()
-    assert sum(steps for steps, _ in following.body["segments"]) == 250
+    assert sum(steps for steps, _ in following.segments) == 250
     assert order.kind == following.kind == "replay"
 
 

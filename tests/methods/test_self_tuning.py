@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from selftune.errors import SettingError
-from selftune.methods import Budget, Report, Response, SelfTuning, SelfTuningSettings
+from selftune.methods import Budget, Response, SelfTuning, SelfTuningSettings
+from selftune.methods.reports import Diverged
 
 
 def settings(**changes):
@@ -39,11 +40,11 @@ def test_nothing_moves_during_the_warm_up_and_the_budget_is_exact(space, drive, 
     orders = []
     trainer = quadratic_trainer([1.0, 1.0])
     steps = drive(SelfTuning(Budget(steps=33), settings()), {0: trainer}, space, orders)
-    bodies = [order.body for _, order in orders if order.kind == "cycle"]
-    assert sum(body["steps"] for body in bodies) == trainer.training_step == 33
-    warmup = [body for body in bodies if not body["hypergradient"]]
-    assert sum(body["steps"] for body in warmup) == 20
-    assert all(torch.equal(body["unconstrained"], torch.zeros(2)) for body in warmup)
+    cycles = [order for _, order in orders if order.kind == "cycle"]
+    assert sum(order.steps for order in cycles) == trainer.training_step == 33
+    warmup = [order for order in cycles if not order.hypergradient]
+    assert sum(order.steps for order in warmup) == 20
+    assert all(torch.equal(order.values.unconstrained, torch.zeros(2)) for order in warmup)
     assert [step.training_step for step in steps] == [25, 30, 33]
     assert orders[-1][1].kind == "finish"
 
@@ -78,7 +79,7 @@ def test_a_diverged_member_leaves_and_the_rest_go_on(space, drive, quadratic_tra
     class Diverging(quadratic_trainer):
         def execute(self, order):
             if self.training_step >= 30:
-                return Report("diverged", order.number, {"training_step": 30.0}, message="loss is nan")
+                return Diverged(number=order.number, training_step=30, message="loss is nan")
             return super().execute(order)
 
     team = {0: quadratic_trainer([1.0, 0.0]), 1: Diverging([3.0, 2.0])}
@@ -103,8 +104,8 @@ def test_the_rest_of_a_team_moves_on_when_the_member_it_waits_for_is_lost(space,
     torch.testing.assert_close(step.hypergradient, torch.tensor([-1.0, 0.0]))  # that of the member that reported
     after = method.ask()
     assert set(after) == {0}
-    assert not torch.equal(after[0].body["unconstrained"], before[0].body["unconstrained"])
-    assert after[0].body["steps"] == 3  # what the budget leaves
+    assert not torch.equal(after[0].values.unconstrained, before[0].values.unconstrained)
+    assert after[0].steps == 3  # what the budget leaves
     assert method.leave(0) is None
     assert method.done
 
@@ -174,5 +175,5 @@ def test_a_long_warm_up_is_checkpointed(space, drive, quadratic_trainer):
     orders = []
     method = SelfTuning(Budget(steps=1100), settings(warmup_steps=1000, checkpoint_every=50))
     drive(method, {0: quadratic_trainer([1.0, 1.0])}, space, orders)
-    warmup = [o for _, o in orders if o.kind == "cycle" and not o.body["hypergradient"]]
+    warmup = [o for _, o in orders if o.kind == "cycle" and not o.hypergradient]
     assert sum(o.checkpoint for o in warmup) == 4  # every 50 cycles' worth of training steps

@@ -6,7 +6,8 @@ from selftune.objectives.tasks.ridge import RidgeRegression
 
 from selftune.errors import SettingError
 from selftune.listener import Listener
-from selftune.methods import Report, StochasticBilevel, StochasticBilevelSettings
+from selftune.methods import StochasticBilevel, StochasticBilevelSettings
+from selftune.methods.reports import Diverged
 from selftune.training import run_in_process
 from selftune.training.stochastic_trainer import StochasticTrainerFactory
 
@@ -67,7 +68,7 @@ def test_the_end_is_close_to_the_best(ridge, best, algorithm):
     start = level(ridge, float(torch.tensor(3.0).log()))
     assert method.stopped == "budget"
     assert report.metrics["validation_loss"] - best < 0.05 * (start - best)
-    found = level(ridge, float(report.payload["unconstrained"]))
+    found = level(ridge, float(report.unconstrained))
     assert report.metrics["validation_loss"] == pytest.approx(found, rel=1e-5)  # the lower level is solved there
 
 
@@ -80,7 +81,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ridge, algorithm, tmp_p
     _, resumed = drive(ridge, steps=9, listener=rest, checkpoints=tmp_path, algorithm=algorithm)
     assert rest.seen[0][0] == 3  # from the checkpoint after three hyper-steps
     assert [*stopped.seen[:3], *rest.seen] == whole.seen
-    assert torch.equal(resumed.payload["unconstrained"], undisturbed.payload["unconstrained"])
+    assert torch.equal(resumed.unconstrained, undisturbed.unconstrained)
 
 
 def test_the_seed_decides_the_batches(ridge):
@@ -109,14 +110,14 @@ def test_work_counts_batches_by_their_share(ridge):
 def test_limits_hold_in_every_iteration(ridge):
     limits = {"ridge.strength": (2.0, 4.0)}
     _, report = drive(ridge, steps=10, limits=limits, outer_rate=1.0)
-    assert 2.0 <= float(report.payload["unconstrained"].exp()) <= 4.0 + 1e-9
+    assert 2.0 <= float(report.unconstrained.exp()) <= 4.0 + 1e-9
 
 
 def test_rates_that_are_too_large_are_said_and_nothing_that_is_not_finite_comes_out(ridge):
     method, report = drive(ridge, steps=20, algorithm="soba", inner_rate=50.0)
     assert method.stopped == "diverged"
     assert "take a smaller inner_rate or outer_rate" in method.message
-    assert torch.isfinite(report.payload["unconstrained"]).all()
+    assert torch.isfinite(report.unconstrained).all()
 
 
 def test_a_lost_leader_is_followed_by_a_cold_one(ridge):
@@ -128,10 +129,10 @@ def test_a_lost_leader_is_followed_by_a_cold_one(ridge):
         method.join(member, trainer.space)
     (order,) = method.ask().values()
     method.tell(0, team[0].execute(order))
-    assert method.ask()[0].body["warm"] == "0.iterations"
+    assert method.ask()[0].warm == "0.iterations"
     method.leave(0)
     (order,) = method.ask().values()
-    assert order.body["warm"] is None
+    assert order.warm is None
     assert method.tell(1, team[1].execute(order)).number == 1
 
 
@@ -139,7 +140,7 @@ def test_a_diverged_trainer_that_was_the_last_one_ends_the_method(ridge):
     method = StochasticBilevel(steps=2)
     method.join(0, StochasticTrainerFactory(ridge, StochasticBilevelSettings())(0).space)
     method.ask()
-    method.tell(0, Report("diverged", message="lost"))
+    method.tell(0, Diverged(message="lost"))
     assert method.stopped == "lost"
 
 

@@ -101,7 +101,7 @@ def hyper_steps(recorder):
 
 
 def payloads(reports):
-    return {m: {name: tensor.tolist() for name, tensor in r.payload.items()} for m, r in reports.items()}
+    return {m: {name: tensor.tolist() for name, tensor in r.tensors.items()} for m, r in reports.items()}
 
 
 def here(name):

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -11,7 +11,9 @@ import torch
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.listener import Listener
-from selftune.methods import Budget, Method, Report, SelfTuning, SelfTuningSettings, WorkOrder
+from selftune.methods import Budget, Method, SelfTuning, SelfTuningSettings
+from selftune.methods.reports import Diverged, ResponseHypergradient, Trained, TrainingFinished
+from selftune.methods.work_orders import FinishTraining
 
 SPACE = Space([Hyperparameter(name, Interval(), 0.5, tuned=True) for name in ("a.x", "b.y")])
 
@@ -31,34 +33,40 @@ class ToyTrainer:
         self.seconds = seconds
 
     def execute(self, order):
-        step = float(self.training_step)
         if order.kind == "finish":
-            metrics = {"training_step": step, "validation_loss": 0.0, "test_loss": float(self.weights.sum())}
-            return Report("finish", order.number, metrics, {"network.weights": self.weights.clone()})
-        unconstrained = order.body["unconstrained"]
-        for _ in range(order.body["steps"]):
+            return TrainingFinished(
+                number=order.number,
+                training_step=self.training_step,
+                measures={"validation_loss": 0.0, "test_loss": float(self.weights.sum())},
+                network={"weights": self.weights.clone()},
+            )
+        unconstrained = order.values.unconstrained
+        for _ in range(order.steps):
             generator = torch.Generator().manual_seed(1000 * self.member + self.training_step)
             noise = torch.randn(2, generator=generator)
             self.weights = 0.9 * self.weights + 0.1 * unconstrained.sin() + 0.01 * noise
             self.training_step += 1
             if self.training_step == self.diverges:
-                return Report("diverged", order.number, message=f"loss is nan at step {self.diverges}")
+                return Diverged(number=order.number, message=f"loss is nan at step {self.diverges}")
             if self.training_step == self.fails:
                 raise ArithmeticError("the toy broke")
             if self.training_step == self.dies and not self.marker.exists():
                 self.marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(self.seconds)
-        metrics = {
-            "training_step": float(self.training_step),
-            "training_loss": float(self.weights.square().sum()),
-            "seconds": float(order.body["steps"]),
-        }
-        if not order.body["hypergradient"]:
-            return Report("cycle", order.number, metrics)
-        metrics["validation_loss"] = float((self.weights - 1).square().sum())
-        payload = {"hypergradient": self.weights - 1, "scale_gradient": order.body["scale"] * 0.1}
-        return Report("cycle", order.number, metrics, payload)
+        report = Trained(
+            number=order.number,
+            training_step=self.training_step,
+            training_loss=float(self.weights.square().sum()),
+            seconds=float(order.steps),
+        )
+        if not order.hypergradient:
+            return report
+        return replace(
+            report,
+            measures={"validation_loss": float((self.weights - 1).square().sum())},
+            hypergradient=ResponseHypergradient(hypergradient=self.weights - 1, scale_gradient=order.scale * 0.1),
+        )
 
     def state_dict(self):
         return {"weights": self.weights.clone(), "training_step": self.training_step}
@@ -150,7 +158,7 @@ class Silent(Method):
     def ask(self):
         new = [member for member, asked in self.members.items() if not asked]
         self.members |= dict.fromkeys(new, True)
-        return {member: WorkOrder("finish") for member in new if member > 0}
+        return {member: FinishTraining() for member in new if member > 0}
 
     def tell(self, member, report):
         return None

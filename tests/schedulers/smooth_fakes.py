@@ -10,7 +10,8 @@ import torch
 from ray_fakes import Recorder
 from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
 
-from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Report
+from selftune.methods import InexactLineSearch, InexactLineSearchSettings
+from selftune.methods.reports import Diverged
 from selftune.training import run_in_process
 from selftune.training.smooth_trainer import SmoothTrainer, SmoothTrainerFactory
 
@@ -24,7 +25,7 @@ def method(team_size=1, steps=STEPS):
 
 
 def u_of(report):
-    return report.payload["unconstrained"].tolist()
+    return report.tensors["unconstrained"].tolist()
 
 
 def iterates(recorder):
@@ -49,7 +50,7 @@ class Mortal(SmoothTrainer):
     def execute(self, order, warm=None):
         self.left -= order.kind == self.kind
         if self.left == 0 and self.marker is None:
-            return Report("diverged", order.number, message="the trainer was lost")
+            return Diverged(number=order.number, message="the trainer was lost")
         if self.left == 0 and not self.marker.exists():
             self.marker.touch()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -79,7 +80,7 @@ class Traced(SmoothTrainer):
         self.starts = starts
 
     def execute(self, order, warm=None):
-        warm_there = warm is not None or order.body["warm"] in self._states
+        warm_there = warm is not None or order.warm in self._states
         own = order.warm_from is None or order.warm_from[0] == self.member
         self.starts.append((self.member, order.kind, ("own" if own else "other") if warm_there else "cold"))
         return super().execute(order, warm)

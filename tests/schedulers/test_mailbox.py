@@ -7,7 +7,7 @@ import pytest
 from selftune.methods import WorkOrder
 from selftune.schedulers.mailbox import Request, Slots
 
-ORDER = WorkOrder("trial")
+ORDER = WorkOrder()
 
 
 def run(scene):

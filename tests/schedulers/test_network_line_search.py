@@ -66,7 +66,7 @@ def make(team, seed, kill=0.0, **changes):
 
 def networks(tune):
     finals = [entry.final for entry in tune.scheduler.teams[0].members.values()]
-    return [{k: v for k, v in final.payload.items() if k.startswith("network.")} for final in finals]
+    return [{k: v for k, v in final.tensors.items() if k.startswith("network.")} for final in finals]
 
 
 @pytest.mark.parametrize("team", [1, 2, 3])
@@ -76,7 +76,7 @@ def test_a_team_takes_the_steps_of_a_single_trainer(alone, team, seed):
     tune.run()
     assert steps.steps == alone[0].steps
     for network in networks(tune):
-        assert all(torch.equal(tensor, alone[1].payload[name]) for name, tensor in network.items())
+        assert all(torch.equal(tensor, alone[1].tensors[name]) for name, tensor in network.items())
 
 
 @pytest.mark.parametrize("team", [1, 3])
@@ -86,7 +86,7 @@ def test_restarted_trials_change_nothing(alone, team, seed):
     tune.run()
     assert steps.steps == alone[0].steps
     for network in networks(tune):
-        assert all(torch.equal(tensor, alone[1].payload[name]) for name, tensor in network.items())
+        assert all(torch.equal(tensor, alone[1].tensors[name]) for name, tensor in network.items())
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -43,7 +43,7 @@ def run(folder, method, toys=None, **settings):
         listener=recorder,
         **settings,
     )
-    return {m: report.payload["network.weights"].tolist() for m, report in reports.items()}, recorder
+    return {m: report.tensors["network.weights"].tolist() for m, report in reports.items()}, recorder
 
 
 def test_trajectory_is_that_of_a_run_in_process(tmp_path, undisturbed):

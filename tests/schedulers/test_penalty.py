@@ -45,7 +45,7 @@ def alone(team_size, **changes):
     recorder = Recorder()
     method = Penalty(Budget(steps=STEPS), PenaltySettings(**SETTINGS | changes), team_size)
     reports = run_in_process(method, {member: FACTORY(member) for member in range(team_size)}, recorder)
-    return hyper_steps(recorder), {m: {k: t.tolist() for k, t in r.payload.items()} for m, r in reports.items()}
+    return hyper_steps(recorder), {m: {k: t.tolist() for k, t in r.tensors.items()} for m, r in reports.items()}
 
 
 def make(team_size, seed, kill=0.0, **changes):
@@ -72,7 +72,7 @@ class TestWithoutRay:
         assert len(steps) == (STEPS - 6) / changes.get("train_steps", 2)
         assert hyper_steps(recorder) == steps
         members = tune.scheduler.teams[0].members
-        assert {m: {k: t.tolist() for k, t in e.final.payload.items()} for m, e in members.items()} == payloads
+        assert {m: {k: t.tolist() for k, t in e.final.tensors.items()} for m, e in members.items()} == payloads
         assert not recorder.of("lost")
         assert (tune.kills > 0) is (kill > 0)
 

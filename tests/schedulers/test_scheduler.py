@@ -24,7 +24,7 @@ def make(team_size=1, trials=None, method=None, toys=None, listener=None, **sett
 
 def finals(tune, team=0):
     entries = tune.scheduler.teams[team].members.items()
-    return {m: e.final.payload["network.weights"].tolist() for m, e in entries if e.final is not None}
+    return {m: e.final.tensors["network.weights"].tolist() for m, e in entries if e.final is not None}
 
 
 @pytest.mark.parametrize("team_size", [1, 2])

@@ -86,7 +86,7 @@ def test_a_factory_sees_the_team_and_the_config_of_its_trial():
     controller, _ = run([FakeTrial(f"t{i}", config) for i, config in enumerate(configs)], factory=Factory())
     assert [users_config(trial.config) for trial in controller.trials] == configs
     for number, team in enumerate(controller.scheduler.teams):
-        assert team.members[0].final.payload["network.0.weight"].shape == (4 + number, 6)
+        assert team.members[0].final.tensors["network.0.weight"].shape == (4 + number, 6)
 
 
 class Method:

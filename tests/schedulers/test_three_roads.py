@@ -19,7 +19,7 @@ from selftune import (
 )
 from selftune.schedulers import trainable
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.training import TrainerFactory
 from selftune.training.lower_level import LowerLevel
 

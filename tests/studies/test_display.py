@@ -5,7 +5,8 @@ import torch
 from rich.console import Console
 
 from selftune.hyperparameters import Hyperparameter, Space, Tune, Unit
-from selftune.methods import Budget, HyperStep, Report
+from selftune.methods import Budget, HyperStep
+from selftune.methods.reports import Trained
 from selftune.studies.display import REFRESH_SECONDS, Display, History, trend_mark
 from selftune.studies.progress import LINE_SECONDS
 
@@ -29,8 +30,8 @@ def play(display, clock, hyper_steps, parts, seconds=1.0):
     for number in range(hyper_steps):
         clock.now += seconds
         step = 5 * (number + 1)
-        metrics = {"training_step": float(step), "training_loss": 1 / step, "seconds": seconds}
-        display.reported(0, Report("cycle", number, metrics))
+        report = Trained(number=number, training_step=step, training_loss=1 / step, seconds=seconds)
+        display.reported(0, report)
         values = torch.full((len(parts) or 1,), 0.1 + 0.01 * number)
         display.hyper_step(
             HyperStep(number, step, seconds * (number + 1), 1 / step, 2 / step, values, values, values)

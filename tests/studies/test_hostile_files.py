@@ -9,9 +9,9 @@ import time
 import pytest
 
 from selftune.cli import main
-from selftune.studies.memory import within_memory
+from selftune.studies.machine import within_memory
 from selftune.studies.mistakes import ENOUGH, Mistakes, printable
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.studies.yaml_file import MAXIMUM_BYTES, MAXIMUM_DEPTH, parse_yaml
 
 STUDY = """\

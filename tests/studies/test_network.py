@@ -9,7 +9,7 @@ from selftune.cli import main
 from selftune.methods import NetworkLineSearch, OnlineImplicit, Penalty
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.replay import SCHEDULE, START
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_reports, read_trajectory
 from selftune.training.trainer import Diverged, Trainer
 
@@ -37,7 +37,7 @@ METHODS = {"implicit": OnlineImplicit, "penalty": Penalty, "inexact_line_search"
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_method_is_the_one_for_networks(name):
-    assert isinstance(parse_study(STUDY.replace("METHOD", name)).build_method(), METHODS[name])
+    assert isinstance(parse_study(STUDY.replace("METHOD", name)).strategy.method(), METHODS[name])
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -7,13 +7,13 @@ from rich.console import Console
 from selftune.objectives.tasks.sparse_regression import SparseRegression
 
 from selftune.cli import main
-from selftune.studies import run as runs
-from selftune.studies import study as module
+from selftune.studies import sections as module
 from selftune.studies.folder import new_folder, open_folder
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.run import run
 from selftune.studies.smooth import described
-from selftune.studies.study import parse_study
+from selftune.studies.smooth_display import SmoothDisplay
+from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
 
 STUDY = """\
@@ -95,13 +95,12 @@ def test_a_stopped_study_goes_on_to_the_same_result(kind, tmp_path, monkeypatch)
     text = STUDY.replace("steps: 30", "steps: 4").replace("1.0e-4", "1.0e-4, checkpoint_every: 2")
     _, whole, trajectory, _ = start(text, tmp_path / "whole", kind, monkeypatch)
 
-    class Stops(runs.SmoothDisplay):
-        def hyper_step(self, step):
-            if step.number == 3:
-                raise KeyboardInterrupt
+    def stops(self, step):
+        if step.number == 3:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "SmoothDisplay", Stops)
+        patched.setattr(SmoothDisplay, "hyper_step", stops)
         with pytest.raises(KeyboardInterrupt):
             start(text, tmp_path, kind, monkeypatch)
     study, _ = open_folder(tmp_path / "out")

@@ -1,7 +1,7 @@
 import pytest
 
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 
 
 def study(objective):

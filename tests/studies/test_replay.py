@@ -15,7 +15,7 @@ from selftune.studies.folder import new_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, segments
 from selftune.studies.run import run
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
 
 

@@ -5,14 +5,15 @@ import pytest
 import torch
 from rich.console import Console
 
-from selftune.methods import Report
+from selftune.methods.reports import Diverged
 from selftune.studies import run as module
-from selftune.studies.folder import COMPARISON, new_folder, open_folder
+from selftune.studies.folder import load_network, new_folder, open_folder
+from selftune.studies.network import COMPARISON
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
-from selftune.studies.saved_network import load_network, read_network
-from selftune.studies.study import parse_study
+from selftune.studies.saved_network import read_network
+from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
 from selftune.training import Trainer
@@ -77,7 +78,7 @@ def test_the_comparison_is_the_same_network_with_the_start_values(study_text, tm
 
     study = parse_study(study_text)
     segment = Segment(60, study.space.constrain(study.space.start))
-    report = run_in_process(Replay([segment], 60), {0: study.trainer_factory()(0)})[0]
+    report = run_in_process(Replay([segment], 60), {0: study.strategy.trainers()(0)})[0]
     assert {name: report.metrics[name] for name in summary["fixed"]} == summary["fixed"]
 
 
@@ -93,7 +94,7 @@ def test_a_run_stopped_in_the_comparison_keeps_what_tuning_gave(study_text, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "constant", stop)
+        patched.setattr("selftune.studies.network.trained_at_start", stop)
         with pytest.raises(KeyboardInterrupt):
             start(study_text, tmp_path, console)
     folder = tmp_path / "out"
@@ -130,7 +131,7 @@ def test_a_lost_trainer_is_said_when_the_others_go_on(study_text, tmp_path, cons
 
     def diverge_once(self, order, warm=None):
         if self.member == 1 and self.training_step >= 20:
-            return Report("diverged", order.number, {"training_step": 20.0}, message="the training loss is nan")
+            return Diverged(number=order.number, training_step=20, message="the training loss is nan")
         return original(self, order, warm)
 
     monkeypatch.setattr(Trainer, "execute", diverge_once)
@@ -176,7 +177,7 @@ def test_a_bug_leaves_its_traceback_and_a_folder_that_says_failed(study_text, tm
     def broken(*_):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(module, "network_of", broken)
+    monkeypatch.setattr("selftune.studies.strategies.network.network_of", broken)
     with pytest.raises(ZeroDivisionError):
         start(study_text, tmp_path, console)
     assert read_summary(tmp_path / "out") | {"versions": 0} == {

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from selftune.cli import main
 from selftune.methods import Implicit, InexactLineSearch
-from selftune.studies import run as module
 from selftune.studies.folder import new_folder, open_folder
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.run import run
 from selftune.studies.smooth import described
-from selftune.studies.study import parse_study
+from selftune.studies.smooth_display import SmoothDisplay
+from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -82,12 +82,12 @@ def test_a_method_takes_the_form_that_fits_the_objective():
 
 def test_the_method_is_made_from_the_file():
     study = parse_study(STUDY.replace("steps: 3", "work: 70"))
-    method = study.build_method()
+    method = study.strategy.method()
     assert isinstance(method, InexactLineSearch)
     assert (method.work_budget, method.step_budget) == (70, None)
-    assert study.trainer_factory()(0).space == study.space
+    assert study.strategy.trainers()(0).space == study.space
     other = parse_study(STUDY.replace("inexact_line_search", "implicit"))
-    assert isinstance(other.build_method(), Implicit)
+    assert isinstance(other.strategy.method(), Implicit)
 
 
 def test_check_says_what_the_bounds_are_worth(tmp_path, capsys):
@@ -152,13 +152,12 @@ def test_implicit_runs_and_promises_nothing(tmp_path, console):
 def test_a_stopped_study_goes_on_to_the_same_result(tmp_path, console, monkeypatch):
     _, _, whole = start(STUDY, tmp_path, console, "whole")
 
-    class Stops(module.SmoothDisplay):
-        def hyper_step(self, step):
-            if step.number == 1:
-                raise KeyboardInterrupt
+    def stops(self, step):
+        if step.number == 1:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(module, "SmoothDisplay", Stops)
+        patched.setattr(SmoothDisplay, "hyper_step", stops)
         with pytest.raises(KeyboardInterrupt):
             start(STUDY, tmp_path, console)
     folder = tmp_path / "out"

@@ -5,7 +5,8 @@ import torch
 from rich.console import Console
 
 from selftune.hyperparameters import Hyperparameter, Positive, Space
-from selftune.methods import Budget, HyperStep, Report
+from selftune.methods import Budget, HyperStep
+from selftune.methods.reports import CandidateSolved, Differentiated, SolvingFinished
 from selftune.studies.smooth_display import SmoothDisplay
 
 CERTIFICATE = {"hypergradient_norm": 0.5, "hypergradient_bound": 0.25, "error_asked": 0.125}
@@ -21,12 +22,16 @@ def show(display):
     display.started(SPACE, 1)
     one = torch.ones(1)
     for number in range(2):
-        metrics = {"work": 7.0, "validation_loss": 2.5, "seconds": 1.0}
-        display.reported(0, Report("hypergradient", 2 * number, metrics))
-        display.reported(0, Report("trial", 2 * number + 1, metrics))
+        nothing = dict.fromkeys(("error", "residual", "bound", "bound_by_residual", "slope", "lower_bound"), 0.0)
+        cost = {"work": 7, "validation_loss": 2.5, "seconds": 1.0}
+        display.reported(0, Differentiated(hypergradient=one, certified=True, **nothing, **cost))
+        display.reported(
+            0,
+            CandidateSolved(accepted=True, hopeless=False, upper_bound=3.0, error=0.0, training_loss=0.0, **cost),
+        )
         step = HyperStep(number, 14, 1.0, 0.0, 2.25, 0.1 * one, one, one, CERTIFICATE)
         display.hyper_step(step)
-    display.reported(0, Report("finish", 4, {"work": 1000.0}))
+    display.reported(0, SolvingFinished(number=4, work=1000, unconstrained=torch.zeros(1)))
 
 
 def test_lines_show_steps_work_and_certificate(console):

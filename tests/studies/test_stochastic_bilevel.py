@@ -8,7 +8,7 @@ import torch
 from selftune import SmoothProblem, Tune, tune
 from selftune.cli import main
 from selftune.errors import SettingError
-from selftune.studies.study import parse_study
+from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
 
 STUDY = """\

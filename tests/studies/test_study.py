@@ -5,8 +5,9 @@ from selftune.cli import main
 from selftune.hyperparameters import Integer, Interval
 from selftune.methods import Budget, SelfTuning
 from selftune.studies.hyperparameter_values import parse_value
+from selftune.studies.machine import check_room
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.study import load_study, parse_study
+from selftune.studies.study_file import load_study, parse_study
 
 # (what is replaced in the study, by what, [(key path, fragment of the sentence), ...])
 MISTAKES = [
@@ -200,7 +201,7 @@ def test_more_trainers_than_this_machine_has_room_for(study_file, capsys, monkey
     assert [path.name for path in study_file.parent.iterdir()] == ["tiny.yaml"]
     for fitting in ("{number: 3, cpus: 1,", "{number: 6, cpus: 0.5,"):
         study_file.write_text(text.replace("{number: 1, cpus: 1,", fitting))
-        load_study(study_file).check_room()
+        check_room(load_study(study_file))
 
 
 def test_a_study_is_built(study_file):
@@ -211,10 +212,10 @@ def test_a_study_is_built(study_file):
         "weight_decay.strength[output]",
     )
     assert study.mode == "min"
-    method = study.build_method()
+    method = study.strategy.method()
     assert isinstance(method, SelfTuning)
     assert method.settings.warmup_steps == 10
-    trainer = study.trainer_factory()(0)
+    trainer = study.strategy.trainers()(0)
     assert trainer.space == study.space
     assert study.text == study_file.read_text()
 

@@ -94,5 +94,5 @@ def test_a_replay_of_the_trajectory_gives_the_same_network(method, chosen):
         assert len({tuple(step.hyperparameters.tolist()) for step in whole.trajectory}) > 1
     factory = TrainerFactory(objective(chosen), REGULARIZERS, steps=40)
     reports = run_in_process(Replay(segments, 40), {0: factory(0)})
-    replayed = {name.removeprefix("network."): tensor for name, tensor in reports[0].payload.items()}
+    replayed = {name.removeprefix("network."): tensor for name, tensor in reports[0].tensors.items()}
     assert all(torch.equal(replayed[name], tensor) for name, tensor in state_of(whole.network).items())

@@ -13,6 +13,7 @@ from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Positive, Space, Unit
 from selftune.methods import HyperStep, Report
+from selftune.methods.reports import Trained
 from selftune.storage.state_file import save_state
 from selftune.tracking.summary import write_summary
 from selftune.tracking.trajectory import TrajectoryWriter
@@ -72,15 +73,16 @@ def hyper_step(number: int, names: Sequence[str]) -> HyperStep:
 
 def cycle(number: int) -> Report:
     """The report of a trainer's order; every fourth has an accuracy."""
-    metrics = {
-        "training_step": 10.0 * (number + 1),
-        "training_loss": 2.0 / (number + 1),
-        "validation_loss": 2.1 / (number + 1),
-        "seconds": 0.25,
-    }
+    measures = {"validation_loss": 2.1 / (number + 1)}
     if number % 4 == 3:
-        metrics["validation_accuracy"] = 1 - 1 / (number + 2)
-    return Report("cycle", number, metrics)
+        measures["validation_accuracy"] = 1 - 1 / (number + 2)
+    return Trained(
+        number=number,
+        training_step=10 * (number + 1),
+        training_loss=2.0 / (number + 1),
+        measures=measures,
+        seconds=0.25,
+    )
 
 
 def fill(folder: Path, steps: range, names: Sequence[str] = NAMES, trainers: int = 2) -> TrajectoryWriter:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from selftune.methods import Report
+from selftune.methods.reports import Diverged
 from selftune.tracking import plots
 from selftune.tracking.plots import MAXIMUM_PANELS, grouped
 from selftune.tracking.report import write_report
@@ -96,7 +96,7 @@ def test_a_killed_study_has_a_report(tmp_path: Path, fabricate: Any, steps: int)
 
 def test_a_failed_study_says_why(tmp_path: Path, fabricate: Any) -> None:
     writer = fabricate.fill(tmp_path, range(3))
-    writer.reported(1, Report("diverged", 3, {}, message="loss is NaN at training step 31"))
+    writer.reported(1, Diverged(number=3, message="loss is NaN at training step 31"))
     writer.ended()
     write_summary(tmp_path, {"status": "failed", "message": "No trainer is left."})
     page = Page(write_report(tmp_path))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from selftune.methods import Report
+from selftune.methods.reports import Diverged, TrainingFinished
 from selftune.storage.files import DamagedFile
 from selftune.tracking.trajectory import TrajectoryWriter, read_reports, read_trajectory
 
@@ -43,8 +43,8 @@ def test_a_resumed_study_goes_on_in_the_same_files(tmp_path: Path, fabricate: An
 
 def test_reports_have_a_column_per_metric(tmp_path: Path, fabricate: Any) -> None:
     writer = fabricate.fill(tmp_path, range(1), trainers=2)
-    writer.reported(0, Report("finish", 1, {"training_step": 20.0, "test_loss": 0.5}))
-    writer.reported(1, Report("diverged", 1, {"training_step": 12.0}, message="loss is NaN at step 12"))
+    writer.reported(0, TrainingFinished(number=1, training_step=20, measures={"test_loss": 0.5}))
+    writer.reported(1, Diverged(number=1, training_step=12, message="loss is NaN at step 12"))
     reports = read_reports(tmp_path).to_pylist()
     assert [(r["trainer"], r["order"], r["kind"]) for r in reports] == [
         (0, 0, "cycle"),

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from orders import with_response
 from rounding import rounding
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -13,7 +14,8 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -37,7 +39,7 @@ def objective(**optimization):
 
 
 def replay(steps):
-    return WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)})
+    return FollowSchedule(segments=((steps, torch.empty(0)),))
 
 
 def trained(steps=STEPS, whole=STEPS, **optimization):
@@ -260,18 +262,8 @@ def test_a_one_cycle_schedule_goes_on_under_a_larger_budget():
 def test_maps_of_weights_have_a_response_while_the_learning_rate_is_not_zero():
     decay = regularizers["decoupled_weight_decay"](strength=Tune(0.1))
     trainer = Trainer(objective(schedule={"name": "linear", "steps": 6}), [decay], steps=STEPS)
-    body = {
-        "estimator": "self_tuning",
-        "settings": vars(Response()),
-        "steps": STEPS,
-        "hypergradient": True,
-        "hyper_step": 0,
-        "unconstrained": trainer.space.start,
-        "scale": torch.tensor([0.3]),
-        "tune_scale": True,
-    }
-    report = trainer.execute(WorkOrder("cycle", body))
+    report = trainer.execute(with_response(trainer, vars(Response()), STEPS))
     assert trainer.lower.learning_rate == 0
     assert report.kind == "cycle"
-    assert bool(torch.isfinite(report.payload["hypergradient"]).all())
-    assert float(report.payload["hypergradient"].abs()) > 0
+    assert bool(torch.isfinite(report.tensors["hypergradient"]).all())
+    assert float(report.tensors["hypergradient"].abs()) > 0

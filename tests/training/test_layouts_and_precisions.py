@@ -3,9 +3,11 @@
 import pytest
 import torch
 from method_runs import METHODS, convolutional, perceptron, run, task
+from orders import with_response
 
 from selftune import Tune
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -35,7 +37,7 @@ def test_aggregated_steps_are_the_same_in_either_memory_format(name):
     ends = []
     for objective in in_both_formats():
         trainer = Trainer(objective, [regularizers[name]()])
-        trainer.execute(WorkOrder("replay", {"segments": ((4, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((4, torch.empty(0)),)))
         ends.append(weights(trainer.lower.network))
     torch.testing.assert_close(*ends, rtol=1e-10, atol=1e-10)
 
@@ -72,18 +74,9 @@ def test_losses_of_half_precision_have_more_than_two_digits():
 @pytest.mark.parametrize("tune_scale", [True, False])
 def test_the_response_is_kept_in_a_precision_that_holds_it(dtype, tune_scale):
     trainer = Trainer(typed(dtype), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
-    body = {
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((1,), 0.3),
-        "estimator": "self_tuning",
-        "settings": vars(Response(learning_rate=0.01)),
-        "tune_scale": tune_scale,
-        "hyper_step": 0,
-        "steps": 4,
-        "hypergradient": True,
-    }
-    report = trainer.execute(WorkOrder("cycle", body))
+    settings = vars(Response(learning_rate=0.01))
+    report = trainer.execute(with_response(trainer, settings, tune_scale=tune_scale))
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     assert {p.dtype for p in trainer.estimator.response.parameters()} == {wide}
-    assert all(tensor.dtype == torch.float32 for tensor in report.payload.values())
-    assert report.payload["hypergradient"] != 0
+    assert all(tensor.dtype == torch.float32 for tensor in report.tensors.values())
+    assert report.tensors["hypergradient"] != 0

@@ -50,7 +50,7 @@ def test_the_loop_gives_the_numbers_that_it_gives_by_itself():
         assert torch.equal(here.hypergradient, there.hypergradient)
         assert torch.equal(here.hyperparameters, there.hyperparameters)
     state = tuner.exported()
-    assert same({f"network.{name}": tensor for name, tensor in state.items()}, reports[0].payload)
+    assert same({f"network.{name}": tensor for name, tensor in state.items()}, reports[0].tensors)
     assert reports[0].metrics["validation_loss"] == tuner.evaluate()["validation_loss"]
 
 
@@ -61,7 +61,7 @@ def test_a_team_of_loops_goes_on_after_a_stop_to_the_same_numbers(tmp_path):
     reports, after = run(2, tmp_path, checkpoint_every=2)
     assert after[0].number == 4
     for member, report in expected.items():
-        assert same(report.payload, reports[member].payload)
+        assert same(report.tensors, reports[member].tensors)
     for there, here in zip(steps, [*before[:4], *after], strict=True):
         assert torch.equal(there.hyperparameters, here.hyperparameters)
 

@@ -9,7 +9,7 @@ from steps import begun
 from torch import nn
 
 from selftune import Tune
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -38,7 +38,7 @@ def build(replaced=False):
 
 def replayed(trainer, steps=3):
     values = trainer.space.constrain(trainer.space.start)
-    return trainer.execute(WorkOrder("replay", {"segments": ((steps, values),)}))
+    return trainer.execute(FollowSchedule(segments=((steps, values),)))
 
 
 def trainer_of(replaced, **members):

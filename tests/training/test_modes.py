@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from selftune import Tune
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FinishTraining, FollowSchedule
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
@@ -77,10 +77,10 @@ def test_evaluation_copies_and_second_passes_iterate_no_powers(kind):
     buffers = dict(trainer.lower.network.named_buffers())
     vector = next(tensor for name, tensor in buffers.items() if name.endswith("_u"))
     trainer.lower.optimizer.register_step_pre_hook(lambda *_: moved.append(vector.clone()))
-    trainer.execute(WorkOrder("replay", {"segments": ((2, torch.tensor([0.1])),)}))
+    trainer.execute(FollowSchedule(segments=((2, torch.tensor([0.1])),)))
     before = {name: tensor.clone() for name, tensor in buffers.items()}
     trainer.measurements.take(0, 2)
-    trainer.execute(WorkOrder("finish", {}))
+    trainer.execute(FinishTraining())
     trainer.lower.validation_losses(0)
     assert all(torch.equal(before[name], tensor) for name, tensor in buffers.items())
     assert trainer.lower.network.passes == 2
@@ -91,8 +91,8 @@ def test_trainers_leave_modes_alone():
     trainer = Trainer(task(frozen_norm), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
     modules = list(trainer.lower.network.modules())
     before = [module.training for module in modules]
-    trainer.execute(WorkOrder("replay", {"segments": ((2, torch.tensor([0.1])),)}))
-    trainer.execute(WorkOrder("finish", {}))
+    trainer.execute(FollowSchedule(segments=((2, torch.tensor([0.1])),)))
+    trainer.execute(FinishTraining())
     with trainer.lower.measuring(0):
         pass
     assert [module.training for module in modules] == before

@@ -5,13 +5,15 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
+from orders import with_response
 from ordinary_networks import ORDINARY, Frozen, Functional, HeadFirst, Recurrent, Tied, TiedHead, objective_of
 from steps import begun
 from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.composition import Regularizers
 from selftune.regularization.regularizer import regularizers
 from selftune.studies.tune import tune
@@ -25,7 +27,7 @@ def trained(build, settings, steps=6, **options):
         objective_of(build), [regularizers[n](**s) for n, s in settings.items()], steps=20, **options
     )
     space = trainer.space
-    trainer.execute(WorkOrder("replay", {"segments": ((steps, space.constrain(space.start)),)}))
+    trainer.execute(FollowSchedule(segments=((steps, space.constrain(space.start)),)))
     return trainer
 
 
@@ -166,7 +168,7 @@ def test_copies_of_tied_weights_hold_one_tensor(settings):
         assert "b.weight" not in kept
     again = Trainer(objective_of(Tied), [regularizers[n](**s) for n, s in settings.items()], steps=20)
     again.load_state_dict(copy.deepcopy(trainer.state_dict()))
-    more = WorkOrder("replay", {"segments": ((2, torch.empty(0)),)})
+    more = FollowSchedule(segments=((2, torch.empty(0)),))
     assert again.execute(more).metrics["training_loss"] == trainer.execute(more).metrics["training_loss"]
 
 
@@ -185,7 +187,7 @@ def test_fish_moves_a_shared_tensor_once():
     moved = []
     for step in (0.0, 0.5, 1.0):
         trainer = Trainer(objective_of(Tied, extra=domains), [regularizers["fish"](step=step)])
-        trainer.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((1, torch.empty(0)),)))
         moved.append(trainer.lower.parameters["a.weight"].detach())
     torch.testing.assert_close(moved[1], (moved[0] + moved[2]) / 2)
     assert not torch.equal(moved[0], moved[2])
@@ -256,18 +258,11 @@ def test_a_bias_that_trains_alone_responds_alone():
             self[0].weight.requires_grad_(False)
 
     trainer = Trainer(objective_of(Bias), [regularizers["label_smoothing"](epsilon=Tune(0.1))])
-    body = {
-        "estimator": "self_tuning",
-        "settings": {},
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((1,), 0.5),
-    }
-    body |= {"steps": 20, "hypergradient": True, "tune_scale": False, "hyper_step": 0}
-    report = trainer.execute(WorkOrder("cycle", body))
+    report = trainer.execute(with_response(trainer, {}, 20, scale=0.5, tune_scale=False))
     response = trainer.estimator.response
     assert response.responding == {"0.bias", "2.weight", "2.bias"}
     assert all((row != 0).any() for row in response.gates.split([3, 16, 3]))
-    assert report.payload["hypergradient"] != 0
+    assert report.tensors["hypergradient"] != 0
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,9 @@ def test_replaying_the_trajectory_reproduces_the_tuned_network_bit_for_bit(objec
     schedule = [Segment(s.training_step, s.hyperparameters) for s in recorder.steps]
     factory = TrainerFactory(objective, regularization, seed=3)
     replayed = run_in_process(Replay(schedule, 70), {0: factory(0)})
-    tuned = {k: v for k, v in last[0].payload.items() if k.startswith("network.")}
+    tuned = {k: v for k, v in last[0].tensors.items() if k.startswith("network.")}
     assert tuned
-    assert all(torch.equal(replayed[0].payload[name], tensor) for name, tensor in tuned.items())
+    assert all(torch.equal(replayed[0].tensors[name], tensor) for name, tensor in tuned.items())
     assert replayed[0].metrics["test_loss"] == last[0].metrics["test_loss"]
 
 

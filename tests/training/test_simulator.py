@@ -7,7 +7,8 @@ from selftune.objectives.tasks.quadratic_bilevel import QuadraticBilevel
 
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.listener import Listener
-from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Method, Report, WorkOrder
+from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Method, WorkOrder
+from selftune.methods.reports import Diverged, Solved
 from selftune.training import NoTrainerLeft, SmoothTrainer
 from selftune.training.runner import Stalled
 from selftune.training.simulator import simulate
@@ -33,7 +34,7 @@ class Piecework(Method):
         idle = [member for member, state in self.members.items() if state == "idle"][: self.left]
         self.left -= len(idle)
         self.members |= dict.fromkeys(idle, "busy")
-        return {member: WorkOrder("piece") for member in idle}
+        return {member: WorkOrder() for member in idle}
 
     def tell(self, member, report):
         if report.kind == "diverged":
@@ -58,8 +59,9 @@ class Worker:
         self.member, self.diverges = member, diverges
 
     def execute(self, order, warm=None):
-        kind = "diverged" if self.diverges else order.kind
-        return Report(kind, order.number, {"work": 1.0 + self.member % 2}, message="its loss is nan")
+        if self.diverges:
+            return Diverged(number=order.number, message="its loss is nan")
+        return Solved(number=order.number, work=1 + self.member % 2)
 
 
 def work(report):

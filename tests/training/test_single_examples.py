@@ -7,7 +7,7 @@ from torch import nn
 
 from selftune import Tune, tune
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -36,7 +36,7 @@ def test_workers_with_one_example_are_refused_under_batch_norm(name, workers):
 @pytest.mark.parametrize("build", [perceptron, frozen])
 def test_where_nothing_needs_two_examples_they_train(build):
     trainer = Trainer(task(build), [regularizers["coordinate_median"](workers=16)])
-    assert trainer.execute(WorkOrder("replay", {"segments": ((2, torch.empty(0)),)})).kind == "replay"
+    assert trainer.execute(FollowSchedule(segments=((2, torch.empty(0)),))).kind == "replay"
 
 
 def test_batches_of_one_example_are_refused_under_batch_norm():
@@ -48,4 +48,4 @@ def test_batches_of_one_example_are_refused_under_batch_norm():
 def test_statistics_over_the_places_of_one_image_are_statistics():
     build = lambda: nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), *convolutional()[2:4], nn.Linear(8, 3))  # noqa: E731
     trainer = Trainer(task(build, (2, 6, 6)), [regularizers["coordinate_median"](workers=16)])
-    assert trainer.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)})).kind == "replay"
+    assert trainer.execute(FollowSchedule(segments=((1, torch.empty(0)),))).kind == "replay"

@@ -1,8 +1,9 @@
 import copy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from orders import with_response
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -10,7 +11,8 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Interval, Tune
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FinishTraining, FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -20,25 +22,20 @@ VARIANTS = {"delta-stn": DELTA, "nonlinear": Response(linearize=False), "stn": S
 
 
 def cycle(trainer, steps=4, response=DELTA, shift=0.0, scale=0.3, tune_scale=True, hypergradient=True):
-    n = len(trainer.space)
-    return WorkOrder(
-        "cycle",
-        {
-            "unconstrained": trainer.space.start + shift,
-            "scale": torch.full((n,), scale),
-            "estimator": "self_tuning",
-            "settings": asdict(response),
-            "tune_scale": tune_scale,
-            "hyper_step": 0,
-            "steps": steps,
-            "hypergradient": hypergradient,
-        },
+    return with_response(
+        trainer,
+        asdict(response),
+        steps,
+        shift=shift,
+        scale=scale,
+        tune_scale=tune_scale,
+        hypergradient=hypergradient,
     )
 
 
 def replay(trainer, *segments):
     values = trainer.space.constrain(trainer.space.start)
-    return WorkOrder("replay", {"segments": segments or ((8, values),)})
+    return FollowSchedule(segments=segments or ((8, values),))
 
 
 def weights(trainer):
@@ -83,8 +80,8 @@ def test_steps_change_only_what_they_should(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=2, response=VARIANTS[variant]))
     estimator = trainer.estimator
-    order = cycle(trainer).body
-    unconstrained, scale = order["unconstrained"], order["scale"]
+    order = cycle(trainer)
+    unconstrained, scale = order.values.unconstrained, order.scale
     given = unconstrained.clone(), scale.clone()
 
     def snapshot():
@@ -116,7 +113,7 @@ def test_state_round_trip_gives_the_same_reports(objective, regularization, vari
     second = Trainer(objective, regularization, seed=5)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     reports = [t.execute(cycle(t, shift=0.1, **settings)) for t in (first, second)]
-    assert same(reports[0].payload, reports[1].payload)
+    assert same(reports[0].tensors, reports[1].tensors)
     losses = [r.metrics["training_loss"] for r in reports]
     assert losses[0] == losses[1]
 
@@ -147,9 +144,8 @@ def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
     trainer.execute(cycle(trainer, steps=40, hypergradient=False))
     estimator, u = trainer.estimator, trainer.space.start
     # a vanishing scale makes the tuned form the same derivative at zero
-    scale = torch.full_like(u, 1e-6)
-    estimator.begin({"unconstrained": u, "scale": scale, "tune_scale": tune_scale, "hyper_step": 0})
-    payload, _ = estimator.hypergradient(40)
+    estimator.begin(cycle(trainer, scale=1e-6, tune_scale=tune_scale))
+    found, _ = estimator.hypergradient(40)
     data = objective.splits()["validation"]
     network = trainer.lower.network.eval()
 
@@ -161,7 +157,7 @@ def test_the_hypergradient_is_the_derivative_of_the_perturbed_validation_loss(
     eye = torch.eye(len(u)) * 1e-1
     numeric = torch.stack([(loss(e) - loss(-e)) / 2e-1 for e in eye]).float()
     network.train()
-    torch.testing.assert_close(payload["hypergradient"], numeric, rtol=2e-2, atol=1e-5)
+    torch.testing.assert_close(found.hypergradient, numeric, rtol=2e-2, atol=1e-5)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -172,7 +168,7 @@ def test_a_report_holds_the_plain_measures_and_names_the_perturbed_ones(
     trainer = Trainer(objective, regularization)
     order = cycle(trainer, steps=10, response=VARIANTS[variant], scale=1.0, tune_scale=tune_scale)
     metrics = trainer.execute(order).metrics
-    network = trainer.plain_network(order.body["unconstrained"])
+    network = trainer.plain_network(order.values.unconstrained)
     plain = {name: metrics[name] for name in ("validation_loss", "validation_accuracy")}
     assert plain == pytest.approx(trainer.lower.evaluate(network, "validation"), rel=1e-5)
     perturbed = [name for name in metrics if name.startswith("perturbed_")]
@@ -217,7 +213,7 @@ def test_integers_are_whole_where_they_act_and_continuous_where_they_are_learned
     sizes = torch.cat([s.reshape(-1) for s in seen])
     assert torch.equal(sizes, sizes.floor())
     assert (sizes.min(), sizes.max()) == (0, 6)
-    assert report.payload["hypergradient"].abs().item() > 0
+    assert report.tensors["hypergradient"].abs().item() > 0
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_and_values(objective):
@@ -265,7 +261,7 @@ def test_validation_batches_follow_the_hyper_step_also_after_a_resume(objective,
     batched = Classification(objective.network, *data, objective.optimization, validation_batch_size=20)
 
     def at(hyper_step, order):
-        return WorkOrder("cycle", {**order.body, "hyper_step": hyper_step, "steps": 1})
+        return replace(order, values=replace(order.values, version=hyper_step), steps=1)
 
     first = Trainer(batched, regularization)
     order = cycle(first)
@@ -275,7 +271,7 @@ def test_validation_batches_follow_the_hyper_step_also_after_a_resume(objective,
         second = Trainer(batched, regularization)
         second.load_state_dict(saved)
         again = second.execute(at(hyper_step, order))
-        assert same(report.payload, again.payload)
+        assert same(report.tensors, again.tensors)
         assert report.metrics["validation_loss"] == again.metrics["validation_loss"]
     drawn = [first.lower.validation.at(number).index for number in range(3)]
     assert len(torch.cat(drawn[:2]).unique()) == 40  # without replacement within an epoch
@@ -295,7 +291,7 @@ class NoLooks(TorchDispatchMode):
 def test_training_steps_never_wait_for_the_device(objective, regularization, variant):
     trainer = Trainer(objective, regularization)
     trainer.execute(cycle(trainer, steps=1, response=VARIANTS[variant]))
-    trainer.estimator.begin(cycle(trainer).body)
+    trainer.estimator.begin(cycle(trainer))
     with NoLooks():
         trainer.estimator.train(1)
 
@@ -314,7 +310,7 @@ def test_the_plain_network_is_an_ordinary_module_with_the_trained_weights(object
     assert type(network[0]) is nn.Linear
     assert not network[2]._forward_pre_hooks
     assert same(network.state_dict(), trainer.lower.network.state_dict())
-    finish = trainer.execute(WorkOrder("finish", {}))
+    finish = trainer.execute(FinishTraining())
     inputs, labels = objective.splits()["test"].values()
     expected = nn.functional.cross_entropy(network(inputs), labels).item()
     assert finish.metrics["test_loss"] == pytest.approx(expected, rel=1e-5)
@@ -324,7 +320,7 @@ def test_an_uncentred_network_is_exported_at_the_hyperparameters(objective, regu
     trainer = Trainer(objective, regularization)
     order = cycle(trainer, steps=10, response=STN)
     trainer.execute(order)
-    u = order.body["unconstrained"]
+    u = order.values.unconstrained
     inputs = objective.splits()["test"]["inputs"]
     gated = trainer.estimator.response.perturbed(u.expand(len(inputs), -1), inputs)
     trainer.lower.network.train()

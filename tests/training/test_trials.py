@@ -2,6 +2,7 @@ import copy
 
 import pytest
 import torch
+from orders import start_of
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,8 +16,9 @@ from selftune.methods import (
     NetworkLineSearchSettings,
     Replay,
     Segment,
-    WorkOrder,
 )
+from selftune.methods.reports import CandidateDiverged
+from selftune.methods.work_orders import FinishTraining, FollowSchedule, TrainCandidate, TrainStayArm
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
 from selftune.training.trials import Arm
@@ -52,22 +54,19 @@ def linear(blobs):
 
 
 def order(trainer, kind="stay", shift=0.0, **changes):
-    body = {
-        "unconstrained": trainer.space.start + shift,
+    arm = {
+        "values": start_of(trainer.space, shift),
         "start": "start",
         "fresh": True,
         "keep": ("start", "end"),
         "end": "end",
         "steps": 6,
         "gamma": 0.3,
-        "sample": 0,
         "samples": 30,
-        "hypergradient": kind == "stay",
-        "curvature": None,
-        "lanczos_steps": 10,
-        "system_steps": 10,
     }
-    return WorkOrder(kind, body | changes)
+    if kind == "trial":
+        return TrainCandidate(**arm | {"candidate": 0} | changes)
+    return TrainStayArm(**arm | {"hypergradient": True, "lanczos_steps": 10, "system_steps": 10} | changes)
 
 
 def same(a, b):
@@ -99,7 +98,7 @@ def test_attention_and_weights_that_are_not_trained(blobs, gamma):
     trainer = Trainer(objective, [regularizers["weight_decay"](strength=Tune(0.05))])
     before = weights(trainer)
     report = trainer.execute(order(trainer, gamma=gamma))
-    assert report.payload["hypergradient"].abs() > 0
+    assert report.tensors["hypergradient"].abs() > 0
     after = weights(trainer)
     assert torch.equal(before["inner.weight"], after["inner.weight"])
     assert not torch.equal(before["inner.bias"], after["inner.bias"])
@@ -114,12 +113,12 @@ def test_the_same_state_hyperparameters_and_seed_give_the_same_losses_twice(deep
     stay = first.execute(order(first))
     trials = [first.execute(order(first, "trial", 0.3)) for _ in range(2)]
     travelled = second.execute(order(second, "trial", 0.3, fresh=False), first.export_state("start"))
-    assert torch.equal(trials[0].payload["losses"], trials[1].payload["losses"])
-    assert torch.equal(trials[0].payload["losses"], travelled.payload["losses"])
-    assert not torch.equal(trials[0].payload["losses"], stay.payload["losses"])
+    assert torch.equal(trials[0].tensors["losses"], trials[1].tensors["losses"])
+    assert torch.equal(trials[0].tensors["losses"], travelled.tensors["losses"])
+    assert not torch.equal(trials[0].tensors["losses"], stay.tensors["losses"])
     assert same(weights(first), weights(second))
     again = first.execute(order(first))
-    assert same(again.payload, stay.payload)
+    assert same(again.tensors, stay.tensors)
 
 
 def test_a_state_brings_optimizer_tables_and_random_numbers_along(deep, smooth):
@@ -131,7 +130,7 @@ def test_a_state_brings_optimizer_tables_and_random_numbers_along(deep, smooth):
     state = first.export_state("end")
     expected = first.execute(order(first, **following))
     report = second.execute(order(second, **following | {"start": "moved", "keep": ("moved",)}), state)
-    assert same(report.payload, expected.payload)
+    assert same(report.tensors, expected.tensors)
     assert same(weights(first), weights(second))
     mine, its = (t.lower.regularizers.state_dict()["early_learning"]["table"] for t in (first, second))
     assert torch.equal(mine, its)
@@ -172,15 +171,15 @@ def test_a_saved_trainer_gives_the_same_reports(deep, smooth, kind):
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for start in ("end", "start"):
         asked = order(first, kind, 0.1, start=start, fresh=False, end="later", steps=8)
-        assert same(first.execute(asked).payload, second.execute(asked).payload)
+        assert same(first.execute(asked).tensors, second.execute(asked).tensors)
 
 
 def test_the_end_of_an_arm_is_delivered_by_whoever_gets_its_state(deep, smooth):
     first, second = (Trainer(deep, smooth, member=member) for member in range(2))
     first.execute(order(first))
-    body = {"start": "end", "fresh": False, "keep": ("end",), "remark": "done"}
-    reports = [t.execute(WorkOrder("finish", body), first.export_state("end")) for t in (second, first)]
-    assert same(reports[0].payload, reports[1].payload)
+    finish = FinishTraining(start="end", states=("end",), remark="done")
+    reports = [t.execute(finish, first.export_state("end")) for t in (second, first)]
+    assert same(reports[0].tensors, reports[1].tensors)
     assert reports[0].metrics["test_loss"] == reports[1].metrics["test_loss"]
     assert reports[0].message == "done"
 
@@ -191,7 +190,7 @@ def test_the_end_of_an_arm_is_delivered_by_whoever_gets_its_state(deep, smooth):
 def test_without_gamma_an_arm_is_plain_training_bit_for_bit(deep, smooth):
     arm, plain = (Trainer(deep, smooth, seed=2) for _ in range(2))
     arm.execute(order(arm, steps=8, gamma=0.0))
-    plain.execute(WorkOrder("replay", {"segments": ((8, plain.space.constrain(plain.space.start)),)}))
+    plain.execute(FollowSchedule(segments=((8, plain.space.constrain(plain.space.start)),)))
     assert same(weights(arm), weights(plain))
 
 
@@ -237,7 +236,7 @@ def test_what_regularizers_make_of_a_step_they_make_of_the_loss_alone(linear, sm
 def test_training_steps_never_wait_for_the_device(deep, smooth, gamma):
     trainer = Trainer(deep, smooth)
     trainer.execute(order(trainer, steps=1))
-    arm = Arm(trainer.lower, order(trainer, gamma=gamma).body)
+    arm = Arm(trainer.lower, order(trainer, gamma=gamma))
     with NoLooks():
         arm.train(1)
 
@@ -247,7 +246,7 @@ def test_those_that_judge_are_not_those_that_the_hypergradient_sees(deep, smooth
     trainer = Trainer(deep, smooth)
     drawn = []
     for sample in range(2):
-        arm = Arm(trainer.lower, order(trainer, samples=samples, sample=sample).body)
+        arm = Arm(trainer.lower, order(trainer, samples=samples, sample=sample))
         judges, others = arm._samples()
         assert len(judges) == (samples or 40)
         assert torch.equal(torch.cat([judges, others]).sort().values, torch.arange(80))
@@ -262,16 +261,16 @@ def test_the_losses_are_plain_ones_of_the_network_as_it_is(deep, smooth):
     split = trainer.lower.objective.splits()["validation"]
     network = trainer.lower.network.eval()
     expected = nn.functional.cross_entropy(network(split["inputs"]), split["labels"], reduction="none")
-    matches = (report.payload["losses"][:, None] - expected).abs().min(dim=0).values < 1e-6
+    matches = (report.tensors["losses"][:, None] - expected).abs().min(dim=0).values < 1e-6
     assert int(matches.sum()) >= 79
-    assert report.metrics["validation_loss"] == pytest.approx(float(report.payload["losses"].mean()), rel=1e-5)
+    assert report.metrics["validation_loss"] == pytest.approx(float(report.tensors["losses"].mean()), rel=1e-5)
     assert 0 <= report.metrics["validation_accuracy"] <= 1
 
 
 def test_judging_and_differentiating_change_nothing(deep, smooth):
     trainer = Trainer(deep, smooth)
     trainer.execute(order(trainer))
-    arm = Arm(trainer.lower, order(trainer).body)
+    arm = Arm(trainer.lower, order(trainer))
     before = copy.deepcopy(trainer.state_dict()["lower"])
     arm.losses()
     arm.hypergradient(6)
@@ -290,8 +289,8 @@ def test_the_hypergradient_is_that_of_a_direct_solve(linear, smooth, curvature):
     trainer = Trainer(linear, smooth[:2])
     trainer.execute(order(trainer, steps=30))
     settings = {"curvature": curvature, "lanczos_steps": 21, "system_steps": 60}
-    arm = Arm(trainer.lower, order(trainer, **settings).body)
-    z, measured = arm.hypergradient(30)
+    arm = Arm(trainer.lower, order(trainer, **settings))
+    found = arm.hypergradient(30)
     lower = trainer.lower
     parameters = list(lower.parameters.values())
     u = trainer.space.start.requires_grad_()
@@ -301,13 +300,13 @@ def test_the_hypergradient_is_that_of_a_direct_solve(linear, smooth, curvature):
     hessian = torch.stack([torch.cat([t.reshape(-1) for t in row[:-1]]) for row in rows]).double()
     mixed = torch.stack([row[-1] for row in rows]).double()
     eigenvalues = torch.linalg.eigvalsh(hessian)
-    assert measured["ritz_min"] == pytest.approx(float(eigenvalues[0]), abs=1e-4)
-    assert measured["ritz_max"] == pytest.approx(float(eigenvalues[-1]), rel=1e-4)
-    gamma = 2 * max(0.0, -measured["ritz_min"]) + (curvature or 1e-2 * measured["ritz_max"])
-    assert measured["gamma"] == pytest.approx(gamma)
+    assert found.ritz_min == pytest.approx(float(eigenvalues[0]), abs=1e-4)
+    assert found.ritz_max == pytest.approx(float(eigenvalues[-1]), rel=1e-4)
+    gamma = 2 * max(0.0, -found.ritz_min) + (curvature or 1e-2 * found.ritz_max)
+    assert found.gamma == pytest.approx(gamma)
     b = arm._upper_gradient().double()
     expected = -mixed.T @ torch.linalg.solve(hessian + gamma * torch.eye(len(b)), b)
-    torch.testing.assert_close(z.double(), expected, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found.hypergradient.double(), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(linear):
@@ -317,25 +316,23 @@ def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(li
     def retrained(shift):
         trainer = Trainer(linear, chosen)
         trainer.execute(order(trainer, "trial", shift, steps=2500, gamma=0.0))
-        arm = Arm(trainer.lower, order(trainer, shift=shift, curvature=1e-6, system_steps=40).body)
+        arm = Arm(trainer.lower, order(trainer, shift=shift, curvature=1e-6, system_steps=40))
         inputs = arm.lower.sources.validation_rows(arm._samples()[1])
         with torch.no_grad():
             logits = trainer.lower.network(inputs["inputs"]).double()
         return arm, float(nn.functional.cross_entropy(logits, inputs["labels"]))
 
-    z, measured = retrained(0.0)[0].hypergradient(2500)
+    found = retrained(0.0)[0].hypergradient(2500)
     numeric = (retrained(0.1)[1] - retrained(-0.1)[1]) / 0.2
-    assert measured["residual"] < 1e-4
-    assert float(z[0]) == pytest.approx(numeric, rel=0.03)
+    assert found.residual < 1e-4
+    assert float(found.hypergradient[0]) == pytest.approx(numeric, rel=0.03)
 
 
 def test_a_trial_that_diverges_is_a_report_and_a_path_that_diverges_ends_its_trainer(blobs, smooth):
     wild = [(x * 1e30, y) for x, y in (blobs(96, 0), blobs(80, 1), blobs(48, 2))]
     trainer = Trainer(Classification(small_network, *wild, Optimization(16, learning_rate=1e9)), smooth)
     report = trainer.execute(order(trainer, "trial"))
-    assert report.kind == "trial"
-    assert report.metrics["diverged"] == 1
-    assert "losses" not in report.payload
+    assert isinstance(report, CandidateDiverged)
     assert trainer.export_state("end") is None
     assert trainer.execute(order(trainer)).kind == "diverged"
 
@@ -385,7 +382,7 @@ def test_a_team_takes_the_steps_of_a_single_trainer(deep, smooth, team):
     assert recorder.rows() == expected.rows()
     assert {0.0, 1.0} == {s.certificate["accepted"] for s in expected.steps[1:]}
     for report in last.values():  # the network of the path, from every member
-        assert same(report.payload, alone[0].payload)
+        assert same(report.tensors, alone[0].tensors)
         assert report.metrics["training_step"] == 120
 
 
@@ -398,7 +395,7 @@ def test_an_interrupted_run_goes_on_to_the_same_trajectory(deep, smooth, tmp_pat
     last, resumed = search(deep, smooth, team, tmp_path)
     assert 0 < len(resumed.steps) < len(expected.steps)
     assert resumed.rows() == expected.rows()[-len(resumed.steps) :]
-    assert same(last[0].payload, alone[0].payload)
+    assert same(last[0].tensors, alone[0].tensors)
 
 
 def test_without_a_proximal_term_a_replay_gives_the_network_bit_for_bit(deep, smooth):
@@ -406,8 +403,8 @@ def test_without_a_proximal_term_a_replay_gives_the_network_bit_for_bit(deep, sm
     schedule = [Segment(s.training_step, s.hyperparameters) for s in recorder.steps]
     replayed = run_in_process(Replay(schedule, 120), {0: TrainerFactory(deep, smooth, seed=3)(0)})
     assert len({tuple(s.hyperparameters.tolist()) for s in recorder.steps}) > 1
-    network = {name: tensor for name, tensor in last[0].payload.items() if name.startswith("network.")}
-    assert same(replayed[0].payload, network)
+    network = {name: tensor for name, tensor in last[0].tensors.items() if name.startswith("network.")}
+    assert same(replayed[0].tensors, network)
 
 
 def test_accepted_steps_lower_the_retrained_loss_of_a_strongly_convex_network(linear):
@@ -416,7 +413,7 @@ def test_accepted_steps_lower_the_retrained_loss_of_a_strongly_convex_network(li
 
     def retrained(values):
         trainer = TrainerFactory(linear, chosen, seed=3)(0)
-        trainer.execute(WorkOrder("replay", {"segments": ((300, values),)}))
+        trainer.execute(FollowSchedule(segments=((300, values),)))
         return trainer.lower.evaluate(trainer.lower.network, "validation")["validation_loss"]
 
     values = [recorder.steps[0].hyperparameters]

@@ -6,7 +6,7 @@ from method_runs import METHODS, NORMS, normed, run, task
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.regularization.reparameterization import effective_weight
 from selftune.training import Trainer
@@ -15,7 +15,7 @@ from selftune.training import Trainer
 def trained(build, settings, steps=4):
     trainer = Trainer(task(build), [regularizers[name](**values) for name, values in settings.items()], steps=20)
     values = trainer.space.constrain(trainer.space.start)
-    trainer.execute(WorkOrder("replay", {"segments": ((steps, values),)}))
+    trainer.execute(FollowSchedule(segments=((steps, values),)))
     return trainer
 
 
@@ -38,7 +38,7 @@ def test_hook_and_parametrization_of_weight_norm_are_one_training():
         objective = task(lambda: normed(NORMS[kind]).double(), dtype=torch.float64)  # noqa: B023
         names = {"weight_decay": {"strength": 0.1}, "mean_teacher": {}, "normalized_distillation": {}, "sam": {}}
         trainer = Trainer(objective, [regularizers[name](**values) for name, values in names.items()])
-        trainer.execute(WorkOrder("replay", {"segments": ((6, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((6, torch.empty(0)),)))
         ends.append(trainer.plain_network()(objective.splits()["test"]["inputs"]))
     torch.testing.assert_close(*ends, rtol=1e-9, atol=1e-9)
 

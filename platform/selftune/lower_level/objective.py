@@ -186,6 +186,8 @@ class NetworkObjective(OwnHyperparameters, ABC):
                 isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) for module in modules.values()
             ),
             "branches": any(name.rpartition(".")[2] == "branch" for name in modules),
+            "recurrent_layers": any(isinstance(module, nn.RNNBase) for module in modules.values()),
+            "embeddings": any(isinstance(module, nn.Embedding) for module in modules.values()),
             "stage": bool(self.stages()),
         }
         return frozenset(name for name, there in marks.items() if there)

@@ -5,7 +5,7 @@ from selftune.methods.budget import Budget
 from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
-from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.method import HyperStep, Method
 from selftune.methods.network_line_search import NetworkLineSearch
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.online_implicit import OnlineImplicit, OnlineImplicitSettings
@@ -13,9 +13,12 @@ from selftune.methods.penalty import Penalty
 from selftune.methods.penalty_settings import PenaltySettings
 from selftune.methods.projections import Ball, Box, Projection, Simplex
 from selftune.methods.replay import Replay, Segment
+from selftune.methods.reports import Report
 from selftune.methods.self_tuning import SelfTuning
 from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 from selftune.methods.stochastic_bilevel import StochasticBilevel, StochasticBilevelSettings
+from selftune.methods.values import Values
+from selftune.methods.work_orders import WorkOrder
 
 __all__ = [
     "Ball",
@@ -44,5 +47,6 @@ __all__ = [
     "Simplex",
     "StochasticBilevel",
     "StochasticBilevelSettings",
+    "Values",
     "WorkOrder",
 ]

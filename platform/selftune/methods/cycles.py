@@ -6,7 +6,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import torch
 
@@ -16,9 +16,12 @@ from selftune.hyperparameters import Space
 from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
 from selftune.methods.measures import average, measured
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import Report, Trained
 from selftune.methods.team import TeamMethod
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
+from selftune.methods.values import Values
+from selftune.methods.work_orders import FinishTraining, Train, WorkOrder
 from selftune.shapes import Tensor
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
@@ -56,6 +59,16 @@ class CycleSettings:
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
 
 
+class Cycle(TypedDict):
+    """What the orders of one cycle have in common; see ``Train``."""
+
+    values: Values
+    steps: int
+    hypergradient: bool
+    keep: Values | None
+    checkpoint: bool
+
+
 class CycleMethod(TeamMethod):
     """Trains cycles in lock step and counts the budget; subclasses say what is ordered and how to move.
 
@@ -77,10 +90,10 @@ class CycleMethod(TeamMethod):
         budget.check_training(settings.warmup_steps)
         self.budget = budget
         self._cycles = settings
-        self._reports: dict[int, Report] = {}
+        self._reports: dict[int, Trained] = {}
         self._training_step = 0
         self._training_loss = math.nan
-        self._to_keep: dict[str, Any] = {}  # tells trainers that what they have now is the best so far
+        self._to_keep: Values | None = None  # with which what trainers have now, the best so far, was trained
         self._updates: UpdateRule | None = None
 
     def join(self, member: int, space: Space) -> None:
@@ -99,11 +112,11 @@ class CycleMethod(TeamMethod):
         return self._updates
 
     @abstractmethod
-    def _body(self) -> dict[str, Any]:
-        """What every order of the current cycle says beside its steps: the estimator and its settings."""
+    def _train(self, member: int, cycle: Cycle) -> Train:
+        """A member's order of the current cycle: ``Train(**cycle)`` with the estimator and its settings."""
 
     @abstractmethod
-    def _move(self, reports: dict[int, Report]) -> HyperStep | None:
+    def _move(self, reports: dict[int, Trained]) -> HyperStep | None:
         """Takes one hyper-step from the reports of the members."""
 
     # Ask ---------------------------------------------------------------------------------------------
@@ -116,20 +129,20 @@ class CycleMethod(TeamMethod):
         elif self.best.waited(self.budget.patience):
             self.stopped, self.message = "patience", stopped_early(self.best)
         if self.stopped is not None:
-            return dict.fromkeys(idle, self._finish())
-        body = self._common() | {"steps": self._steps_due(), "hypergradient": not self._warming_up()}
-        return {member: self._order(member, body) for member in idle}
+            return self._finish_all(idle)
+        steps = self._steps_due()
+        cycle = Cycle(
+            values=self.values,
+            steps=steps,
+            hypergradient=not self._warming_up(),
+            keep=self._to_keep,
+            checkpoint=self._checkpoint(steps),
+        )
+        return {member: self._train(member, cycle) for member in idle}
 
-    def _order(self, member: int, body: dict[str, Any]) -> WorkOrder:
-        return WorkOrder("cycle", body, checkpoint=self._checkpoint(body["steps"]))
-
-    def _common(self) -> dict[str, Any]:
-        body = {"unconstrained": self._u.clone(), "hyper_step": self._hyper_step, **self._body()}
-        return body | self._to_keep
-
-    def _finish(self) -> WorkOrder:
-        remark = {"remark": self.message} if self.stopped == "patience" else {}
-        return WorkOrder("finish", self._common() | remark, checkpoint=True)
+    def _finish(self) -> FinishTraining:
+        remark = self.message if self.stopped == "patience" else ""
+        return FinishTraining(values=self.values, keep=self._to_keep, remark=remark, checkpoint=True)
 
     def _checkpoint(self, steps: int) -> bool:
         every = self._cycles.checkpoint_every
@@ -158,6 +171,7 @@ class CycleMethod(TeamMethod):
         return self._complete()
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
+        assert isinstance(report, Trained)
         self._reports[member] = report
         return self._complete()
 
@@ -168,34 +182,34 @@ class CycleMethod(TeamMethod):
         reports = {member: self._reports[member] for member in sorted(self._reports)}
         self._reports = {}
         first, counted = next(iter(reports.values())), self._counted(reports)
-        training_step = int(first.metrics["training_step"])
+        training_step = first.training_step
         if training_step > self._training_step:  # a hyper-step without training keeps the last training's loss
-            self._training_loss = average(r.metrics["training_loss"] for r in counted)
+            self._training_loss = average(r.training_loss for r in counted)
         self._training_step = training_step
-        self._seconds += max(r.metrics["seconds"] for r in reports.values())
-        self._to_keep = {}
-        if "hypergradient" not in first.payload:
+        self._seconds += max(r.seconds for r in reports.values())
+        self._to_keep = None
+        if first.hypergradient is None:
             return None
-        trained_with = self._u.clone()
+        trained_with = self.values
         step = self._move(reports)
         if step is not None:
             step = replace(step, diagnostics=measured(counted))
             if self.best.see(step):
-                self._to_keep = {"best": step.number, "best_unconstrained": trained_with}
+                self._to_keep = trained_with
         return step
 
-    def _counted(self, reports: dict[int, Report]) -> list[Report]:
+    def _counted(self, reports: dict[int, Trained]) -> list[Trained]:
         """The reports of those networks that come out, over which losses and diagnostics are averaged."""
         return list(reports.values())
 
-    def _row(self, counted: list[Report], hypergradient: Tensor, **more: Any) -> HyperStep:
+    def _row(self, counted: list[Trained], hypergradient: Tensor, **more: Any) -> HyperStep:
         """The hyper-step that starts here; ``scale`` is zero where nothing is perturbed."""
         return HyperStep(
             number=self._hyper_step,
             training_step=self._training_step,
             seconds=self._seconds,
             training_loss=self._training_loss,
-            validation_loss=average(r.metrics["validation_loss"] for r in counted),
+            validation_loss=average(r.measures["validation_loss"] for r in counted),
             hyperparameters=self.hyperparameters,
             hypergradient=hypergradient,
             **{"scale": torch.zeros_like(self._u), **more},

@@ -13,9 +13,11 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.hyperparameters import Space
 from selftune.methods.box import Limits, check_limits
-from selftune.methods.leader import LeaderMethod
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.leader import LeaderMethod, certified_active_set
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import Differentiated, Report
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
+from selftune.methods.work_orders import Differentiate, WorkOrder
 from selftune.shapes import Tensor
 from selftune.storage.state_tree import record
 
@@ -160,16 +162,16 @@ class Implicit(LeaderMethod):
         leader = self._lead(idle)
         if leader is None:
             return {}
-        body = {
-            "unconstrained": self._u.clone(),
-            "error": self._accuracy,
-            "residual": self._accuracy,
-            "warm": self._warm,
-            "key": f"{self._iteration}.hypergradient",
-            "bounds": "always" if self.settings.error_bounds else "never",
-        }
-        due = (self._iteration + 1) % self.settings.checkpoint_every == 0
-        return {leader: WorkOrder("hypergradient", body, checkpoint=due)}
+        order = Differentiate(
+            values=self.values,
+            error=self._accuracy,
+            residual=self._accuracy,
+            warm=self._warm,
+            key=f"{self._iteration}.hypergradient",
+            bounds="always" if self.settings.error_bounds else "never",
+            checkpoint=(self._iteration + 1) % self.settings.checkpoint_every == 0,
+        )
+        return {leader: order}
 
     @property
     def _accuracy(self) -> float:
@@ -178,7 +180,8 @@ class Implicit(LeaderMethod):
     # Tell --------------------------------------------------------------------------------------------
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
-        asked, level, z = self._accuracy, report.metrics["validation_loss"], report.payload["hypergradient"]
+        assert isinstance(report, Differentiated)
+        asked, level, z = self._accuracy, report.validation_loss, report.hypergradient
         point = _Point(self._u.clone(), z, f"{self._iteration}.hypergradient", level, asked)
         self._warm = point.warm if self._leader is not None else None
         self._iteration += 1
@@ -244,9 +247,9 @@ class Implicit(LeaderMethod):
         else:  # its level was perhaps seen too loosely to be reached again: look once more
             self._u, self._last = last.u.clone(), None
 
-    def _step(self, point: _Point, report: Report) -> HyperStep:
+    def _step(self, point: _Point, report: Differentiated) -> HyperStep:
         assert self.space is not None
-        metrics = report.metrics
+        here = self.hyperparameters
         self._last = point
         self._move(point)
         moved = float((self._u - point.u).norm())
@@ -256,22 +259,22 @@ class Implicit(LeaderMethod):
             number=self._hyper_step,
             training_step=self._work,
             seconds=self._seconds,
-            training_loss=metrics.get("training_loss", math.nan),
+            training_loss=math.nan,
             validation_loss=point.level,
-            hyperparameters=self.space.constrain(point.u.clone()),
+            hyperparameters=here,
             scale=torch.full_like(point.u, step),
             hypergradient=point.hypergradient,
             certificate={
                 "error_asked": point.error,
-                "error_reached": metrics["error"],
-                "residual": metrics["residual"],
+                "error_reached": report.error,
+                "residual": report.residual,
                 "hypergradient_norm": norm,
-                "hypergradient_bound": metrics["bound"] if math.isfinite(metrics["bound"]) else math.nan,
+                "hypergradient_bound": report.bound if math.isfinite(report.bound) else math.nan,
                 "step": step,
                 "rejected": float(self._rejected),
                 "work": float(self._work),
                 "certified": 0.0,
-                **{name: metrics[name] for name in ("active_set_certified",) if name in metrics},
+                **certified_active_set(report),
             },
         )
         self._rejected = 0

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
 from selftune.hyperparameters import Positive, Space
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
-from selftune.methods.leader import LeaderMethod
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.leader import LeaderMethod, certified_active_set
+from selftune.methods.method import HyperStep
 from selftune.methods.quasi_newton import QuasiNewton, between
+from selftune.methods.reports import CandidateSolved, Differentiated, Report
+from selftune.methods.work_orders import Differentiate, SolveCandidate, WorkOrder
 from selftune.shapes import Tensor
 from selftune.storage.state_tree import record
+
+
+@record
+@dataclass(frozen=True)
+class _Issued:
+    """An order that is out: the state that it leaves, the search it is of, and the candidate, if it is of one."""
+
+    key: str
+    attempt: tuple[int, int]
+    candidate: int | None
 
 
 @record
@@ -33,7 +43,7 @@ class _Search:
     hopeless: int = 0  # candidates that are proven too high, which no accuracy changes
     rejected: int = 0  # candidates 0 .. rejected - 1 are known to fail
     outcomes: dict[int, bool] = field(default_factory=dict)
-    winner: tuple[int, Report] | None = None
+    winner: tuple[int, CandidateSolved] | None = None
 
 
 _MAX_FAILED_SEARCHES = 20
@@ -81,7 +91,7 @@ class InexactLineSearch(LeaderMethod):
     ) -> None:
         self.settings = settings or InexactLineSearchSettings()
         super().__init__(work, steps, team_size, self.settings.bound, self.settings.limits)
-        self._issued: dict[int, dict[str, Any]] = {}  # member -> what its outstanding order is about
+        self._issued: dict[int, _Issued] = {}  # member -> what its outstanding order is about
         self._attempt = 0
         self._error = self.settings.error
         self._residual = self.settings.residual
@@ -89,7 +99,7 @@ class InexactLineSearch(LeaderMethod):
         self._backtracks = self.settings.backtracks
         self._failed_searches = 0
         self._search: _Search | None = None
-        self._report: dict[str, float] = {}
+        self._report: Differentiated | None = None
         self._relative = _RESIDUAL
         self._largest = 0.0
         self._retry: float | None = None
@@ -123,24 +133,24 @@ class InexactLineSearch(LeaderMethod):
             candidate = self._next_candidate(search)
             if candidate is None or candidate >= search.rejected + ahead:
                 break
-            orders[member] = self._send(member, self._trial(search, candidate), candidate)
+            orders[member] = self._send(member, self._solve(search, candidate), candidate)
         return orders
 
     def _ask_hypergradient(self, idle: list[int]) -> dict[int, WorkOrder]:
         leader = self._lead(idle)
-        if leader is None or any("hypergradient" in issued for issued in self._issued.values()):
+        if leader is None or any(issued.candidate is None for issued in self._issued.values()):
             return {}
-        body = {
-            "unconstrained": self._u.clone(),
-            "error": self._error,
-            "residual": self._residual,
-            "warm": self._warm,
-            "key": self._key("hypergradient"),
-            "bounds": "always" if self._bounds else "free",
-        }
         every = self.settings.checkpoint_every
-        due = self._attempt == 0 and self._hyper_step > 0 and self._hyper_step % every == 0
-        return {leader: self._send(leader, WorkOrder("hypergradient", body, checkpoint=due))}
+        order = Differentiate(
+            values=self.values,
+            error=self._error,
+            residual=self._residual,
+            warm=self._warm,
+            key=self._key("hypergradient"),
+            bounds="always" if self._bounds else "free",
+            checkpoint=self._attempt == 0 and self._hyper_step > 0 and self._hyper_step % every == 0,
+        )
+        return {leader: self._send(leader, order)}
 
     @property
     def _accuracy(self) -> float:
@@ -148,25 +158,25 @@ class InexactLineSearch(LeaderMethod):
 
     def _next_candidate(self, search: _Search) -> int | None:
         """The smallest candidate nobody solves or has solved, if its outcome can still matter."""
-        busy = {issued["candidate"] for issued in self._issued.values() if issued.get("candidate") is not None}
+        busy = {issued.candidate for issued in self._issued.values()}
         limit = search.candidates if search.accepted is None else search.accepted
         for candidate in range(search.rejected, limit):
             if candidate not in search.outcomes and candidate not in busy:
                 return candidate
         return None
 
-    def _trial(self, search: _Search, candidate: int) -> WorkOrder:
+    def _solve(self, search: _Search, candidate: int) -> SolveCandidate:
         u, expected, _ = self._candidate(search, candidate)
-        body = {
-            "unconstrained": u,
-            "error": max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
-            "warm": self._warm,
-            "key": self._key(f"trial{candidate}"),
-            "threshold": search.lower_bound - self.settings.decrease * expected,
-            "early_acceptance": self.settings.early_acceptance,
-            "early_rejection": self.settings.early_rejection,
-        }
-        return WorkOrder("trial", body, warm_from=self._source())
+        return SolveCandidate(
+            values=self._values_at(u),
+            error=max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
+            warm=self._warm,
+            key=self._key(f"candidate{candidate}"),
+            threshold=search.lower_bound - self.settings.decrease * expected,
+            early_acceptance=self.settings.early_acceptance,
+            early_rejection=self.settings.early_rejection,
+            warm_from=self._source(),
+        )
 
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
         """(u of the candidate, decrease that the hypergradient expects of it, its step)."""
@@ -177,13 +187,8 @@ class InexactLineSearch(LeaderMethod):
     def _key(self, what: str) -> str:
         return f"{self._hyper_step}.{self._attempt}.{what}"
 
-    def _send(self, member: int, order: WorkOrder, candidate: int | None = None) -> WorkOrder:
-        about: dict[str, Any] = {"key": order.body.get("key"), "attempt": (self._hyper_step, self._attempt)}
-        if order.kind == "hypergradient":
-            about["hypergradient"] = True
-        if candidate is not None:
-            about["candidate"] = candidate
-        self._issued[member] = about
+    def _send(self, member: int, order: Differentiate | SolveCandidate, candidate: int | None = None) -> WorkOrder:
+        self._issued[member] = _Issued(order.key, (self._hyper_step, self._attempt), candidate)
         return order
 
     def _leader_first(self, idle: list[int]) -> list[int]:
@@ -193,25 +198,26 @@ class InexactLineSearch(LeaderMethod):
     # Tell --------------------------------------------------------------------------------------------
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
-        about = self._issued.pop(member)
-        if report.kind == "hypergradient":
-            self._tell_hypergradient(report, about)
+        issued = self._issued.pop(member)
+        if isinstance(report, Differentiated):
+            self._tell_hypergradient(report, issued.key)
             return None
-        if report.kind == "trial" and about["attempt"] == (self._hyper_step, self._attempt):
-            return self._tell_trial(member, report, about["candidate"])
+        current = issued.attempt == (self._hyper_step, self._attempt)
+        if isinstance(report, CandidateSolved) and issued.candidate is not None and current:
+            return self._tell_candidate(member, report, issued.candidate)
         return None  # a candidate that lost after its search was decided
 
-    def _tell_hypergradient(self, report: Report, about: Mapping[str, Any]) -> None:
-        metrics, z = report.metrics, report.payload["hypergradient"]
-        self._warm = about["key"]
-        self._report = dict(metrics)
+    def _tell_hypergradient(self, report: Differentiated, key: str) -> None:
+        z = report.hypergradient
+        self._warm = key
+        self._report = report
         if self._curvature.observe(self._u, z) is False and self._attempt == 0:
             assert self._step is not None
             self._step *= _ALONG_HOLLOW
         step = self._first_step(z)
         # of a step of length one: a longer one would run into the box and make any point look stationary
         length = float((self._u - self._project(self._u - z)).norm())
-        tested, bound = self.settings.descent_test, metrics["bound"]
+        tested, bound = self.settings.descent_test, report.bound
         small = length <= (0.5 if tested else 1.0) * self.settings.tolerance
         direction = self._direction(z, step)
         offset = self._u - self._project(self._u - direction)
@@ -221,42 +227,48 @@ class InexactLineSearch(LeaderMethod):
             self.stopped = "budget"
         elif tested and length + bound <= self.settings.tolerance:
             stationary = "pinned" if self._nonsmooth and not bool(z.any()) else "stationary"
-            self.stopped = stationary if metrics["certified"] else "estimated"
+            self.stopped = stationary if report.certified else "estimated"
         elif small and not tested:
-            self._believe_flat(metrics)
+            self._believe_flat(report)
         elif small and math.isnan(bound):
             self._bounds = True
             self._attempt += 1
         elif small or (tested and self._bounds and not sure):
             along = expected / max(float(offset.norm()), 1e-300)  # length times the direction's cosine
             aim = self.settings.tolerance - length if small else (1 - self.settings.descent) * along
-            self._sharpen(metrics["error"], *self._factors(metrics, aim))
+            self._sharpen(report.error, *self._factors(report, aim))
         else:
-            search = _Search(z, direction, length, metrics["lower_bound"], self._backtracks, metrics["slope"])
-            self._start_search(search, metrics["validation_loss"] - metrics["lower_bound"])
+            search = _Search(z, direction, length, report.lower_bound, self._backtracks, report.slope)
+            self._start_search(search, report.validation_loss - report.lower_bound)
 
-    def _believe_flat(self, metrics: Mapping[str, float]) -> None:
+    def _believe_flat(self, report: Differentiated) -> None:
         """A loose solution may be the solver's start itself, where the hypergradient can vanish for no reason."""
         tolerance = self.settings.tolerance
-        loosest = max(metrics["error"], metrics["residual"])
+        loosest = max(report.error, report.residual)
         if loosest <= tolerance:
             self.stopped = "flat"
             return
-        factors = (min(0.5 * tolerance / max(metrics[part], 1e-300), 1.0) for part in ("error", "residual"))
-        self._sharpen(metrics["error"], *factors)
+        factors = (min(0.5 * tolerance / max(part, 1e-300), 1.0) for part in (report.error, report.residual))
+        self._sharpen(report.error, *factors)
+
+    @property
+    def _seen(self) -> Differentiated:
+        """The last report of a hypergradient."""
+        assert self._report is not None
+        return self._report
 
     @property
     def _nonsmooth(self) -> bool:
         """Whether the lower level has a term that is not smooth, by the last report of a hypergradient."""
-        return "active_set_certified" in self._report
+        return self._seen.active_set_certified is not None
 
     def _descends(self, bound: float, offset: Tensor, expected: float) -> bool:
         """The direction test: whether the hypergradient's error leaves a share of the decrease expected."""
         return bound * float(offset.norm()) <= (1 - self.settings.descent) * expected
 
-    def _factors(self, metrics: Mapping[str, float], aim: float) -> list[float]:
+    def _factors(self, report: Differentiated, aim: float) -> list[float]:
         """By how much either accuracy must shrink for the hypergradient's error bound to fall to ``aim``."""
-        bound, by_residual = metrics["bound"], metrics["bound_by_residual"]
+        bound, by_residual = report.bound, report.bound_by_residual
         parts = (bound, bound) if math.isnan(by_residual) else (bound - by_residual, by_residual)
         shrink, share = self.settings.accuracy_shrink, 0.4 * aim
         return [min(max(share / part, 1e-3), shrink) if part > share else 1.0 for part in parts]
@@ -276,7 +288,7 @@ class InexactLineSearch(LeaderMethod):
         if self._failed_searches > _MAX_FAILED_SEARCHES:
             self.stopped = "kink" if self._nonsmooth else "searches"
         factor = min(max(self.settings.share * expected / slack, 1e-6), self.settings.accuracy_shrink)
-        self._sharpen(self._report["error"], factor)
+        self._sharpen(self._seen.error, factor)
 
     def _first_step(self, z: Tensor) -> float:
         """Where a search along the hypergradient itself starts."""
@@ -314,15 +326,15 @@ class InexactLineSearch(LeaderMethod):
         if residual_factor < 1:
             if self._residual <= smallest and error_factor >= 1:  # else x has accuracy to give
                 self.stopped = "kink" if self._nonsmooth else "floor"
-            self._residual = max(min(self._residual, self._report["residual"]) * residual_factor, smallest)
+            self._residual = max(min(self._residual, self._seen.residual) * residual_factor, smallest)
         self._attempt += 1
 
-    def _tell_trial(self, member: int, report: Report, candidate: int) -> HyperStep | None:
+    def _tell_candidate(self, member: int, report: CandidateSolved, candidate: int) -> HyperStep | None:
         search = self._search
         assert search is not None
         self._tried += 1
-        search.outcomes[candidate] = bool(report.metrics["accepted"])
-        search.hopeless += bool(report.metrics["hopeless"])
+        search.outcomes[candidate] = report.accepted
+        search.hopeless += report.hopeless
         if search.outcomes[candidate] and (search.accepted is None or candidate < search.accepted):
             search.accepted = candidate
             search.winner = (member, report)
@@ -347,9 +359,7 @@ class InexactLineSearch(LeaderMethod):
         # of candidates that are proven too high the step, or the direction, is to blame: the linear system first
         proven = search.hopeless == search.candidates >= self._backtracks
         exact = self._residual <= self.settings.smallest_error
-        self._sharpen(
-            self._report["error"], 1.0 if proven and not exact else self.settings.accuracy_shrink, _DOUBT
-        )
+        self._sharpen(self._seen.error, 1.0 if proven and not exact else self.settings.accuracy_shrink, _DOUBT)
         self._backtracks += 1
 
     def _accept(self, search: _Search) -> HyperStep:
@@ -362,31 +372,31 @@ class InexactLineSearch(LeaderMethod):
             number=self._hyper_step,
             training_step=self._work,
             seconds=self._seconds,
-            training_loss=report.metrics["training_loss"],
-            validation_loss=report.metrics["validation_loss"],
-            hyperparameters=self.space.constrain(self._u.clone()),
+            training_loss=report.training_loss,
+            validation_loss=report.validation_loss,
+            hyperparameters=self.hyperparameters,
             scale=torch.full_like(self._u, step),
             hypergradient=search.hypergradient,
             certificate={
                 "error_asked": self._error,
-                "error_reached": self._report["error"],
-                "residual": self._report["residual"],
+                "error_reached": self._seen.error,
+                "residual": self._seen.residual,
                 "hypergradient_norm": float(search.hypergradient.norm()),
-                "hypergradient_bound": bound if math.isfinite(bound := self._report["bound"]) else math.nan,
-                "upper_bound": report.metrics["upper_bound"],
+                "hypergradient_bound": bound if math.isfinite(bound := self._seen.bound) else math.nan,
+                "upper_bound": report.upper_bound,
                 "decrease": self.settings.decrease * expected,
-                "direction_certified": float(self._descends(self._report["bound"], self._u - u, expected)),
+                "direction_certified": float(self._descends(self._seen.bound, self._u - u, expected)),
                 "step": step,
                 "candidates": float(self._tried),
                 "failed_searches": float(self._failed_searches),
                 "work": float(self._work),
-                "certified": self._report["certified"],
-                **{name: self._report[name] for name in ("active_set_certified",) if name in self._report},
+                "certified": float(self._seen.certified),
+                **certified_active_set(self._seen),
             },
         )
         self._curvature.step_from(self._u, search.hypergradient)
         self._u = u
-        key = self._key(f"trial{search.accepted}")  # gone with its trainer, if that was lost since
+        key = self._key(f"candidate{search.accepted}")  # gone with its trainer, if that was lost since
         self._leader, self._warm = (member, key) if member in self._members else (None, None)
         self._step = self.settings.step_growth * step
         self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.box import Limits, box_mistakes, box_of
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import Differentiated, Report, Solved
 from selftune.methods.team import TeamMethod
+from selftune.methods.work_orders import FinishSolving
 from selftune.shapes import Float, Tensor
 
 
@@ -64,14 +66,15 @@ class LeaderMethod(TeamMethod):
     def _accuracy(self) -> float:
         """The error that the lower level is solved to now."""
 
-    def _finish(self) -> WorkOrder:
-        body: dict[str, Any] = {
-            "unconstrained": self._u.clone(),
-            "error": self._accuracy,
-            "warm": self._warm,
-            "stopped": self.message or self.stopped,
-        }
-        return WorkOrder("finish", body, checkpoint=True, warm_from=self._source())
+    def _finish(self) -> FinishSolving:
+        return FinishSolving(
+            values=self.values,
+            error=self._accuracy,
+            warm=self._warm,
+            stopped=self.message or self.stopped or "",
+            checkpoint=True,
+            warm_from=self._source(),
+        )
 
     def _source(self) -> tuple[int, str] | None:
         return None if self._leader is None or self._warm is None else (self._leader, self._warm)
@@ -83,8 +86,9 @@ class LeaderMethod(TeamMethod):
         return self._leader if self._leader in idle else None
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
-        self._work += int(report.metrics.get("work", 0))
-        self._seconds += report.metrics.get("seconds", 0.0)
+        if isinstance(report, Solved):
+            self._work += report.work
+            self._seconds += report.seconds
         return super().tell(member, report)
 
     def _spent(self) -> bool:
@@ -98,3 +102,9 @@ class LeaderMethod(TeamMethod):
 
     def _project(self, u: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
         return torch.clamp(u, *self._box)
+
+
+def certified_active_set(report: Differentiated) -> dict[str, float]:
+    """What a certificate says of the active set; nothing above a lower level that is smooth."""
+    known = report.active_set_certified
+    return {} if known is None else {"active_set_certified": float(known)}

@@ -14,51 +14,10 @@ from typing import Any, ClassVar
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
+from selftune.methods.reports import Finished, Report
+from selftune.methods.work_orders import WorkOrder
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
-
-DIAGNOSTIC = "diagnostic/"
-"""Prefix of the metrics of a report that are diagnostics."""
-
-
-@record
-@dataclass(frozen=True, repr=False)
-class WorkOrder:
-    """What one trainer is to do next.
-
-    ``body`` holds numbers, strings, tuples and CPU tensors only, so that it travels between processes.
-    ``number`` counts the orders of one member from 0; the runner stamps it. A trainer that saw ``checkpoint``
-    has its state saved right after the order. ``warm_from`` names the member and the key under which it keeps
-    the state to start from; whoever carries the order carries that state along.
-    """
-
-    kind: str
-    body: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: bool = False
-    number: int = -1
-    warm_from: tuple[int, str] | None = None
-
-    def __repr__(self) -> str:  # short: Ray formats every result it sees
-        return f"WorkOrder({self.kind!r}, number={self.number})"
-
-
-@record
-@dataclass(frozen=True, repr=False)
-class Report:
-    """What one trainer answers to one order.
-
-    ``kind`` repeats the order's kind, or is ``"diverged"``: then ``message`` says what happened, and the
-    trainer takes no further orders. ``metrics`` are plain floats; ``payload`` holds CPU tensors.
-    """
-
-    kind: str
-    number: int = -1
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    payload: Mapping[str, Tensor] = field(default_factory=dict)
-    message: str = ""
-
-    def __repr__(self) -> str:
-        return f"Report({self.kind!r}, number={self.number})"
 
 
 @record
@@ -139,7 +98,7 @@ class Method(ABC):
 
     def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
         """Of the last reports of members those that hold what the method found; empty if it found nothing."""
-        return {member: report for member, report in reports.items() if report.kind == "finish"}
+        return {member: report for member, report in reports.items() if isinstance(report, Finished)}
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]: ...

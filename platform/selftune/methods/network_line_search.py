@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from dataclasses import fields, replace
+from typing import ClassVar, TypedDict
 
 import torch
 
@@ -14,14 +15,32 @@ from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
 from selftune.methods.holders import Holders
 from selftune.methods.measures import measured
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import HyperStep
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.network_search import Search
+from selftune.methods.reports import ArmTrained, CandidateDiverged, Finished, Report, StateMissing
 from selftune.methods.team import TeamMethod
 from selftune.methods.tunable import not_differentiable
+from selftune.methods.work_orders import FinishTraining, TrainArm, TrainCandidate, TrainStayArm, WorkOrder
 
 _WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
 _CERTIFIED = 0.0  # whatever trainers say: curvature is estimated, and a test errs with probability alpha
+
+
+class _Common(TypedDict):
+    """What the arms of a search have in common; see ``TrainArm``."""
+
+    start: str
+    fresh: bool
+    gamma: float
+    sample: int
+    samples: int | None
+
+
+def _again(arm: TrainArm) -> TrainCandidate:
+    """The order that makes the state of an arm once more."""
+    names = [one.name for one in fields(TrainArm) if one.name not in ("number", "checkpoint", "warm_from")]
+    return TrainCandidate(**{name: getattr(arm, name) for name in names})
 
 
 class NetworkLineSearch(TeamMethod):
@@ -60,7 +79,7 @@ class NetworkLineSearch(TeamMethod):
     stateful = False
     SAVED: ClassVar[tuple[str, ...]] = (
         "_issued", "_holders", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
-        "_step", "_gamma", "_search", "_busy", "_bodies", "_recipe", "_best_state",
+        "_step", "_gamma", "_search", "_busy", "_arms", "_recipe", "_best_state",
     )  # fmt: skip
 
     def __init__(
@@ -83,9 +102,9 @@ class NetworkLineSearch(TeamMethod):
         self._gamma = 0.0
         self._search: Search | None = None
         self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
-        self._bodies: dict[str, dict[str, Any]] = {}  # of the orders of this step, by the state at their end
+        self._arms: dict[str, TrainArm] = {}  # orders of this step, by the state at their end
         self._best_state: str | None = None  # key of the state of the best hyper-step
-        self._recipe: dict[str, Any] | None = None  # that of the order that made the state, should it be lost
+        self._recipe: TrainArm | None = None  # the order that made the state, should it be lost
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
@@ -108,12 +127,12 @@ class NetworkLineSearch(TeamMethod):
             if self._issued:
                 return {}  # who reports may hold the state
             recipe = self._recipe
-            if recipe is not None and (recipe["fresh"] or self._holders.exists(recipe["start"])):
-                return self._issue(idle, "trial", recipe | {"again": True}, recipe["start"])
+            if recipe is not None and (recipe.fresh or self._holders.exists(recipe.start)):
+                return self._issue(idle, _again(recipe))
             self._fall_back()
         if self._search is not None:
             return self._trials(idle)
-        if any(order.kind == "stay" for order in self._issued.values()):
+        if any(isinstance(order, TrainStayArm) for order in self._issued.values()):
             return {}
         if self.stopped is None and not self._enough():
             return self._stay(idle)
@@ -121,18 +140,18 @@ class NetworkLineSearch(TeamMethod):
 
     def _deliver(self, idle: list[int]) -> dict[int, WorkOrder]:
         """Orders that end trainers; those that hold the state come last, so that others can have it from them."""
-        if any(order.kind != "finish" for order in self._issued.values()):
+        if any(not isinstance(order, FinishTraining) for order in self._issued.values()):
             return {}
         others = [
             m for m, at in self._members.items() if at != "finished" and not self._holders.holds(m, self._state)
         ]
         if self.stopped is not None or not others:
             self.stopped = self.stopped or "budget"
-            return dict.fromkeys(idle, self._finish())
+            return self._finish_all(idle)
         if self._holders.source(self._state) is None:  # one that holds it takes a copy, which can be sent
             self._attempt += 1
-            body = {"unconstrained": self._u.clone(), "end": f"{self._attempt}.copy", "steps": 0, "again": True}
-            return self._issue(idle, "trial", body, self._state)
+            copy = TrainCandidate(**self._common(), values=self.values, end=f"{self._attempt}.copy", steps=0)
+            return self._issue(idle, copy)
         return {member: self._finish() for member in others if member in idle}
 
     def _fall_back(self) -> None:
@@ -167,85 +186,94 @@ class NetworkLineSearch(TeamMethod):
             steps = min(_WARMUP_CHUNK, settings.warmup_steps - self._training_step)
         if self.budget.steps is not None:
             steps = min(steps, self.budget.steps - self._training_step)
-        body = {
-            "unconstrained": self._u.clone(),
-            "end": f"{self._attempt}.stay",
-            "steps": steps,
-            "hyper_step": self._hyper_step if self._training_step + steps >= settings.warmup_steps else None,
-            "hypergradient": not self._warming_up(),
-            "curvature": settings.smallest_curvature,
-            "lanczos_steps": settings.lanczos_steps,
-            "system_steps": settings.system_steps,
-        }
-        return self._issue(idle, "stay", body, self._state)
+        stay = TrainStayArm(
+            **self._common(),
+            values=self.values,
+            end=f"{self._attempt}.stay",
+            steps=steps,
+            hyper_step=self._hyper_step if self._training_step + steps >= settings.warmup_steps else None,
+            hypergradient=not self._warming_up(),
+            curvature=settings.smallest_curvature,
+            lanczos_steps=settings.lanczos_steps,
+            system_steps=settings.system_steps,
+        )
+        return self._issue(idle, stay)
 
     def _trials(self, idle: list[int]) -> dict[int, WorkOrder]:
         """The next candidates that nobody trains or has trained, the first of them where the state is."""
         search = self._search
         assert search is not None
-        taken = {o.body["candidate"] for o in self._issued.values() if o.body.get("attempt") == self._attempt}
+        issued = [order for order in self._issued.values() if isinstance(order, TrainCandidate)]
+        taken = {order.candidate for order in issued if order.attempt == self._attempt}
         waiting = [c for c in range(len(search.candidates)) if c not in taken and c not in search.reports]
         orders: dict[int, WorkOrder] = {}
         for candidate in waiting:
-            body = {
-                "unconstrained": search.candidates[candidate].u,
-                "end": f"{self._attempt}.{candidate}",
-                "steps": int(search.stay.metrics["work"]),
-                "hyper_step": self._hyper_step,
-                "candidate": candidate,
-                "attempt": self._attempt,
-            }
-            orders |= self._issue([m for m in idle if m not in orders], "trial", body, self._state)
+            arm = TrainCandidate(
+                **self._common(),
+                values=self._values_at(search.candidates[candidate].u),
+                end=f"{self._attempt}.{candidate}",
+                steps=search.stay.work,
+                hyper_step=self._hyper_step,
+                candidate=candidate,
+                attempt=self._attempt,
+            )
+            orders |= self._issue([m for m in idle if m not in orders], arm)
         return orders
 
-    def _issue(self, idle: list[int], kind: str, body: Mapping[str, Any], start: str) -> dict[int, WorkOrder]:
-        """An order for a member that holds the state to start from, or else one that it can be sent to."""
-        fresh = body.get("fresh", self._fresh)
-        holders = [member for member in idle if fresh or self._holders.holds(member, start)]
-        source = None if holders else self._holders.source(start)
-        if not idle or not (holders or source is not None):
-            return {}
-        member = (holders or idle)[0]
-        common = {
-            "start": start,
-            "fresh": fresh,
+    def _common(self) -> _Common:
+        return {
+            "start": self._state,
+            "fresh": self._fresh,
             "gamma": self._gamma if self.settings.proximal else 0.0,
             "sample": self._sample,
             "samples": self.settings.validation_samples,
         }
-        keep = (*self._holders.keys, start, body["end"])
-        checkpoint = self._hyper_step % self.settings.checkpoint_every == 0
-        warm_from = None if source is None else (source, start)
-        return {member: WorkOrder(kind, {**common, **body, "keep": keep}, checkpoint, warm_from=warm_from)}
 
-    def _finish(self) -> WorkOrder:
+    def _issue(self, idle: list[int], arm: TrainArm) -> dict[int, WorkOrder]:
+        """The order for a member that holds the state to start from, or else one that it can be sent to."""
+        start = arm.start
+        holders = [member for member in idle if arm.fresh or self._holders.holds(member, start)]
+        source = None if holders else self._holders.source(start)
+        if not idle or not (holders or source is not None):
+            return {}
+        member = (holders or idle)[0]
+        return {
+            member: replace(
+                arm,
+                keep=(*self._holders.keys, start, arm.end),
+                checkpoint=self._hyper_step % self.settings.checkpoint_every == 0,
+                warm_from=None if source is None else (source, start),
+            )
+        }
+
+    def _finish(self) -> FinishTraining:
         """Every trainer delivers the network of the path; its own, if that is lost."""
         source = self._holders.source(self._state)
-        body = {
-            "unconstrained": self._u.clone(),
-            "start": None if source is None else self._state,
-            "fresh": False,
-            "keep": (self._state,) if self._best_state is None else (self._state, self._best_state),
-            "best_state": self._best_state,
-            "remark": f"{self.message}; "
-            * bool(self.message)
-            + "accepted steps passed tests that err with a probability of at most"
+        said = f"{self.message}; " if self.message else ""
+        return FinishTraining(
+            values=self.values,
+            start=None if source is None else self._state,
+            states=(self._state,) if self._best_state is None else (self._state, self._best_state),
+            best_state=self._best_state,
+            remark=f"{said}accepted steps passed tests that err with a probability of at most"
             f" {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
-        }
-        warm_from = None if source is None else (source, self._state)
-        return WorkOrder("finish", body, checkpoint=True, warm_from=warm_from)
+            checkpoint=True,
+            warm_from=None if source is None else (source, self._state),
+        )
 
     # Tell --------------------------------------------------------------------------------------------
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
-        if report.kind == "finish":
+        if isinstance(report, Finished):
             self._issued.pop(member, None)
         return super().tell(member, report)
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
         order = self._issued.pop(member)
-        start = order.body["start"]
-        if report.kind == "missing":
+        assert isinstance(order, TrainArm | FinishTraining)
+        start = order.start
+        if isinstance(report, StateMissing):
+            assert start is not None
             if order.warm_from is None or order.warm_from[0] == member:
                 self._holders.lose(start, member)
             else:  # whoever was to send it may restart, and keep it: that is for itself to say
@@ -253,29 +281,32 @@ class NetworkLineSearch(TeamMethod):
             if self.stopped == "budget":
                 self.stopped = None  # the path is to be delivered all the same
             return None
-        trained = int(report.metrics["work"])
-        self._work += trained
-        self._busy[member] = self._busy.get(member, 0.0) + report.metrics["seconds"]
-        end = int(report.metrics["training_step"])
-        if start in self._holders.keys or order.body["fresh"]:
-            self._holders.add(start, end - trained, member)
-        if "again" in order.body:
-            if "diverged" in report.metrics:
+        assert isinstance(order, TrainArm)
+        assert isinstance(report, ArmTrained | CandidateDiverged)
+        self._work += report.work
+        self._busy[member] = self._busy.get(member, 0.0) + report.seconds
+        end = report.training_step
+        if order.start in self._holders.keys or order.fresh:
+            self._holders.add(order.start, end - report.work, member)
+        if isinstance(order, TrainStayArm):
+            assert isinstance(report, ArmTrained)
+            self._holders.add(order.end, end, member)
+            self._arms = {order.end: order}
+            return self._tell_stay(report, order)
+        assert isinstance(order, TrainCandidate)
+        if order.again:
+            if isinstance(report, CandidateDiverged):
                 self._recipe = None
                 return None
-            self._state = order.body["end"]
+            self._state = order.end
             self._holders.add(self._state, end, member)
             return None
-        if order.kind == "stay":
-            self._holders.add(order.body["end"], end, member)
-            self._bodies = {order.body["end"]: dict(order.body)}
-            return self._tell_stay(report, order)
-        if self._search is None or order.body["attempt"] != self._attempt:
+        if self._search is None or order.attempt != self._attempt:
             return None  # a candidate that lost after its search was decided
-        if "diverged" not in report.metrics:
-            self._holders.add(order.body["end"], end, member)
-            self._bodies[order.body["end"]] = dict(order.body)
-        self._search.reports[order.body["candidate"]] = report
+        if isinstance(report, ArmTrained):
+            self._holders.add(order.end, end, member)
+            self._arms[order.end] = order
+        self._search.reports[order.candidate] = report
         return self._decide(self._search)
 
     def _decide(self, search: Search) -> HyperStep | None:
@@ -286,20 +317,19 @@ class NetworkLineSearch(TeamMethod):
         self._holders.retain([key for key in self._holders.keys if key not in failed])
         return None
 
-    def _tell_stay(self, report: Report, order: WorkOrder) -> HyperStep | None:
-        mistake = self.settings.mistake_of(len(report.payload["losses"]))
+    def _tell_stay(self, report: ArmTrained, order: TrainStayArm) -> HyperStep | None:
+        mistake = self.settings.mistake_of(len(report.losses))
         if mistake is not None:
             raise mistake
         self._fresh = False
         self._spend()
-        if not order.body["hypergradient"]:
-            kept, self._recipe = (self._state, order.body["end"]), self._bodies[order.body["end"]]
-            self._state, self._training_step = kept[1], int(report.metrics["training_step"])
+        if report.hypergradient is None:
+            kept, self._recipe = (self._state, order.end), order
+            self._state, self._training_step = kept[1], report.training_step
             self._retain(kept)
             self._attempt += 1
             return None if self._warming_up() else self._marked(self._record(report, None), self._state)
-        z = report.payload["hypergradient"]
-        self._search = Search.along(z, self._u, self._step, report, self.settings)
+        self._search = Search.along(report.hypergradient.hypergradient, self._u, self._step, report, self.settings)
         return self._decide(self._search)
 
     def _spend(self) -> None:
@@ -311,16 +341,17 @@ class NetworkLineSearch(TeamMethod):
         """The outer step is over: the path goes on from the end of the accepted arm, or of the one that stayed."""
         stay, state = f"{self._attempt}.stay", f"{self._attempt}.{'stay' if accepted is None else accepted}"
         report = search.stay if accepted is None else search.reports[accepted]
+        assert isinstance(report, ArmTrained)
         self._spend()
         if accepted is not None:
             self._u = search.candidates[accepted].u
             self._sample += 1
         self._step = search.next_step(accepted, self.settings)
-        self._training_step = int(report.metrics["training_step"])
+        self._training_step = report.training_step
         record = self._marked(self._record(report, search, accepted), state)
-        self._gamma = search.stay.metrics["gamma"]
+        self._gamma = search.proximal.gamma
         self._retain((self._state, stay, state))
-        self._state, self._recipe = state, self._bodies[state]
+        self._state, self._recipe = state, self._arms[state]
         self._attempt += 1
         self._search = None
         return record
@@ -334,7 +365,7 @@ class NetworkLineSearch(TeamMethod):
     def _retain(self, keys: tuple[str, ...]) -> None:
         self._holders.retain(keys if self._best_state is None else (*keys, self._best_state))
 
-    def _record(self, kept: Report, search: Search | None, accepted: int | None = None) -> HyperStep:
+    def _record(self, kept: ArmTrained, search: Search | None, accepted: int | None = None) -> HyperStep:
         assert self.space is not None
         nothing = dict.fromkeys(("decrease_bound", "alpha_k", "ritz_min", "gamma", "residual"), math.nan)
         nothing |= dict.fromkeys(("candidates", "step", "at_floor", "hypergradient_norm"), 0.0)
@@ -344,15 +375,15 @@ class NetworkLineSearch(TeamMethod):
             number=self._hyper_step - 1,
             training_step=self._training_step,
             seconds=self._seconds,
-            training_loss=kept.metrics["training_loss"],
-            validation_loss=kept.metrics["validation_loss"],
+            training_loss=kept.training_loss,
+            validation_loss=kept.measures["validation_loss"],
             hyperparameters=self.hyperparameters,
             scale=torch.full_like(self._u, certificate["step"]),
             hypergradient=torch.zeros_like(self._u) if search is None else search.hypergradient,
             certificate={
                 **certificate,
                 "accepted": float(accepted is not None),
-                "validation_samples": float(len(kept.payload["losses"])),
+                "validation_samples": float(len(kept.losses)),
                 "work": float(self._work),
                 "certified": _CERTIFIED,
             },

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from selftune.methods.method import Report
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.paired_test import level_of_test, upper_bound_of_mean
+from selftune.methods.reports import ArmTrained, CandidateDiverged, ProximalHypergradient
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
 
@@ -37,12 +37,12 @@ class Search:
         at_floor: whether the smallest move decided the first step.
     """
 
-    stay: Report
+    stay: ArmTrained
     hypergradient: Float[Tensor, "n"]
     candidates: list[Candidate]
     step: float
     at_floor: bool
-    reports: dict[int, Report] = field(default_factory=dict)
+    reports: dict[int, ArmTrained | CandidateDiverged] = field(default_factory=dict)
     tested: int = 0
     level: float = math.nan
     bound: float = math.nan
@@ -53,7 +53,7 @@ class Search:
         z: Float[Tensor, "n"],
         u: Float[Tensor, "n"],
         step: float | None,
-        stay: Report,
+        stay: ArmTrained,
         settings: NetworkLineSearchSettings,
     ) -> Search:
         """Steps from u against the hypergradient z; none where it vanishes or points out of the bounds."""
@@ -70,6 +70,12 @@ class Search:
             candidates.append(Candidate(moved, float((u - moved) @ z), beta))
         return cls(stay, z, [c for c in candidates if c.expected > 0], first, at_floor=wanted <= floor)
 
+    @property
+    def proximal(self) -> ProximalHypergradient:
+        """The hypergradient with what was met on the way to it."""
+        assert isinstance(self.stay.hypergradient, ProximalHypergradient)
+        return self.stay.hypergradient
+
     def decide(self, tests: int, settings: NetworkLineSearchSettings) -> tuple[int, bool, int | None]:
         """Tests candidates in their order as far as reports are there, as a sequential search does.
 
@@ -82,12 +88,12 @@ class Search:
         while self.tested in self.reports:
             report, candidate = self.reports[self.tested], self.candidates[self.tested]
             self.tested += 1
-            if "diverged" in report.metrics:
+            if isinstance(report, CandidateDiverged):
                 self.bound = math.inf
                 continue
             tests += 1
             self.level = level_of_test(settings.alpha, tests)
-            differences = report.payload["losses"].double() - self.stay.payload["losses"].double()
+            differences = report.losses.double() - self.stay.losses.double()
             self.bound = upper_bound_of_mean(differences, self.level)
             if self.bound <= -settings.decrease * candidate.expected:
                 return tests, True, self.tested - 1
@@ -108,5 +114,7 @@ class Search:
             "hypergradient_norm": float(self.hypergradient.norm()),
             "step": self.step if accepted is None else self.candidates[accepted].step,
             "at_floor": float(self.at_floor),
-            **{name: self.stay.metrics[name] for name in ("ritz_min", "gamma", "residual")},
+            "ritz_min": self.proximal.ritz_min,
+            "gamma": self.proximal.gamma,
+            "residual": self.proximal.residual,
         }

@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod, CycleSettings
+from selftune.methods.cycles import Cycle, CycleMethod, CycleSettings
 from selftune.methods.measures import average
-from selftune.methods.method import HyperStep, Report
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import ImplicitHypergradient, Trained
 from selftune.methods.tunable import not_differentiable
+from selftune.methods.work_orders import Train
 
 System = Literal["neumann", "descent", "conjugate_gradient"]
 
@@ -95,7 +97,7 @@ class OnlineImplicit(CycleMethod):
     >>> method = OnlineImplicit(Budget(steps=10), OnlineImplicitSettings(warmup_steps=0))
     >>> method.join(0, Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)]))
     >>> method.ask()
-    {0: WorkOrder('cycle', number=-1)}
+    {0: Train(number=-1)}
     """
 
     def __init__(self, budget: Budget, settings: OnlineImplicitSettings | None = None, team_size: int = 1) -> None:
@@ -106,14 +108,17 @@ class OnlineImplicit(CycleMethod):
         yield from super().mistakes(space)
         yield from not_differentiable(space, "implicit")
 
-    def _body(self) -> dict[str, Any]:
-        return {"estimator": "implicit", "settings": {key: getattr(self.settings, key) for key in _OF_THE_SYSTEM}}
+    def _train(self, member: int, cycle: Cycle) -> Train:
+        settings = {key: getattr(self.settings, key) for key in _OF_THE_SYSTEM}
+        return Train(**cycle, estimator="implicit", settings=settings)
 
-    def _move(self, reports: dict[int, Report]) -> HyperStep:
-        hypergradient = torch.stack([r.payload["hypergradient"] for r in reports.values()]).mean(dim=0)
+    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+        found = [report.hypergradient for report in reports.values()]
+        gradients = [one for one in found if isinstance(one, ImplicitHypergradient)]
+        hypergradient = torch.stack([one.hypergradient for one in gradients]).mean(dim=0)
         certificate = {
             "hypergradient_norm": float(hypergradient.norm()),
-            "system_residual": average(float(r.payload["system_residual"]) for r in reports.values()),
+            "system_residual": average(float(one.system_residual) for one in gradients),
             "certified": 0.0,
         }
         step = self._row(list(reports.values()), hypergradient, certificate=certificate)

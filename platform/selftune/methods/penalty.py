@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod
+from selftune.methods.cycles import Cycle, CycleMethod
 from selftune.methods.measures import average
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import HyperStep
 from selftune.methods.penalty_settings import PenaltySettings
+from selftune.methods.reports import Diverged, Finished, PenaltyGradient, Report, Trained
 from selftune.methods.tunable import not_differentiable
+from selftune.methods.work_orders import TrainPenalized, WorkOrder
 
 
 class Penalty(CycleMethod):
@@ -44,7 +45,7 @@ class Penalty(CycleMethod):
     >>> space = Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)])
     >>> for member in range(2):
     ...     method.join(member, space)
-    >>> [order.body["penalised"] for order in method.ask().values()]
+    >>> [order.penalized for order in method.ask().values()]
     [False, True]
     """
 
@@ -106,40 +107,42 @@ class Penalty(CycleMethod):
                 self._singles[member] = "busy"
         return orders
 
-    def _order(self, member: int, body: dict[str, Any]) -> WorkOrder:
-        return super()._order(member, body | {"penalised": member % 2 == 1, "draws": member // 2})
-
-    def _body(self) -> dict[str, Any]:
+    def _train(self, member: int, cycle: Cycle) -> TrainPenalized:
         settings = self.settings
-        return {
-            "estimator": "penalty",
-            "settings": {key: getattr(settings, key) for key in ("proximal", "relaxation", "batches", "momentum")},
-            "sigma": settings.sigma_of(self._hyper_step),
-        }
+        return TrainPenalized(
+            **cycle,
+            estimator="penalty",
+            settings={key: getattr(settings, key) for key in ("proximal", "relaxation", "batches", "momentum")},
+            sigma=settings.sigma_of(self._hyper_step),
+            penalized=member % 2 == 1,
+            draws=member // 2,
+        )
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
-        if member not in self._singles or report.kind == "diverged":
+        if member not in self._singles or isinstance(report, Diverged):
             return super().tell(member, report)
-        self._singles[member] = "finished" if report.kind == "finish" else "idle"
+        self._singles[member] = "finished" if isinstance(report, Finished) else "idle"
         return None
 
     def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
         finished = super().results(reports)
         return {m: report for m, report in finished.items() if m % 2 == 0 and m // 2 not in self._broken}
 
-    def _counted(self, reports: dict[int, Report]) -> list[Report]:
+    def _counted(self, reports: dict[int, Trained]) -> list[Trained]:
         return [report for member, report in reports.items() if member % 2 == 0]
 
-    def _move(self, reports: dict[int, Report]) -> HyperStep:
-        lower, penalised = self._counted(reports), [reports[m] for m in reports if m % 2 == 1]
+    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+        lower, penalized = self._counted(reports), [reports[m] for m in reports if m % 2 == 1]
+        in_lower = [r.hypergradient for r in lower if isinstance(r.hypergradient, PenaltyGradient)]
+        in_penalized = [r.hypergradient for r in penalized if isinstance(r.hypergradient, PenaltyGradient)]
         sigma = self.settings.sigma_of(self._hyper_step)
-        per_batch = torch.cat([p.payload["hypergradients"] for p in penalised])
-        per_batch = (per_batch - torch.cat([p.payload["hypergradients"] for p in lower])) / sigma
+        per_batch = torch.cat([one.per_batch for one in in_penalized])
+        per_batch = (per_batch - torch.cat([one.per_batch for one in in_lower])) / sigma
         hypergradient = per_batch.mean(dim=0)
         certificate = {
             "sigma": sigma,
-            "penalised_validation_loss": average(p.metrics["validation_loss"] for p in penalised),
-            "lower_gradient_norm": average(p.metrics["gradient_norm"] for p in lower),
+            "penalised_validation_loss": average(r.measures["validation_loss"] for r in penalized),
+            "lower_gradient_norm": average(one.gradient_norm for one in in_lower if one.gradient_norm is not None),
             "certified": 0.0,
         }
         if self.settings.batches > 1:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from selftune.hyperparameters import Space
-from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.method import HyperStep, Method
+from selftune.methods.reports import Diverged, Finished, Report, Trained
+from selftune.methods.work_orders import FinishTraining, FollowSchedule, WorkOrder
 from selftune.shapes import Float, Tensor
 
 
@@ -77,8 +79,8 @@ class Replay(Method):
 
     def _order(self, at: int) -> WorkOrder:
         if at >= self.steps:
-            return WorkOrder("finish", {}, checkpoint=True)
-        return WorkOrder("replay", {"segments": self._segments(at, min(at + _CHUNK, self.steps))})
+            return FinishTraining(checkpoint=True)
+        return FollowSchedule(segments=self._segments(at, min(at + _CHUNK, self.steps)))
 
     def _segments(self, start: int, end: int) -> tuple[tuple[int, Tensor], ...]:
         """(training steps, values) from ``start`` to ``end``."""
@@ -94,12 +96,12 @@ class Replay(Method):
         return tuple(segments)
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
-        if report.kind == "diverged":
+        if isinstance(report, Diverged):
             return self.leave(member)
-        if report.kind == "finish":
+        if isinstance(report, Finished):
             self._state[member] = "finished"
-        else:
-            self._done_steps[member] = int(report.metrics["training_step"])
+        elif isinstance(report, Trained):
+            self._done_steps[member] = report.training_step
             self._state[member] = "idle"
         return None
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space, entropy_gradient, inverse_softplus, scale_of
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import CycleMethod
-from selftune.methods.method import HyperStep, Report
+from selftune.methods.cycles import Cycle, CycleMethod
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import ResponseHypergradient, Trained
 from selftune.methods.self_tuning_settings import SCALE_BOUNDS, SelfTuningSettings
+from selftune.methods.work_orders import TrainWithResponse
 from selftune.shapes import Tensor
 
 
@@ -32,7 +33,7 @@ class SelfTuning(CycleMethod):
     >>> method = SelfTuning(Budget(steps=10), SelfTuningSettings(warmup_steps=0))
     >>> method.join(0, Space([Hyperparameter("weight_decay.strength", Positive(), 1e-3, tuned=True)]))
     >>> method.ask()
-    {0: WorkOrder('cycle', number=-1)}
+    {0: TrainWithResponse(number=-1)}
     """
 
     SAVED = (*CycleMethod.SAVED, "_scale_parameter")
@@ -65,22 +66,26 @@ class SelfTuning(CycleMethod):
     def _moving(self) -> dict[str, tuple[Tensor, float | None]]:
         return super()._moving() | {"scale": (self._scale_parameter, self.settings.scale_learning_rate)}
 
-    def _body(self) -> dict[str, Any]:
-        return {
-            "estimator": "self_tuning",
-            "settings": asdict(self.settings.response),
-            "scale": scale_of(self._scale_parameter),
-            "tune_scale": self.settings.tune_scale,
-        }
+    def _train(self, member: int, cycle: Cycle) -> TrainWithResponse:
+        return TrainWithResponse(
+            **cycle,
+            estimator="self_tuning",
+            settings=asdict(self.settings.response),
+            scale=scale_of(self._scale_parameter),
+            tune_scale=self.settings.tune_scale,
+        )
 
-    def _move(self, reports: dict[int, Report]) -> HyperStep:
-        hypergradient = _mean([r.payload["hypergradient"] for r in reports.values()])
+    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+        found = [report.hypergradient for report in reports.values()]
+        gradients = [one for one in found if isinstance(one, ResponseHypergradient)]
+        hypergradient = _mean([one.hypergradient for one in gradients])
         step = self._row(list(reports.values()), hypergradient, scale=scale_of(self._scale_parameter))
         scale_gradient = None
         if self.settings.tune_scale:
             s = self._scale_parameter
             # the trainer differentiates with respect to sigma; s enters through sigma = softplus(s)
-            scale_gradient = _mean([r.payload["scale_gradient"] for r in reports.values()]) * torch.sigmoid(s)
+            scale_gradient = _mean([one.scale_gradient for one in gradients if one.scale_gradient is not None])
+            scale_gradient *= torch.sigmoid(s)
             scale_gradient -= self.settings.entropy_weight * entropy_gradient(s)
         self._update([hypergradient, scale_gradient])
         low, high = (inverse_softplus(torch.tensor(bound)) for bound in SCALE_BOUNDS)

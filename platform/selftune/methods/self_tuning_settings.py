@@ -24,6 +24,10 @@ class Response:
         optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
             differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
         output_layer: whether the output layer responds, too.
+        without_rule: what happens with weights that no rule covers (bare parameters, parametrised layers, modules
+            of other types). ``"weight_space"``: they respond to one draw of the hyperparameters that the whole
+            batch shares, and all other weights with them, so that the response is fitted with more noise.
+            ``"plain"``: they do not respond. ``"auto"``: in weight space from a tenth of the trained weights on.
 
     STN is ``Response(centered=False, joint=True, linearize=False)``.
     """
@@ -35,6 +39,7 @@ class Response:
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
     output_layer: bool = True
+    without_rule: Literal["auto", "weight_space", "plain"] = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -12,7 +12,9 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.methods.box import Limits, check_limits
 from selftune.methods.leader import LeaderMethod
-from selftune.methods.method import HyperStep, Report, WorkOrder
+from selftune.methods.method import HyperStep
+from selftune.methods.reports import Iterated, Report
+from selftune.methods.work_orders import Iterate, WorkOrder
 
 Algorithm = Literal["saba", "soba", "amigo", "stocbio"]
 
@@ -117,16 +119,17 @@ class StochasticBilevel(LeaderMethod):
         if leader is None:
             return {}
         low, high = self._box
-        body = {
-            "unconstrained": self._u.clone(),
-            "low": low,
-            "high": high,
-            "iterations": self.settings.iterations,
-            "warm": self._warm,
-            "key": self._key,
-        }
-        due = (self._hyper_step + 1) % self.settings.checkpoint_every == 0
-        return {leader: WorkOrder("iterations", body, checkpoint=due)}
+        order = Iterate(
+            values=self.values,
+            error=self._accuracy,
+            warm=self._warm,
+            key=self._key,
+            iterations=self.settings.iterations,
+            low=low,
+            high=high,
+            checkpoint=(self._hyper_step + 1) % self.settings.checkpoint_every == 0,
+        )
+        return {leader: order}
 
     @property
     def _key(self) -> str:
@@ -134,9 +137,9 @@ class StochasticBilevel(LeaderMethod):
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
         assert self.space is not None
-        metrics, moved = report.metrics, report.payload["moved"]
-        hypergradient = report.payload["hypergradient"]
-        if not (math.isfinite(metrics["validation_loss"]) and bool(torch.isfinite(moved).all())):
+        assert isinstance(report, Iterated)
+        moved, hypergradient = report.moved, report.hypergradient
+        if not (math.isfinite(report.validation_loss) and bool(torch.isfinite(moved).all())):
             self.stopped = "diverged"
             self._warm = None  # its parameters are on their way out
             self.message = (
@@ -150,8 +153,8 @@ class StochasticBilevel(LeaderMethod):
             number=self._hyper_step,
             training_step=self._work,
             seconds=self._seconds,
-            training_loss=metrics["training_loss"],
-            validation_loss=metrics["validation_loss"],
+            training_loss=report.training_loss,
+            validation_loss=report.validation_loss,
             hyperparameters=self.space.constrain(self._u.clone()),
             scale=torch.full_like(self._u, float((moved - self._u).norm())),
             hypergradient=hypergradient,
@@ -159,7 +162,7 @@ class StochasticBilevel(LeaderMethod):
                 "hypergradient_norm": float(hypergradient.norm()),
                 "hypergradient_bound": math.nan,
                 "error_asked": math.nan,
-                "inner_rate": metrics["inner_rate"],
+                "inner_rate": report.inner_rate,
                 "work": float(self._work),
                 "certified": 0.0,
             },

@@ -14,7 +14,10 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.hyperparameters import Space
 from selftune.methods.best_step import BestStep, Mode
-from selftune.methods.method import HyperStep, Method, Report, WorkOrder
+from selftune.methods.method import HyperStep, Method
+from selftune.methods.reports import Diverged, Finished, Report
+from selftune.methods.values import Values
+from selftune.methods.work_orders import Finish, WorkOrder
 from selftune.shapes import Float, Tensor
 
 MOST_TRAINERS = 10_000
@@ -56,14 +59,28 @@ class TeamMethod(Method):
         self._members: dict[int, str] = {}  # member -> idle | busy | finished
         self._assembled = False
         self._u = torch.empty(0)
+        self._values: Values | None = None
         self._hyper_step = 0
         self._seconds = 0.0
 
     @property
     def hyperparameters(self) -> Float[Tensor, "n"]:
         """The current constrained values of the tuned hyperparameters."""
+        return self.values.constrained.clone()
+
+    @property
+    def values(self) -> Values:
+        """The current values of the tuned hyperparameters; constrained once, when the vector has moved."""
+        made = self._values
+        if made is None or made.version != self._hyper_step or not torch.equal(made.unconstrained, self._u):
+            made = self._values = self._values_at(self._u)
+        return made
+
+    def _values_at(self, unconstrained: Float[Tensor, "n"]) -> Values:
+        """The values of another vector, made now."""
         assert self.space is not None
-        return self.space.constrain(self._u.clone())
+        u = unconstrained.clone()
+        return Values(u, self.space.constrain(u), self._hyper_step)
 
     def judge_by(self, metric: str, mode: Mode) -> None:
         """Sets the metric by which ``best`` is the best hyper-step; until then it is the validation loss."""
@@ -113,7 +130,7 @@ class TeamMethod(Method):
                 return {}
             self._assembled = True
         idle = sorted(member for member, state in self._members.items() if state == "idle")
-        orders = self._orders(idle) if self.stopped is None else dict.fromkeys(idle, self._finish())
+        orders = self._orders(idle) if self.stopped is None else self._finish_all(idle)
         for member in orders:
             self._members[member] = "busy"
         return orders
@@ -122,14 +139,18 @@ class TeamMethod(Method):
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
         """Orders for some of the idle members."""
 
+    def _finish_all(self, members: list[int]) -> dict[int, WorkOrder]:
+        order = self._finish()
+        return dict.fromkeys(members, order)
+
     @abstractmethod
-    def _finish(self) -> WorkOrder:
+    def _finish(self) -> Finish:
         """The order that ends a trainer."""
 
     def tell(self, member: int, report: Report) -> HyperStep | None:
-        if report.kind == "diverged":
+        if isinstance(report, Diverged):
             return self.leave(member)
-        if report.kind == "finish":
+        if isinstance(report, Finished):
             self._members[member] = "finished"
             return None
         self._members[member] = "idle"

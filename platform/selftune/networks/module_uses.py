@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -19,15 +19,26 @@ class ModuleUse:
     Attributes:
         batch_axis: which axis of the first tensor that its forward is given runs over the examples, in every call;
             None where none does.
+        without_examples: whether that tensor looks the same however many examples there are, as positions do.
     """
 
     batch_axis: int | None = None
+    without_examples: bool = False
 
 
 @dataclass
 class _Seen:
     axes: set[int] | None = None
     """Axes that were as long as the batch in every call so far; None before the first."""
+    shapes: dict[int, set[tuple[int, ...]]] = field(default_factory=dict)
+    """Shapes that the first tensor had, by the number of examples."""
+
+    def use(self) -> ModuleUse:
+        shapes = list(self.shapes.values())
+        return ModuleUse(
+            batch_axis=min(self.axes) if self.axes else None,
+            without_examples=not self.axes and len(shapes) > 1 and all(shapes[0] == other for other in shapes),
+        )
 
 
 class UseTrace(TorchFunctionMode):
@@ -65,7 +76,7 @@ class UseTrace(TorchFunctionMode):
 
     def modules(self) -> dict[str, ModuleUse]:
         """The modules whose forward ran, in the order in which it ran first."""
-        return {name: ModuleUse(min(seen.axes) if seen.axes else None) for name, seen in self._seen.items()}
+        return {name: seen.use() for name, seen in self._seen.items()}
 
     def places(self) -> dict[str, frozenset[tuple[str, ...]]]:
         """For every parameter that is used: the modules that ran when it was, from the outside to the inside."""
@@ -88,6 +99,7 @@ class UseTrace(TorchFunctionMode):
             if given is not None:
                 axes = {axis for axis, length in enumerate(given.shape) if length == self._size}
                 seen.axes = axes if seen.axes is None else seen.axes & axes
+                seen.shapes.setdefault(self._size, set()).add(tuple(given.shape))
 
         return enter
 

@@ -50,6 +50,8 @@ _ENGINE = (
     Quantity("head_weight", ("classes", "dim"), "float", "its weight"),
     Quantity("head_bias", ("classes",), "float", "its bias"),
     Quantity("batch_norm", None, "mark", "networks with batch normalisation"),
+    Quantity("recurrent_layers", None, "mark", "networks with an nn.LSTM, nn.GRU or nn.RNN"),
+    Quantity("embeddings", None, "mark", "networks with an nn.Embedding"),
     Quantity("branches", None, "mark", "networks with residual branches that can be skipped"),
     Quantity(
         "recompute",

@@ -14,6 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 from selftune.errors import SettingError
 from selftune.listener import Listener
 from selftune.methods import Method, Report
+from selftune.methods.reports import Diverged
 from selftune.methods.team import TeamMethod
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
@@ -293,6 +294,6 @@ class BilevelScheduler(TrialScheduler):
 
 def _with_checkpoint(report: Report, trial: Any) -> Report:
     """The report; that of a trainer that diverged also names the last checkpoint from before."""
-    if report.kind != "diverged" or trial.checkpoint is None:
+    if not isinstance(report, Diverged) or trial.checkpoint is None:
         return report
     return replace(report, message=f"{report.message}; its last good checkpoint is {trial.checkpoint.path}")

@@ -10,6 +10,7 @@ from typing import Any
 from selftune.hyperparameters import Space
 from selftune.listener import Listener
 from selftune.methods import HyperStep, Method, Report, WorkOrder
+from selftune.methods.reports import Diverged, Finished
 from selftune.schedulers.errors import SchedulerError
 
 
@@ -142,11 +143,11 @@ class Team:
         self._silent = False
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
-        if report.kind == "diverged":  # the method let the member go when it was told
+        if isinstance(report, Diverged):  # the method let the member go when it was told
             entry.lost = report.message
             self.depart(member)
             self.listener.lost(member, report.message)
-        elif report.kind == "finish":
+        elif isinstance(report, Finished):
             entry.final = report
         self._record(step)
         return entry.over

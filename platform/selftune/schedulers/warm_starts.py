@@ -18,7 +18,7 @@ class WarmStarts:
     A trainer that works answers nothing until it is done. So a state is asked for when the first orders that name
     it go out, to whomever, and before them: one of them may be for its own trainer.
 
-    >>> WarmStarts().of(WorkOrder("trial", warm_from=(0, "1.trial0")), 1) is None
+    >>> WarmStarts().of(WorkOrder(warm_from=(0, "1.candidate0")), 1) is None
     True
     """
 

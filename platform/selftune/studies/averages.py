@@ -9,14 +9,16 @@ from selftune.methods import Report
 
 
 def mean_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
-    """Validation and test measures by "finish" reports, averaged."""
+    """Validation and test measures by the last reports of trainers, averaged."""
     return {name: sum(values) / len(values) for name, values in _measured(reports)}
 
 
 def spread_metrics(reports: Mapping[int, Report]) -> dict[str, float]:
     """Their standard deviations from network to network; empty where there is one network only.
 
-    >>> reports = {seed: Report("finish", 0, {"test_loss": loss}) for seed, loss in enumerate((1.0, 2.0, 3.0))}
+    >>> from selftune.methods.reports import TrainingFinished
+    >>> losses = enumerate((1.0, 2.0, 3.0))
+    >>> reports = {seed: TrainingFinished(training_step=9, measures={"test_loss": loss}) for seed, loss in losses}
     >>> mean_metrics(reports), spread_metrics(reports), spread_metrics({0: reports[0]})
     ({'test_loss': 2.0}, {'test_loss': 1.0}, {})
     """

@@ -12,13 +12,13 @@ from torch import nn
 
 from selftune.methods import BestStep, Report
 from selftune.methods.best_step import Mode
-from selftune.methods.measures import BEST, BEST_NETWORK, average
+from selftune.methods.measures import average
+from selftune.methods.reports import TrainingFinished
 from selftune.shapes import Float, Int, Tensor
 from selftune.studies.rows import with_spread
 from selftune.tracking.summary import BestSummary
 
 FILE = "best_network"
-_NETWORK = "network."
 
 
 @dataclass(frozen=True)
@@ -53,27 +53,24 @@ def best_network(
     names: Sequence[str],
     build: Callable[[Mapping[str, Tensor]], nn.Module],
 ) -> BestNetwork | None:
-    """What "finish" reports say of the best networks; None where there was no hyper-step.
+    """What reports ``TrainingFinished`` say of the best networks; None where there was no hyper-step.
 
     Args:
         best: the hyper-step.
         names: of the hyperparameters.
         build: makes a network of its tensors by name.
     """
-    holding = [report for report in reports.values() if any(name.startswith(BEST) for name in report.metrics)]
+    finished = [report for report in reports.values() if isinstance(report, TrainingFinished)]
+    holding = [report for report in finished if report.best_measures]
     if best.number < 0 or not holding:
         return None
-    payload = holding[0].payload
-    # where the best network is the last one, the report holds it once
-    prefix = BEST_NETWORK if any(name.startswith(BEST_NETWORK) for name in payload) else _NETWORK
-    tensors = {name.removeprefix(prefix): tensor for name, tensor in payload.items() if name.startswith(prefix)}
-    measures = [name for name in holding[0].metrics if name.startswith(BEST)]
-    spread = {}
+    first = holding[0]
+    measures, spread = [report.best_measures for report in holding], {}
     if len(holding) > 1:
-        spread = {name.removeprefix(BEST): stdev(r.metrics[name] for r in holding) for name in measures}
+        spread = {name: stdev(found[name] for found in measures) for name in first.best_measures}
     return BestNetwork(
-        network=build(tensors),
-        metrics={name.removeprefix(BEST): average(r.metrics[name] for r in holding) for name in measures},
+        network=build(first.best_network or first.network),  # where both are the same, it is there once
+        metrics={name: average(found[name] for found in measures) for name in first.best_measures},
         hyperparameters=dict(zip(names, best.hyperparameters.tolist(), strict=True)),
         step=best.training_step,
         hyper_step=best.number,

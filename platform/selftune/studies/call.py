@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from selftune.data import SPLITS
-from selftune.data.kinds import examples_of, is_held
-from selftune.data.places import places_in, shown_place
 from selftune.errors import SettingError
-from selftune.hypergradients.oracle import Oracle
 from selftune.listener import Listener, Listeners, Remembered
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import HyperStep, Report
 from selftune.methods.team import TeamMethod
 from selftune.regularization.regularizer import Regularizer
-from selftune.shapes import Tensor
 from selftune.storage.files import replacing
 from selftune.storage.state_file import check_available
+from selftune.studies.digests import plain_text
+from selftune.studies.strategies import strategy_for
 from selftune.training.runner import Executes, run_in_process
 
 CALL = "call.json"
@@ -73,67 +65,23 @@ def claim(folder: Path, call: Mapping[str, str]) -> None:
 
 
 def call_of(
-    objective: NetworkObjective | SmoothObjective, regularizers: Iterable[Regularizer] = (), **others: object
+    objective: NetworkObjective | SmoothObjective,
+    regularizers: Iterable[Regularizer] | None = None,
+    **others: object,
 ) -> dict[str, str]:
-    """What decides the result of a call, by argument: texts, or digests of what is long."""
-    described = [
-        f"{regularizer.name} {_plain(regularizer.settings)} {_plain(regularizer.parts)}"
-        f"{' per example' if regularizer.per_example else ''}"
-        for regularizer in sorted(regularizers, key=lambda r: r.name)
-    ]
-    network = isinstance(objective, NetworkObjective)
-    return {
-        "objective": _network(objective) if isinstance(objective, NetworkObjective) else _smooth(objective),
-        **({"regularizers": "; ".join(described)} if network else {}),
-        **{name: _plain(value) for name, value in others.items()},
-    }
+    """What decides the result of a call, by argument: texts, or digests of what is long.
 
-
-def _plain(value: object) -> str:
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
-
-
-def _network(objective: NetworkObjective) -> str:
-    """A digest of the network as it is built, the data, and how it is trained."""
-    digest = hashlib.sha256()
-    structure = objective.structure()
-    shapes = [(name, tuple(tensor.shape), tensor.dtype) for name, tensor in structure.state_dict().items()]
-    public = {name: value for name, value in vars(objective).items() if not name.startswith("_")}
-    simple = (bool, int, float, str, tuple)
-    settings = {name: value for name, value in public.items() if isinstance(value, simple)}
-    about = (type(objective).__qualname__, _plain(structure), shapes, sorted(settings.items()))
-    optimization = (objective.optimization, objective.validation_batch_size, objective.balanced_by)
-    digest.update(_plain((*about, *optimization, *objective.hyperparameters)).encode())
-    for split in SPLITS:
-        data = objective.data(split)
-        if not is_held(data):
-            digest.update(f"{split} {type(data).__qualname__} {examples_of(data)}".encode())
-            continue
-        for place, tensor in places_in(data):
-            _add(digest, f"{split} {shown_place(place)}", tensor)
-    for stage in objective.stages():
-        _add(digest, str(stage.steps), stage.index)
-    return digest.hexdigest()
-
-
-def _smooth(objective: SmoothObjective) -> str:
-    """A digest of both levels: their hyperparameters, and values and slopes at a point, to six digits."""
-    oracle = Oracle(objective)
-    start = oracle.start_x()
-    x = torch.linspace(-1, 1, oracle.n, dtype=start.dtype, device=start.device)
-    u = oracle.start_u()
-    upper, slope = oracle.upper_value_and_grad(x, u)
-    lower, gradient = oracle.value_and_grad(x, u)
-    numbers = [lower, float(gradient.norm()), upper, float(slope.norm())]
-    seen = [f"{number:.6g}" for number in numbers]
-    return hashlib.sha256(
-        _plain((type(objective).__qualname__, objective.hyperparameters, oracle.n, seen)).encode()
-    ).hexdigest()
-
-
-def _add(digest: Any, label: str, tensor: Tensor) -> None:
-    digest.update(f"{label} {tensor.dtype} {tuple(tensor.shape)}".encode())
-    digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    Args:
+        regularizers: None where there can be none.
+    """
+    call = {"objective": strategy_for(objective).digest(objective)}
+    if regularizers is not None:
+        call["regularizers"] = "; ".join(
+            f"{regularizer.name} {plain_text(regularizer.settings)} {plain_text(regularizer.parts)}"
+            f"{' per example' if regularizer.per_example else ''}"
+            for regularizer in sorted(regularizers, key=lambda r: r.name)
+        )
+    return {**call, **{name: plain_text(value) for name, value in others.items()}}
 
 
 def carry_out(

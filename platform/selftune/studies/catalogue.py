@@ -14,7 +14,7 @@ from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
 from selftune.hyperparameters import Hyperparameter
 from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
-from selftune.lower_level.objective import NetworkObjective, tasks
+from selftune.lower_level.objective import tasks
 from selftune.registries.diagnostics import diagnostics
 from selftune.registries.registry import address
 from selftune.registries.solvers import solvers
@@ -22,6 +22,7 @@ from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.listing import GROUPS, Listed, counts
 from selftune.studies.mistakes import UserError
+from selftune.studies.strategies import NetworkStrategy, strategy_of_task
 from selftune.training.method_record import NetworkForm, methods
 
 _ENGINE: dict[str, Mapping[str, Any]] = {
@@ -116,12 +117,19 @@ def _regularizer(cls: type[Regularizer]) -> Entry:
 
 def _task(name: str) -> Entry:
     cls: Any = tasks[name]
-    is_network = isinstance(cls, type) and issubclass(cls, NetworkObjective)
+    strategy = strategy_of_task(cls)
+    is_network = strategy is NetworkStrategy
     provides = tuple(sorted(cls.provides)) if is_network else ()
-    kind = "network" if is_network else "smooth"
     own = (*cls.declared, *([EXAMPLE_WEIGHTS] if "index" in provides else [])) if is_network else ()
     return Entry(
-        "tasks", name, kind, "", _text(cls), provides=provides, hyperparameters=own, settings=_defaults(cls)
+        "tasks",
+        name,
+        strategy.kind,
+        "",
+        _text(cls),
+        provides=provides,
+        hyperparameters=own,
+        settings=_defaults(cls),
     )
 
 

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from selftune.storage.files import replacing
+from torch import nn
+
+from selftune.storage.files import DamagedFile, replacing
 from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
+from selftune.studies.saved_network import TUNED, read_network
 from selftune.studies.started import NAME as STARTED
 from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
-from selftune.studies.study import Study, load_study
+from selftune.studies.study import Study
+from selftune.studies.study_file import load_study
 from selftune.studies.yaml_file import read_text
 from selftune.tracking.journal import has_table
 from selftune.tracking.summary import Summary, read_summary
@@ -20,7 +24,6 @@ from selftune.tracking.trajectory import TRAJECTORY
 
 STUDY_FILE = "study.yaml"
 CHECKPOINTS = "checkpoints"
-COMPARISON = "comparison"
 LOCK = ".lock"
 RUNS = Path("runs")
 
@@ -99,6 +102,27 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
     study, summary = load_study(file), read_summary(folder)
     check_unchanged(folder, study.text, tuned="tuned" in summary)
     return study, summary
+
+
+def load_network(folder: Path) -> nn.Module:
+    """The tuned network of a study's folder, built as the study file says, in evaluation mode.
+
+    Raises:
+        DamagedFile: if the network is missing, not what was written, or not that of the study file, or if this is
+            not valid here.
+    """
+    if (folder / CALL).is_file():
+        raise DamagedFile("the network was not sent: only the call of selftune.tune that made it can build it")
+    try:
+        state, strategy = read_network(folder, TUNED), load_study(folder / STUDY_FILE).strategy
+        network = strategy.as_network(folder).untrained()
+    except UserError as error:
+        raise DamagedFile(f"the network was not sent: {error.lines[0]}") from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise DamagedFile(f"{folder / TUNED}.safetensors: is the network of another study file") from error
+    return network.eval()
 
 
 def is_local(folder: Path) -> bool:

@@ -46,7 +46,7 @@ class MlflowProcess:
 
 
 if __name__ == "__main__":
-    from selftune.studies.saved_network import load_network
+    from selftune.studies.folder import load_network
     from selftune.tracking.sync import main
 
     sys.exit(main(network=load_network))

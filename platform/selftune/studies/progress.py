@@ -28,11 +28,12 @@ class Progress(Listener):
         budget: how long it runs.
         clock: seconds, for the pace of lines and the time left.
 
-    >>> from selftune.methods import Budget, Report
+    >>> from selftune.methods import Budget
+    >>> from selftune.methods.reports import Trained
     >>> progress = Progress(print, "digits", Budget(steps=100))
     >>> progress.started(None, 1)
     digits: 0/100 training steps
-    >>> progress.reported(0, Report("cycle", 0, {"training_step": 50.0, "training_loss": 0.5}))
+    >>> progress.reported(0, Trained(training_step=50, training_loss=0.5))
     >>> progress.ended()
     digits: 50/100 training steps, training loss 0.5
     """

@@ -11,7 +11,6 @@ from rich.console import Console
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Budget, Replay, Report, Segment
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
@@ -22,13 +21,12 @@ from selftune.studies.mistakes import UserError
 from selftune.studies.replay_schedule import segments
 from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
-from selftune.studies.smooth import refuse_replay
-from selftune.studies.study import Study
-from selftune.studies.tune import network_of
+from selftune.studies.strategies import NetworkStrategy
+from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process
 
-SCHEDULE, END, START = "schedule", "end values held", "start values held"
+SCHEDULE, END, START = "schedule", "end values held", HELD
 SAME_NETWORK = "The schedule gave the tuned network of the study again, bit for bit."
 OTHER_NETWORK = (
     "The schedule gave another network than the study: training there was more than plain steps with these values"
@@ -62,22 +60,21 @@ def replay(
         StudyFailed: if a network diverges.
     """
     study, summary = open_folder(folder)
-    refuse_replay(study, folder)
-    assert isinstance(study.objective, NetworkObjective)
+    strategy = study.strategy.as_network(folder)
     if schedule is not None:
         other = Schedule.load(schedule)
         try:
             other.check_space(study.space)
         except SettingError as error:
             raise SettingError(str(schedule), error.message) from error
-        return _results(study, _plans(study, other, final), console, seeds)[:2]
+        return _results(strategy, _plans(strategy, other, final), console, seeds)[:2]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
-    results, spreads, networks = _results(study, _plans(study, found, final), console, seeds)
+    results, spreads, networks = _results(strategy, _plans(strategy, found, final), console, seeds)
     for label in set(FILES) & set(networks):
         save_network(folder, FILES[label], networks[label])
     table = {"seeds": seeds, "results": kept["results"] | results, "spread": kept["spread"] | spreads}
@@ -85,30 +82,30 @@ def replay(
     return results, spreads
 
 
-def _plans(study: Study, schedule: Schedule, final: bool) -> dict[str, list[Segment]]:
+def _plans(strategy: NetworkStrategy, schedule: Schedule, final: bool) -> dict[str, list[Segment]]:
     """What hyperparameters do, by the row that it makes."""
     plan, steps = segments(schedule), schedule.steps
     held = {END: [Segment(steps, plan[-1].values)]}
     if final:
         return held
-    return {SCHEDULE: plan, **held, START: [Segment(steps, study.space.constrain(study.space.start))]}
+    return {SCHEDULE: plan, **held, START: [Segment(steps, strategy.space.constrain(strategy.space.start))]}
 
 
 def _results(
-    study: Study, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
+    strategy: NetworkStrategy, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
 ) -> tuple[Measures, Measures, dict[str, nn.Module]]:
     """Measures by row, averaged over the seeds, their standard deviations, and the network of the first seed."""
-    assert isinstance(study.objective, NetworkObjective)
+    first = strategy.study.seed
     results, spreads, networks = {}, {}, {}
     for label, plan in plans.items():
         reports = []
-        for seed in range(study.seed, study.seed + seeds):
+        for seed in range(first, first + seeds):
             title = label if seeds == 1 else f"{label}, seed {seed}"
-            display = Display(console, title, Budget(steps=plan[-1].training_step))
-            reports.append(_train(study, plan, seed, display))
+            display = strategy.display(console, title, Budget(steps=plan[-1].training_step))
+            reports.append(_train(strategy, plan, seed, display))
         finished = dict(enumerate(reports))
         results[label], spreads[label] = mean_metrics(finished), spread_metrics(finished)
-        networks[label] = network_of(study.objective, study.regularizers, reports[0])
+        networks[label] = strategy.trained(reports[0])
     return results, spreads, networks
 
 
@@ -143,10 +140,10 @@ def _recorded(folder: Path) -> Trajectory:
     return trajectory
 
 
-def _train(study: Study, plan: Sequence[Segment], seed: int, display: Display) -> Report:
+def _train(strategy: NetworkStrategy, plan: Sequence[Segment], seed: int, display: Display) -> Report:
     steps = plan[-1].training_step
-    factory = study.network_factory(seed)
-    if study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
+    factory = strategy.trainers(seed)
+    if strategy.study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
         factory = dataclasses.replace(factory, steps=steps)
     trainer = factory(0)
     try:

@@ -16,9 +16,10 @@ from selftune.methods.team import check_team
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics
+from selftune.studies.plain_network import network_of
 from selftune.studies.result import Result
 from selftune.studies.stderr_progress import progress_on_stderr
-from selftune.studies.tune import network_of
+from selftune.studies.strategies import NetworkStrategy
 from selftune.training import TrainerFactory, run_in_process
 from selftune.training.checks import run_mistakes, space_of
 
@@ -75,7 +76,7 @@ def replay(
     for mistake in run_mistakes(factory, method):
         raise mistake.at_call()
     followed.check_space(space_of(factory))
-    shown = progress_on_stderr(progress, "replay", Budget(steps=followed.steps))
+    shown = progress_on_stderr(progress, "replay", Budget(steps=followed.steps), NetworkStrategy)
     machine, team = method(), {member: factory(member) for member in range(trainers)}
     reports = machine.results(run_in_process(machine, team, shown))
     first = min(reports)

@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 from torch import nn
 
+from selftune.hyperparameters import Space
 from selftune.methods import HyperStep
 from selftune.schedule import Schedule
 from selftune.studies.best_network import BestNetwork
@@ -63,3 +65,10 @@ class Result(TuningResult):
             return super().course()
         steps = np.concatenate([[0], self.schedule.ends[:-1]])
         return Course(self.schedule.names, self._unit, steps, self.schedule.values)
+
+
+def schedule_of(space: Space, trajectory: Sequence[HyperStep], steps: int) -> Schedule:
+    """What the hyperparameters did in a run of so many training steps."""
+    ends = np.array([step.training_step for step in trajectory])
+    values = torch.stack([step.hyperparameters for step in trajectory]).double().cpu().numpy()
+    return Schedule.of_run(space, ends, values, steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -93,11 +92,3 @@ class Runner:
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error
-
-
-def constant(study: Study, values: object, steps: int) -> Callable[[], Method]:
-    """A method, not yet made, that trains the study's networks with hyperparameters that do not move."""
-    from selftune.methods import Replay, Segment
-
-    segment = Segment(steps, values)  # type: ignore[arg-type]
-    return partial(Replay, [segment], steps, study.networks)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
-from selftune.lower_level.objective import NetworkObjective
-from selftune.storage.files import DamagedFile, replacing
+from selftune.storage.files import replacing
 from selftune.storage.state_file import load_state, save_state
-from selftune.studies.call import CALL
 from selftune.studies.mistakes import UserError
-
-if TYPE_CHECKING:
-    from selftune.studies.study import Study
 
 TUNED = "network"
 KIND = "network"
@@ -41,34 +36,3 @@ def read_network(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: is missing; put back a copy of it, or run the study anew") from error
     return state
-
-
-def load_network(folder: Path) -> nn.Module:
-    """The tuned network of a study's folder, built as the study file says, in evaluation mode.
-
-    Raises:
-        DamagedFile: if the network is missing, not what was written, or not that of the study file, or if this is
-            not valid here.
-    """
-    from selftune.studies.study import load_study
-
-    if (folder / CALL).is_file():
-        raise DamagedFile("the network was not sent: only the call of selftune.tune that made it can build it")
-    try:
-        state, network = read_network(folder, TUNED), _plain(load_study(folder / "study.yaml"))
-    except UserError as error:
-        raise DamagedFile(f"the network was not sent: {error.lines[0]}") from error
-    try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
-        raise DamagedFile(f"{folder / TUNED}.safetensors: is the network of another study file") from error
-    return network.eval()
-
-
-def _plain(study: Study) -> nn.Module:
-    """A network of the study, untrained, with what its regularizers make part of it."""
-    assert isinstance(study.objective, NetworkObjective)
-    network = study.objective.network()
-    for regularizer in study.regularizers:
-        regularizer.extend(network)
-    return network

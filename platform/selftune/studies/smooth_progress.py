@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from selftune.methods import Budget, HyperStep, Report
+from selftune.methods.reports import Differentiated, Finished
 from selftune.studies.progress import Progress
 
 
@@ -26,13 +27,13 @@ class SmoothProgress(Progress):
         self._level = math.nan
 
     def reported(self, member: int, report: Report) -> None:
-        if report.kind != "finish":  # which measures what was found
+        if not isinstance(report, Finished):  # which measures what was found
             self._work += int(report.metrics.get("work", 0))
         self._training_step = self._work  # what the last line waits for
         if self._step is None:
             self._seconds += report.metrics.get("seconds", 0.0)
-        if report.kind == "hypergradient":
-            self._level = report.metrics["validation_loss"]
+        if isinstance(report, Differentiated):
+            self._level = report.validation_loss
         if self._began is None:
             self._began = self._clock(), self._share()
         self._show()
@@ -69,6 +70,6 @@ def measured(step: HyperStep) -> Iterator[tuple[str, float]]:
     """What is shown of an upper step, by name; nan where the method does not know it."""
     known = step.certificate
     yield "upper-level loss", step.validation_loss
-    yield "hypergradient norm", known["hypergradient_norm"]
-    yield "its error bound", known["hypergradient_bound"]
-    yield "accuracy asked", known["error_asked"]
+    yield "hypergradient norm", known.get("hypergradient_norm", math.nan)
+    yield "its error bound", known.get("hypergradient_bound", math.nan)
+    yield "accuracy asked", known.get("error_asked", math.nan)

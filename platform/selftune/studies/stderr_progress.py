@@ -7,17 +7,20 @@ from functools import partial
 
 from selftune.methods import Budget
 from selftune.studies.progress import Progress
-from selftune.studies.smooth_progress import SmoothProgress
+from selftune.studies.strategies import Strategy
 
 
-def progress_on_stderr(wanted: bool | None, title: str, budget: Budget, smooth: bool = False) -> Progress | None:
+def progress_on_stderr(
+    wanted: bool | None, title: str, budget: Budget, strategy: type[Strategy]
+) -> Progress | None:
     """A live display on a terminal, lines elsewhere; None where nothing is to be shown.
 
     Args:
         wanted: None shows it where somebody looks: stderr is a terminal, or this is a notebook.
-        smooth: whether the method solves its lower level instead of training a network.
+        strategy: knows what there is to show.
 
-    >>> progress_on_stderr(False, "tune", Budget(steps=10)) is None
+    >>> from selftune.studies.strategies import NetworkStrategy
+    >>> progress_on_stderr(False, "tune", Budget(steps=10), NetworkStrategy) is None
     True
     """
     terminal = sys.stderr is not None and sys.stderr.isatty()
@@ -29,12 +32,9 @@ def progress_on_stderr(wanted: bool | None, title: str, budget: Budget, smooth: 
         except ModuleNotFoundError:
             pass  # lines do
         else:
-            from selftune.studies.display import Display
-            from selftune.studies.smooth_display import SmoothDisplay
-
-            return (SmoothDisplay if smooth else Display)(Console(stderr=True), title, budget)
+            return strategy.display(Console(stderr=True), title, budget)
     say = partial(print, file=sys.stderr, flush=True)
-    return (SmoothProgress if smooth else Progress)(say, title, budget)
+    return strategy.lines(say, title, budget)
 
 
 def _in_notebook() -> bool:

@@ -2,41 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, overload
 
-import numpy as np
-import torch
-from torch import nn
-
 from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
-from selftune.hypergradients.best_response import ConversionReport
-from selftune.hyperparameters import Space
-from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.methods import Budget, HyperStep, Report
+from selftune.methods import Budget
 from selftune.methods.team import check_team
-from selftune.networks.inventory import undisturbed
-from selftune.networks.network_state import load_state
 from selftune.regularization.regularizer import Regularizer, built_regularizers
-from selftune.schedule import Schedule
-from selftune.shapes import Tensor
 from selftune.storage.files import replacing
-from selftune.studies.averages import mean_metrics, spread_metrics
-from selftune.studies.best_network import best_network
 from selftune.studies.call import call_of, carry_out, claim
-from selftune.studies.network import metrics_of
+from selftune.studies.mistakes import Mistakes
 from selftune.studies.result import Result
 from selftune.studies.rows import MAXIMUM_ROWS
+from selftune.studies.smooth_result import SmoothResult
 from selftune.studies.stderr_progress import progress_on_stderr
-from selftune.studies.tune_smooth import SmoothResult, refuse_unused, tune_smooth
-from selftune.training import TrainerFactory
-from selftune.training.checks import conversion_of, coverage_of, run_mistakes
-from selftune.training.coverage import Coverage
+from selftune.studies.strategies import strategy_for
+from selftune.studies.study import Study, Trainers
+from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods
 
 LOSS = "validation_loss"
@@ -136,126 +122,62 @@ def tune(
     >>> result.network(x).shape
     torch.Size([96, 3])
     """
+    strategy = strategy_for(objective)
     known = methods.names()
     if method not in known:
         raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), known)}")
-    if isinstance(objective, SmoothObjective):
-        placed = None if device == "cpu" else device
-        other = None if metric == LOSS else metric
-        refuse_unused(
-            regularizers=regularizers,
-            seconds=seconds,
-            device=placed,
-            patience=patience,
-            metric=other,
-        )
-        return tune_smooth(
-            objective,
-            method=method,
-            steps=steps,
-            work=work,
-            trainers=trainers,
-            seed=seed,
-            output=output,
-            progress=progress,
-            settings=settings,
-        )
-    if work is not None:
-        raise SettingError("work", f"is no budget of {method} with networks; give steps or seconds")
-    form = methods[method].network
+    form = methods[method].form_for(objective)
+    draws = form is None or form.draws
+    strategy.refuse_unused(
+        regularizers=regularizers or None,
+        seconds=seconds,
+        work=work,
+        patience=patience,
+        metric=None if metric == LOSS else metric,
+        seed=None if draws else seed or None,
+        device=None if device == "cpu" else device,
+    )
     if form is None:
-        raise SettingError("method", f"{method} solves smooth problems; use {' or '.join(fitting(objective))}")
+        names = " or ".join(fitting(objective))
+        raise SettingError("method", f"{method} does not fit {strategy.described_as}; use {names}")
     check_team(trainers, form.group_size, key="trainers")
-    budget, chosen = Budget(steps=steps, seconds=seconds, patience=patience), settings_of(form.settings, settings)
-    factory = TrainerFactory(
-        objective,
-        built_regularizers(regularizers),
-        seed=seed,
-        device=device,
-        group_size=form.group_size,
-        steps=steps,
-    )
-    for mistake in run_mistakes(factory, lambda: form.make(budget, chosen, trainers), form, chosen):
-        raise mistake.at_call()
-    if metric not in (known := metrics_of(objective)):
-        raise SettingError("metric", f"unknown metric {metric!r}; {suggestion(metric, known)}")
+    given: dict[str, Any] = {"steps": steps, "seconds": seconds, "work": work}
+    if all(value is None for value in given.values()):
+        given |= strategy.budget
+    try:
+        study = Study(
+            "tune",
+            objective,
+            Budget(**given, patience=patience),
+            built_regularizers(regularizers),
+            settings_of(form.settings, settings),
+            Trainers(trainers, **strategy.resources(objective)),
+            seed=seed,
+            metric=metric,
+            device=device,
+        )
+    except Mistakes as error:
+        raise error.mistakes[0].at_call() from None
+    return _tuned(study, None if output is None else Path(output), progress)  # type: ignore[return-value]
+
+
+def _tuned(study: Study, output: Path | None, progress: bool | None) -> TuningResult:
+    """Runs a study in this process."""
+    strategy = study.strategy
     if output is not None:
-        arguments = {
-            "method": method,
-            "budget": budget,
-            "trainers": trainers,
-            "seed": seed,
-            "metric": metric,
-            "settings": chosen,
-        }
-        claim(Path(output), call_of(objective, factory.regularizers, **arguments))
-    machine = form.make(budget, chosen, trainers)
-    machine.judge_by(metric, mode_of(metric))
-    team = {member: factory(member) for member in range(trainers)}
-    shown = progress_on_stderr(progress, "tune", budget)
-    if shown is not None or output is not None:
-        response = None if form.response is None else form.response(chosen)
-        coverage = coverage_of(factory, response)
-        conversion = None if response is None else conversion_of(factory, response)
-        if shown is not None:
-            shown.say(network_report(coverage, conversion, MAXIMUM_ROWS))
-        if output is not None:
-            with replacing(Path(output) / "conversion.txt") as temporary:
-                temporary.write_text(network_report(coverage, conversion) + "\n", encoding="utf-8")
+        claim(output, call_of(study.objective, **strategy.call()))
+    machine, factory = strategy.method(), strategy.trainers()
+    team = {member: factory(member) for member in range(study.trainers.number)}
+    shown = progress_on_stderr(progress, "tune", study.budget, type(strategy))
+    if shown is not None and (report := strategy.report(MAXIMUM_ROWS)):
+        shown.say(report)
+    if output is not None and (report := strategy.report()):
+        with replacing(output / "conversion.txt") as temporary:
+            temporary.write_text(report + "\n", encoding="utf-8")
     reports, taken = carry_out(machine, team, output, shown)
-    first = min(reports)
-    space = team[first].space
-    done = int(reports[first].metrics["training_step"])
-    result = Result(
-        hyperparameters=dict(zip(space.names, machine.hyperparameters.tolist(), strict=True)),
-        trajectory=taken,
-        network=network_of(objective, factory.regularizers, reports[first]),
-        metrics=mean_metrics(reports),
-        schedule=schedule_of(space, taken, done) if taken else None,
-        networks=len(reports),
-        spread=spread_metrics(reports),
-        best=best_network(
-            reports, machine.best, space.names, partial(network_from, objective, factory.regularizers)
-        ),
-    )
+    result, spent = strategy.result(machine, reports, taken)
     if output is not None:
         from selftune.studies.result_folder import keep_result  # needs pyarrow, as the trajectory does
 
-        keep_result(Path(output), result, training_steps=done)
+        keep_result(output, result, **spent)
     return result
-
-
-def schedule_of(space: Space, trajectory: Sequence[HyperStep], steps: int) -> Schedule:
-    """What the hyperparameters did in a run of so many training steps."""
-    ends = np.array([step.training_step for step in trajectory])
-    values = torch.stack([step.hyperparameters for step in trajectory]).double().cpu().numpy()
-    return Schedule.of_run(space, ends, values, steps)
-
-
-def network_report(coverage: Coverage, conversion: ConversionReport | None, most: int | None = None) -> str:
-    """What of a network is reached and responds, and how; at most so many lines on its layers."""
-    if conversion is None:
-        return str(coverage)
-    layers = str(conversion).splitlines()
-    if most is not None and len(layers) > most:
-        layers = [*layers[:most], f"and {len(layers) - most} more"]
-    return "\n".join([*layers, "", str(coverage)])
-
-
-def network_of(objective: NetworkObjective, regularizers: Iterable[Regularizer], report: Report) -> nn.Module:
-    """The plain network that a "finish" report carries, with what regularizers made part of it."""
-    prefix = "network."
-    tensors = {k.removeprefix(prefix): v for k, v in report.payload.items() if k.startswith(prefix)}
-    return network_from(objective, regularizers, tensors)
-
-
-def network_from(
-    objective: NetworkObjective, regularizers: Iterable[Regularizer], tensors: Mapping[str, Tensor]
-) -> nn.Module:
-    """The plain network with these tensors, by name, in evaluation mode."""
-    with undisturbed():
-        network = objective.network()
-        for regularizer in regularizers:
-            regularizer.extend(network)
-    load_state(network, tensors)
-    return network.eval()

@@ -13,6 +13,9 @@ from selftune.lower_level.losses import as_losses
 from selftune.lower_level.objective import NetworkObjective
 from selftune.tracking.summary import read_summary, write_summary
 
+HELD = "start values held"
+"""What the networks of the comparison are called."""
+
 
 class LostTrainers(Listener):
     """Notes every trainer that is lost in the summary at once, so that a resumed study still knows.

@@ -135,6 +135,7 @@ def _converted(factory: TrainerFactory, settings: Response) -> tuple[BestRespons
                 rank=settings.rank,
                 generator=torch.Generator(),  # of the directions, which the report does not depend on
                 output_layer=settings.output_layer,
+                without_rule=settings.without_rule,
             )
         except ValueError as error:
             raise SettingError("objective", str(error)) from error
@@ -190,7 +191,12 @@ def _without_effect(factory: TrainerFactory, form: NetworkForm | None, settings:
     cpu = torch.device("cpu")
     with torch.random.fork_rng(devices=[]):
         lower = LowerLevel(
-            factory.objective, factory.regularizers, Streams(factory.seed, 0, cpu), cpu, factory.steps
+            factory.objective,
+            factory.regularizers,
+            Streams(factory.seed, 0, cpu),
+            cpu,
+            factory.steps,
+            checked=True,
         )
         mistakes += pathless(lower, differentiated=form is not None and form.differentiates)
     for mistake in mistakes:

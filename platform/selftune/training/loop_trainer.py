@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import HyperStep, Report, WorkOrder
-from selftune.training.divergence import Diverged
+from selftune.methods.reports import Diverged
+from selftune.training import divergence
 
 if TYPE_CHECKING:
     from selftune.training.online_tuner import OnlineTuner
@@ -155,12 +156,11 @@ class LoopTrainer:
             self._channel.fail(error)
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
-        """Has the loop carry out an order; a loss that is not finite makes a report of kind ``diverged``."""
+        """Has the loop carry out an order; a loss that is not finite makes a report ``Diverged``."""
         try:
             return replace(self._channel.order(order), number=order.number)
-        except Diverged as diverged:
-            metrics = {"training_step": float(diverged.training_step)}
-            return Report("diverged", order.number, metrics, message=str(diverged))
+        except divergence.Diverged as diverged:
+            return Diverged(number=order.number, training_step=diverged.training_step, message=str(diverged))
 
     def export_state(self, key: str) -> Any:
         """Nothing: a loop goes forward only."""

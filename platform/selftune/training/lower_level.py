@@ -47,6 +47,7 @@ class LowerLevel(RegularizedNetwork):
         measured: quantities that diagnostics need.
         sources: where batches come from; None for the objective's data, put on the device.
         network: the one to train; None for a fresh one of the objective.
+        checked: whether somebody has found that optimization, network and regularizers go together.
 
     Raises:
         SettingError: if a regularizer does not fit the objective.
@@ -62,11 +63,14 @@ class LowerLevel(RegularizedNetwork):
         measured: Iterable[str] = (),
         sources: Sources | None = None,
         network: nn.Module | None = None,
+        checked: bool = False,
     ) -> None:
         super().__init__(objective, regularizers, streams, device, steps, measured, network)
-        plain, members = objective.structure(), self.regularizers.members
-        for mistake in optimization_mistakes(objective.optimization, plain, members, steps, device):
-            raise SettingError(f"optimization.{mistake.key}", mistake.message)
+        self.checked = checked
+        if not checked:
+            plain, members = objective.structure(), self.regularizers.members
+            for mistake in optimization_mistakes(objective.optimization, plain, members, steps, device):
+                raise SettingError(f"optimization.{mistake.key}", mistake.message)
         self.sources = sources_of(objective, streams, device) if sources is None else sources
         self.batches, self.validation = self.sources.train, self.sources.validation
         self._trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from selftune.methods.method import DIAGNOSTIC
+from selftune.methods.measures import DIAGNOSTIC
 from selftune.registries.diagnostics import Measurement
 from selftune.shapes import Tensor
 from selftune.training.lower_level import LowerLevel

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from selftune.errors import SettingError
 from selftune.lower_level.objective import NetworkObjective
@@ -57,6 +57,7 @@ class NetworkForm:
     response: Callable[[Any], Response] | None = None
     budgets: tuple[str, ...] = ("steps", "seconds")
     one_network: bool = False
+    draws: ClassVar[bool] = True
     checks: Callable[[NetworkObjective, Sequence[Regularizer], Any], Iterator[SettingError]] = _no_mistakes
 
     @property

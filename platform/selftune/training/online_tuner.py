@@ -18,6 +18,8 @@ from selftune.hyperparameters import Tune
 from selftune.lower_level.function_objective import Loss
 from selftune.lower_level.losses import Losses
 from selftune.methods import HyperStep, Report, WorkOrder
+from selftune.methods.reports import Trained, TrainingFinished
+from selftune.methods.work_orders import FinishTraining, Train
 from selftune.networks.network_state import state_of
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.regularization.step import Step
@@ -27,6 +29,7 @@ from selftune.storage.state_tree import packed, unpacked
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.tensors import on_cpu, tensors_of
 from selftune.training.loop_checks import (
     as_module,
     autocast_of,
@@ -173,7 +176,7 @@ class OnlineTuner:
         self._followed: dict[str, float] = {}
         self._schedule = schedule
         self._steering: Steering | None = None
-        self._order: WorkOrder | None = None
+        self._order: Train | FinishTraining | None = None
         self._left = 0
         self._losses: list[Tensor] = []
         self._began = time.perf_counter()
@@ -288,8 +291,8 @@ class OnlineTuner:
             return self._schedule.at(min(self.training_step, self._schedule.steps - 1))
         if self._order is None:
             return {}
-        constrained = self.space.constrain(self._order.body["unconstrained"].clone())
-        return dict(zip(self.space.names, constrained.tolist(), strict=True))
+        assert self._order.values is not None
+        return dict(zip(self.space.names, self._order.values.constrained.tolist(), strict=True))
 
     @property
     def trajectory(self) -> Sequence[HyperStep]:
@@ -398,7 +401,8 @@ class OnlineTuner:
         self._began = time.perf_counter() - state["seconds"]
         self._step, self._micro = None, 0
         if self._order is not None and self.estimator is not None:
-            self.estimator.begin(self._order.body)
+            assert isinstance(self._order, Train)
+            self.estimator.begin(self._order)
             self._values = self.estimator.values
         for name, thing in self.saved.items():
             thing.load_state_dict(state["saved"][name])
@@ -407,21 +411,23 @@ class OnlineTuner:
 
     def _take(self, order: WorkOrder) -> None:
         """An order comes: so many steps with these hyperparameters."""
-        if order.kind == "finish":
+        if isinstance(order, FinishTraining):
             self._finish(order)
             return
-        self._order, self._left, self._losses = order, order.body["steps"], []
+        if not isinstance(order, Train):
+            raise SettingError("method", f"has a {type(order).__name__} to do, which a loop of one's own cannot")
+        self._order, self._left, self._losses = order, order.steps, []
         self.lower.history.clear()
         self._began = time.perf_counter()
         if self.estimator is None:
             self._make_estimator(order)
         assert self.estimator is not None
-        self.estimator.begin(order.body)
+        self.estimator.begin(order)
         self._values = self.estimator.values
 
-    def _make_estimator(self, order: WorkOrder) -> None:
+    def _make_estimator(self, order: Train) -> None:
         with self._drawing():
-            self.estimator = estimator_of(order.body["estimator"])(self.lower, order.body["settings"])
+            self.estimator = estimator_of(order.estimator)(self.lower, order.settings)
             self._recent.wanted = self.estimator.looks_back
             for mistake in pathless(self.lower, self.estimator.differentiates):
                 raise mistake
@@ -434,35 +440,40 @@ class OnlineTuner:
 
     def _report(self) -> Report:
         order, estimator, group = self._order, self.estimator, self.lower.group
-        assert order is not None
+        assert isinstance(order, Train)
         assert estimator is not None
-        first = self.training_step - order.body["steps"]
+        first = self.training_step - order.steps
         metrics = {"training_loss": mean_loss(self._losses, first, self._values, self.lower.history)}
-        payload: dict[str, Tensor] = {}
-        if order.body["hypergradient"]:
+        found = None
+        if order.hypergradient:
             with self._drawing(), self._as_trained():
-                gradients, measured = estimator.hypergradient(self.training_step)
-            payload = {name: gradient.cpu() for name, gradient in gradients.items()}
-            check_hypergradient(payload, self.training_step, self._values)
+                gradient, measured = estimator.hypergradient(self.training_step)
+            found = on_cpu(gradient)
+            check_hypergradient(tensors_of(found), self.training_step, self._values)
             metrics |= measured
         means = group.mean(torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.device))
-        metrics = dict(zip(metrics, means.tolist(), strict=True))
-        metrics["training_step"] = float(self.training_step)
-        metrics["seconds"] = time.perf_counter() - self._began
-        return Report(order.kind, order.number, metrics, payload)
+        measures = dict(zip(metrics, means.tolist(), strict=True))
+        return Trained(
+            number=order.number,
+            training_step=self.training_step,
+            training_loss=measures.pop("training_loss"),
+            measures=measures,
+            hypergradient=found,
+            seconds=time.perf_counter() - self._began,
+        )
 
-    def _finish(self, order: WorkOrder) -> None:
+    def _finish(self, order: FinishTraining) -> None:
         """Tuning ends: hyperparameters stay where they are."""
         self.done = True
-        self._values = self.space.values(order.body["unconstrained"].to(self.device))
+        assert order.values is not None
+        self._values = self.space.unpack(order.values.constrained.to(self.device))
         self._order = order
         assert self._steering is not None
         self._steering.end(self._last_report)
 
     def _last_report(self) -> Report:
-        metrics = {"training_step": float(self.training_step), **self.evaluate()}
-        network = {f"network.{name}": tensor.cpu() for name, tensor in self.exported().items()}
-        return Report("finish", -1, metrics, network)
+        network = {name: tensor.cpu() for name, tensor in self.exported().items()}
+        return TrainingFinished(training_step=self.training_step, measures=self.evaluate(), network=network)
 
     # Surroundings --------------------------------------------------------------------------------------
 

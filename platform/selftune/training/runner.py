@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from selftune.hyperparameters import Space
 from selftune.listener import Listener
 from selftune.methods import Method, Report, WorkOrder
+from selftune.methods.reports import Diverged
 from selftune.storage.files import DamagedFile, remove_leftovers
 from selftune.storage.state_file import load_state, save_state
 
@@ -113,7 +114,7 @@ class _Run:
         self.last[member] = report
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
-        if report.kind == "diverged":
+        if isinstance(report, Diverged):
             reason = self._reason(report)
             self.listener.lost(member, reason)
             self.ended = f"trainer {member} stopped: {reason}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from selftune.listener import Listener
 from selftune.methods import HyperStep, Method, Report, WorkOrder
+from selftune.methods.reports import Diverged
 from selftune.training.runner import Executes, NoTrainerLeft, Stalled
 
 Duration = Callable[[Report], float]
@@ -96,7 +97,7 @@ def simulate(
             step = method.tell(member, report)
             listener.reported(member, report)
             events.append(Event(member, start, now, report, step))
-            if report.kind == "diverged":
+            if isinstance(report, Diverged):
                 listener.lost(member, report.message)
                 del trainers[member]
                 if not trainers:

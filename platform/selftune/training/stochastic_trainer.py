@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,9 +21,11 @@ from selftune.lower_level.finite_sum import LevelOnExamples
 from selftune.lower_level.lanczos import lanczos
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import StochasticBilevelSettings
+from selftune.methods.reports import Iterated, Solved
+from selftune.methods.work_orders import FinishSolving, Iterate, Solve
 from selftune.shapes import Float, Int, Tensor
 from selftune.storage.state_tree import record
-from selftune.training.smooth_trainer import Outcome, SmoothTrainer, WarmStart
+from selftune.training.smooth_trainer import SmoothTrainer, WarmStart
 
 _SHARES = {"saba": 1 / 3}
 """Of what a batch's largest curvature allows, by algorithm; half for the others."""
@@ -44,7 +46,7 @@ class StochasticStart(WarmStart):
 
 
 class StochasticTrainer(SmoothTrainer):
-    """Executes orders ``iterations`` beside those of ``SmoothTrainer``, of which ``finish`` solves and measures.
+    """Executes ``Iterate`` beside the orders of ``SmoothTrainer``, of which ``FinishSolving`` measures the end.
 
     A report is a function of the order, the warm start that it names, and the seed of the batches.
 
@@ -78,9 +80,8 @@ class StochasticTrainer(SmoothTrainer):
         examples = levels.lower_examples, levels.upper_examples
         self._sampler = Sampler(*examples, settings.batch_size, seed, device)
         self._first_draws = self._sampler.state_dict()
-        self._handlers["iterations"] = self._iterations
 
-    def _flat(self, level: LevelOnExamples) -> Any:
+    def _flat(self, level: LevelOnExamples) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
         """A level as a function of flat parameters and hyperparameters, differentiable in both."""
 
         def on_batch(x: Float[Tensor, "n"], u: Float[Tensor, "d"], index: Int[Tensor, "b"] | None) -> Tensor:
@@ -88,8 +89,12 @@ class StochasticTrainer(SmoothTrainer):
 
         return on_batch
 
-    def _iterations(self, body: Mapping[str, Any], warm: WarmStart) -> Outcome:
-        u, low, high = (body[name].to(self.oracle.start_x()) for name in ("unconstrained", "low", "high"))
+    def _executed(self, order: Solve | FinishSolving, warm: WarmStart) -> Solved:
+        return self._iterate(order, warm) if isinstance(order, Iterate) else super()._executed(order, warm)
+
+    def _iterate(self, order: Iterate, warm: WarmStart) -> Iterated:
+        like = self.oracle.start_x()
+        u, low, high = (one.to(like) for one in (order.values.unconstrained, order.low, order.high))
         before = self._batches.counts.copy()
         if isinstance(warm, StochasticStart):
             excess, state = warm.excess, State.from_state_dict(dict(warm.state))
@@ -101,28 +106,33 @@ class StochasticTrainer(SmoothTrainer):
             solver = self._solver(u, excess)
             state = solver.start(self._batches, warm.x, u, self._sampler)
         state.u = u
-        measured, hypergradient = self._measured(state)
-        for _ in range(body["iterations"]):
+        hypergradient = self._hypergradient(state)
+        tree, values = self.oracle.unravel(state.x), self.oracle.values(u)
+        training, validation = (
+            self.objective.training_loss(tree, values),
+            float(self.objective.upper(tree, values)),
+        )
+        for _ in range(order.iterations):
             solver.step(self._batches, state, *self._sampler.draw(solver.lower_draws))
             state.u = state.u.clamp(low, high)
         self._charge(before)
         self._keep(
-            body["key"], StochasticStart(state.x, state.v, state.state_dict(), self._sampler.state_dict(), excess)
+            order.key, StochasticStart(state.x, state.v, state.state_dict(), self._sampler.state_dict(), excess)
         )
         finite = bool(torch.isfinite(state.x).all() and torch.isfinite(state.v).all())
         moved = state.u.double() if finite else torch.full_like(u, math.nan).double()
-        measured["inner_rate"] = solver.rates(state.iteration - 1)[0]
-        return Outcome(measured, {"moved": moved, "hypergradient": hypergradient.double()})
+        return Iterated(
+            moved=moved.cpu(),
+            hypergradient=hypergradient.double().cpu(),
+            training_loss=training,
+            validation_loss=validation,
+            inner_rate=solver.rates(state.iteration - 1)[0],
+        )
 
-    def _measured(self, state: State) -> tuple[dict[str, float], Float[Tensor, "d"]]:
-        """Both levels on all examples where a hyper-step starts, and the hypergradient estimate there."""
-        tree, values = self.oracle.unravel(state.x), self.oracle.values(state.u)
+    def _hypergradient(self, state: State) -> Float[Tensor, "d"]:
+        """The estimate on all examples, with the linear system's solution of the moment."""
         upper_u = self._batches.upper_gradients(state.x, state.u)[1]
-        metrics = {
-            "training_loss": self.objective.training_loss(tree, values),
-            "validation_loss": float(self.objective.upper(tree, values)),
-        }
-        return metrics, upper_u - self._batches.JT(state.x, state.u, state.v)
+        return upper_u - self._batches.JT(state.x, state.u, state.v)
 
     def _solver(self, u: Float[Tensor, "d"], excess: float) -> StochasticSolver:
         asked, name = self._settings, self._settings.algorithm

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,16 +16,37 @@ from selftune.data.global_generators import guarded
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.lower_level.objective import NetworkObjective
-from selftune.methods import Report, WorkOrder
-from selftune.methods.measures import BEST, BEST_NETWORK
+from selftune.methods.reports import (
+    ArmTrained,
+    CandidateDiverged,
+    CandidateTrained,
+    Diverged,
+    Followed,
+    Report,
+    StateMissing,
+    Trained,
+    TrainingFinished,
+)
+from selftune.methods.values import Values
+from selftune.methods.work_orders import (
+    FinishTraining,
+    FollowSchedule,
+    Train,
+    TrainArm,
+    TrainCandidate,
+    TrainStayArm,
+    WorkOrder,
+)
 from selftune.networks.inventory import aliases, undisturbed
 from selftune.networks.network_state import load_state, state_of
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
+from selftune.training import divergence
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.divergence import Diverged, check_hypergradient, mean_loss
+from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.tensors import on_cpu, tensors_of
 from selftune.training.kept_states import KeptStates, State
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
@@ -33,6 +54,8 @@ from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.trials import Arm
+
+A = TypeVar("A", bound=ArmTrained)
 
 
 class Trainer:
@@ -53,6 +76,7 @@ class Trainer:
         cpus: threads that torch may use, at least 1.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
+        checked: whether ``run_mistakes`` has found nothing wrong, so that it need not look again.
 
     Raises:
         SettingError: if a regularizer does not fit the objective, or the device is absent.
@@ -61,7 +85,7 @@ class Trainer:
     >>> data = torch.randn(64, 4), torch.randint(3, (64,))
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))
     >>> trainer = Trainer(objective, [])
-    >>> trainer.execute(WorkOrder("replay", {"segments": ((5, torch.empty(0)),)})).metrics["training_step"]
+    >>> trainer.execute(FollowSchedule(segments=((5, torch.empty(0)),))).metrics["training_step"]
     5.0
     """
 
@@ -78,56 +102,59 @@ class Trainer:
         cpus: float = 1,
         steps: int | None = None,
         diagnostics: Sequence[Measurement] = (),
+        checked: bool = False,
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
         self.device = _present(device)
-        objective.check_losses()
+        if not checked:
+            objective.check_losses()
         streams = Streams(seed, member if draws is None else draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
-        self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured)
+        self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured, checked=checked)
         self.measurements = Measurements(self.lower, diagnostics)
         self.space = self.lower.space
         self.estimator: HypergradientEstimator | None = None
         self._estimator_is: tuple[str, dict[str, Any]] | None = None
         self.training_step = 0
         self._kept = KeptStates()
-        self._judged = False
+        self._judged = checked
         self._best: dict[str, Tensor] | None = None
-        self._handlers: dict[str, Callable[[Mapping[str, Any]], _Outcome]] = {
-            "cycle": self._cycle,
-            "replay": self._replay,
-            "stay": self._stay,
-            "trial": self._trial,
-            "finish": self._finish,
-        }
 
     def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
-        """Executes one order; a loss that is not finite makes a report of kind ``diverged``.
+        """Executes one order; a loss that is not finite makes a report ``Diverged``.
 
         A network goes on from where it is, unless the order names the state to ``start`` from: one that is kept
         under this key, or ``warm``, which came along from another trainer. Where neither is there, nothing is
-        done, and the report is of kind ``missing``.
+        done, and the report is ``StateMissing``.
         """
         started = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
-        if order.body.get("start") is not None and not self._go_to(order.body, warm):
-            metrics = {"training_step": float(self.training_step)}
-            return Report("missing", order.number, metrics, message=f"no state {order.body['start']} is kept here")
+        if isinstance(order, TrainArm | FinishTraining) and not self._go_to(order, warm):
+            message = f"no state {order.start} is kept here"
+            return StateMissing(number=order.number, training_step=self.training_step, message=message)
         self.lower.history.clear()
         try:
             with torch.random.fork_rng(devices=devices), guarded():
-                outcome = self._handlers[order.kind](order.body)
-        except Diverged as diverged:
+                report = self._executed(order)
+        except divergence.Diverged as diverged:
             self.training_step = diverged.training_step
-            metrics = {"training_step": float(self.training_step)}
-            return Report("diverged", order.number, metrics, message=str(diverged))
-        metrics = {
-            "training_step": float(self.training_step),
-            **outcome.metrics,
-            "seconds": time.perf_counter() - started,
-        }
-        return Report(order.kind, order.number, metrics, outcome.payload, order.body.get("remark", ""))
+            return Diverged(number=order.number, training_step=self.training_step, message=str(diverged))
+        return replace(report, number=order.number, seconds=time.perf_counter() - started)
+
+    def _executed(self, order: WorkOrder) -> Trained | CandidateDiverged | TrainingFinished:
+        match order:
+            case Train():
+                return self._train(order)
+            case FollowSchedule():
+                return self._follow(order)
+            case TrainStayArm():
+                return self._stay(order)
+            case TrainCandidate():
+                return self._candidate(order)
+            case FinishTraining():
+                return self._finish(order)
+        raise TypeError(f"a trainer of networks has no {type(order).__name__} to do")
 
     @property
     def coverage(self) -> Coverage:
@@ -139,96 +166,103 @@ class Trainer:
         """The whole state kept under a key, on the CPU; None if it is not kept any more."""
         return self._kept.export(key)
 
-    def _go_to(self, body: Mapping[str, Any], warm: State | None) -> bool:
+    def _go_to(self, order: TrainArm | FinishTraining, warm: State | None) -> bool:
         """Goes to the state that an order starts from, and forgets those that no order will name again."""
-        key = body["start"]
+        key = order.start
+        if key is None:
+            return True
         if key not in self._kept:
-            start = self._state() if body["fresh"] else warm
+            start = self._state() if isinstance(order, TrainArm) and order.fresh else warm
             if start is None:
                 return False
             self._kept.keep(key, start)
-        self._kept.retain(body["keep"])
+        self._kept.retain(order.keep if isinstance(order, TrainArm) else order.states)
         self._load(self._kept.get(key))
         return True
 
-    def _stay(self, body: Mapping[str, Any]) -> _Outcome:
+    def _stay(self, order: TrainStayArm) -> ArmTrained:
         """Trains from the order's state with its hyperparameters and judges the end; differentiates there."""
-        arm, training = self._train_arm(body)
-        losses, metrics = arm.losses()
-        metrics |= training | {"work": float(body["steps"])}
-        payload = {"losses": losses.cpu()}
-        if body["hypergradient"]:
-            hypergradient, measured = arm.hypergradient(self.training_step)
-            payload["hypergradient"] = hypergradient.cpu()
-            metrics |= measured
-            check_hypergradient({"hypergradient": payload["hypergradient"]}, self.training_step, arm.values)
-        return _Outcome(metrics, payload)
+        arm, report = self._train_arm(order, ArmTrained)
+        if not order.hypergradient:
+            return report
+        found = on_cpu(arm.hypergradient(self.training_step))
+        check_hypergradient({"hypergradient": found.hypergradient}, self.training_step, arm.values)
+        return replace(report, hypergradient=found)
 
-    def _trial(self, body: Mapping[str, Any]) -> _Outcome:
-        """``stay`` at other hyperparameters, without a hypergradient. If it diverges, so does no trainer."""
+    def _candidate(self, order: TrainCandidate) -> CandidateTrained | CandidateDiverged:
+        """An arm at other hyperparameters, without a hypergradient. If it diverges, so does no trainer."""
         first = self.training_step
         try:
-            arm, training = self._train_arm(body)
-        except Diverged as diverged:
+            return self._train_arm(order, CandidateTrained)[1]
+        except divergence.Diverged as diverged:
             self.training_step = diverged.training_step
-            return _Outcome({"diverged": 1.0, "work": float(self.training_step - first)})
-        losses, metrics = arm.losses()
-        metrics |= training | {"work": float(body["steps"])}
-        return _Outcome(metrics, {"losses": losses.cpu()})
+            return CandidateDiverged(training_step=self.training_step, work=self.training_step - first)
 
-    def _train_arm(self, body: Mapping[str, Any]) -> tuple[Arm, dict[str, float]]:
-        """The arm at its end, its training loss, and the diagnostics that are due in case it is the one kept."""
-        arm, first = Arm(self.lower, body), self.training_step
+    def _train_arm(self, order: TrainArm, kind: type[A]) -> tuple[Arm, A]:
+        """The arm at its end, judged, with the diagnostics that are due in case it is the one kept."""
+        arm, first = Arm(self.lower, order), self.training_step
         self._judge(differentiated=True)
-        losses = [arm.train(number) for number in range(first, first + body["steps"])]
-        found = {"training_loss": self._finish_steps(losses, arm.values)}
-        if body.get("hyper_step") is not None:
-            found |= self.measurements.take(body["hyper_step"], self.training_step)
-        self._kept.keep(body["end"], self._state())
-        return arm, found
+        losses = [arm.train(number) for number in range(first, first + order.steps)]
+        training_loss, found = self._finish_steps(losses, arm.values), {}
+        if order.hyper_step is not None:
+            found = self.measurements.take(order.hyper_step, self.training_step)
+        self._kept.keep(order.end, self._state())
+        judged, measures = arm.losses()
+        return arm, kind(
+            training_step=self.training_step,
+            training_loss=training_loss,
+            measures=measures | found,
+            work=order.steps,
+            losses=judged.cpu(),
+        )
 
-    def _cycle(self, body: Mapping[str, Any]) -> _Outcome:
+    def _train(self, order: Train) -> Trained:
         """Training steps at the given hyperparameters, then, if asked, a validation hypergradient."""
-        estimator = self._estimator(body["estimator"], body["settings"])
-        self._keep_best(body)
-        estimator.begin(body)
+        estimator = self._estimator(order.estimator, order.settings)
+        self._keep_best(order.keep)
+        estimator.begin(order)
         first = self.training_step
-        losses = [estimator.train(number) for number in range(first, first + body["steps"])]
-        values = self.space.values(body["unconstrained"])
-        metrics = {"training_loss": self._finish_steps(losses, values)}
-        if not body["hypergradient"]:
-            return _Outcome(metrics)
-        gradients, measured = estimator.hypergradient(self.training_step)
-        payload = {name: gradient.cpu() for name, gradient in gradients.items()}
-        check_hypergradient(payload, self.training_step, values)
-        found = self.measurements.take(body["hyper_step"], self.training_step)
-        return _Outcome(metrics | measured | found, payload)
+        losses = [estimator.train(number) for number in range(first, first + order.steps)]
+        training_loss = self._finish_steps(losses, estimator.values)
+        if not order.hypergradient:
+            return Trained(training_step=self.training_step, training_loss=training_loss)
+        gradient, measures = estimator.hypergradient(self.training_step)
+        found = on_cpu(gradient)
+        check_hypergradient(tensors_of(found), self.training_step, estimator.values)
+        measures |= self.measurements.take(order.values.version, self.training_step)
+        return Trained(
+            training_step=self.training_step, training_loss=training_loss, measures=measures, hypergradient=found
+        )
 
-    def _replay(self, body: Mapping[str, Any]) -> _Outcome:
+    def _follow(self, order: FollowSchedule) -> Followed:
         """Plain training steps with given constrained values, segment by segment."""
         losses: list[Tensor] = []
         values: Mapping[str, Any] = {}
-        for steps, constrained in body["segments"]:
+        for steps, constrained in order.segments:
             values = self.space.unpack(constrained.to(self.device))
             start = self.training_step + len(losses)
             losses += [self.lower.train(number, values) for number in range(start, start + steps)]
-        return _Outcome({"training_loss": self._finish_steps(losses, values)})
+        training_loss = self._finish_steps(losses, values)
+        return Followed(training_step=self.training_step, training_loss=training_loss)
 
-    def _finish(self, body: Mapping[str, Any]) -> _Outcome:
+    def _finish(self, order: FinishTraining) -> TrainingFinished:
         """Validation and test measures of the plain network, and the network itself; and of the best one."""
-        self._keep_best(body)
-        last = self._built(here := self._plain_state(body.get("unconstrained")))
-        metrics = self._evaluated(last)
-        payload = {f"network.{name}": tensor.cpu() for name, tensor in state_of(last).items()}
-        state = self._best_state(body)
+        self._keep_best(order.keep)
+        unconstrained = None if order.values is None else order.values.unconstrained
+        last = self._built(here := self._plain_state(unconstrained))
+        report = TrainingFinished(
+            training_step=self.training_step,
+            measures=self._evaluated(last),
+            network=_on_cpu(state_of(last)),
+            message=order.remark,
+        )
+        state = self._best_state(order)
         if state is None:
-            return _Outcome(metrics, payload)
+            return report
         if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
-            return _Outcome({**metrics, **{f"{BEST}{name}": value for name, value in metrics.items()}}, payload)
+            return replace(report, best_measures=report.measures)
         best = self._built(state)
-        metrics |= {f"{BEST}{name}": value for name, value in self._evaluated(best).items()}
-        payload |= {f"{BEST_NETWORK}{name}": tensor.cpu() for name, tensor in state_of(best).items()}
-        return _Outcome(metrics, payload)
+        return replace(report, best_measures=self._evaluated(best), best_network=_on_cpu(state_of(best)))
 
     def _evaluated(self, network: nn.Module) -> dict[str, float]:
         splits = [name for name in ("validation", "test") if self.lower.objective.data(name) is not None]
@@ -236,15 +270,15 @@ class Trainer:
 
     # The best network ----------------------------------------------------------------------------------
 
-    def _keep_best(self, body: Mapping[str, Any]) -> None:
-        """Keeps a copy of the plain network, where an order says that it is the best so far."""
-        if body.get("best") is not None:
-            state = self._plain_state(body["best_unconstrained"])
+    def _keep_best(self, values: Values | None) -> None:
+        """Keeps a copy of the plain network, where an order says with what the best so far was trained."""
+        if values is not None:
+            state = self._plain_state(values.unconstrained)
             self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
 
-    def _best_state(self, body: Mapping[str, Any]) -> Mapping[str, Tensor] | None:
+    def _best_state(self, order: FinishTraining) -> Mapping[str, Tensor] | None:
         """The tensors of the best network: those that were copied, or those of the state that an order names."""
-        key = body.get("best_state")
+        key = order.best_state
         if key is None or key not in self._kept:
             return self._best
         here = copy.deepcopy(self._state())
@@ -332,10 +366,8 @@ class Trainer:
         self._best = best and {name: tensor.to(self.device) for name, tensor in best.items()}
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    metrics: Mapping[str, float]
-    payload: Mapping[str, Tensor] = field(default_factory=dict)
+def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.cpu() for name, tensor in tensors.items()}
 
 
 @dataclass(frozen=True)
@@ -351,6 +383,7 @@ class TrainerFactory:
         group_size: so many neighbours in the team share their random numbers; 2 for the penalty method.
         steps: training steps of the whole run; None where nobody knows.
         diagnostics: what is measured between hyper-steps.
+        checked: whether ``run_mistakes`` has found nothing wrong, so that trainers need not look again.
 
     Raises:
         SettingError: if a setting is out of its range or a regularizer unknown.
@@ -370,6 +403,7 @@ class TrainerFactory:
     group_size: int = 1
     steps: int | None = None
     diagnostics: Sequence[Measurement] = ()
+    checked: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "regularizers", built_regularizers(self.regularizers))
@@ -400,6 +434,7 @@ class TrainerFactory:
             cpus=self.cpus,
             steps=self.steps,
             diagnostics=self.diagnostics,
+            checked=self.checked,
         )
 
 

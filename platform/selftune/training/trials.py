@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient
 from selftune.lower_level.lanczos import lanczos
 from selftune.lower_level.losses import Losses
+from selftune.methods.reports import ProximalHypergradient
+from selftune.methods.work_orders import TrainArm, TrainStayArm
 from selftune.networks.modes import evaluating
 from selftune.networks.precision import widened
 from selftune.shapes import Float, Int, Tensor
@@ -21,27 +20,24 @@ _RELATIVE_CURVATURE = 1e-2  # smallest curvature of the proximal problem, in uni
 
 
 class Arm:
-    """Training from the current state at given hyperparameters, as an order ``stay`` or ``trial`` says.
+    """Training from the current state at given hyperparameters, as an order says.
 
     The lower level is the proximal one, h_a(x) = h(x, u) + gamma/2 |x - a|^2, with a the weights at the start;
     gamma 0 trains the plain one. Two arms that start from one state and have the same order differ in nothing.
 
     Args:
         lower: the network in its state at the start.
-        order: ``unconstrained``, ``gamma``, ``sample`` (number of the validation sample), ``samples`` (its size;
-            None for half of the split), and for a hypergradient ``curvature``, ``lanczos_steps`` and
-            ``system_steps``.
+        order: what is trained and judged; a hypergradient takes that of the arm that stays.
 
     Raises:
         SettingError: if the training loss is not a differentiable function of a tuned hyperparameter.
     """
 
-    def __init__(self, lower: LowerLevel, order: Mapping[str, Any]) -> None:
+    def __init__(self, lower: LowerLevel, order: TrainArm) -> None:
         self.lower = lower
         self.order = order
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        self.values = lower.space.unpack(lower.space.constrain(order["unconstrained"]).to(lower.device))
-        self._gamma: float = order["gamma"]
+        self.values = lower.space.unpack(order.values.constrained.to(lower.device))
+        self._gamma = order.gamma
         self._parameters: list[Tensor] = [p for p in lower.parameters.values() if p.requires_grad]
         self._anchor = [p.detach().clone() for p in self._parameters] if self._gamma else []
 
@@ -64,10 +60,10 @@ class Arm:
         lowers the loss of others, and a test on it would accept noise.
         """
         lower = self.lower
-        generator = lower.streams("validation", self.order["sample"])
+        generator = lower.streams("validation", self.order.sample)
         examples = lower.sources.validation_examples
         order = torch.randperm(examples, generator=generator, device=lower.device)
-        judges = number_of_judges(examples, self.order["samples"])
+        judges = number_of_judges(examples, self.order.samples)
         rest = order[judges:]
         return order[:judges], rest[: lower.objective.validation_batch_size or len(rest)]
 
@@ -89,7 +85,7 @@ class Arm:
 
     # Hypergradient -----------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[Float[Tensor, "n"], dict[str, float]]:
+    def hypergradient(self, number: int) -> ProximalHypergradient:
         """-J^T (H + gamma I)^-1 grad g at the current weights, and what was met on the way.
 
         H and J are those of one batch, that of training step ``number``, with its random draws. gamma is
@@ -97,9 +93,10 @@ class Arm:
         H is below -2 max(0, -smallest Ritz value), which is likely, not known.
         """
         lower, order = self.lower, self.order
+        assert isinstance(order, TrainStayArm)
         parameters = self._parameters
         b = self._upper_gradient()
-        u = order["unconstrained"].detach().clone().to(lower.device).requires_grad_()
+        u = order.values.unconstrained.detach().clone().to(lower.device).requires_grad_()
         with sdpa_kernel(SDPBackend.MATH):  # the other kernels of attention have no second derivatives
             loss = lower.smooth_loss(number, u, "hypergradient")
         gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
@@ -108,15 +105,16 @@ class Arm:
             return _flat(torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True))
 
         start = lower.streams("hypergradient", number)
-        smallest, largest = (float(value) for value in lanczos(product, b, order["lanczos_steps"], start))
-        curvature = order["curvature"]
+        smallest, largest = (float(value) for value in lanczos(product, b, order.lanczos_steps, start))
+        curvature = order.curvature
         if curvature is None:
             curvature = _RELATIVE_CURVATURE * max(largest, -smallest)
         gamma = 2 * max(0.0, -smallest) + curvature
-        q, residual = conjugate_gradient(product, b, order["system_steps"], damping=gamma)
+        q, residual = conjugate_gradient(product, b, order.system_steps, damping=gamma)
         (mixed,) = torch.autograd.grad(gradient, [u], q, materialize_grads=True)
-        measured = {"ritz_min": smallest, "ritz_max": largest, "gamma": gamma, "residual": float(residual)}
-        return -mixed, measured
+        return ProximalHypergradient(
+            hypergradient=-mixed, ritz_min=smallest, ritz_max=largest, gamma=gamma, residual=float(residual)
+        )
 
     def _upper_gradient(self) -> Float[Tensor, "p"]:
         lower = self.lower

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from selftune.lower_level.classification import Classification
+from selftune.lower_level.language_modelling import LanguageModelling
 from selftune.lower_level.objective import Stage
 from selftune.lower_level.optimization import Optimization
 from selftune.lower_level.self_supervised import SelfSupervised
@@ -136,8 +137,9 @@ class Bench:
 
 
 def cross_entropy(logits, targets):
-    """Mean cross-entropy with classes or probabilities, as papers write it."""
-    if targets.ndim == 1:
+    """Mean cross-entropy with classes, of tokens as well, or probabilities, as papers write it."""
+    if not targets.is_floating_point():
+        logits, targets = logits.flatten(0, -2), targets.flatten()
         targets = F.one_hot(targets, logits.shape[1]).to(logits)
     return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
 
@@ -210,6 +212,22 @@ def cnn():
 
 def encoder():
     return nn.Sequential(OrderedDict(hidden=nn.Linear(4, 6), relu=nn.ReLU(), last=nn.Linear(6, 4)))
+
+
+class LanguageModel(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.lstm = nn.Embedding(5, 4), nn.LSTM(4, 5, batch_first=True)
+        self.decoder = nn.Linear(5, 5)
+
+    def forward(self, tokens):
+        return self.decoder(self.lstm(self.embedding(tokens))[0])
+
+
+def text(optimization):
+    """Sequences of five different tokens, which grow."""
+    tokens = torch.randint(0, 5, (EXAMPLES, 7), generator=torch.Generator().manual_seed(0)).sort(dim=1).values
+    return LanguageModelling(LanguageModel, *[tokens] * 3, optimization)
 
 
 def data(*shape):
@@ -311,5 +329,6 @@ OBJECTIVES = {
     "domains": _domains,
     "stages": _stages,
     "three stages": _three_stages,
+    "text": text,
     "views": lambda optimization: SelfSupervised(encoder, *[data(4)] * 3, jitter, optimization),
 }

@@ -112,21 +112,19 @@ class Awkward(nn.Module):
 
 
 def test_report_says_what_stays_plain_and_why():
-    response = converted(Awkward(), (torch.randint(9, (4, 5)), 2.0), output_layer=False)
+    response = converted(Awkward(), (torch.randint(9, (4, 5)), 2.0), output_layer=False, without_rule="plain")
     reasons = {entry.name: entry.reason for entry in response.report if entry.path == "plain"}
     assert reasons == {
-        "words": "no rule for this type; trained as elementary",
         "unused": "its forward is never called",
         "folded": "the leading axis of its input is not the batch",
         "normed": "its weight is computed by torch.nn.utils.parametrize",
         "normed.parametrizations.weight": "no rule for this type; trained as elementary",
-        "tied": "its weight is tied to words.weight",
         "replaced": "its forward was replaced",
         "alone": "the leading axis of its input is not the batch",
         "last": "the output layer, which output_layer=False leaves plain",
     }
     responding = {name.rpartition(".")[0] for name in response.elementary}
-    assert responding == {"good", "attention", "attention.out_proj", "time_major"}
+    assert responding == {"words", "good", "attention", "attention.out_proj", "time_major"}
     assert "good                            Linear" in str(response.report)
 
 
@@ -149,7 +147,7 @@ def test_transformer_layers_are_seen_although_torch_fuses_them():
     ("change", "message"),
     [
         ({"model": nn.ReLU()}, "no layer of ReLU can be given gates"),
-        ({"model": nn.LayerNorm(3)}, "the model.*no rule for this type"),
+        ({"model": nn.PReLU(), "without_rule": "plain"}, "the model.*no rule for this type"),
         ({"hyperparameters": 0}, "hyperparameters must be at least 1"),
         ({"rank": 3}, r"rank must be 'auto' or in 1..2"),
         ({"rank": 0}, r"rank must be 'auto' or in 1..2"),

@@ -235,6 +235,8 @@ class Across(nn.Module):
 
 def test_attention_across_the_examples_of_a_batch_stays_plain():
     batch = torch.randn(BATCH, QUERIES, WIDTH)
-    response = convert(Across(), hyperparameters=N, example=batch, generator=torch.Generator())
+    response = convert(
+        Across(), hyperparameters=N, example=batch, generator=torch.Generator(), without_rule="plain"
+    )
     assert response.responding == {"head.weight", "head.bias"}
     assert {e.name: e.reason for e in response.report}["attention"] == "it mixes the examples of a batch"

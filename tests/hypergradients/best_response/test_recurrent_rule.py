@@ -155,12 +155,22 @@ class TimeAsBatch(nn.Module):
 
 def test_what_does_not_respond_says_why():
     inputs = torch.randn(BATCH, TIME, 4)
-    report = str(convert(Packed(), hyperparameters=N, example=inputs, generator=torch.Generator()).report)
+    report = str(
+        convert(
+            Packed(), hyperparameters=N, example=inputs, generator=torch.Generator(), without_rule="plain"
+        ).report
+    )
     assert "LSTM    plain          the leading axis of its input is not the batch" in report
-    report = str(convert(TimeAsBatch(), hyperparameters=N, example=inputs, generator=torch.Generator()).report)
+    report = str(
+        convert(
+            TimeAsBatch(), hyperparameters=N, example=inputs, generator=torch.Generator(), without_rule="plain"
+        ).report
+    )
     assert "it mixes the examples of a batch" in report
     projected = nn.Sequential(nn.Linear(4, 4), nn.LSTM(4, 3, proj_size=2, batch_first=True))
-    response = convert(projected, hyperparameters=N, example=inputs, generator=torch.Generator())
+    response = convert(
+        projected, hyperparameters=N, example=inputs, generator=torch.Generator(), without_rule="plain"
+    )
     assert "its hidden state is projected" in str(response.report)
     outputs, _ = response.linearized(torch.randn(BATCH, N), inputs)
     assert outputs.shape == (BATCH, TIME, 2)

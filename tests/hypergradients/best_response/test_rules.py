@@ -13,9 +13,13 @@ N = 3
 BATCH = 6
 
 
+def double(*shape):
+    return torch.randn(shape, dtype=torch.float64)
+
+
 def case(build, *shape, inputs=None, axis=0, rank="auto"):
     """A module, inputs of BATCH examples along ``axis`` of every tensor, and the rank of its directions."""
-    return build, (lambda: (torch.randn(shape, dtype=torch.float64),)) if inputs is None else inputs, axis, rank
+    return build, (lambda: (double(*shape),)) if inputs is None else inputs, axis, rank
 
 
 MODULES = {
@@ -23,8 +27,41 @@ MODULES = {
     "linear of rank 2": case(lambda: nn.Linear(4, 5), BATCH, 4, rank=2),
     "linear on sequences": case(lambda: nn.Linear(4, 5), BATCH, 2, 4),
     "linear on sequences, time first": case(lambda: nn.Linear(4, 5), 2, BATCH, 4, axis=1, rank=2),
+    "conv1d": case(lambda: nn.Conv1d(4, 6, 3, padding=2, dilation=2, padding_mode="circular"), BATCH, 4, 7),
+    "depthwise conv2d": case(lambda: nn.Conv2d(3, 6, 3, groups=3, stride=2), BATCH, 3, 5, 6, rank=2),
     "conv3d": case(lambda: nn.Conv3d(4, 6, 2, groups=2, padding=1), BATCH, 4, 3, 4, 3),
+    "conv_transpose1d": case(lambda: nn.ConvTranspose1d(4, 6, 3, stride=2, output_padding=1), BATCH, 4, 5),
+    "grouped conv_transpose2d": case(lambda: nn.ConvTranspose2d(4, 6, 3, groups=2), BATCH, 4, 3, 4, rank=2),
+    "conv_transpose3d": case(lambda: nn.ConvTranspose3d(2, 3, 2, dilation=2, bias=False), BATCH, 2, 3, 2, 3),
+    "embedding": case(lambda: nn.Embedding(9, 4), inputs=lambda: (torch.randint(9, (BATCH, 5)),)),
+    "embedding of rank 2": case(lambda: nn.Embedding(9, 4), inputs=lambda: (torch.randint(9, (BATCH,)),), rank=2),
+    "embedding with padding, time first": case(
+        lambda: nn.Embedding(9, 4, padding_idx=3), inputs=lambda: (torch.randint(9, (5, BATCH)),), axis=1
+    ),
+    "bilinear": case(lambda: nn.Bilinear(4, 3, 2), inputs=lambda: (double(BATCH, 5, 4), double(BATCH, 5, 3))),
+    "layer_norm": case(lambda: drawn(nn.LayerNorm(4)), BATCH, 5, 4),
+    "layer_norm of two axes, time first": case(lambda: drawn(nn.LayerNorm((3, 4))), 5, BATCH, 3, 4, axis=1),
+    "layer_norm without bias": case(lambda: drawn(nn.LayerNorm(4, bias=False)), BATCH, 4),
+    "rms_norm": case(lambda: drawn(nn.RMSNorm(4)), BATCH, 5, 4),
+    "batch_norm1d": case(lambda: drawn(nn.BatchNorm1d(4)), BATCH, 4),
+    "batch_norm2d": case(lambda: drawn(nn.BatchNorm2d(3)), BATCH, 3, 4, 5),
+    "batch_norm without statistics": case(
+        lambda: drawn(nn.BatchNorm3d(3, track_running_stats=False)), BATCH, 3, 2, 2, 3
+    ),
+    "group_norm": case(lambda: drawn(nn.GroupNorm(2, 6)), BATCH, 6, 4, 5),
+    "instance_norm": case(lambda: drawn(nn.InstanceNorm1d(3, affine=True)), BATCH, 3, 7),
+    "instance_norm with statistics": case(
+        lambda: drawn(nn.InstanceNorm2d(3, affine=True, track_running_stats=True)), BATCH, 3, 4, 5
+    ),
 }
+
+
+def drawn(norm):
+    """With weights and statistics that are not 0 and 1."""
+    for tensor in norm.state_dict().values():
+        if tensor.is_floating_point():
+            nn.init.uniform_(tensor, 0.5, 1.5)
+    return norm
 
 
 def converted(name):
@@ -47,15 +84,19 @@ def converted(name):
             return self.module(*(x.transpose(0, axis) for x in moving)).transpose(0, axis)
 
     network = Network()
+    if getattr(module, "track_running_stats", True) is False:  # examples see each other, and so their weights
+        network.below.requires_grad_(False)
     response = convert(network, hyperparameters=N, example=feed, rank=rank, generator=torch.Generator())
     nn.init.normal_(response.gates, std=0.5)
+    if getattr(module, "padding_idx", None) is not None:  # gates start at 0, and those of padding stay there
+        response.gates.data[module.padding_idx] = 0
     return network, response, feed, torch.randn(BATCH, N, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_parameter_responds_by_a_rule(name):
     network, response, _, _ = converted(name)
-    assert response.responding == set(dict(network.named_parameters()))
+    assert response.responding == {n for n, p in network.named_parameters() if p.requires_grad}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -126,3 +167,52 @@ def test_rules_of_other_packages_are_registered_with_a_decorator():
         assert "0      Scale   scale_rule rank 1" in str(response.report)
     finally:
         del _RULES[f"{Scale.__module__}.Scale"]
+
+
+class LanguageModel(nn.Module):
+    """A table of words that is the head's weight, too."""
+
+    def __init__(self, hidden=4):
+        super().__init__()
+        self.words = nn.Embedding(9, hidden)
+        self.body = nn.Linear(hidden, hidden)
+        self.head = nn.Linear(hidden, 9, bias=False)
+        self.head.weight = self.words.weight
+
+    def forward(self, words):
+        return self.head(torch.tanh(self.body(self.words(words))))
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_a_tied_tensor_has_one_response(rank):
+    torch.manual_seed(0)
+    network, words = LanguageModel().double(), torch.randint(9, (BATCH, 5))
+    response = convert(network, hyperparameters=N, example=words, rank=rank, generator=torch.Generator())
+    assert set(response.responding) == {"words.weight", "body.weight", "body.bias"}
+    assert [entry.path for entry in response.report] == [
+        f"{name} rank {rank}" for name in ("embedding", "linear", "linear")
+    ]
+    nn.init.normal_(response.gates, std=0.3)
+    h = torch.randn(BATCH, N, dtype=torch.float64)
+    found = response.perturbed(h, words)
+    for example in range(BATCH):
+        own = torch.func.functional_call(network, response.weights(h[example]), (words,))
+        torch.testing.assert_close(found[example], own[example])
+    value, slope = torch.autograd.functional.jvp(lambda d: response.perturbed(d, words), torch.zeros_like(h), h)
+    torch.testing.assert_close(response.linearized(h, words), value + slope)
+
+
+def test_the_linear_layer_of_transformers_responds():
+    conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 4), conv1d(6, 4)).double()
+    inputs, h = torch.randn(BATCH, 5, 4, dtype=torch.float64), torch.randn(BATCH, N, dtype=torch.float64)
+    response = convert(network, hyperparameters=N, example=inputs, rank=2, generator=torch.Generator())
+    assert "transformers_conv1d rank 2" in str(response.report)
+    nn.init.normal_(response.gates, std=0.3)
+    found = response.perturbed(h, inputs)
+    for example in range(BATCH):
+        own = torch.func.functional_call(network, response.weights(h[example]), (inputs,))
+        torch.testing.assert_close(found[example], own[example])
+    value, slope = torch.autograd.functional.jvp(lambda d: response.perturbed(d, inputs), torch.zeros_like(h), h)
+    torch.testing.assert_close(response.linearized(h, inputs), value + slope)

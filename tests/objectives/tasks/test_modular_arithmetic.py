@@ -4,7 +4,7 @@ from selftune.objectives.diagnostics.inverse_participation_ratio import inverse_
 from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic, modular_arithmetic
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.registries.diagnostics import Measurement
 from selftune.training import Trainer
 
@@ -35,7 +35,7 @@ def test_bad_settings_are_refused():
 
 def _trained(task, steps):
     trainer = Trainer(task, [], steps=steps)
-    trainer.execute(WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)}))
+    trainer.execute(FollowSchedule(segments=((steps, torch.empty(0)),)))
     return trainer
 
 

@@ -9,7 +9,7 @@ from selftune.objectives.tasks.noisy_label_classification import (
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -58,7 +58,7 @@ def test_long_training_memorizes_and_clean_accuracy_falls_from_its_peak():
     trainer = Trainer(task, [])
     memorized, accuracy = [], []
     for _ in range(8):
-        trainer.execute(WorkOrder("replay", {"segments": ((60, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((60, torch.empty(0)),)))
         network: nn.Module = trainer.plain_network()
         memorized.append(task.memorized_fraction(network).item())
         accuracy.append(trainer.lower.evaluate(network, "validation")["validation_accuracy"])
@@ -73,7 +73,7 @@ def test_methods_against_noise_memorize_less_and_generalize_better(member):
     for members in ([], [regularizers[name](**settings)]):
         task = NoisyLabelClassification(rate=0.6)
         trainer = Trainer(task, members)
-        trainer.execute(WorkOrder("replay", {"segments": ((480, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((480, torch.empty(0)),)))
         network = trainer.plain_network()
         memorized.append(task.memorized_fraction(network).item())
         accuracy.append(trainer.lower.evaluate(network, "validation")["validation_accuracy"])

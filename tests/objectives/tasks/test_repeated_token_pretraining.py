@@ -1,10 +1,12 @@
 import pytest
 import torch
+from orders import with_response
 from selftune.objectives.tasks.repeated_token_pretraining import RepeatedTokenPretraining, _splits
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -51,24 +53,15 @@ def test_dropout_and_weight_decay_are_tuned_online():
     task = RepeatedTokenPretraining(**TINY)
     members = [regularizers["dropout"](rate=Tune(0.2)), regularizers["decoupled_weight_decay"](strength=Tune(0.1))]
     trainer = Trainer(task, members)
-    body = {
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((2,), 0.3),
-        "estimator": "response",
-        "settings": vars(Response(learning_rate=0.01)),
-        "tune_scale": True,
-        "hyper_step": 0,
-        "steps": 6,
-        "hypergradient": True,
-    }
-    report = trainer.execute(WorkOrder("cycle", body))
+    order = with_response(trainer, vars(Response(learning_rate=0.01)), 6, tune_scale=True)
+    report = trainer.execute(order)
     assert report.kind == "cycle", report.message
-    assert (report.payload["hypergradient"] != 0).all()
+    assert (report.tensors["hypergradient"] != 0).all()
 
 
 def test_repetition_lowers_training_loss_below_held_out_loss():
     trainer = Trainer(RepeatedTokenPretraining(**TINY | {"width": 32}, batch_size=16, learning_rate=1e-2), [])
-    trainer.execute(WorkOrder("replay", {"segments": ((120, torch.empty(0)),)}))
+    trainer.execute(FollowSchedule(segments=((120, torch.empty(0)),)))
     measures = {
         s: trainer.lower.evaluate(trainer.plain_network(), s)[f"{s}_loss"] for s in ("train", "validation")
     }

@@ -3,7 +3,7 @@ import torch
 from selftune.objectives.tasks.rotated_digits import RotatedDigits
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FinishTraining, FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -22,9 +22,9 @@ PENALTIES = (
 def test_defaults_train(name, optimizer):
     """Far from chance, a tenth, at an angle that was never seen, after a short run."""
     trainer = Trainer(RotatedDigits(**optimizer), [regularizers[name]()], steps=120)
-    report = trainer.execute(WorkOrder("replay", {"segments": ((120, torch.empty(0)),)}))
+    report = trainer.execute(FollowSchedule(segments=((120, torch.empty(0)),)))
     assert report.kind == "replay", report.message
-    assert trainer.execute(WorkOrder("finish", {})).metrics["validation_accuracy"] > 0.5
+    assert trainer.execute(FinishTraining()).metrics["validation_accuracy"] > 0.5
 
 
 def test_batches_hold_as_many_of_each_angle():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from orders import with_response
 from rounding import rounding
 from selftune.objectives.tasks.singular_density_estimation import (
     SingularDensityEstimation,
@@ -9,7 +10,8 @@ from selftune.objectives.tasks.singular_density_estimation import (
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods import Response, WorkOrder
+from selftune.methods import Response
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -64,7 +66,7 @@ def test_noise_on_the_data_keeps_the_decoders_noise_from_collapsing():
     scales = []
     for members in ([], [regularizers["gaussian_input_noise"](sigma=0.3, mode="fixed")]):
         trainer = Trainer(SingularDensityEstimation(examples=128, learning_rate=1e-2), members)
-        trainer.execute(WorkOrder("replay", {"segments": ((400, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((400, torch.empty(0)),)))
         scales.append(trainer.plain_network().log_scale.exp().item())
     assert scales[0] < 0.5 * scales[1]
 
@@ -73,17 +75,8 @@ def test_the_noise_level_is_tuned_online():
     trainer = Trainer(
         SingularDensityEstimation(examples=128), [regularizers["gaussian_input_noise"](sigma=Tune(0.1))]
     )
-    body = {
-        "unconstrained": trainer.space.start,
-        "scale": torch.full((1,), 0.3),
-        "estimator": "response",
-        "settings": vars(Response(learning_rate=0.01)),
-        "tune_scale": False,
-        "hyper_step": 0,
-        "steps": 6,
-        "hypergradient": True,
-    }
-    report = trainer.execute(WorkOrder("cycle", body))
+    order = with_response(trainer, vars(Response(learning_rate=0.01)), 6, tune_scale=False)
+    report = trainer.execute(order)
     assert report.kind == "cycle", report.message
-    assert torch.isfinite(report.payload["hypergradient"]).all()
-    assert report.payload["hypergradient"] != 0
+    assert torch.isfinite(report.tensors["hypergradient"]).all()
+    assert report.tensors["hypergradient"] != 0

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from orders import start_of
 from torch import nn
 from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -13,7 +14,7 @@ from selftune.hyperparameters import Tune
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule, Train
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -81,14 +82,12 @@ class ClosedForm:
 
 def cycle(trainer, steps=0, hypergradient=True, shift=0.0, hyper_step=0, **settings):
     settings = {"damping": 0.0} | settings
-    body = {"estimator": "implicit", "settings": settings, "hyper_step": hyper_step, "steps": steps}
-    return WorkOrder(
-        "cycle", body | {"unconstrained": trainer.space.start + shift, "hypergradient": hypergradient}
-    )
+    values = start_of(trainer.space, shift, hyper_step)
+    return Train(values=values, steps=steps, hypergradient=hypergradient, estimator="implicit", settings=settings)
 
 
 def replay(trainer, steps):
-    return WorkOrder("replay", {"segments": ((steps, trainer.space.constrain(trainer.space.start)),)})
+    return FollowSchedule(segments=((steps, trainer.space.constrain(trainer.space.start)),))
 
 
 @pytest.fixture
@@ -105,7 +104,7 @@ def minimised():
 
 def estimator_of(trainer, **settings):
     trainer.execute(cycle(trainer, hypergradient=False, **settings))
-    trainer.estimator.begin(cycle(trainer).body)
+    trainer.estimator.begin(cycle(trainer))
     return trainer.estimator
 
 
@@ -121,9 +120,9 @@ def test_conjugate_gradients_give_the_derivative_of_the_retrained_validation_los
     numeric = [exact.validation_loss(STRENGTH * math.exp(e)) for e in (1e-4, -1e-4)]
     slope = (numeric[0] - numeric[1]) / 2e-4
     torch.testing.assert_close(exact.hypergradient(STRENGTH), slope, rtol=1e-5, atol=0)
-    found = report.payload["hypergradient"][0].double()
+    found = report.tensors["hypergradient"][0].double()
     torch.testing.assert_close(found, slope, rtol=1e-5, atol=0)
-    assert report.payload["system_residual"] < 1e-6
+    assert report.tensors["system_residual"] < 1e-6
     assert report.metrics["validation_loss"] == pytest.approx(exact.validation_loss(STRENGTH).item(), rel=1e-6)
 
 
@@ -154,7 +153,7 @@ def test_a_warm_system_is_solved_over_the_hyper_steps(minimised, system):
         order = cycle(trainer, system=system, system_steps=1, warm=warm)
         for _ in range(250):
             report = trainer.execute(order)
-        errors[warm] = float((report.payload["hypergradient"][0] - wanted).abs() / wanted.abs())
+        errors[warm] = float((report.tensors["hypergradient"][0] - wanted).abs() / wanted.abs())
     assert errors[True] < 1e-3
     assert errors[False] > 1e-2
 
@@ -170,7 +169,7 @@ def test_the_series_is_the_derivative_of_so_many_gradient_steps(minimised, steps
     (unrolled,) = torch.autograd.grad(loss, u)
     trainer = minimised()
     report = trainer.execute(cycle(trainer, system_steps=steps, system_rate=rate))
-    torch.testing.assert_close(report.payload["hypergradient"][0].double(), unrolled, rtol=1e-5, atol=0)
+    torch.testing.assert_close(report.tensors["hypergradient"][0].double(), unrolled, rtol=1e-5, atol=0)
 
 
 def test_the_rate_follows_from_that_of_training(minimised):
@@ -185,8 +184,8 @@ def test_damping_is_added_to_the_curvature(minimised):
     weights = exact.weights(STRENGTH)
     damped = exact.hessian + (STRENGTH + 0.4) * exact.identity
     wanted = -STRENGTH * weights @ torch.linalg.solve(damped, exact.validation_gradient(weights))
-    torch.testing.assert_close(report.payload["hypergradient"][0].double(), wanted, rtol=1e-5, atol=0)
-    assert report.payload["system_residual"] < 1e-6
+    torch.testing.assert_close(report.tensors["hypergradient"][0].double(), wanted, rtol=1e-5, atol=0)
+    assert report.tensors["system_residual"] < 1e-6
 
 
 def test_a_warm_start_stays_in_the_ball_that_holds_the_damped_solution(minimised):
@@ -297,7 +296,7 @@ def test_a_hypergradient_leaves_network_optimizer_and_regularizers_as_they_are(n
     before = copy.deepcopy(trainer.lower.state_dict())
     gradients = [p.grad.clone() for p in trainer.lower.network.parameters()]
     report = trainer.execute(cycle(trainer, system=system))
-    assert report.payload["hypergradient"].abs().sum() > 0
+    assert report.tensors["hypergradient"].abs().sum() > 0
     assert same(before, trainer.lower.state_dict())
     assert same(gradients, [p.grad for p in trainer.lower.network.parameters()])
     assert trainer.lower.network.training
@@ -324,7 +323,7 @@ def test_state_round_trip_gives_the_same_reports(noisy, system):
         reports = [
             t.execute(cycle(t, steps=2, shift=0.1, hyper_step=hyper_step, system=system)) for t in (first, second)
         ]
-        assert same(*(dict(r.payload) for r in reports))
+        assert same(*(dict(r.tensors) for r in reports))
         assert reports[0].metrics["training_loss"] == reports[1].metrics["training_loss"]
 
 
@@ -364,7 +363,7 @@ def test_attention_has_second_derivatives():
     trainer = Trainer(objective, [regularizers["weight_decay"](strength=Tune(0.01))])
     report = trainer.execute(cycle(trainer, steps=1))
     assert report.kind == "cycle"
-    assert report.payload["hypergradient"].abs() > 0
+    assert report.tensors["hypergradient"].abs() > 0
 
 
 def test_frozen_weights_stay_out_of_the_system(objective):

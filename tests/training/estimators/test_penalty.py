@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from full_matrix import first_of
+from orders import start_of
 from torch import nn
 
 from selftune.errors import SettingError
@@ -12,7 +13,8 @@ from selftune.listener import Listener
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.objective import Stage
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Box, Budget, Penalty, PenaltySettings, WorkOrder
+from selftune.methods import Box, Budget, Penalty, PenaltySettings
+from selftune.methods.work_orders import FollowSchedule, TrainPenalized
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
@@ -38,25 +40,22 @@ def smooth():
     ]
 
 
-def cycle(trainer, steps=4, sigma=0.3, penalised=False, shift=0.0, hypergradient=True, **settings):
+def cycle(trainer, steps=4, sigma=0.3, penalized=False, shift=0.0, hypergradient=True, **settings):
     options = {"proximal": None, "relaxation": 1.0, "batches": 1, "momentum": None}
-    return WorkOrder(
-        "cycle",
-        {
-            "estimator": "penalty",
-            "settings": options | settings,
-            "unconstrained": trainer.space.start + shift,
-            "sigma": sigma,
-            "penalised": penalised,
-            "hyper_step": 0,
-            "steps": steps,
-            "hypergradient": hypergradient,
-        },
+    return TrainPenalized(
+        values=start_of(trainer.space, shift),
+        steps=steps,
+        hypergradient=hypergradient,
+        estimator="penalty",
+        settings=options | settings,
+        sigma=sigma,
+        penalized=penalized,
+        draws=trainer.lower.streams.member,
     )
 
 
 def replay(trainer, steps):
-    return WorkOrder("replay", {"segments": ((steps, trainer.space.constrain(trainer.space.start)),)})
+    return FollowSchedule(segments=((steps, trainer.space.constrain(trainer.space.start)),))
 
 
 def weights(trainer):
@@ -83,17 +82,17 @@ def test_the_lower_network_is_trained_bit_for_bit_as_without_tuning(objective, s
     assert same(weights(tuned), weights(plain))
 
 
-def test_the_penalised_network_has_the_lower_validation_loss(objective, smooth):
+def test_the_penalized_network_has_the_lower_validation_loss(objective, smooth):
     pair = [Trainer(objective, smooth, member=m, draws=0) for m in range(2)]
     assert same(weights(pair[0]), weights(pair[1]))
     losses = [
-        pair[m].execute(cycle(pair[m], steps=60, sigma=3.0, penalised=m == 1)).metrics["validation_loss"]
+        pair[m].execute(cycle(pair[m], steps=60, sigma=3.0, penalized=m == 1)).metrics["validation_loss"]
         for m in range(2)
     ]
     assert losses[1] < losses[0] - 0.01
     # a small share of the validation loss moves the network little
     near = Trainer(objective, smooth, member=1, draws=0)
-    near.execute(cycle(near, steps=60, sigma=1e-4, penalised=True))
+    near.execute(cycle(near, steps=60, sigma=1e-4, penalized=True))
     small, large = (distance(weights(pair[0]), weights(t)) for t in (near, pair[1]))
     assert small < 0.01 * large
 
@@ -103,9 +102,9 @@ def test_a_pair_with_the_same_weights_report_the_same_gradients(objective, smoot
     for member in range(2):
         trainer = TrainerFactory(objective, smooth, seed=2, group_size=2)(member)
         trainer.execute(replay(trainer, 5))
-        reports.append(trainer.execute(cycle(trainer, steps=0, penalised=member == 1, batches=3)))
-    assert same(reports[0].payload, reports[1].payload)
-    assert reports[0].payload["hypergradients"].shape == (3, len(trainer.space))
+        reports.append(trainer.execute(cycle(trainer, steps=0, penalized=member == 1, batches=3)))
+    assert same(reports[0].tensors, reports[1].tensors)
+    assert reports[0].tensors["per_batch"].shape == (3, len(trainer.space))
     assert "gradient_norm" in reports[0].metrics
     assert "gradient_norm" not in reports[1].metrics
 
@@ -134,7 +133,7 @@ def test_the_reported_gradient_is_that_of_the_training_loss(objective, smooth):
     for column in range(n):
         e = 1e-2 * torch.eye(n)[column]
         difference = (loss(u + e) - loss(u - e)) / 2e-2
-        assert float(report.payload["hypergradient"][column]) == pytest.approx(difference, rel=0.02, abs=2e-5)
+        assert float(report.tensors["hypergradient"][column]) == pytest.approx(difference, rel=0.02, abs=2e-5)
 
 
 def test_the_proximal_term_keeps_a_phase_close_to_its_start(objective, smooth):
@@ -221,12 +220,12 @@ SPECIAL = {
 def test_training_steps_of_every_kind_stay_what_they_are(objective, staged, special):
     task = staged if special == "stages" else objective
     rows = [regularizers["weight_decay"](strength=Tune(1e-2)), SPECIAL[special]()]
-    plain, lower, penalised = (Trainer(task, rows) for _ in range(3))
+    plain, lower, penalized = (Trainer(task, rows) for _ in range(3))
     plain.execute(replay(plain, 6))
     lower.execute(cycle(lower, steps=6))
     assert same(weights(plain), weights(lower))
-    report = penalised.execute(cycle(penalised, steps=6, sigma=1.0, penalised=True))
-    assert not same(weights(plain), weights(penalised))
+    report = penalized.execute(cycle(penalized, steps=6, sigma=1.0, penalized=True))
+    assert not same(weights(plain), weights(penalized))
     assert (
         report.metrics["validation_loss"]
         < plain.lower.evaluate(plain.plain_network(), "validation")["validation_loss"]
@@ -245,13 +244,13 @@ def test_a_single_loop_refuses_training_steps_without_one_gradient(objective, st
 def test_the_gradient_above_is_sigma_times_that_of_the_validation_loss(objective):
     splits = [tuple(split.values()) for split in objective.splits().values()]
     slow = Classification(objective.network, *splits, Optimization(16, "sgd", 0.05, momentum=0.0))
-    plain, penalised = (Trainer(slow, [regularizers["weight_decay"](strength=Tune(1e-2))]) for _ in range(2))
+    plain, penalized = (Trainer(slow, [regularizers["weight_decay"](strength=Tune(1e-2))]) for _ in range(2))
     losses, _ = plain.lower.validation_losses(0)
     gradients = torch.autograd.grad(losses.mean(), list(plain.lower.parameters.values()))
     plain.execute(cycle(plain, steps=1))
-    penalised.execute(cycle(penalised, steps=1, sigma=0.7, penalised=True))
+    penalized.execute(cycle(penalized, steps=1, sigma=0.7, penalized=True))
     for (name, tensor), gradient in zip(weights(plain).items(), gradients, strict=True):
-        torch.testing.assert_close(weights(penalised)[name], tensor - 0.05 * 0.7 * gradient)
+        torch.testing.assert_close(weights(penalized)[name], tensor - 0.05 * 0.7 * gradient)
 
 
 def normed():
@@ -267,9 +266,9 @@ def norm_layers(objective):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_norm_layers_count_every_training_batch_once(norm_layers, variant):
     decay = [regularizers["weight_decay"](strength=Tune(1e-2))]
-    for penalised in (False, True):
+    for penalized in (False, True):
         trainer = Trainer(norm_layers, decay)
-        trainer.execute(cycle(trainer, steps=5, penalised=penalised, **VARIANTS[variant]))
+        trainer.execute(cycle(trainer, steps=5, penalized=penalized, **VARIANTS[variant]))
         assert int(trainer.lower.network[1].num_batches_tracked) == 5
 
 
@@ -279,11 +278,11 @@ def test_norm_layers_count_every_training_batch_once(norm_layers, variant):
 def test_without_memory_the_single_loop_is_plain_gradient_descent(objective, smooth):
     splits = [tuple(split.values()) for split in objective.splits().values()]
     plain_sgd = Classification(objective.network, *splits, Optimization(16, "sgd", 0.05, momentum=0.0))
-    for penalised in (False, True):  # C22
+    for penalized in (False, True):  # C22
         plain, single = (Trainer(plain_sgd, smooth) for _ in range(2))
         for _ in range(4):
-            plain.execute(cycle(plain, steps=1, penalised=penalised))
-            single.execute(cycle(single, steps=1, penalised=penalised, momentum=1.0))
+            plain.execute(cycle(plain, steps=1, penalized=penalized))
+            single.execute(cycle(single, steps=1, penalized=penalized, momentum=1.0))
         for name, tensor in weights(plain).items():
             torch.testing.assert_close(weights(single)[name], tensor)
 
@@ -311,7 +310,7 @@ def test_the_estimate_is_storm_with_both_gradients_on_the_same_batch(objective):
     point, before, direction = weights(trainer), None, None
     for number, (sigma, shift) in enumerate(zip(sigmas, shifts, strict=True)):
         u = trainer.space.start + shift
-        report = trainer.execute(cycle(trainer, 1, sigma, penalised=True, shift=shift, momentum=eta))
+        report = trainer.execute(cycle(trainer, 1, sigma, penalized=True, shift=shift, momentum=eta))
         new = gradient(number, point, u, sigma)
         if before is None:
             direction = new
@@ -320,7 +319,7 @@ def test_the_estimate_is_storm_with_both_gradients_on_the_same_batch(objective):
             direction = {name: new[name] + (1 - eta) * (direction[name] - old[name]) for name in new}
         before = point, u, sigma
         point = {name: tensor - rate * direction[name] for name, tensor in point.items()}
-        torch.testing.assert_close(report.payload["hypergradient"], direction["u"])
+        torch.testing.assert_close(report.tensors["hypergradient"], direction["u"])
         for name, tensor in weights(trainer).items():
             torch.testing.assert_close(tensor, point[name])
 
@@ -332,7 +331,7 @@ def test_momentum_takes_the_noise_off_hypergradients(objective):
     scatter = {}
     for momentum in (1.0, 0.1):
         trainer = Trainer(still, [regularizers["label_smoothing"](epsilon=Tune(0.1))])
-        found = [trainer.execute(cycle(trainer, 1, momentum=momentum)).payload["hypergradient"] for _ in range(60)]
+        found = [trainer.execute(cycle(trainer, 1, momentum=momentum)).tensors["hypergradient"] for _ in range(60)]
         scatter[momentum] = float(torch.stack(found)[20:].std())
     assert scatter[0.1] < 0.4 * scatter[1.0]  # sqrt(0.1 / 1.9) = 0.23 in the long run
 
@@ -356,10 +355,10 @@ def test_maps_and_changes_of_gradients_act_in_the_single_loop(objective):
 # State and runs ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("penalised", [False, True])
+@pytest.mark.parametrize("penalized", [False, True])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_state_round_trip_gives_the_same_reports(objective, smooth, variant, penalised):
-    settings = {"penalised": penalised, "steps": 1 if variant == "single_loop" else 4, **VARIANTS[variant]}
+def test_state_round_trip_gives_the_same_reports(objective, smooth, variant, penalized):
+    settings = {"penalized": penalized, "steps": 1 if variant == "single_loop" else 4, **VARIANTS[variant]}
     first = Trainer(objective, smooth, seed=5)
     for shift in (0.0, 0.1):
         first.execute(cycle(first, shift=shift, **settings))
@@ -367,7 +366,7 @@ def test_state_round_trip_gives_the_same_reports(objective, smooth, variant, pen
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for shift in (0.2, 0.3):
         reports = [t.execute(cycle(t, shift=shift, **settings)) for t in (first, second)]
-        assert same(reports[0].payload, reports[1].payload)
+        assert same(reports[0].tensors, reports[1].tensors)
         assert same(weights(first), weights(second))
         known = [{k: v for k, v in r.metrics.items() if k != "seconds"} for r in reports]
         assert known[0] == known[1]
@@ -415,7 +414,7 @@ def test_an_interrupted_run_goes_on_to_the_same_trajectory(objective, smooth, tm
     expected = undisturbed.rows()
     assert resumed.rows() == {number: row for number, row in expected.items() if number >= 6}
     for member in (0, 1):
-        assert same(whole[member].payload, last[member].payload)
+        assert same(whole[member].tensors, last[member].tensors)
 
 
 def test_a_team_of_two_pairs_runs_and_the_first_network_is_a_lower_one(objective, smooth):
@@ -424,7 +423,7 @@ def test_a_team_of_two_pairs_runs_and_the_first_network_is_a_lower_one(objective
     assert recorder.steps[-1].certificate["hypergradient_noise"] > 0
     plain = TrainerFactory(objective, smooth, seed=3, group_size=2)(0)
     plain.execute(replay(plain, 50))
-    delivered = {k.removeprefix("network."): v for k, v in last[0].payload.items()}
+    delivered = {k.removeprefix("network."): v for k, v in last[0].tensors.items()}
     assert same(plain.plain_network().state_dict(), delivered)
 
 

@@ -11,7 +11,7 @@ from selftune import Classification, FunctionObjective, LanguageModelling, Optim
 from selftune.data.loading import Loading
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.storage.state_tree import packed
 from selftune.studies.tune import tune
@@ -94,7 +94,7 @@ def test_a_run_goes_on_where_it_stopped(name, splits):
         return Trainer(objective(splits()), [regularizers["weight_decay"](strength=1e-3)], seed=3)
 
     def steps(trainer, number):
-        return trainer.execute(WorkOrder("replay", {"segments": ((number, torch.empty(0)),)}))
+        return trainer.execute(FollowSchedule(segments=((number, torch.empty(0)),)))
 
     straight, first, second = trainer(), trainer(), trainer()
     steps(straight, 11)

@@ -17,7 +17,12 @@ from selftune.data.nested import tensors_in
 from selftune.hypergradients.best_response.attention import scaled_dot_product_attention
 from selftune.hypergradients.best_response.dual import dual, parts
 from selftune.hypergradients.best_response.linear_map import symmetric
-from selftune.hypergradients.best_response.normalization import batch_normalized, layer_normalized
+from selftune.hypergradients.best_response.normalization import (
+    batch_normalized,
+    group_normalized,
+    layer_normalized,
+    rms_normalized,
+)
 from selftune.shapes import Tensor
 
 _aten = torch.ops.aten
@@ -101,7 +106,43 @@ def _batch_norm(
     if parts(input)[1] is None or parts(weight)[1] is not None or parts(bias)[1] is not None:
         kept = (None, None) if training else (running_mean, running_var)
         return F.batch_norm(input, kept[0], kept[1], weight, bias, training, momentum, eps)
-    return batch_normalized(input, running_mean, running_var, weight, bias, training, eps)
+    return batch_normalized(input, running_mean, running_var, weight, bias, training, eps)[0]
+
+
+@linearizes(F.group_norm)
+def _group_norm(input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    if parts(input)[1] is None or parts(weight)[1] is not None or parts(bias)[1] is not None:
+        return F.group_norm(input, num_groups, weight, bias, eps)
+    return group_normalized(input, num_groups, weight, bias, eps)[0]
+
+
+@linearizes(F.instance_norm)
+def _instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Statistics of the input, never written to the running ones."""
+    if not use_input_stats:
+        fixed: Tensor = _batch_norm(input, running_mean, running_var, weight, bias, False, momentum, eps)
+        return fixed
+    if parts(input)[1] is None or parts(weight)[1] is not None or parts(bias)[1] is not None:
+        return F.instance_norm(input, None, None, weight, bias, True, momentum, eps)
+    return group_normalized(input, input.shape[1], weight, bias, eps)[0]
+
+
+@linearizes(F.rms_norm)
+def _rms_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Tensor:
+    if parts(input)[1] is None or parts(weight)[1] is not None:
+        return F.rms_norm(input, normalized_shape, weight, eps)
+    normalized = rms_normalized(input, normalized_shape, eps)
+    scaled: Tensor = normalized if weight is None else normalized * weight
+    return scaled
 
 
 @linearizes(F.scaled_dot_product_attention)

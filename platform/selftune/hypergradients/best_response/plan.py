@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import torch.nn.utils.parametrize as parametrize
 from torch import nn
 
-from selftune.hypergradients.best_response.report import LayerReport
-from selftune.hypergradients.best_response.response import RespondingModule, RespondingTensor, has_response
+from selftune.hypergradients.best_response.report import WEIGHT_SPACE, LayerReport
+from selftune.hypergradients.best_response.response import RespondingModule, RespondingTensor
 from selftune.hypergradients.best_response.rules.rule import Rule, is_subclass_with_own_forward, rule_of
 from selftune.networks.inventory import Inventory
 from selftune.networks.network_state import has_hooked_weight
+from selftune.shapes import Tensor
+
+WithoutRule = Literal["auto", "weight_space", "plain"]
+WEIGHT_SPACE_SHARE = 0.1
+"""Tensors without a rule respond in weight space by themselves where they hold this share of what is trained."""
 
 
 class Plan:
     """What a conversion of a network will do.
+
+    Args:
+        of_all: modules whose inputs have no examples and that must stay plain, and why.
 
     Attributes:
         modules: those with a rule and a tensor that responds, in the order in which they run, by name.
@@ -31,7 +39,10 @@ class Plan:
         hyperparameters: int,
         rank: int | Literal["auto"],
         output_layer: bool,
+        without_rule: WithoutRule,
+        of_all: Mapping[str, str] | None = None,
     ) -> None:
+        self._of_all = of_all or {}
         self._modules = dict(model.named_modules())
         self._inventory = inventory
         self._hyperparameters = hyperparameters
@@ -49,23 +60,61 @@ class Plan:
         weighted = [
             n for n, r in rules.items() if any(self._parameters[p].ndim > 1 for p in self._own(n, r).values())
         ]
+        self._plain = self._compiled
         if weighted and not output_layer:
             self._obstacles[weighted[-1]] = "the output layer, which output_layer=False leaves plain"
+            self._plain += (weighted[-1],)
         self._covered = {name: self._own(name, rule) for name, rule in rules.items() if not self._obstacles[name]}
         self._rules = rules
 
+        shared = self._without_rule(without_rule)
         self.tensors = {
             full: self._tensor(name, local, full)
             for name, covered in self._covered.items()
             for local, full in covered.items()
             if not self._obstacle_of_tensor(full)
         }
+        self.tensors |= {full: self._in_weight_space(full) for full in shared}
         self.modules = {
-            name: RespondingModule(rules[name], kept, inventory.modules[name].batch_axis or 0)
+            name: RespondingModule(
+                rules[name],
+                kept,
+                inventory.modules[name].batch_axis or 0,
+                inventory.modules[name].without_examples,
+            )
             for name, covered in self._covered.items()
             if (kept := {local: full for local, full in covered.items() if full in self.tensors})
         }
         self.report = tuple(self._entries())
+
+    def _without_rule(self, without_rule: WithoutRule) -> list[str]:
+        """The tensors that respond in weight space.
+
+        A module computes either with weights of each example's own or with those of the whole batch. So one that
+        has a rule and a tensor in weight space has all of them there, and so have others that hold the same.
+        """
+        ruled = {
+            full
+            for covered in self._covered.values()
+            for full in covered.values()
+            if not self._obstacle_of_tensor(full)
+        }
+        plain = {id(p) for name in self._plain for p in self._modules[name].parameters()}
+        trained = {name: p for name, p in self._parameters.items() if p.requires_grad}
+        left = {
+            name
+            for name, p in trained.items()
+            if name not in ruled and id(p) not in plain and name in self._inventory.places
+        }
+        share = sum(trained[name].numel() for name in left) / max(1, sum(p.numel() for p in trained.values()))
+        if without_rule == "plain" or not left or (without_rule == "auto" and share < WEIGHT_SPACE_SHARE):
+            return []
+        while True:
+            mixed = [name for name, covered in self._covered.items() if left.intersection(covered.values())]
+            if not mixed:
+                return [name for name in self._parameters if name in left]
+            for name in mixed:
+                left.update(self._covered.pop(name).values())
 
     def _own(self, name: str, rule: Rule) -> dict[str, str]:
         """The trained parameters that a rule covers: name in the module -> name in the network."""
@@ -78,23 +127,36 @@ class Plan:
         return result
 
     def _tensor(self, name: str, local: str, full: str) -> RespondingTensor:
-        own = self._parameters[full]
         looked_up = all(
             where in self._rules[other].looked_up
             for other, covered in self._covered.items()
             for where, tensor in covered.items()
             if tensor == full
         )
-        if own.ndim > 1:
-            n = self._hyperparameters
-            rank = min(n, -(-n // len(own))) if self._rank == "auto" else self._rank
-            return RespondingTensor(rank, own[0].numel() ** -0.5, looked_up)  # kaiming_uniform with a = sqrt 5
-        # A bias goes with its weight; what has no weight may move by as much as it is large.
         module = self._modules[name]
-        weights = [module.get_parameter(each) for each in self._rules[name].parameters(module)]
-        weight = next((weight for weight in weights if weight.ndim > 1), None)
-        scale = float(own.detach().float().square().mean().sqrt()) or 1.0
-        return RespondingTensor(1, scale if weight is None else weight[0].numel() ** -0.5)
+        beside = [module.get_parameter(each) for each in self._rules[name].parameters(module)]
+        return RespondingTensor(self._rank_of(full), self._bound(full, beside), looked_up)
+
+    def _in_weight_space(self, full: str) -> RespondingTensor:
+        beside = self._modules[full.rpartition(".")[0]].parameters(recurse=False)
+        return RespondingTensor(self._rank_of(full), self._bound(full, beside), shared=True)
+
+    def _rank_of(self, full: str) -> int:
+        own, n = self._parameters[full], self._hyperparameters
+        if own.ndim <= 1:
+            return 1
+        return min(n, -(-n // len(own))) if self._rank == "auto" else self._rank
+
+    def _bound(self, full: str, beside: Iterable[Tensor]) -> float:
+        """How large directions are: of a weight as kaiming_uniform with a = sqrt 5 makes weights.
+
+        A bias goes with its weight; what has no weight beside it may move by as much as it is large.
+        """
+        own = self._parameters[full]
+        weight = own if own.ndim > 1 else next((weight for weight in beside if weight.ndim > 1), None)
+        if weight is not None:
+            return float(weight[0].numel() ** -0.5)
+        return float(own.detach().float().square().mean().sqrt()) or 1.0
 
     # Why not -----------------------------------------------------------------------------------------
 
@@ -112,8 +174,6 @@ class Plan:
             return "a subclass, whose forward may not be that of its base"
         if rule is None:
             return "no rule for this type; trained as elementary"
-        if has_response(module):
-            return "it has gates already"
         if not self._own(name, rule):
             return "it is not trained"
         if "forward" in module.__dict__:
@@ -123,6 +183,8 @@ class Plan:
         use = self._inventory.modules.get(name)
         if use is None:
             return "its forward is never called"
+        if use.without_examples and rule.serves_without_examples:
+            return self._of_all.get(name, "")
         if use.batch_axis != 0 and not (rule.any_batch_axis and use.batch_axis is not None):
             return "the leading axis of its input is not the batch"
         if rule.batch_axis(module) not in (None, use.batch_axis):
@@ -152,6 +214,10 @@ class Plan:
             places = {f"{name}.{local}" if name else local: self._names[id(p)] for local, p in own.items()}
             moving = [place for place in places if place in by_rule]
             kind = type(module).__name__
+            shared = [self.tensors[full].rank for full in places.values() if self._is_shared(full)]
+            if shared:
+                yield LayerReport(name, kind, max(shared), self._obstacles[name], WEIGHT_SPACE)
+                continue
             if not moving:
                 yield LayerReport(name, kind, None, self._reason(name, own))
                 continue
@@ -161,6 +227,9 @@ class Plan:
             yield LayerReport(
                 name, kind, max(ranks, default=1), f"plain: {', '.join(still)}" if still else "", rule.name
             )
+
+    def _is_shared(self, full: str) -> bool:
+        return full in self.tensors and self.tensors[full].shared
 
     def _reason(self, name: str, own: dict[str, nn.Parameter]) -> str:
         if self._obstacles[name]:

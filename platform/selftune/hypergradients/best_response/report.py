@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+WEIGHT_SPACE = "weight space"
+"""In place of a rule's name."""
+
 
 @dataclass(frozen=True)
 class LayerReport:
@@ -50,5 +53,9 @@ class ConversionReport:
         table += [(layer.name or "(the model)", layer.type, layer.path, layer.reason) for layer in self.layers]
         widths = [max(len(row[column]) for row in table) for column in range(4)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in table]
+        if any(layer.rule == WEIGHT_SPACE for layer in self.layers):
+            lines.append(
+                "all examples of a batch share one draw of the hyperparameters, because of what is in weight space"
+            )
         lines += [f"operation {name} is linearised by {way}" for name, way in sorted(self.fallbacks.items())]
         return "\n".join(lines)

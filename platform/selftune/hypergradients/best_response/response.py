@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,13 +13,14 @@ from torch import nn
 
 from selftune.data.nested import mapped
 from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
-from selftune.hypergradients.best_response.dual import total
+from selftune.hypergradients.best_response.dual import dual, total
 from selftune.hypergradients.best_response.linearization import linearization
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
 from selftune.hypergradients.best_response.rules.module_response import ModuleResponse, TensorResponse
 from selftune.hypergradients.best_response.rules.rule import Rule
 from selftune.networks.modes import constant_buffers
-from selftune.networks.precision import wide_type
+from selftune.networks.network_state import compute_hooked_weights, has_hooked_weight
+from selftune.networks.precision import typed_as, wide_type
 from selftune.shapes import Float, Tensor
 
 
@@ -31,11 +32,13 @@ class RespondingModule:
         rule: how.
         tensors: the parameters that respond: name in the module -> name in the network.
         batch_axis: which axis of its input runs over the examples.
+        without_examples: whether none does.
     """
 
     rule: Rule
     tensors: Mapping[str, str]
     batch_axis: int
+    without_examples: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,13 @@ class RespondingTensor:
         rank: R, directions per row; 1 for a vector, whose entries move one by one.
         bound: its directions are drawn uniformly within plus and minus this.
         looked_up: whether all modules that hold it read some of its rows only.
+        shared: whether it responds in weight space, to one h that the whole batch shares.
     """
 
     rank: int
     bound: float
     looked_up: bool = False
+    shared: bool = False
 
 
 def has_response(network: nn.Module) -> bool:
@@ -112,6 +117,7 @@ class BestResponse(nn.Module):
         self._dense = [n for n in tensors if plain[n].ndim > 1 and not tensors[n].looked_up]
         self._looked_up = [n for n in tensors if plain[n].ndim > 1 and tensors[n].looked_up]
         self._vectors = vectors
+        self._shared = [name for name, tensor in tensors.items() if tensor.shared]
 
         dtype = wide_type(*(plain[name].dtype for name in tensors))
         self.directions = nn.ParameterDict()
@@ -129,8 +135,7 @@ class BestResponse(nn.Module):
         )
         biases = [drawn[name] for name in vectors]
         self.register_parameter("bias_directions", nn.Parameter(torch.cat(biases)) if biases else None)
-        for name in modules:
-            model.get_submodule(name).__dict__[_MARK] = True
+        model.__dict__[_MARK] = True
 
     @property
     def elementary(self) -> dict[str, nn.Parameter]:
@@ -142,6 +147,11 @@ class BestResponse(nn.Module):
     def responding(self) -> frozenset[str]:
         """Names of the parameters that respond."""
         return frozenset(self._names)
+
+    @property
+    def shared_draw(self) -> bool:
+        """Whether passes take one row of h, which the whole batch shares: tensors respond in weight space."""
+        return bool(self._shared)
 
     def linearized(self, h: Float[Tensor, "batch n"], *args: Any, **kwargs: Any) -> Any:
         """f(x; W0) + J_w f(x; W0) · (W(h) - W0), differentiable in the response set and h; W0 is a constant.
@@ -162,10 +172,10 @@ class BestResponse(nn.Module):
         with (
             constant_buffers(self.model),
             constant_parameters(self.model),
-            self._responding(h, linearized=True),
+            self._responding(h, linearized=True) as tensors,
             linearization(self.fallbacks, self._first_pass),
         ):
-            output = total(self.model(*args, **kwargs))
+            output = total(self._run(tensors, dual, args, kwargs))
         self._first_pass = False
         return output if graph else mapped(Tensor.detach, output)
 
@@ -182,13 +192,42 @@ class BestResponse(nn.Module):
         Raises:
             ValueError: if h has the wrong shape.
         """
-        with self._responding(h, linearized=False):
-            return self.model(*args, **kwargs)
+        with self._responding(h, linearized=False) as tensors:
+            return self._run(tensors, torch.add, args, kwargs)
 
     @contextmanager
-    def _responding(self, h: Tensor, linearized: bool) -> Iterator[None]:
+    def perturbing(self, h: Float[Tensor, "batch n"]) -> Iterator[None]:
+        """Within, calling the network itself is ``perturbed``; what responds in weight space stays as it is."""
+        with self._responding(h, linearized=False):
+            yield
+
+    def _run(
+        self, tensors: Mapping[str, TensorResponse], moved: Callable[..., Tensor], args: Any, kwargs: Any
+    ) -> Any:
+        """A pass, with W0 ``moved`` by its change in place of tensors that respond in weight space."""
+        if not self._shared:
+            return self.model(*args, **kwargs)
+        plain = self.elementary
+        built = {}
+        for name in self._shared:
+            (change,) = tensors[name].change(plain[name])
+            built[name] = moved(plain[name], typed_as(change, plain[name]))
+        try:
+            return torch.func.functional_call(self.model, built, args, kwargs)
+        finally:
+            for module in self.model.modules():
+                if has_hooked_weight(module):
+                    compute_hooked_weights(module)
+
+    @contextmanager
+    def _responding(self, h: Tensor, linearized: bool) -> Iterator[dict[str, TensorResponse]]:
         if h.dim() != 2 or h.shape[1] != self.hyperparameters:
             raise ValueError(f"h must have shape (batch, {self.hyperparameters}), got {tuple(h.shape)}")
+        if self._shared and len(h) != 1:
+            raise ValueError(
+                f"h must have one row, which the whole batch shares, because tensors respond in weight space "
+                f"({self._shared[0]!r}, ...), got {len(h)}; without_rule='plain' leaves them plain"
+            )
         if not self._names:
             raise RuntimeError("the best response was removed from this network; convert it again")
         h = h.to(self.gates.dtype)
@@ -199,10 +238,12 @@ class BestResponse(nn.Module):
                 for name, responding in self._modules_by_name.items():
                     module = self.model.get_submodule(name)
                     own = {local: tensors[full] for local, full in responding.tensors.items()}
-                    response = ModuleResponse(module, own, h, linearized, responding.batch_axis)
+                    response = ModuleResponse(
+                        module, own, h, linearized, responding.batch_axis, responding.without_examples
+                    )
                     module.__dict__["forward"] = _Forward(name, responding.rule, response)
                     modules.append(module)
-                yield
+                yield tensors
             finally:
                 for module in modules:
                     module.__dict__.pop("forward", None)
@@ -301,8 +342,7 @@ class BestResponse(nn.Module):
 
     def remove(self) -> None:
         """Gives the plain network back."""
-        for name in self._modules_by_name:
-            self.model.get_submodule(name).__dict__.pop(_MARK, None)
+        self.model.__dict__.pop(_MARK, None)
         self._modules_by_name.clear()
         self._names.clear()
 
@@ -327,7 +367,7 @@ class _Forward:
     def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The rows of h must belong to the examples of the input."""
         rows = len(self.response.h)
-        if rows == 1:
+        if rows == 1 or self.response.without_examples:
             return
         input = args[0] if args else next(iter(kwargs.values()))
         examples = input.shape[self.response.batch_axis] if isinstance(input, Tensor) else rows

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from selftune.data.drawn import Drawn
+from selftune.methods.reports import Hypergradient
+from selftune.methods.work_orders import Train
 from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
 
@@ -26,15 +28,19 @@ class HypergradientEstimator(ABC):
     lower: LowerLevel
     values: Mapping[str, Any]
     """The hyperparameters of the cycle, by name."""
+    unconstrained: Float[Tensor, "n"]
+    """The same as one unconstrained vector."""
+    hyper_step: int
+    """The number of the hyper-step that the cycle leads to."""
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
 
-    def begin(self, order: Mapping[str, Any]) -> None:
-        """A cycle begins: ``order`` holds the unconstrained hyperparameters and whatever else the method says."""
-        # constrained where the method does it, so that a replay of its trajectory sees the same bits
-        constrained = self.lower.space.constrain(order["unconstrained"])
-        self.values = self.lower.space.unpack(constrained.to(self.lower.device))
+    def begin(self, order: Train) -> None:
+        """A cycle begins; a method that has more to say than ``Train`` holds has orders of a class of its own."""
+        self.values = self.lower.space.unpack(order.values.constrained.to(self.lower.device))
+        self.unconstrained = order.values.unconstrained.to(self.lower.device)
+        self.hyper_step = order.values.version
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """One training step; returns its loss, detached."""
@@ -46,10 +52,10 @@ class HypergradientEstimator(ABC):
         """What the estimator does after every training step, on the same batch."""
 
     @abstractmethod
-    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
-        """What the method moves by, with ``hypergradient`` among it, and measures such as ``validation_loss``.
+    def hypergradient(self, number: int) -> tuple[Hypergradient, dict[str, float]]:
+        """What the method moves by, and measures such as ``validation_loss``.
 
-        ``number`` is that of the next training step, ``order["hyper_step"]`` that of the hyper-step.
+        ``number`` is that of the next training step.
         """
 
     @property

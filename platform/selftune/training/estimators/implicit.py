@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from selftune.hypergradients.stochastic.linear_systems import conjugate_gradient, descent, neumann
 from selftune.methods import OnlineImplicitSettings
+from selftune.methods.reports import ImplicitHypergradient
 from selftune.networks.modes import evaluating
 from selftune.networks.precision import widened
 from selftune.shapes import Float, Tensor
@@ -38,13 +39,17 @@ class ImplicitEstimator(HypergradientEstimator):
     >>> from torch import nn
     >>> from selftune import Classification, Optimization, Tune
     >>> from selftune.regularization.regularizer import regularizers
+    >>> from selftune.methods.values import Values
+    >>> from selftune.methods.work_orders import Train
     >>> from selftune.training.seeds import Streams
     >>> data, cpu = (torch.randn(32, 4), torch.randint(3, (32,))), torch.device("cpu")
     >>> objective = Classification(lambda: nn.Linear(4, 3), data, data, data, Optimization(batch_size=16))
     >>> decay = regularizers["weight_decay"](strength=Tune(0.1))
     >>> estimator = ImplicitEstimator(LowerLevel(objective, [decay], Streams(0, 0, cpu), cpu), {"system_steps": 3})
-    >>> estimator.begin({"unconstrained": estimator.lower.space.start, "hyper_step": 0})
-    >>> estimator.hypergradient(0)[0]["hypergradient"].shape
+    >>> space = estimator.lower.space
+    >>> values = Values(space.start, space.constrain(space.start), version=0)
+    >>> estimator.begin(Train(values=values, steps=0, hypergradient=True, estimator="implicit"))
+    >>> estimator.hypergradient(0)[0].hypergradient.shape
     torch.Size([1])
     """
 
@@ -61,23 +66,16 @@ class ImplicitEstimator(HypergradientEstimator):
             return self.settings.system_rate
         return self.lower.learning_rate / (1 + self.lower.momentum)
 
-    # Training ----------------------------------------------------------------------------------------
-
-    def begin(self, order: Mapping[str, Any]) -> None:
-        super().begin(order)
-        self._unconstrained = order["unconstrained"].to(self.lower.device)
-        self._hyper_step: int = order["hyper_step"]
-
     # Hypergradient -----------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[ImplicitHypergradient, dict[str, float]]:
         with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
-            losses, metrics = self.lower.validation_losses(self._hyper_step)
+            losses, metrics = self.lower.validation_losses(self.hyper_step)
             b = _flat(torch.autograd.grad(losses.mean(), self.weights, materialize_grads=True))
         b = self.lower.group.mean(b)
         hypergradient, residual = self.differentiate(number, b)
-        payload = {"hypergradient": hypergradient, "system_residual": residual}
-        return payload, validation_measures(losses, metrics)
+        found = ImplicitHypergradient(hypergradient=hypergradient, system_residual=residual)
+        return found, validation_measures(losses, metrics)
 
     def differentiate(
         self, number: int, b: Float[Tensor, "weights"]
@@ -113,7 +111,7 @@ class ImplicitEstimator(HypergradientEstimator):
 
     def batch(self, number: int) -> _BatchSystem:
         """H and J on the batch of a training step."""
-        return _BatchSystem(self.lower, self.weights, number, self._unconstrained, self.settings.damping)
+        return _BatchSystem(self.lower, self.weights, number, self.unconstrained, self.settings.damping)
 
     def _start(self, b: Float[Tensor, "weights"]) -> Float[Tensor, "weights"] | None:
         """The last solution; None without one."""

@@ -10,6 +10,8 @@ import torch
 from selftune.errors import SettingError
 from selftune.hypergradients.stochastic import Storm
 from selftune.lower_level.objective import Stage
+from selftune.methods.reports import PenaltyGradient
+from selftune.methods.work_orders import Train, TrainPenalized
 from selftune.networks.modes import evaluating
 from selftune.networks.precision import widened
 from selftune.regularization.regularizer import Regularizer, overrides
@@ -51,25 +53,24 @@ class PenaltyEstimator(HypergradientEstimator):
         self._storm = None if momentum is None else Storm(momentum)
         self._before: tuple[list[Tensor], Tensor, float] | None = None
         self._start: list[Tensor] | None = None
-        if self._storm is not None:
+        if self._storm is not None and not lower.checked:
             mistake = single_loop_mistake(lower.regularizers.members, lower.batches.stages)
             if mistake is not None:
                 raise mistake
 
-    def begin(self, order: Mapping[str, Any]) -> None:
-        draws = self.lower.streams.member
-        if order.get("draws", draws) != draws:
+    def begin(self, order: Train) -> None:
+        assert isinstance(order, TrainPenalized)
+        if order.draws != self.lower.streams.member:
             raise SettingError(
                 "group_size",
                 "must be 2 with the penalty method, so that both trainers of a pair draw the same random numbers;"
                 " make them by TrainerFactory(..., group_size=2)",
             )
         super().begin(order)
-        self._unconstrained = order["unconstrained"].to(self.lower.device)
-        self._sigma: float = order["sigma"]
-        self._penalised: bool = order["penalised"]
+        self._sigma = order.sigma
+        self._penalized = order.penalized
         # warming up is no phase of the method: it has no start to stay close to
-        phase = order["hypergradient"] and order["steps"] > 0
+        phase = order.hypergradient and order.steps > 0
         anchored = self._proximal is not None or self._relaxation < 1
         self._start = self._weights() if phase and anchored else None
 
@@ -85,7 +86,7 @@ class PenaltyEstimator(HypergradientEstimator):
     def _gradient_above(self, number: int) -> list[Tensor | None]:
         """Gradient of what a phase has beside h, as far as there is any: sigma g, and the proximal term."""
         added: list[Tensor | None] = [None] * len(self.parameters)
-        if self._penalised:
+        if self._penalized:
             added = self._upper_gradient(number, self._sigma)
         if self._start is not None and self._proximal is not None:
             with torch.no_grad():
@@ -115,9 +116,9 @@ class PenaltyEstimator(HypergradientEstimator):
             self._put(weights)
             _, _, old = self._gradient(number, unconstrained, sigma, again=True)
             self._put(here)
-        step, loss, new = self._gradient(number, self._unconstrained, self._sigma)
+        step, loss, new = self._gradient(number, self.unconstrained, self._sigma)
         self._move(step, storm.update(new, old))
-        self._before = here, self._unconstrained, self._sigma
+        self._before = here, self.unconstrained, self._sigma
         return loss
 
     def _gradient(
@@ -128,7 +129,7 @@ class PenaltyEstimator(HypergradientEstimator):
         step = lower.begin(number, lower.batches.at(number), lower.space.values(u), "elementary", perturbed=again)
         loss = lower.plain_loss(step, constant=again)  # only at the weights of today does a norm layer count
         gradients = list(torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True))
-        if self._penalised:
+        if self._penalized:
             for place, above in enumerate(self._upper_gradient(number, sigma)):
                 gradients[place] = gradients[place] if above is None else gradients[place] + above
         return step, loss.detach(), torch.cat([widened(gradient).reshape(-1) for gradient in gradients])
@@ -140,7 +141,7 @@ class PenaltyEstimator(HypergradientEstimator):
         step.parameters = lower.parameters
         if regularizers.changes_gradients:
             estimate = estimate.clone()
-        sizes = [*(p.numel() for p in self.parameters), len(self._unconstrained)]
+        sizes = [*(p.numel() for p in self.parameters), len(self.unconstrained)]
         pieces = torch.split(estimate, sizes)
         directions = [piece.view_as(p) for piece, p in zip(pieces, self.parameters, strict=False)]
         if regularizers.changes_gradients:
@@ -157,7 +158,7 @@ class PenaltyEstimator(HypergradientEstimator):
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[PenaltyGradient, dict[str, float]]:
         """grad_u h at the network's weights, one row per batch, and their mean.
 
         The measures are those of the network on the validation batch of ``number``; ``gradient_norm`` is that of
@@ -169,15 +170,14 @@ class PenaltyEstimator(HypergradientEstimator):
         in_u, in_x = self._differentiated(number) if self._storm is None else self._estimated(self._storm)
         with torch.no_grad():
             measures = validation_measures(*self.lower.validation_losses(number))
-        if not self._penalised:
-            measures["gradient_norm"] = float(in_x.norm())
-        return {"hypergradient": in_u.mean(dim=0), "hypergradients": in_u}, measures
+        norm = None if self._penalized else float(in_x.norm())
+        return PenaltyGradient(hypergradient=in_u.mean(dim=0), per_batch=in_u, gradient_norm=norm), measures
 
     def _differentiated(self, number: int) -> tuple[Float[Tensor, "batches n"], Float[Tensor, "weights"]]:
         """Gradients of h on the next training batches, in u one by one, in the weights their mean."""
-        u = self._unconstrained.detach().requires_grad_()
+        u = self.unconstrained.detach().requires_grad_()
         rows, total = [], [torch.zeros_like(p) for p in self.parameters]
-        wanted = [] if self._penalised else self.parameters
+        wanted = [] if self._penalized else self.parameters
         for batch in range(self._batches):
             loss = self.lower.smooth_loss(number + batch, u, "hypergradient")
             in_u, *in_x = torch.autograd.grad(loss, [u, *wanted], materialize_grads=True)
@@ -188,7 +188,7 @@ class PenaltyEstimator(HypergradientEstimator):
 
     def _estimated(self, storm: Storm) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "weights"]]:
         assert storm.direction is not None
-        split = len(storm.direction) - len(self._unconstrained)
+        split = len(storm.direction) - len(self.unconstrained)
         return storm.direction[None, split:], storm.direction[:split]
 
     # Ends and state ----------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ from selftune.lower_level.losses import Losses
 from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
+from selftune.methods.reports import ResponseHypergradient
+from selftune.methods.work_orders import Train, TrainWithResponse
 from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
@@ -50,11 +52,13 @@ class ResponseEstimator(HypergradientEstimator):
                 rank=self.settings.rank,
                 generator=lower.streams("conversion"),
                 output_layer=self.settings.output_layer,
+                without_rule=self.settings.without_rule,
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
-        for mistake in responseless(lower.regularizers, self.response.responding):
-            raise mistake
+        if not lower.checked:
+            for mistake in responseless(lower.regularizers, self.response.responding):
+                raise mistake
         unmoved = lower.regularizers.without_effect
         moving = torch.tensor([float(name not in unmoved) for name in lower.space.names])
         self._moving = moving.to(lower.device) if unmoved else None
@@ -64,13 +68,11 @@ class ResponseEstimator(HypergradientEstimator):
 
     # Training ----------------------------------------------------------------------------------------
 
-    def begin(self, order: Mapping[str, Any]) -> None:
+    def begin(self, order: Train) -> None:
+        assert isinstance(order, TrainWithResponse)
         super().begin(order)
-        device = self.lower.device
-        self._unconstrained = order["unconstrained"].to(device)
-        self._scale = order["scale"].to(device)
-        self._tune_scale: bool = order["tune_scale"]
-        self._hyper_step: int = order["hyper_step"]
+        self._scale = order.scale.to(self.lower.device)
+        self._tune_scale = order.tune_scale
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
@@ -87,21 +89,25 @@ class ResponseEstimator(HypergradientEstimator):
 
         Fitted separately, the elementary weights stay as they are; fitted jointly (STN), both sets move.
         """
-        unconstrained, scale = self._unconstrained, self._scale
+        unconstrained, scale = self.unconstrained, self._scale
         lower = self.lower
-        draws = self._perturbation(size_of(drawn.batch), number, scale)
+        batch, shared = size_of(drawn.batch), self.response.shared_draw
+        draws = self._perturbation(1 if shared else batch, number, scale)
         delta = self._own(draws)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
         if joint:
             lower.descent.begin(number)
-        step = lower.begin(number, drawn, lower.space.values(perturbed), "response", perturbed=not joint)
+        step = lower.begin(
+            number, drawn, lower.space.values(perturbed.expand(batch, -1)), "response", perturbed=not joint
+        )
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
         freezes = not joint and not self.settings.linearize
         statistics = constant_buffers(lower.network) if freezes else nullcontext()
-        first = self._of_moving(draws[0] if self.settings.centered else unconstrained + draws[0])
+        one = delta[0] if shared else draws[0]
+        first = self._of_moving(one if self.settings.centered else unconstrained + one)
         weights = _LazyWeights(self, first, joint)
         with statistics:
             loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
@@ -136,44 +142,45 @@ class ResponseEstimator(HypergradientEstimator):
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[ResponseHypergradient, dict[str, float]]:
         """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
 
         With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise
         the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
         What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
         """
-        hyper_step, unconstrained, scale = self._hyper_step, self._unconstrained, self._scale
+        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
         tune_scale = self._tune_scale
         lower = self.lower
         if self.settings.centered and not tune_scale:
-            converted = {name: lower.parameters[name] for name in self.response.elementary}
-            trained = {name: tensor for name, tensor in converted.items() if tensor.requires_grad}
+            trained = {name: lower.parameters[name] for name in self.response.elementary}
             with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
                 losses, metrics = lower.validation_losses(hyper_step)
                 gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
-            still = {name: torch.zeros_like(tensor) for name, tensor in converted.items() if name not in trained}
-            by_name = still | dict(zip(trained, gradients, strict=True))
+            by_name = dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
-            return {"hypergradient": lower.group.mean(hypergradient)}, validation_measures(losses, metrics)
+            found = ResponseHypergradient(hypergradient=lower.group.mean(hypergradient))
+            return found, validation_measures(losses, metrics)
         batch = lower.validation_batch(hyper_step)
-        draws = self._perturbation(size_of(batch), hyper_step, torch.ones_like(scale), "validation_noise")
+        rows = 1 if self.response.shared_draw else size_of(batch)
+        draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
         noise = self._own(draws)
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)
         (gradient,) = torch.autograd.grad(losses.mean(), [delta])
-        payload = {"hypergradient": lower.group.mean(gradient.sum(dim=0))}
+        hypergradient = lower.group.mean(gradient.sum(dim=0))
         measures = validation_measures(losses, metrics)
         if not tune_scale:  # gates, but no perturbation
-            return payload, measures
-        payload["scale_gradient"] = lower.group.mean((gradient * noise).sum(dim=0))
+            return ResponseHypergradient(hypergradient=hypergradient), measures
+        scale_gradient = lower.group.mean((gradient * noise).sum(dim=0))
         plain = torch.zeros_like(noise) if self.settings.centered else unconstrained.expand_as(noise)
         with torch.no_grad():
             losses, metrics = self._measured(self._of_moving(plain), batch)
         perturbed = {f"{PERTURBED}{name}": value for name, value in measures.items()}
-        return payload, validation_measures(losses, metrics) | perturbed
+        found = ResponseHypergradient(hypergradient=hypergradient, scale_gradient=scale_gradient)
+        return found, validation_measures(losses, metrics) | perturbed
 
     def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
@@ -207,7 +214,7 @@ class ResponseEstimator(HypergradientEstimator):
 
 def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
     """The perturbation of every example; those that a regularizer appended share the others'."""
-    return fed if step.rows is None else fed[step.rows]
+    return fed if step.rows is None or len(fed) == 1 else fed[step.rows]
 
 
 class _LazyWeights(Mapping[str, Tensor]):

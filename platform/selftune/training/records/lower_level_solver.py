@@ -31,8 +31,8 @@ REASONS = {
 
 
 def solving_trainers(objective: SmoothObjective, settings: Any, cpus: float, seed: int) -> SmoothTrainerFactory:
-    """Trainers with the solver that the settings name; they draw nothing at random."""
-    return SmoothTrainerFactory(objective, settings.solver, cpus)
+    """Trainers with the solver that the settings name, where ``solver_mistakes`` found nothing wrong."""
+    return SmoothTrainerFactory(objective, settings.solver, cpus, checked=True)
 
 
 def solver_mistakes(objective: SmoothObjective, settings: Any) -> Iterator[SettingError]:

@@ -8,7 +8,7 @@ from torch import nn
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.objective import Stage
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
 
@@ -41,7 +41,7 @@ def objective(build=mlp, domains=None, momentum=0.0, stages=()):
 
 def trained(objective, members, steps):
     trainer = Trainer(objective, members, steps=40)
-    report = trainer.execute(WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)}))
+    report = trainer.execute(FollowSchedule(segments=((steps, torch.empty(0)),)))
     assert report.kind == "replay", report.message
     return trainer
 
@@ -278,7 +278,7 @@ class TestStages:
             loss = torch.nn.functional.cross_entropy(trainer.lower.network(one[None]), label[None])
             squares += torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]) ** 2
         anchor = weights(trainer)
-        trainer.execute(WorkOrder("replay", {"segments": ((2, torch.empty(0)),)}))
+        trainer.execute(FollowSchedule(segments=((2, torch.empty(0)),)))
         found = torch.cat([f.flatten() for f in member(trainer, "ewc")._fisher.values()])
         torch.testing.assert_close(found, squares / len(inputs), rtol=1e-5, atol=1e-9)
         loss, step = loss_of(trainer, 6)

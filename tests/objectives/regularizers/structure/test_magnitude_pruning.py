@@ -5,7 +5,7 @@ import torch
 from selftune.objectives.regularizers.structure.magnitude_pruning import MagnitudePruning, magnitude_pruning
 
 from selftune.errors import SettingError
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.training import Trainer
 
 SPARSITIES = [0.0, 0.25, 0.5, 0.9, 1.0]
@@ -61,7 +61,7 @@ def test_sparsity_grows_as_a_cube_between_two_shares_of_training(objective):
     weights = [trained.lower.network[layer].weight for layer in (0, 2, 4)]
     size = sum(w.numel() for w in weights)
     for number in range(40):
-        trained.execute(WorkOrder("replay", {"segments": ((1, torch.empty(0)),)}))
+        trained.execute(FollowSchedule(segments=((1, torch.empty(0)),)))
         left = 1 - min(max((number / 40 - 0.25) / 0.5, 0.0), 1.0)
         removed = sum(int((w == 0).sum()) for w in weights)
         assert removed == pytest.approx((0.8 - 0.6 * left**3) * size, abs=1)

@@ -6,7 +6,7 @@ from torch import nn
 
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.training import Trainer
 
 
@@ -67,7 +67,7 @@ def lab(request):
 
     def more(trainer, steps):
         if steps:
-            report = trainer.execute(WorkOrder("replay", {"segments": ((steps, torch.empty(0)),)}))
+            report = trainer.execute(FollowSchedule(segments=((steps, torch.empty(0)),)))
             assert report.kind == "replay", report.message
 
     def weights(trainer):

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from selftune.objectives.functional import ghost_batch_norm
 from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigits
 
-from selftune.methods import WorkOrder
+from selftune.methods.work_orders import FollowSchedule
 from selftune.networks.modes import constant_buffers
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer
@@ -82,7 +82,7 @@ def test_running_statistics_move_once_per_group_and_not_in_perturbed_steps(lab):
 
 def test_it_runs_on_the_packaged_encoder():
     objective = SelfSupervisedDigits(batch_size=32, train_examples=64, hidden=8, dimension=4)
-    steps = WorkOrder("replay", {"segments": ((2, torch.empty(0)),)})
+    steps = FollowSchedule(segments=((2, torch.empty(0)),))
     weights = {}
     for name in ("ghost_batch_norm", None):
         members = [regularizers["barlow_twins"](strength=0.1)]

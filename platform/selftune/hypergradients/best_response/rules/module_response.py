@@ -28,6 +28,14 @@ class TensorResponse:
     gates: Float[Tensor, "R*rows n"]
     moves: Float[Tensor, "batch R*rows"] | None
 
+    def change(self, value: Float[Tensor, "..."]) -> Float[Tensor, "batch ..."]:
+        """W(h_i) - W0 of every example, where W0 is ``value``."""
+        assert self.moves is not None
+        if value.ndim <= 1:
+            return self.moves.view(-1, *value.shape)
+        rows = self.moves.view(len(self.moves), -1, len(value), *(1,) * (value.ndim - 1))
+        return (rows * self.directions.view(-1, *value.shape)).sum(1)
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleResponse:
@@ -42,6 +50,7 @@ class ModuleResponse:
         h: one row per example, or one for all.
         linearized: whether outputs are dual numbers (see rule.py).
         batch_axis: which axis of the module's first input runs over the examples.
+        without_examples: whether none does (see ``Rule.serves_without_examples``).
     """
 
     module: nn.Module
@@ -49,6 +58,7 @@ class ModuleResponse:
     h: Float[Tensor, "batch n"]
     linearized: bool
     batch_axis: int
+    without_examples: bool = False
 
     def value(self, name: str | None) -> Tensor | None:
         """W0, the module's own parameter; None if it has none of this name."""
@@ -67,26 +77,25 @@ class ModuleResponse:
         """W_k of a weight that responds."""
         return self.tensors[name].directions
 
+    def gates(self, name: str) -> Float[Tensor, "R*rows n"]:
+        """V of a weight that responds."""
+        return self.tensors[name].gates
+
     def change(self, name: str | None) -> Float[Tensor, "batch ..."] | None:
         """W(h_i) - W0 of every example: for vectors and small tensors, because it is built. None if it stays."""
         tensor = self.tensors.get(name) if name is not None else None
         if tensor is None or tensor.moves is None:
             return None
-        moves = tensor.moves
         value = self.value(name)
         assert value is not None
-        if value.ndim <= 1:
-            return moves.view(-1, *value.shape)
-        flat = (1,) * (value.ndim - 1)
-        rows = moves.view(len(moves), -1, len(value), *flat)
-        return (rows * tensor.directions.view(-1, *value.shape)).sum(1)
+        return tensor.change(value)
 
-    def along(self, change: Float[Tensor, "batch features"], like: Tensor) -> Tensor:
-        """``change`` in a shape that broadcasts to ``like``, whose last axis are the features."""
-        if like.ndim == 2:
+    def along(self, change: Float[Tensor, "batch ..."], like: Tensor) -> Tensor:
+        """``change`` in a shape that broadcasts to ``like``, whose last axes are those after the batch."""
+        if like.ndim == change.ndim:
             return change
-        shape = [1] * like.ndim
-        shape[self.batch_axis], shape[-1] = change.shape
+        shape = [1] * (like.ndim - change.ndim + 1) + list(change.shape[1:])
+        shape[self.batch_axis] = len(change)
         return change.view(shape)
 
     def add(self, output: Tensor, change: Tensor | None) -> Tensor:
@@ -136,7 +145,7 @@ class ModuleResponse:
         if tangent is not None and tangent.dim() == 2 and tangent.dtype == change.dtype:
             change = torch.addmm(change.expand_as(output), tangent, plain.t())
         elif tangent is not None:
-            change = change + F.linear(tangent, plain)
+            change = F.linear(tangent, plain).add_(change)
         return dual(output, change if change.shape == output.shape else change.expand_as(output))
 
     def _linear_change(self, input: Tensor, weight: str, bias: str | None, kept: slice) -> Tensor | None:

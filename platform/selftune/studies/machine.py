@@ -1,4 +1,4 @@
-"""A bound on memory while a study is checked, so that an absurd one is refused before the machine gives out."""
+"""What this machine has for a study: memory, GPUs and CPUs; what asks for more is refused at once."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from selftune.studies.mistakes import mistake
+
+if TYPE_CHECKING:
+    from selftune.studies.study import Study
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
@@ -45,3 +53,34 @@ def _size() -> int:
     except OSError:
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def check_device(study: Study) -> None:
+    """Refuses a study that asks for GPUs on a machine that has none.
+
+    Raises:
+        Mistakes: with the key ``trainers.gpus``.
+    """
+    gpus = study.trainers.gpus
+    if gpus and not torch.cuda.is_available():
+        raise mistake(
+            "trainers.gpus",
+            f"asks for {gpus:g} GPU{'s' if gpus > 1 else ''} per trainer, but torch finds no CUDA device here;"
+            " set gpus to 0, or run the study on a Ray cluster that has some",
+        )
+
+
+def check_room(study: Study) -> None:
+    """Refuses a team that a Ray cluster of this machine alone could not hold.
+
+    Raises:
+        Mistakes: with the key ``trainers``.
+    """
+    number, cpus, there = study.trainers.number, study.trainers.cpus, os.cpu_count()
+    if there is not None and there / cpus < number:
+        raise mistake(
+            "trainers",
+            f"{number} trainer{'s' if number > 1 else ''} with {cpus:g} cpu{'' if cpus == 1 else 's'} each"
+            f" do not fit on this machine's {there} cpus; lower number or cpus (0.5 shares one), use --local,"
+            " or set RAY_ADDRESS to a larger cluster",
+        )

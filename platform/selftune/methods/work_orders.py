@@ -1,0 +1,267 @@
+"""Work orders: what a method has its trainers do, a class per kind.
+
+They hold numbers, strings, tuples, ``Values`` and CPU tensors only, so that they travel between processes and
+through checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from selftune.methods.values import Values
+from selftune.shapes import Float, Tensor
+from selftune.storage.state_tree import record
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class WorkOrder:
+    """What one trainer is to do next.
+
+    Args:
+        number: counts the orders of one member from 0; the runner stamps it.
+        checkpoint: whether the trainer's state is saved right after the order.
+        warm_from: the member, and the key under which it keeps the state to start from; whoever carries the order
+            carries that state along.
+
+    ``kind`` is the word for it in tables of orders and reports.
+    """
+
+    kind: ClassVar[str] = ""
+    number: int = -1
+    checkpoint: bool = False
+    warm_from: tuple[int, str] | None = None
+
+    def __repr__(self) -> str:  # short: Ray formats every result it sees
+        return f"{type(self).__name__}(number={self.number})"
+
+
+@record
+class Finish(WorkOrder):
+    """The order that ends a trainer."""
+
+    kind = "finish"
+
+
+# Networks --------------------------------------------------------------------------------------------
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Train(WorkOrder):
+    """Training steps at values, then, if asked, a hypergradient of the validation loss.
+
+    Args:
+        values: in force from now on; their version is the number of the hyper-step.
+        steps: training steps.
+        hypergradient: whether one is wanted at the end.
+        estimator: the method whose hypergradient estimator trains and differentiates.
+        settings: of the estimator.
+        keep: what the trainer has now is the best network so far, trained with these values; None where it is not.
+    """
+
+    kind = "cycle"
+    values: Values
+    steps: int
+    hypergradient: bool
+    estimator: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    keep: Values | None = None
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainWithResponse(Train):
+    """``Train`` that fits a best response to hyperparameters perturbed by ``scale``, in unconstrained units."""
+
+    scale: Float[Tensor, "n"]
+    tune_scale: bool = False
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainPenalized(Train):
+    """``Train`` of one network of a pair: on h, or where it is ``penalized`` on h + sigma g.
+
+    ``draws`` is the number of the pair, whose random numbers its trainers use.
+    """
+
+    sigma: float
+    penalized: bool
+    draws: int
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FollowSchedule(WorkOrder):
+    """Plain training with given values: (training steps, constrained values), one after the other."""
+
+    kind = "replay"
+    segments: tuple[tuple[int, Float[Tensor, "n"]], ...]
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainArm(WorkOrder):
+    """Training from a state that is kept, judged at its end by validation examples.
+
+    Args:
+        values: in force during the arm.
+        steps: training steps.
+        start, end: keys of the states at its start and its end.
+        fresh: whether a trainer's own first state will do as the start.
+        keep: keys of the states that orders will name again.
+        gamma: weight of the proximal term, 0 for none.
+        sample: number of the validation sample.
+        samples: its size; None for half of the split.
+        hyper_step: whose diagnostics are due in case this is the arm kept; None for none.
+    """
+
+    values: Values
+    steps: int
+    start: str
+    end: str
+    fresh: bool = False
+    keep: tuple[str, ...] = ()
+    gamma: float = 0.0
+    sample: int = 0
+    samples: int | None = None
+    hyper_step: int | None = None
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainStayArm(TrainArm):
+    """The arm whose hyperparameters stay as they are, with the hypergradient at its end if that is wanted."""
+
+    kind = "stay"
+    hypergradient: bool
+    curvature: float | None = None
+    lanczos_steps: int = 1
+    system_steps: int = 1
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class TrainCandidate(TrainArm):
+    """An arm with the values of a candidate.
+
+    Args:
+        candidate: its number in the search; -1 where a lost state is made once more.
+        attempt: number of the search.
+    """
+
+    kind = "trial"
+    candidate: int = -1
+    attempt: int = -1
+
+    @property
+    def again(self) -> bool:
+        """Whether a state that was lost is made once more."""
+        return self.candidate < 0
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FinishTraining(Finish):
+    """The plain network and its measures are wanted; the trainer takes no further orders.
+
+    Args:
+        values: at the end; None where the network does not depend on them.
+        keep: as for ``Train``.
+        start: key of the state that holds the network; None for the one the trainer is in.
+        states: keys of the states that are still wanted.
+        best_state: key of the state that holds the best network; None where it was kept by itself.
+        remark: what the report says of the end.
+    """
+
+    values: Values | None = None
+    keep: Values | None = None
+    start: str | None = None
+    states: tuple[str, ...] = ()
+    best_state: str | None = None
+    remark: str = ""
+
+
+# Smooth problems -------------------------------------------------------------------------------------
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Solve(WorkOrder):
+    """Solves the lower level.
+
+    Args:
+        values: at which.
+        error: how far from the minimiser the solution may be.
+        warm: key of the state to start from; None for a cold start.
+    """
+
+    values: Values
+    error: float
+    warm: str | None = None
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Iterate(Solve):
+    """Moves parameters and hyperparameters together, on batches; nothing is solved, so ``error`` is not read.
+
+    Args:
+        key: under which the state at the end is kept.
+        iterations: how many.
+        low, high: of the unconstrained hyperparameters, in every iteration.
+    """
+
+    kind = "iterations"
+    key: str
+    iterations: int
+    low: Float[Tensor, "n"]
+    high: Float[Tensor, "n"]
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Differentiate(Solve):
+    """Solves, and gives the implicit hypergradient there.
+
+    Args:
+        residual: of the linear system.
+        key: under which the solution is kept.
+        bounds: whether the hypergradient's error is bounded ``always``, ``never``, or where that is ``free``.
+    """
+
+    kind = "hypergradient"
+    residual: float
+    key: str
+    bounds: Literal["always", "free", "never"] = "free"
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class SolveCandidate(Solve):
+    """Solves at a candidate, which is accepted if its upper level is proven to be at most ``threshold``.
+
+    Args:
+        key: under which the solution of an accepted one is kept.
+        early_acceptance, early_rejection: whether the solve ends as soon as that is decided.
+    """
+
+    kind = "trial"
+    key: str
+    threshold: float
+    early_acceptance: bool = True
+    early_rejection: bool = True
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class FinishSolving(Finish):
+    """The solution and its measures are wanted; ``stopped`` is what the report says of the end."""
+
+    values: Values
+    error: float
+    warm: str | None = None
+    stopped: str = ""
