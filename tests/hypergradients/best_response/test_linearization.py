@@ -25,6 +25,11 @@ OPERATIONS = {
     "sub": (MATRIX, lambda x: (OTHER - x) - (1 - x) * 3),
     "mul": (MATRIX, lambda x: x * x * OTHER * 2),
     "div": (MATRIX, lambda x: x / OTHER + OTHER / (x + 9) + x / (x + 9) + 1 / (x + 9)),
+    "products with constants": (
+        MATRIX,
+        lambda x: x[:, :1] * OTHER + 3 * x + torch.mul(OTHER[:1], x) + OTHER * x[:1] / 2 + torch.div(x[:1], OTHER),
+    ),
+    "division that rounds": (MATRIX, lambda x: torch.div(x, 0.3, rounding_mode="floor") + x),
     "matmul": (MATRIX, lambda x: (x @ OTHER.T) @ x + OTHER @ (x.mT @ x)),
     "relu": (MATRIX, torch.relu),
     "leaky_relu": (MATRIX, lambda x: F.leaky_relu(x, 0.2)),

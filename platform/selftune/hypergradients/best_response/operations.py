@@ -49,6 +49,41 @@ def name_of(func: Any) -> str:
     return str(getattr(func, "__name__", None) or func)
 
 
+def _product(operation: Any) -> Callable[..., Any]:
+    """Products with a constant, to which torch's forward mode gives a tangent of zeros."""
+
+    def product(*args: Any, **kwargs: Any) -> Any:
+        (value, tangent), (other, moved) = parts(args[0] if args else None), parts(args[-1] if args else None)
+        if kwargs or len(args) != 2 or (tangent is None) == (moved is None):
+            return operation(*args, **kwargs)
+        result = operation(value, other)
+        return dual(result, operation(tangent, other) if moved is None else operation(value, moved))
+
+    return product
+
+
+for _name in ("mul", "multiply", "__mul__", "__rmul__"):
+    for _place in (torch.Tensor, torch):
+        if hasattr(_place, _name):
+            OPERATIONS[getattr(_place, _name)] = _product(getattr(_place, _name))
+
+
+@linearizes(torch.div, torch.true_divide, torch.Tensor.div, torch.Tensor.true_divide, torch.Tensor.__truediv__)
+def _quotient(*args: Any, **kwargs: Any) -> Any:
+    value, tangent = parts(args[0] if args else None)
+    if kwargs or len(args) != 2 or tangent is None or parts(args[1])[1] is not None:
+        return torch.div(*args, **kwargs)
+    return dual(torch.div(value, args[1]), torch.div(tangent, args[1]))
+
+
+@linearizes(torch.masked_fill, torch.Tensor.masked_fill)
+def _masked_fill(input: Tensor, mask: Tensor, value: Any) -> Tensor:
+    primal, tangent = parts(input)
+    if tangent is None or parts(value)[1] is not None:
+        return torch.masked_fill(input, mask, value)
+    return dual(primal.masked_fill(mask, value), tangent.masked_fill(mask, 0))
+
+
 @linearizes(F.silu)
 def _silu(input: Tensor, inplace: bool = False) -> Tensor:
     value, tangent = parts(input)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +33,14 @@ class RespondingModule:
         tensors: the parameters that respond: name in the module -> name in the network.
         batch_axis: which axis of its input runs over the examples.
         without_examples: whether none does.
+        folded: how examples lie in a first axis that is longer than the batch (see ``ModuleUse``).
     """
 
     rule: Rule
     tensors: Mapping[str, str]
     batch_axis: int
     without_examples: bool = False
+    folded: Literal["outer", "inner"] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class BestResponse(nn.Module):
         super().__init__()
         # Not registered: the network's parameters are the elementary set, not this module's.
         self.__dict__["model"] = model
-        self._modules_by_name = dict(modules)
+        self._responding_modules = {name: (model.get_submodule(name), each) for name, each in modules.items()}
         self.hyperparameters = hyperparameters
         self.fallbacks: dict[str, str] = {}
         self.report = ConversionReport(report, self.fallbacks)
@@ -235,13 +237,12 @@ class BestResponse(nn.Module):
         modules: list[nn.Module] = []
         with submodules_called():
             try:
-                for name, responding in self._modules_by_name.items():
-                    module = self.model.get_submodule(name)
+                for name, (module, responding) in self._responding_modules.items():
                     own = {local: tensors[full] for local, full in responding.tensors.items()}
                     response = ModuleResponse(
                         module, own, h, linearized, responding.batch_axis, responding.without_examples
                     )
-                    module.__dict__["forward"] = _Forward(name, responding.rule, response)
+                    module.__dict__["forward"] = _Forward(name, responding, response)
                     modules.append(module)
                 yield tensors
             finally:
@@ -251,36 +252,28 @@ class BestResponse(nn.Module):
     def _tensors(self, h: Float[Tensor, "batch n"]) -> dict[str, TensorResponse]:
         """How each tensor moves at ``h``."""
         graph = torch.is_grad_enabled()
-        dense = sum(self._rows[name] for name in self._dense)
+        sizes = [self._rows[name] for name in self._dense]
         tables = [self._rows[name] for name in self._looked_up]
-        dense_gates, *table_gates, vector_gates = torch.split(
-            self.gates, [dense, *tables, sum(self._rows[name] for name in self._vectors)]
-        )
+        vectors = [self._rows[name] for name in self._vectors]
+        dense_gates, *table_gates, vector_gates = torch.split(self.gates, [sum(sizes), *tables, sum(vectors)])
 
         def directions(name: str) -> Tensor:
             kept: Tensor = self.directions[_key(name)]
             return kept if graph else kept.detach()
 
         result: dict[str, TensorResponse] = {}
-        sizes = [self._rows[name] for name in self._dense]
         moves = torch.split(F.linear(h, dense_gates), sizes, 1) if sizes else ()
-        for name, own, moved in zip(self._dense, torch.split(dense_gates, sizes), moves, strict=True):
-            result[name] = TensorResponse(directions(name), own, moved)
+        first = 0
+        for name, moved in zip(self._dense, moves, strict=True):
+            result[name] = TensorResponse(moved, directions(name), dense_gates, first)
+            first += self._rows[name]
         for name, own in zip(self._looked_up, table_gates, strict=True):
-            result[name] = TensorResponse(directions(name), own, None)
+            result[name] = TensorResponse(None, directions(name), own, 0)
         if self.bias_directions is not None:
             # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
             shifts = F.linear(h, vector_gates * self.bias_directions[:, None])
-            sizes = [self._rows[name] for name in self._vectors]
-            parts = zip(
-                self._vectors,
-                torch.split(self.bias_directions, sizes),
-                torch.split(vector_gates, sizes),
-                torch.split(shifts, sizes, 1),
-                strict=True,
-            )
-            for name, direction, own, moved in parts:
-                result[name] = TensorResponse(direction, own, moved)
+            for name, moved in zip(self._vectors, torch.split(shifts, vectors, 1), strict=True):
+                result[name] = TensorResponse(moved)
         return result
 
     def contract(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "n"]:
@@ -343,39 +336,49 @@ class BestResponse(nn.Module):
     def remove(self) -> None:
         """Gives the plain network back."""
         self.model.__dict__.pop(_MARK, None)
-        self._modules_by_name.clear()
+        self._responding_modules.clear()
         self._names.clear()
 
 
 class _Forward:
     """Stands in for a module's forward during a pass."""
 
-    __slots__ = ("name", "response", "rule")
+    __slots__ = ("folded", "name", "response", "rule")
 
-    def __init__(self, name: str, rule: Rule, response: ModuleResponse) -> None:
+    def __init__(self, name: str, responding: RespondingModule, response: ModuleResponse) -> None:
         self.name = name
-        self.rule = rule
+        self.rule = responding.rule
+        self.folded = responding.folded
         self.response = response
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         response = self.response
         if response.linearized and not torch._C._is_fwd_grad_enabled():  # under no_grad networks mean constants
             return type(response.module).forward(response.module, *args, **kwargs)
-        self._check(args, kwargs)
+        if not response.linearized or self.rule.intercepted:
+            return self._respond(args, kwargs)
+        with torch._C.DisableTorchFunction():
+            return self._respond(args, kwargs)
+
+    def _respond(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        response = self._of_examples(args, kwargs)
         return self.rule.forward(response.module, response, *args, **kwargs)
 
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The rows of h must belong to the examples of the input."""
+    def _of_examples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModuleResponse:
+        """The response, whose rows of h must belong to the examples of the input."""
         rows = len(self.response.h)
         if rows == 1 or self.response.without_examples:
-            return
+            return self.response
         input = args[0] if args else next(iter(kwargs.values()))
         examples = input.shape[self.response.batch_axis] if isinstance(input, Tensor) else rows
+        if self.folded is not None and examples % rows == 0:
+            return self.response.repeated(examples // rows, self.folded == "outer")
         if examples != rows:
             raise ValueError(
                 f"layer {self.name!r} sees {examples} examples and the hyperparameters have {rows} rows; "
                 "give one row per example"
             )
+        return self.response
 
 
 def _drawn(shape: Any, bound: float, dtype: torch.dtype, device: Any, generator: torch.Generator) -> Tensor:

@@ -126,7 +126,7 @@ class SmoothStrategy(Strategy):
     # Showing -----------------------------------------------------------------------------------------
 
     def described(self) -> Iterator[tuple[str, Sequence[str]]]:
-        from selftune.studies.smooth import described
+        from selftune.studies.smooth_outcome import described
 
         yield described(self.objective, self.form)
 
@@ -143,12 +143,12 @@ class SmoothStrategy(Strategy):
     # Running -----------------------------------------------------------------------------------------
 
     def keep(self, folder: Path, reports: Mapping[int, Report], summary: Summary) -> Summary:
-        from selftune.studies.smooth import keep_solution
+        from selftune.studies.smooth_outcome import keep_solution
 
         return keep_solution(self, folder, reports, summary)
 
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
-        from selftune.studies.smooth import solved_at_start
+        from selftune.studies.smooth_outcome import solved_at_start
 
         return {"fixed": solved_at_start(self, folder)}
 

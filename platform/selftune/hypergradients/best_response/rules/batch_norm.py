@@ -18,6 +18,8 @@ from selftune.shapes import Float, Tensor
 class BatchNorm(Rule):
     """With z = (x - mean) / deviation, z dgamma_i + dbeta_i is x scaled and shifted channel by channel."""
 
+    intercepted = False
+
     def forward(
         self, module: Any, response: ModuleResponse, input: Float[Tensor, "batch channels ..."]
     ) -> Float[Tensor, "batch channels ..."]:

@@ -19,6 +19,7 @@ class Bilinear(Rule):
     """The output of row r is x^T W0_r y + b0_r + g_r (x^T W_k,r y) + c_r b_r."""
 
     any_batch_axis = True
+    intercepted = False
 
     def forward(
         self,

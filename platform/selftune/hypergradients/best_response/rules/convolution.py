@@ -18,6 +18,7 @@ class Convolution(Rule):
     """Output channels are gated like the units of a linear layer."""
 
     methods = ("forward", "_conv_forward")
+    intercepted = False
 
     def forward(
         self, module: Any, response: ModuleResponse, input: Float[Tensor, "batch channels ..."]

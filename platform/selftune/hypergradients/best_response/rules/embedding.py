@@ -21,6 +21,7 @@ class Embedding(Rule):
     """
 
     any_batch_axis = True
+    intercepted = False
     serves_without_examples = True
     looked_up = frozenset({"weight"})
 

@@ -18,6 +18,8 @@ from selftune.shapes import Float, Tensor
 class GroupNorm(Rule):
     """Each group of channels has its statistics, those of every channel of it."""
 
+    intercepted = False
+
     def forward(
         self, module: Any, response: ModuleResponse, input: Float[Tensor, "batch channels ..."]
     ) -> Float[Tensor, "batch channels ..."]:
@@ -35,6 +37,8 @@ class GroupNorm(Rule):
 @responds(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 class InstanceNorm(Rule):
     """A group per channel; running statistics in evaluation mode, if it has them."""
+
+    intercepted = False
 
     def forward(
         self, module: Any, response: ModuleResponse, input: Float[Tensor, "batch channels ..."]

@@ -19,6 +19,7 @@ class _LastAxesNorm(Rule):
     """The output is z gamma_i + beta_i; z does not depend on the parameters."""
 
     any_batch_axis = True
+    intercepted = False
 
     def _scaled(self, module: Any, response: ModuleResponse, normalized: Tensor) -> Tensor:
         weight, bias = module.weight, getattr(module, "bias", None)

@@ -16,6 +16,7 @@ class Linear(Rule):
     """The output of row i is W0_i x + b0_i + g_i (W_r,i x) + c_i b_r,i."""
 
     any_batch_axis = True
+    intercepted = False
 
     def forward(
         self, module: Any, response: ModuleResponse, input: Float[Tensor, "... features"]

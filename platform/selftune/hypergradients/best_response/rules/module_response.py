@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -14,30 +14,33 @@ from selftune.networks.precision import typed_as
 from selftune.shapes import Float, Tensor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TensorResponse:
     """How one parameter tensor moves in one pass.
 
     Args:
-        directions: W_k, the R directions of all rows one after the other; b_r of a vector.
-        gates: V, or C of a vector.
         moves: V h, or (C h) * b_r of a vector, with a row per example (or one for all); None if it is looked up.
+        directions: W_k, the R directions of all rows one after the other; None of a vector.
+        gates: V of this and other weights.
+        first: the first row of its own in ``gates``.
     """
 
-    directions: Float[Tensor, "R*rows ..."]
-    gates: Float[Tensor, "R*rows n"]
     moves: Float[Tensor, "batch R*rows"] | None
+    directions: Float[Tensor, "R*rows ..."] | None = None
+    gates: Float[Tensor, "all n"] | None = None
+    first: int = 0
 
     def change(self, value: Float[Tensor, "..."]) -> Float[Tensor, "batch ..."]:
         """W(h_i) - W0 of every example, where W0 is ``value``."""
         assert self.moves is not None
         if value.ndim <= 1:
-            return self.moves.view(-1, *value.shape)
+            return self.moves if value.ndim else self.moves[:, 0]
         rows = self.moves.view(len(self.moves), -1, len(value), *(1,) * (value.ndim - 1))
+        assert self.directions is not None
         return (rows * self.directions.view(-1, *value.shape)).sum(1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ModuleResponse:
     """The response of one module's parameters to the h of each example, by the parameters' names in the module.
 
@@ -60,6 +63,22 @@ class ModuleResponse:
     batch_axis: int
     without_examples: bool = False
 
+    def repeated(self, times: int, outer: bool) -> ModuleResponse:
+        """The response where the first axis holds each example ``times`` times.
+
+        Args:
+            outer: whether the entries of an example follow one another.
+        """
+
+        def repeat(rows: Tensor) -> Tensor:
+            return rows.repeat_interleave(times, 0) if outer else rows.repeat(times, 1)
+
+        tensors = {
+            name: replace(tensor, moves=None if tensor.moves is None else repeat(tensor.moves))
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors, h=repeat(self.h))
+
     def value(self, name: str | None) -> Tensor | None:
         """W0, the module's own parameter; None if it has none of this name."""
         if name is None:
@@ -75,11 +94,16 @@ class ModuleResponse:
 
     def directions(self, name: str) -> Float[Tensor, "R*rows ..."]:
         """W_k of a weight that responds."""
-        return self.tensors[name].directions
+        directions = self.tensors[name].directions
+        assert directions is not None
+        return directions
 
     def gates(self, name: str) -> Float[Tensor, "R*rows n"]:
         """V of a weight that responds."""
-        return self.tensors[name].gates
+        tensor = self.tensors[name]
+        assert tensor.gates is not None
+        assert tensor.directions is not None
+        return tensor.gates[tensor.first : tensor.first + len(tensor.directions)]
 
     def change(self, name: str | None) -> Float[Tensor, "batch ..."] | None:
         """W(h_i) - W0 of every example: for vectors and small tensors, because it is built. None if it stays."""
@@ -129,6 +153,12 @@ class ModuleResponse:
             weight, bias: names of the parameters.
             rows: of weight and bias, where a tensor holds several maps (``in_proj_weight``).
         """
+        if not self.linearized:
+            return self._linear(input, weight, bias, rows)
+        with torch._C.DisableTorchFunction():  # torch has all derivatives that this needs
+            return self._linear(input, weight, bias, rows)
+
+    def _linear(self, input: Tensor, weight: str, bias: str | None, rows: slice | None) -> Tensor:
         kept = slice(None) if rows is None else rows
         plain, offset = self.value(weight), self.value(bias)
         assert plain is not None
@@ -143,7 +173,7 @@ class ModuleResponse:
         if not self.linearized:
             return output + change
         if tangent is not None and tangent.dim() == 2 and tangent.dtype == change.dtype:
-            change = torch.addmm(change.expand_as(output), tangent, plain.t())
+            change = torch.addmm(change, tangent, plain.t())
         elif tangent is not None:
             change = F.linear(tangent, plain).add_(change)
         return dual(output, change if change.shape == output.shape else change.expand_as(output))

@@ -16,6 +16,7 @@ class TransformersConv1d(Rule):
     """y = x W + b: inputs are gated, before the directions: x W(h) = x W0 + sum over k of (g_k x) W_k."""
 
     any_batch_axis = True
+    intercepted = False
 
     def forward(
         self, module: Any, response: ModuleResponse, x: Float[Tensor, "... inputs"]

@@ -21,6 +21,7 @@ class TransposedConvolution(Rule):
     """Input channels are gated, before the directions: W(h) x = W0 x + sum over k of W_k (g_k x)."""
 
     methods = ("forward", "_output_padding")
+    intercepted = False
 
     def forward(
         self,
