@@ -259,7 +259,7 @@ def alone_at_work(drive):
 
 
 def held(drive):
-    return [m for m in drive.trainers if drive.method._holders.holds(m, drive.method._state)]
+    return [m for m in drive.trainers if drive.method._locations.holds(m, drive.method._state)]
 
 
 def test_a_state_lost_with_its_leader_is_made_again(space):
@@ -273,11 +273,11 @@ def test_a_state_lost_with_its_leader_is_made_again(space):
 def test_where_it_cannot_be_made_again_the_furthest_state_takes_its_place(space):
     drive = Drive(line_search(200, 2), {m: Arms() for m in range(2)}, space, max)
     (leader,) = drive.until(lambda: alone_at_work(drive)).running
-    other, holders, u = 1 - leader, drive.method._holders, drive.method.hyperparameters
-    start, stay = holders.keys[:2]  # of the step before
+    other, locations, u = 1 - leader, drive.method._locations, drive.method.hyperparameters
+    start, stay = locations.keys[:2]  # of the step before
     assert stay.endswith("stay")
-    holders.lose(start, other)
-    holders.add(stay, holders.training_step(stay), other)
+    locations.lose(start, other)
+    locations.add(stay, locations.training_step(stay), other)
     drive.trainers[other].kept = {stay: drive.trainers[leader].kept[stay]}
     drive.lose(leader)
     drive.ask()

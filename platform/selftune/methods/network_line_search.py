@@ -13,12 +13,12 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
-from selftune.methods.holders import Holders
 from selftune.methods.measures import measured
 from selftune.methods.method import HyperStep
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.network_search import Search
 from selftune.methods.reports import ArmTrained, CandidateDiverged, Finished, Report, StateMissing
+from selftune.methods.state_locations import StateLocations
 from selftune.methods.team import TeamMethod
 from selftune.methods.tunable import not_differentiable
 from selftune.methods.work_orders import FinishTraining, TrainArm, TrainCandidate, TrainStayArm, WorkOrder
@@ -78,7 +78,7 @@ class NetworkLineSearch(TeamMethod):
 
     stateful = False
     SAVED: ClassVar[tuple[str, ...]] = (
-        "_issued", "_holders", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
+        "_issued", "_locations", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
         "_step", "_gamma", "_search", "_busy", "_arms", "_recipe", "_best_state",
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ class NetworkLineSearch(TeamMethod):
         budget.check_training(self.settings.warmup_steps)
         self.budget = budget
         self._issued: dict[int, WorkOrder] = {}
-        self._holders = Holders()
+        self._locations = StateLocations()
         self._state = "start"  # key of the state that the outer step starts from
         self._fresh = True  # nobody has trained yet: any member's start will do
         self._attempt = 0
@@ -112,7 +112,7 @@ class NetworkLineSearch(TeamMethod):
 
     def _left(self, member: int) -> HyperStep | None:
         self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else
-        self._holders.leave(member)
+        self._locations.leave(member)
         return None
 
     # Ask ---------------------------------------------------------------------------------------------
@@ -123,11 +123,11 @@ class NetworkLineSearch(TeamMethod):
         return orders
 
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
-        if not self._fresh and not self._holders.exists(self._state):
+        if not self._fresh and not self._locations.exists(self._state):
             if self._issued:
                 return {}  # who reports may hold the state
             recipe = self._recipe
-            if recipe is not None and (recipe.fresh or self._holders.exists(recipe.start)):
+            if recipe is not None and (recipe.fresh or self._locations.exists(recipe.start)):
                 return self._issue(idle, _again(recipe))
             self._fall_back()
         if self._search is not None:
@@ -143,12 +143,12 @@ class NetworkLineSearch(TeamMethod):
         if any(not isinstance(order, FinishTraining) for order in self._issued.values()):
             return {}
         others = [
-            m for m, at in self._members.items() if at != "finished" and not self._holders.holds(m, self._state)
+            m for m, at in self._members.items() if at != "finished" and not self._locations.holds(m, self._state)
         ]
         if self.stopped is not None or not others:
             self.stopped = self.stopped or "budget"
             return self._finish_all(idle)
-        if self._holders.source(self._state) is None:  # one that holds it takes a copy, which can be sent
+        if self._locations.source(self._state) is None:  # one that holds it takes a copy, which can be sent
             self._attempt += 1
             copy = TrainCandidate(**self._common(), values=self.values, end=f"{self._attempt}.copy", steps=0)
             return self._issue(idle, copy)
@@ -156,11 +156,11 @@ class NetworkLineSearch(TeamMethod):
 
     def _fall_back(self) -> None:
         """The state to start from is lost for good: the furthest one takes its place."""
-        furthest = self._holders.furthest()
+        furthest = self._locations.furthest()
         self._search = self._recipe = None
         self._attempt += 1
         if furthest is not None:
-            self._state, self._training_step = furthest, self._holders.training_step(furthest)
+            self._state, self._training_step = furthest, self._locations.training_step(furthest)
         elif self._hyper_step == 0:  # of the warm-up: it begins again
             self._state, self._training_step, self._fresh = "start", 0, True
         else:
@@ -232,15 +232,15 @@ class NetworkLineSearch(TeamMethod):
     def _issue(self, idle: list[int], arm: TrainArm) -> dict[int, WorkOrder]:
         """The order for a member that holds the state to start from, or else one that it can be sent to."""
         start = arm.start
-        holders = [member for member in idle if arm.fresh or self._holders.holds(member, start)]
-        source = None if holders else self._holders.source(start)
-        if not idle or not (holders or source is not None):
+        holding = [member for member in idle if arm.fresh or self._locations.holds(member, start)]
+        source = None if holding else self._locations.source(start)
+        if not idle or not (holding or source is not None):
             return {}
-        member = (holders or idle)[0]
+        member = (holding or idle)[0]
         return {
             member: replace(
                 arm,
-                keep=(*self._holders.keys, start, arm.end),
+                keep=(*self._locations.keys, start, arm.end),
                 checkpoint=self._hyper_step % self.settings.checkpoint_every == 0,
                 warm_from=None if source is None else (source, start),
             )
@@ -248,7 +248,7 @@ class NetworkLineSearch(TeamMethod):
 
     def _finish(self) -> FinishTraining:
         """Every trainer delivers the network of the path; its own, if that is lost."""
-        source = self._holders.source(self._state)
+        source = self._locations.source(self._state)
         said = f"{self.message}; " if self.message else ""
         return FinishTraining(
             values=self.values,
@@ -275,9 +275,9 @@ class NetworkLineSearch(TeamMethod):
         if isinstance(report, StateMissing):
             assert start is not None
             if order.warm_from is None or order.warm_from[0] == member:
-                self._holders.lose(start, member)
+                self._locations.lose(start, member)
             else:  # whoever was to send it may restart, and keep it: that is for itself to say
-                self._holders.stick(start, order.warm_from[0])
+                self._locations.withhold(start, order.warm_from[0])
             if self.stopped == "budget":
                 self.stopped = None  # the path is to be delivered all the same
             return None
@@ -286,11 +286,11 @@ class NetworkLineSearch(TeamMethod):
         self._work += report.work
         self._busy[member] = self._busy.get(member, 0.0) + report.seconds
         end = report.training_step
-        if order.start in self._holders.keys or order.fresh:
-            self._holders.add(order.start, end - report.work, member)
+        if order.start in self._locations.keys or order.fresh:
+            self._locations.add(order.start, end - report.work, member)
         if isinstance(order, TrainStayArm):
             assert isinstance(report, ArmTrained)
-            self._holders.add(order.end, end, member)
+            self._locations.add(order.end, end, member)
             self._arms = {order.end: order}
             return self._tell_stay(report, order)
         assert isinstance(order, TrainCandidate)
@@ -299,12 +299,12 @@ class NetworkLineSearch(TeamMethod):
                 self._recipe = None
                 return None
             self._state = order.end
-            self._holders.add(self._state, end, member)
+            self._locations.add(self._state, end, member)
             return None
         if self._search is None or order.attempt != self._attempt:
             return None  # a candidate that lost after its search was decided
         if isinstance(report, ArmTrained):
-            self._holders.add(order.end, end, member)
+            self._locations.add(order.end, end, member)
             self._arms[order.end] = order
         self._search.reports[order.candidate] = report
         return self._decide(self._search)
@@ -314,7 +314,7 @@ class NetworkLineSearch(TeamMethod):
         if decided:
             return self._end(search, accepted)
         failed = [f"{self._attempt}.{candidate}" for candidate in range(search.tested)]
-        self._holders.retain([key for key in self._holders.keys if key not in failed])
+        self._locations.retain([key for key in self._locations.keys if key not in failed])
         return None
 
     def _tell_stay(self, report: ArmTrained, order: TrainStayArm) -> HyperStep | None:
@@ -363,7 +363,7 @@ class NetworkLineSearch(TeamMethod):
         return step
 
     def _retain(self, keys: tuple[str, ...]) -> None:
-        self._holders.retain(keys if self._best_state is None else (*keys, self._best_state))
+        self._locations.retain(keys if self._best_state is None else (*keys, self._best_state))
 
     def _record(self, kept: ArmTrained, search: Search | None, accepted: int | None = None) -> HyperStep:
         assert self.space is not None

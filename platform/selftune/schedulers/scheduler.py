@@ -179,7 +179,7 @@ class BilevelScheduler(TrialScheduler):
         match result["event"]:
             case "ready":
                 if not self._transport.arrived(trial, result["incarnation"]):
-                    self._cool(trial)
+                    self._start_cold(trial)
                 try:
                     over = team.arrive(member, result["order"], result["space"].content)
                 except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
@@ -190,10 +190,10 @@ class BilevelScheduler(TrialScheduler):
                 self._failure = SettingError(result["key"], result["message"])
         return TrialScheduler.STOP if over else self._transport.decision
 
-    def _cool(self, trial: Any) -> None:
+    def _start_cold(self, trial: Any) -> None:
         """The trial never got its order, because the state to start from was lost: it does without."""
         group = self._groups.group_of(trial)
-        lost = group.team.cool(self._groups.team_of(trial)[1])
+        lost = group.team.start_cold(self._groups.team_of(trial)[1])
         if lost is not None:
             group.warm_starts.forget(lost, self._transport)
 

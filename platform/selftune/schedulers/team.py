@@ -214,7 +214,7 @@ class Team:
         """Whether a member's trainer is there, at work or not."""
         return member in self._present
 
-    def cool(self, member: int) -> tuple[int, str] | None:
+    def start_cold(self, member: int) -> tuple[int, str] | None:
         """The warm start of the member's order was lost on its way: the order is to be done without.
 
         Returns:

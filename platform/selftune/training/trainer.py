@@ -43,6 +43,7 @@ from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training import divergence
+from selftune.training.arm import Arm
 from selftune.training.coverage import Coverage, coverage
 from selftune.training.divergence import check_hypergradient, mean_loss
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
@@ -53,7 +54,6 @@ from selftune.training.measurements import Measurements
 from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
 from selftune.training.seeds import Streams, check_seed
-from selftune.training.trials import Arm
 
 A = TypeVar("A", bound=ArmTrained)
 

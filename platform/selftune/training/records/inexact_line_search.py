@@ -17,10 +17,10 @@ from selftune.methods import (
     NetworkLineSearchSettings,
 )
 from selftune.regularization.regularizer import Regularizer
+from selftune.training.arm import number_of_judges
 from selftune.training.method_record import MethodRecord, NetworkForm, SmoothForm
 from selftune.training.records.lower_level_solver import REASONS, SolverName, solver_mistakes, solving_trainers
 from selftune.training.sources.batch_source import BY_POSITION
-from selftune.training.trials import number_of_judges
 
 
 @dataclass(frozen=True)

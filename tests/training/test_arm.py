@@ -21,7 +21,7 @@ from selftune.methods.reports import CandidateDiverged
 from selftune.methods.work_orders import FinishTraining, FollowSchedule, TrainCandidate, TrainStayArm
 from selftune.regularization.regularizer import regularizers
 from selftune.training import Trainer, TrainerFactory, run_in_process
-from selftune.training.trials import Arm
+from selftune.training.arm import Arm
 
 
 @pytest.fixture

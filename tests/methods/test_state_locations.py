@@ -1,10 +1,10 @@
 import copy
 
-from selftune.methods.holders import Holders
+from selftune.methods.state_locations import StateLocations
 
 
-def holders():
-    made = Holders()
+def locations():
+    made = StateLocations()
     made.add("0.stay", 50, 0)
     made.add("1.stay", 100, 0)
     made.add("1.stay", 100, 1)
@@ -13,7 +13,7 @@ def holders():
 
 
 def test_the_furthest_state_that_exists_goes_first_and_the_latest_among_equals():
-    held = holders()
+    held = locations()
     assert held.furthest() == "1.0"
     held.leave(2)
     assert held.furthest() == "1.stay"
@@ -26,9 +26,9 @@ def test_the_furthest_state_that_exists_goes_first_and_the_latest_among_equals()
 
 
 def test_what_did_not_arrive_is_not_sent_again_but_still_held():
-    held = holders()
-    held.stick("0.stay", 0)
-    held.stick("unknown", 0)
+    held = locations()
+    held.withhold("0.stay", 0)
+    held.withhold("unknown", 0)
     assert held.source("0.stay") is None
     assert held.exists("0.stay")
     assert held.holds(0, "0.stay")
@@ -36,7 +36,7 @@ def test_what_did_not_arrive_is_not_sent_again_but_still_held():
 
 
 def test_only_retained_states_stay_known():
-    held = holders()
+    held = locations()
     held.retain(["1.0"])
     assert held.keys == ("1.0",)
     assert held.source("1.stay") is None
@@ -44,7 +44,7 @@ def test_only_retained_states_stay_known():
 
 
 def test_a_copy_goes_its_own_way():
-    held = holders()
+    held = locations()
     other = copy.deepcopy(held)
     other.leave(0)
     assert held.holds(0, "0.stay")

@@ -13,19 +13,19 @@ from selftune.storage.state_tree import record
 class _Held:
     training_step: int
     members: list[int] = field(default_factory=list)
-    stuck: list[int] = field(default_factory=list)
+    withheld: list[int] = field(default_factory=list)
 
 
 @record
 @dataclass
-class Holders:
+class StateLocations:
     """States by key, each with the training step at which it stands and the members that keep it.
 
-    >>> holders = Holders()
-    >>> holders.add("1.stay", 50, 0)
-    >>> holders.add("1.stay", 50, 2)
-    >>> holders.leave(0)
-    >>> holders.source("1.stay")
+    >>> locations = StateLocations()
+    >>> locations.add("1.stay", 50, 0)
+    >>> locations.add("1.stay", 50, 2)
+    >>> locations.leave(0)
+    >>> locations.source("1.stay")
     2
     """
 
@@ -52,7 +52,7 @@ class Holders:
     def source(self, key: str) -> int | None:
         """A member that can send the state; None if nobody holds it, or can send it under this name."""
         held = self.states.get(key, _Held(0))
-        return min((member for member in held.members if member not in held.stuck), default=None)
+        return min((member for member in held.members if member not in held.withheld), default=None)
 
     def furthest(self) -> str | None:
         """The state that exists and stands at the latest training step, among equals the latest added."""
@@ -73,7 +73,7 @@ class Holders:
         for key in self.states:
             self.lose(key, member)
 
-    def stick(self, key: str, member: int) -> None:
+    def withhold(self, key: str, member: int) -> None:
         """The state did not arrive from a member, which may hold it all the same: it sends it no more."""
         if key in self.states:
-            self.states[key].stuck.append(member)
+            self.states[key].withheld.append(member)
