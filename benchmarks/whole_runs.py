@@ -38,8 +38,8 @@ class Case:
         horizon: training steps of a run of which the validation loss is differentiated. All training is by Adam,
             with a learning rate that falls to nothing along a cosine.
         learning_rate: at which these runs begin.
-        fit: steps for which the response is fitted before hypergradients are taken, along a cosine as well, so that
-            what it has learned is not blurred by the noise of its last steps.
+        fit: steps for which the response is fitted before hypergradients are taken, along a cosine as well, so
+            that what it has learned is not blurred by the noise of its last steps.
         move: by how much unconstrained values are moved up and down.
     """
 
