@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from selftune.objectives.common.linear_models import Groups, WeightPenalty, mean_square
 
 from selftune.errors import SettingError
+from selftune.lower_level.finite_sum import Examples, FiniteSum
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree, check_device
 from selftune.shapes import Float, Int, Tensor
@@ -71,6 +72,21 @@ class SoftmaxRegression(SmoothObjective):
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         inputs, labels = self._validation
         return F.cross_entropy(inputs @ parameters["weight"], labels)
+
+    def finite_sum(self) -> FiniteSum:
+        def loss(split: tuple[Tensor, Tensor], weight: Tensor, examples: Examples) -> Float[Tensor, ""]:
+            inputs, labels = split if examples is None else (part[examples] for part in split)
+            return F.cross_entropy(inputs @ weight, labels)
+
+        def lower(parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+            weight = parameters["weight"]
+            penalty = (self._penalty.strength(values) * weight.square()).sum()
+            return loss(self._train, weight, examples) + 0.5 * penalty
+
+        def upper(parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+            return loss(self._validation, parameters["weight"], examples)
+
+        return FiniteSum(lower, upper, len(self._train[1]), len(self._validation[1]))
 
     def lower_gradient(self, parameters: Tree, values: Mapping[str, Any]) -> Tree:
         weight = parameters["weight"]

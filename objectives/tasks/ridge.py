@@ -10,6 +10,7 @@ import torch
 from selftune.objectives.common.linear_models import WeightPenalty, mean_square
 from selftune.objectives.data.diabetes import diabetes
 
+from selftune.lower_level.finite_sum import Examples, FiniteSum
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.smooth_objective import Constants, SmoothObjective, Tree
 from selftune.shapes import Float, Tensor
@@ -70,6 +71,22 @@ class RidgeRegression(SmoothObjective):
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         inputs, targets = self._validation
         return 0.5 * (inputs @ parameters["weight"] - targets).square().mean()
+
+    def finite_sum(self) -> FiniteSum:
+        def loss(split: tuple[Tensor, Tensor], weight: Tensor, examples: Examples) -> Float[Tensor, ""]:
+            inputs, targets = split if examples is None else (part[examples] for part in split)
+            half: Tensor = 0.5 * (inputs @ weight - targets).square().mean()
+            return half
+
+        def lower(parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+            weight = parameters["weight"]
+            penalty = (self._penalty.strength(values) * weight.square()).sum()
+            return loss(self._train, weight, examples) + 0.5 * penalty
+
+        def upper(parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+            return loss(self._validation, parameters["weight"], examples)
+
+        return FiniteSum(lower, upper, len(self._train[1]), len(self._validation[1]))
 
     def lower_gradient(self, parameters: Tree, values: Mapping[str, Any]) -> Tree:
         weight = parameters["weight"]

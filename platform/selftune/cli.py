@@ -211,8 +211,8 @@ def _check(options: argparse.Namespace) -> int:
 def _compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from selftune.studies.ranking import ranked
     from selftune.studies.results import print_ranking
-    from selftune.studies.steering import ranked
 
     print_ranking(Console(), ranked(options.folders))
     return 0

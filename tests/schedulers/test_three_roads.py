@@ -7,9 +7,12 @@ import pytest
 import yaml
 from fake_tune import FakeTune
 from selftune.objectives.tasks.digits import Digits
+from selftune.objectives.tasks.ridge import Ridge
+from selftune.objectives.tasks.sparse_regression import SparseRegression
 
 from selftune import (
     ImplicitScheduler,
+    InexactLineSearchScheduler,
     PenaltyScheduler,
     Response,
     SelfTuningScheduler,
@@ -17,11 +20,14 @@ from selftune import (
     Tune,
     tune,
 )
+from selftune.lower_level.objective import tasks
+from selftune.lower_level.smooth_objective import NotStronglyConvex
 from selftune.schedulers import trainable
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.study_file import parse_study
 from selftune.training import TrainerFactory
 from selftune.training.lower_level import LowerLevel
+from selftune.training.smooth_trainer import SmoothTrainerFactory
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
 
@@ -185,3 +191,75 @@ def test_trainers_of_a_pair_draw_the_same_numbers_or_are_refused():
     factory = TrainerFactory(halves(STUDY)[0](), {"weight_decay": {"strength": Tune(1e-3)}})
     with pytest.raises(SettingError, match="group_size: must be 2 with the penalty method"):
         FakeTune(scheduler, trainable(factory), 2).run()
+
+
+# Smooth problems -------------------------------------------------------------------------------------
+
+
+class Slanted(Ridge):
+    """The gradient that it gives is not that of its training loss."""
+
+    def lower_gradient(self, parameters, values):
+        return {name: 1.5 * gradient for name, gradient in super().lower_gradient(parameters, values).items()}
+
+
+class Unbounded(Ridge):
+    """Nothing makes its lower level strongly convex."""
+
+    def constants(self, values, slopes):
+        raise NotStronglyConvex(0.0)
+
+
+SMOOTH = [
+    (SparseRegression, "newton", "method.solver", "must be proximal_gradient"),
+    (Slanted, "newton", "objective", "contradicts lower"),
+    (Unbounded, "newton", "objective", "not strongly convex"),
+]
+
+
+def smooth_by_file(kind, solver, monkeypatch):
+    monkeypatch.setitem(tasks._entries, "ridge", kind)
+    method = {"name": "inexact_line_search", "solver": solver}
+    study = {"study": "s", "objective": {"task": "ridge"}, "method": method, "budget": {"steps": 2}}
+    parse_study(yaml.safe_dump(study))
+
+
+def smooth_by_call(kind, solver, monkeypatch):
+    tune(kind(), method="inexact_line_search", solver=solver, steps=2)
+
+
+def smooth_by_tuner(kind, solver, monkeypatch):
+    FakeTune(InexactLineSearchScheduler(steps=2), trainable(SmoothTrainerFactory(kind(), solver)), 1).run()
+
+
+@pytest.mark.parametrize("road", [smooth_by_file, smooth_by_call, smooth_by_tuner])
+@pytest.mark.parametrize(("kind", "solver", "key", "fragment"), SMOOTH)
+def test_every_road_refuses_a_problem(kind, solver, key, fragment, road, monkeypatch):
+    with pytest.raises((SettingError, Mistakes)) as caught:
+        road(kind, solver, monkeypatch)
+    refused = getattr(caught.value, "mistakes", [caught.value])[0]
+    assert fragment in refused.message
+    assert refused.key.split(".")[-1] == key.split(".")[-1]
+    assert road is not smooth_by_file or refused.key == key
+
+
+def test_a_tuner_is_refused_a_solver_that_does_not_exist():
+    with pytest.raises(SettingError, match="solver: unknown solver 'newtn'; did you mean newton"):
+        SmoothTrainerFactory(Ridge(), "newtn")
+
+
+@pytest.mark.parametrize(
+    ("argument", "fragment"),
+    [
+        ({"patience": 3}, "is for methods that train networks"),
+        ({"metric": "validation_accuracy"}, "judged by its validation_loss"),
+        ({"seed": 1}, "draws nothing at random"),
+        ({"seconds": 1.0}, "give steps or work"),
+        ({"device": "cuda"}, "leave it out"),
+        ({"regularizers": {"dropout": {}}}, "put the penalty into its lower level"),
+    ],
+)
+def test_what_means_nothing_to_a_problem_is_refused(argument, fragment):
+    with pytest.raises(SettingError, match=fragment) as caught:
+        tune(Ridge(), method="implicit", **argument)
+    assert caught.value.key == next(iter(argument))

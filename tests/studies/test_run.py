@@ -8,7 +8,7 @@ from rich.console import Console
 from selftune.methods.reports import Diverged
 from selftune.studies import run as module
 from selftune.studies.folder import load_network, new_folder, open_folder
-from selftune.studies.network import COMPARISON
+from selftune.studies.network_outcome import COMPARISON
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
 from selftune.studies.runner import StudyFailed
@@ -94,7 +94,7 @@ def test_a_run_stopped_in_the_comparison_keeps_what_tuning_gave(study_text, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("selftune.studies.network.trained_at_start", stop)
+        patched.setattr("selftune.studies.network_outcome.trained_at_start", stop)
         with pytest.raises(KeyboardInterrupt):
             start(study_text, tmp_path, console)
     folder = tmp_path / "out"

@@ -11,8 +11,8 @@ from selftune.methods import Implicit, InexactLineSearch
 from selftune.studies.folder import new_folder, open_folder
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.run import run
-from selftune.studies.smooth import described
 from selftune.studies.smooth_display import SmoothDisplay
+from selftune.studies.smooth_outcome import described
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory

@@ -10,6 +10,7 @@ from typing import Any
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
+from selftune.lower_level.finite_sum import FiniteSum
 from selftune.lower_level.proximal_terms import ActiveSet, ProximalTerm
 from selftune.shapes import Float, Tensor
 
@@ -156,6 +157,10 @@ class SmoothObjective(ABC):
         ``slopes`` holds the derivative of every tuned value in its unconstrained coordinate, in the shape of
         the value (the value itself where it is tuned as a logarithm); fixed hyperparameters have no entry.
         """
+
+    def finite_sum(self) -> FiniteSum | None:
+        """What both levels are on some of their examples; None where they are no means over examples."""
+        return None
 
     def lower_gradient(self, parameters: Tree, values: Mapping[str, Any]) -> Tree | None:
         """Closed form of the gradient of h in the parameters, differentiable in both; None: by autograd."""

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from selftune.data.nested import rows_of, size_of
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Interval, Positive, Tune
 from selftune.hyperparameters.domain import Domain
+from selftune.lower_level.finite_sum import Examples, FiniteSum
 from selftune.lower_level.lanczos import lanczos
 from selftune.lower_level.proximal_terms import ProximalTerm
 from selftune.lower_level.smooth_objective import Constants, NotStronglyConvex, SmoothObjective, Tree
@@ -53,6 +55,8 @@ class SmoothProblem(SmoothObjective):
         terms: (values, slopes) -> terms of the lower level that are not smooth, such as ``L1Norm``, by the
             parameter each acts on; as ``SmoothObjective.terms``. Needs ``solver="proximal_gradient"``.
         proximal: (parameters, values, step) -> parameters: for a term of another kind, its proximal map.
+        finite_sum: whether both functions are means over the examples along the first axis of their data, so that
+            they can be called with some of them: what ``method="stochastic_bilevel"`` needs.
 
     Constants that are not given are estimated at every value of the hyperparameters, by 20 products with the
     Hessian at ``parameters``, and give way to the curvatures that solves meet. Given ones are compared with these.
@@ -98,6 +102,7 @@ class SmoothProblem(SmoothObjective):
         upper_convex: bool = False,
         terms: Terms | None = None,
         proximal: Proximal | None = None,
+        finite_sum: bool = False,
     ) -> None:
         self._lower, self._upper = lower, upper
         self._start = _parameters(parameters)
@@ -112,6 +117,7 @@ class SmoothProblem(SmoothObjective):
         if terms is not None and proximal is not None:
             raise SettingError("proximal", "is made from terms; give either")
         self._terms, self._proximal = terms, proximal
+        self._finite_sum = finite_sum and self._on_examples()
         for key, level in (("lower", self.lower), ("upper", self.upper)):
             _check_level(key, level(self._start, self._start_values()))
 
@@ -160,6 +166,28 @@ class SmoothProblem(SmoothObjective):
 
     def upper(self, parameters: Tree, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         return self._upper(parameters, self.shaped(values), self._data["validation"])
+
+    def _on_examples(self) -> FiniteSum:
+        examples = {}
+        for split in ("train", "validation"):
+            try:
+                examples[split] = size_of(self._data[split])
+            except SettingError as error:
+                reason = "must hold a tensor with the examples along its first axis, for finite_sum"
+                raise SettingError(split, reason) from error
+        return FiniteSum(self._lower_on, self._upper_on, examples["train"], examples["validation"])
+
+    def _lower_on(self, parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+        return self._lower(parameters, self.shaped(values), self._some("train", examples))
+
+    def _upper_on(self, parameters: Tree, values: Mapping[str, Any], examples: Examples) -> Float[Tensor, ""]:
+        return self._upper(parameters, self.shaped(values), self._some("validation", examples))
+
+    def _some(self, split: str, examples: Examples) -> Any:
+        return self._data[split] if examples is None else rows_of(self._data[split], examples)
+
+    def finite_sum(self) -> FiniteSum | None:
+        return self._finite_sum or None
 
     def metrics(self, parameters: Tree, values: Mapping[str, Any]) -> dict[str, float]:
         if self._data["test"] is None:

@@ -16,6 +16,7 @@ from selftune.methods.replay import Replay, Segment
 from selftune.methods.reports import Report
 from selftune.methods.self_tuning import SelfTuning
 from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
+from selftune.methods.stochastic_bilevel import StochasticBilevel, StochasticBilevelSettings
 from selftune.methods.values import Values
 from selftune.methods.work_orders import WorkOrder
 
@@ -44,6 +45,8 @@ __all__ = [
     "SelfTuning",
     "SelfTuningSettings",
     "Simplex",
+    "StochasticBilevel",
+    "StochasticBilevelSettings",
     "Values",
     "WorkOrder",
 ]

@@ -231,6 +231,25 @@ class Solved(Report):
 
 @record
 @dataclass(frozen=True, repr=False, kw_only=True)
+class Iterated(Solved):
+    """Where iterations led.
+
+    Args:
+        moved: the unconstrained hyperparameters at the end; not finite where anything is not.
+        hypergradient: the estimate of where they started, and both levels there.
+        inner_rate: the last step of the parameters.
+    """
+
+    kind = "iterations"
+    moved: Float[Tensor, "n"]
+    hypergradient: Float[Tensor, "n"]
+    training_loss: float
+    validation_loss: float
+    inner_rate: float
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Differentiated(Solved):
     """The implicit hypergradient.
 

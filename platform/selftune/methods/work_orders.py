@@ -206,6 +206,24 @@ class Solve(WorkOrder):
 
 @record
 @dataclass(frozen=True, repr=False, kw_only=True)
+class Iterate(Solve):
+    """Moves parameters and hyperparameters together, on batches; nothing is solved, so ``error`` is not read.
+
+    Args:
+        key: under which the state at the end is kept.
+        iterations: how many.
+        low, high: of the unconstrained hyperparameters, in every iteration.
+    """
+
+    kind = "iterations"
+    key: str
+    iterations: int
+    low: Float[Tensor, "n"]
+    high: Float[Tensor, "n"]
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
 class Differentiate(Solve):
     """Solves, and gives the implicit hypergradient there.
 

@@ -73,7 +73,7 @@ def diagnostic(
 
     Args:
         needs: function argument -> provided quantity; none for what is computed from finished runs.
-        better: whether a study steered by it prefers larger or smaller values; by result, where results differ.
+        better: whether a study judged by it prefers larger or smaller values; by result, where results differ.
         results: names of the results of a function that returns several.
     """
 
@@ -129,7 +129,7 @@ class Measurement:
 
     @property
     def better(self) -> dict[str, Mode | None]:
-        """What a study steered by one of the results prefers, by their names; None where neither is better."""
+        """What a study judged by one of the results prefers, by their names; None where neither is better."""
         better = self.entry.better
         if not isinstance(better, Mapping):
             return dict.fromkeys(self.names, better)

@@ -12,9 +12,9 @@ from torch import nn
 from selftune.storage.files import DamagedFile, replacing
 from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
+from selftune.studies.original_study import NAME as STARTED
+from selftune.studies.original_study import PROCESS, check_unchanged, read_original, write_original
 from selftune.studies.saved_network import TUNED, read_network
-from selftune.studies.started import NAME as STARTED
-from selftune.studies.started import PROCESS, check_unchanged, read_started, write_started
 from selftune.studies.study import Study
 from selftune.studies.study_file import load_study
 from selftune.studies.yaml_file import read_text
@@ -36,7 +36,7 @@ def new_folder(study: Study, output: Path | None, local: bool) -> Path:
     """
     try:
         folder = _free_folder(study.study) if output is None else _empty_folder(output, study)
-        write_started(folder, study.text, local)
+        write_original(folder, study.text, local)
         with replacing(folder / STUDY_FILE) as temporary:
             temporary.write_text(study.text, encoding="utf-8")
     except OSError as error:
@@ -131,7 +131,7 @@ def is_local(folder: Path) -> bool:
     Raises:
         UserError: if the folder does not say.
     """
-    return bool(read_started(folder)["runs"] == PROCESS)
+    return bool(read_original(folder)["runs"] == PROCESS)
 
 
 def check_recorded(folder: Path) -> None:

@@ -76,6 +76,7 @@ def replay(
     for mistake in run_mistakes(factory, method):
         raise mistake.at_call()
     followed.check_space(space_of(factory))
+    factory = replace(factory, checked=True)
     shown = progress_on_stderr(progress, "replay", Budget(steps=followed.steps), NetworkStrategy)
     machine, team = method(), {member: factory(member) for member in range(trainers)}
     reports = machine.results(run_in_process(machine, team, shown))

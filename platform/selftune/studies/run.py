@@ -15,8 +15,8 @@ from selftune.studies.display import say
 from selftune.studies.folder import held
 from selftune.studies.metric import metric_of
 from selftune.studies.mlflow_process import MlflowProcess
+from selftune.studies.original_study import write_original
 from selftune.studies.runner import Runner, StudyFailed
-from selftune.studies.started import write_started
 from selftune.studies.study import Study
 from selftune.studies.verdict import HELD, LostTrainers, noted_warnings
 from selftune.tracking.report import write_report
@@ -43,7 +43,7 @@ def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bo
     """
     with held(folder):
         remove_leftovers(folder)
-        write_started(folder, study.text, local)  # a larger budget counts from now on
+        write_original(folder, study.text, local)  # a larger budget counts from now on
         summary = cast(Summary, {"name": study.study, **read_summary(folder), "status": "running"})
         summary.pop("message", None)
         study.strategy.begin(folder, console)

@@ -126,16 +126,17 @@ def tune(
     known = methods.names()
     if method not in known:
         raise SettingError("method", f"unknown name {method!r}; {suggestion(str(method), known)}")
+    form = methods[method].form_for(objective)
+    draws = form is None or form.draws
     strategy.refuse_unused(
         regularizers=regularizers or None,
         seconds=seconds,
         work=work,
         patience=patience,
         metric=None if metric == LOSS else metric,
-        seed=seed or None,
+        seed=None if draws else seed or None,
         device=None if device == "cpu" else device,
     )
-    form = methods[method].form_for(objective)
     if form is None:
         names = " or ".join(fitting(objective))
         raise SettingError("method", f"{method} does not fit {strategy.described_as}; use {names}")

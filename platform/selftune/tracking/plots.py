@@ -153,27 +153,33 @@ def hypergradient_norm(trajectory: Trajectory) -> Plot:
 
 
 def certificate(trajectory: Trajectory) -> list[Plot]:
-    """What a method that solves its lower level to a tolerance knows of its steps, one panel per idea."""
+    """What a method of smooth problems knows of its steps, one panel per idea."""
     # all of them are sizes, drawn on logarithmic scales: a zero has no place there
     known = {name: np.where(column > 0, column, np.nan) for name, column in trajectory.certificate.items()}
-    asked, reached = known["error_asked"], known["error_reached"]
-    norm, bound = known["hypergradient_norm"], known["hypergradient_bound"]
-    work = np.diff(trajectory.certificate["work"], prepend=0.0)
+    norm, work = known["hypergradient_norm"], np.diff(trajectory.certificate["work"], prepend=0.0)
+    per_step = _curves(trajectory, "work", "Gradients and products per step", {"": work}, wide=False)
+    if "error_reached" not in known:  # the lower level is not solved while the method runs
+        title, rate = "Norm of the estimated hypergradient", {"": known["inner_rate"]}
+        return [
+            _curves(trajectory, "hypergradient-norm", title, {"": norm}),
+            _curves(trajectory, "inner-rate", "Step of the parameters", rate, wide=False),
+            per_step,
+        ]
     return [
         _curves(
             trajectory,
             "hypergradient-bound",
             "Norm of the hypergradient and bound of its error",
-            {"norm": norm, "error bound": bound},
+            {"norm": norm, "error bound": known["hypergradient_bound"]},
         ),
         _curves(
             trajectory,
             "accuracy",
             "Accuracy of the lower level (distance to its solution)",
-            {"asked": asked, "reached": reached},
+            {"asked": known["error_asked"], "reached": known["error_reached"]},
         ),
         _curves(trajectory, "step-size", "Step size", {"": known["step"]}, wide=False),
-        _curves(trajectory, "work", "Gradients and products per step", {"": work}, wide=False),
+        per_step,
     ]
 
 

@@ -150,16 +150,27 @@ def _shown(certificate: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _certified_sections(trajectory: Trajectory) -> list[dict[str, Any]]:
+    solved = "error_reached" in trajectory.certificate
+    upper = (
+        "for a solution of the lower level of the accuracy below" if solved else "where parameters were by then"
+    )
+    known = (
+        "What the method asked of the lower level, and what it got. Where the error bound lies below the norm, "
+        "the hypergradient surely points uphill. Gradients and products are those of the team."
+        if solved
+        else "The lower level is not solved while the method runs, and the hypergradient is an estimate with the "
+        "linear system's solution of the moment: nothing is certified. Gradients and products of a batch count by "
+        "its share of the examples."
+    )
     return [
         {
             "title": "Upper level",
-            "text": "The upper-level loss at each step, for a solution of the lower level of the accuracy below.",
+            "text": f"The upper-level loss at each step, {upper}.",
             "plots": [plots.upper_level(trajectory)],
         },
         {
-            "title": "Certificate",
-            "text": "What the method asked of the lower level, and what it got. Where the error bound lies below "
-            "the norm, the hypergradient surely points uphill. Gradients and products are those of the team.",
+            "title": "Certificate" if solved else "What the method knows of its steps",
+            "text": known,
             "plots": plots.certificate(trajectory),
         },
         {

@@ -16,9 +16,9 @@ import yaml
 from torch import nn
 
 from selftune.tracking.journal import read_table, write_parquet
-from selftune.tracking.network import requirements_of
 from selftune.tracking.points import MAXIMUM_NAMES, Row, flattened, keys_of, trainer_rows, trajectory_rows
 from selftune.tracking.record import Record, Run
+from selftune.tracking.requirements import requirements_of
 from selftune.tracking.server import Server
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_reports, read_trajectory

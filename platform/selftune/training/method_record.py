@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from selftune.errors import SettingError
 from selftune.lower_level.objective import NetworkObjective
@@ -57,6 +57,7 @@ class NetworkForm:
     response: Callable[[Any], Response] | None = None
     budgets: tuple[str, ...] = ("steps", "seconds")
     one_network: bool = False
+    draws: ClassVar[bool] = True
     checks: Callable[[NetworkObjective, Sequence[Regularizer], Any], Iterator[SettingError]] = _no_mistakes
 
     @property
@@ -97,7 +98,8 @@ class SmoothForm:
         settings: dataclass of the section ``method``, of this method alone.
         machine: class of its state machine; its docstring describes the method.
         build: makes one.
-        trainers: makes what makes the trainers, of the objective, the settings and the number of CPUs.
+        trainers: makes what makes the trainers, of the objective, the settings, the number of CPUs and the seed.
+        draws: whether trainers draw at random, so that the seed counts.
         budgets: fields of ``Budget`` that it takes.
         checks: what the objective and the settings say of each other; keys are those of a study file.
         reasons: words for which the method stops, each with what follows "the method ended because".
@@ -106,7 +108,8 @@ class SmoothForm:
     settings: type[Any]
     machine: type[TeamMethod]
     build: Build
-    trainers: Callable[[SmoothObjective, Any, float], Callable[[int], Executes]]
+    trainers: Callable[[SmoothObjective, Any, float, int], Callable[[int], Executes]]
+    draws: bool = False
     budgets: tuple[str, ...] = ("steps", "work")
     checks: Callable[[SmoothObjective, Any], Iterator[SettingError]] = _no_mistakes
     reasons: Mapping[str, str] = field(default_factory=dict)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -34,9 +34,6 @@ class WarmStart:
     q: Float[Tensor, "n"] | None
 
 
-_KEPT = 64  # states of earlier orders; a search refers to the current and the previous point only
-
-
 class SmoothTrainer:
     """Executes orders on a smooth objective: a report is a function of the order and its warm start.
 
@@ -50,6 +47,10 @@ class SmoothTrainer:
         solver: name of a lower-level solver.
         cpus: threads that torch may use, at least 1.
     """
+
+    KEPT: ClassVar[int] = (
+        64  # states of earlier orders; a search refers to the current and the previous point only
+    )
 
     def __init__(
         self,
@@ -101,7 +102,7 @@ class SmoothTrainer:
 
     def _keep(self, key: str, state: WarmStart) -> None:
         self._states[key] = state
-        while len(self._states) > _KEPT:
+        while len(self._states) > self.KEPT:
             del self._states[next(iter(self._states))]
 
     def _differentiate(self, order: Differentiate, warm: WarmStart) -> Differentiated:

@@ -116,7 +116,6 @@ def test_report_says_what_stays_plain_and_why():
     reasons = {entry.name: entry.reason for entry in response.report if entry.path == "plain"}
     assert reasons == {
         "unused": "its forward is never called",
-        "folded": "the leading axis of its input is not the batch",
         "normed": "its weight is computed by torch.nn.utils.parametrize",
         "normed.parametrizations.weight": "no rule for this type; trained as elementary",
         "replaced": "its forward was replaced",
@@ -124,7 +123,7 @@ def test_report_says_what_stays_plain_and_why():
         "last": "the output layer, which output_layer=False leaves plain",
     }
     responding = {name.rpartition(".")[0] for name in response.elementary}
-    assert responding == {"words", "good", "attention", "attention.out_proj", "time_major"}
+    assert responding == {"words", "good", "attention", "attention.out_proj", "time_major", "folded"}
     assert "good                            Linear" in str(response.report)
 
 

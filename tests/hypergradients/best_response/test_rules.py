@@ -216,3 +216,53 @@ def test_the_linear_layer_of_transformers_responds():
         torch.testing.assert_close(found[example], own[example])
     value, slope = torch.autograd.functional.jvp(lambda d: response.perturbed(d, inputs), torch.zeros_like(h), h)
     torch.testing.assert_close(response.linearized(h, inputs), value + slope)
+
+
+class Folded(nn.Module):
+    """Steps of time are examples of their own to its layers, next to each other or one batch after the other."""
+
+    def __init__(self, outer):
+        super().__init__()
+        self.outer, self.hidden, self.norm, self.out = outer, nn.Linear(4, 5), nn.LayerNorm(5), nn.Linear(5, 2)
+
+    def forward(self, x):
+        steps = x if self.outer else x.transpose(0, 1)
+        y = self.out(torch.tanh(self.norm(self.hidden(steps.flatten(0, 1))))).unflatten(0, steps.shape[:2])
+        return y if self.outer else y.transpose(0, 1)
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_examples_are_found_in_an_axis_that_holds_another_one(outer):
+    torch.manual_seed(0)
+    network, inputs = Folded(outer).double(), torch.randn(BATCH, 3, 4, dtype=torch.float64)
+    response = convert(network, hyperparameters=N, example=inputs, generator=torch.Generator())
+    assert response.responding == set(dict(network.named_parameters()))
+    assert not response.shared_draw
+    nn.init.normal_(response.gates, std=0.3)
+    h = torch.randn(BATCH, N, dtype=torch.float64)
+    found = response.perturbed(h, inputs)
+    for example in range(BATCH):
+        own = torch.func.functional_call(network, response.weights(h[example]), (inputs,))
+        torch.testing.assert_close(found[example], own[example])
+    value, slope = torch.autograd.functional.jvp(lambda d: response.perturbed(d, inputs), torch.zeros_like(h), h)
+    torch.testing.assert_close(response.linearized(h, inputs), value + slope)
+
+
+class Alike(nn.Module):
+    """Whose rows do not show which example they belong to."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        same = self.first(torch.ones(3 * len(x), 4)).unflatten(0, (len(x), 3))
+        return self.out(x + same.mean(1))
+
+
+def test_what_cannot_be_told_is_not_guessed():
+    inputs = torch.randn(BATCH, 4)
+    response = convert(
+        Alike(), hyperparameters=N, example=inputs, generator=torch.Generator(), without_rule="plain"
+    )
+    assert response.responding == {"out.weight", "out.bias"}

@@ -81,6 +81,7 @@ class Plan:
                 kept,
                 inventory.modules[name].batch_axis or 0,
                 inventory.modules[name].without_examples,
+                inventory.modules[name].folded,
             )
             for name, covered in self._covered.items()
             if (kept := {local: full for local, full in covered.items() if full in self.tensors})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +33,14 @@ class RespondingModule:
         tensors: the parameters that respond: name in the module -> name in the network.
         batch_axis: which axis of its input runs over the examples.
         without_examples: whether none does.
+        folded: how examples lie in a first axis that is longer than the batch (see ``ModuleUse``).
     """
 
     rule: Rule
     tensors: Mapping[str, str]
     batch_axis: int
     without_examples: bool = False
+    folded: Literal["outer", "inner"] | None = None
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,7 @@ class BestResponse(nn.Module):
                     response = ModuleResponse(
                         module, own, h, linearized, responding.batch_axis, responding.without_examples
                     )
-                    module.__dict__["forward"] = _Forward(name, responding.rule, response)
+                    module.__dict__["forward"] = _Forward(name, responding, response)
                     modules.append(module)
                 yield tensors
             finally:
@@ -341,11 +343,12 @@ class BestResponse(nn.Module):
 class _Forward:
     """Stands in for a module's forward during a pass."""
 
-    __slots__ = ("name", "response", "rule")
+    __slots__ = ("folded", "name", "response", "rule")
 
-    def __init__(self, name: str, rule: Rule, response: ModuleResponse) -> None:
+    def __init__(self, name: str, responding: RespondingModule, response: ModuleResponse) -> None:
         self.name = name
-        self.rule = rule
+        self.rule = responding.rule
+        self.folded = responding.folded
         self.response = response
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -358,21 +361,24 @@ class _Forward:
             return self._respond(args, kwargs)
 
     def _respond(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self._check(args, kwargs)
-        return self.rule.forward(self.response.module, self.response, *args, **kwargs)
+        response = self._of_examples(args, kwargs)
+        return self.rule.forward(response.module, response, *args, **kwargs)
 
-    def _check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The rows of h must belong to the examples of the input."""
+    def _of_examples(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ModuleResponse:
+        """The response, whose rows of h must belong to the examples of the input."""
         rows = len(self.response.h)
         if rows == 1 or self.response.without_examples:
-            return
+            return self.response
         input = args[0] if args else next(iter(kwargs.values()))
         examples = input.shape[self.response.batch_axis] if isinstance(input, Tensor) else rows
+        if self.folded is not None and examples % rows == 0:
+            return self.response.repeated(examples // rows, self.folded == "outer")
         if examples != rows:
             raise ValueError(
                 f"layer {self.name!r} sees {examples} examples and the hyperparameters have {rows} rows; "
                 "give one row per example"
             )
+        return self.response
 
 
 def _drawn(shape: Any, bound: float, dtype: torch.dtype, device: Any, generator: torch.Generator) -> Tensor:

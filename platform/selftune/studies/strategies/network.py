@@ -183,12 +183,12 @@ class NetworkStrategy(Strategy):
             say(console, line)
 
     def keep(self, folder: Path, reports: Mapping[int, Report], summary: Summary) -> Summary:
-        from selftune.studies.network import keep_networks
+        from selftune.studies.network_outcome import keep_networks
 
         return keep_networks(self, folder, reports, summary)
 
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
-        from selftune.studies.network import trained_at_start
+        from selftune.studies.network_outcome import trained_at_start
 
         return trained_at_start(self, folder, console, runner, summary)
 

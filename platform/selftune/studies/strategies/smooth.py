@@ -42,7 +42,7 @@ class SmoothStrategy(Strategy):
         "seconds": "is no budget of a smooth problem; give steps or work",
         "patience": "is for methods that train networks; leave it out",
         "metric": "is that of networks; a smooth problem is judged by its validation_loss, leave it out",
-        "seed": "has no effect on a smooth problem, which draws nothing at random; leave it out",
+        "seed": "has no effect on a method that draws nothing at random; leave it out",
         "device": "is that of a smooth problem's tensors; leave it out",
     }
     budget: ClassVar = {"work": 20_000}
@@ -119,14 +119,16 @@ class SmoothStrategy(Strategy):
         return Space(self.objective.hyperparameters)
 
     def trainers(self, seed: int | None = None) -> Callable[[int], Executes]:
-        return self.form.trainers(self.objective, self.study.method, self.study.trainers.cpus)
+        study = self.study
+        drawn = study.seed if seed is None else seed
+        return self.form.trainers(self.objective, study.method, study.trainers.cpus, drawn)
 
     # Showing -----------------------------------------------------------------------------------------
 
     def described(self) -> Iterator[tuple[str, Sequence[str]]]:
-        from selftune.studies.smooth import described
+        from selftune.studies.smooth_outcome import described
 
-        yield "lower level, solved to a tolerance:", described(self.objective)
+        yield described(self.objective, self.form)
 
     @classmethod
     def lines(cls, say: Callable[[str], None], title: str, budget: Budget) -> Progress:
@@ -141,22 +143,24 @@ class SmoothStrategy(Strategy):
     # Running -----------------------------------------------------------------------------------------
 
     def keep(self, folder: Path, reports: Mapping[int, Report], summary: Summary) -> Summary:
-        from selftune.studies.smooth import keep_solution
+        from selftune.studies.smooth_outcome import keep_solution
 
         return keep_solution(self, folder, reports, summary)
 
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
-        from selftune.studies.smooth import solved_at_start
+        from selftune.studies.smooth_outcome import solved_at_start
 
         return {"fixed": solved_at_start(self, folder)}
 
     def call(self) -> dict[str, Any]:
         study = self.study
+        drawn = {"seed": study.seed} if self.form.draws else {}
         return {
             "method": study.method_name,
             "budget": study.budget,
             "trainers": study.trainers.number,
             "settings": study.method,
+            **drawn,
         }
 
     def result(

@@ -30,8 +30,8 @@ REASONS = {
 """Words for which such methods stop, each with what follows "the method ended because"."""
 
 
-def solving_trainers(objective: SmoothObjective, settings: Any, cpus: float) -> SmoothTrainerFactory:
-    """Trainers with the solver that the settings name, where ``solver_mistakes`` has found nothing wrong."""
+def solving_trainers(objective: SmoothObjective, settings: Any, cpus: float, seed: int) -> SmoothTrainerFactory:
+    """Trainers with the solver that the settings name, where ``solver_mistakes`` found nothing wrong."""
     return SmoothTrainerFactory(objective, settings.solver, cpus, checked=True)
 
 

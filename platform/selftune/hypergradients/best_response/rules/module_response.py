@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -62,6 +62,22 @@ class ModuleResponse:
     linearized: bool
     batch_axis: int
     without_examples: bool = False
+
+    def repeated(self, times: int, outer: bool) -> ModuleResponse:
+        """The response where the first axis holds each example ``times`` times.
+
+        Args:
+            outer: whether the entries of an example follow one another.
+        """
+
+        def repeat(rows: Tensor) -> Tensor:
+            return rows.repeat_interleave(times, 0) if outer else rows.repeat(times, 1)
+
+        tensors = {
+            name: replace(tensor, moves=None if tensor.moves is None else repeat(tensor.moves))
+            for name, tensor in self.tensors.items()
+        }
+        return replace(self, tensors=tensors, h=repeat(self.h))
 
     def value(self, name: str | None) -> Tensor | None:
         """W0, the module's own parameter; None if it has none of this name."""

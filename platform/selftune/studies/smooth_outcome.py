@@ -20,16 +20,19 @@ from selftune.storage.files import replacing
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
-from selftune.training.method_record import stop_reason
+from selftune.training.method_record import SmoothForm, stop_reason
 
 if TYPE_CHECKING:
     from selftune.studies.strategies import SmoothStrategy
 
 
-def described(objective: SmoothObjective) -> list[str]:
-    """The lower level at the start values, in words."""
+def described(objective: SmoothObjective, form: SmoothForm) -> tuple[str, list[str]]:
+    """A title, and the lower level at the start values in words."""
     oracle = Oracle(objective)
     constants = oracle.constants(oracle.start_u())
+    size = f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start"
+    if form.draws:
+        return "lower level, seen in batches:", [size, "nothing is certified"]
     worth = (
         "its constants are proven, so error bounds and steps are certified"
         if constants.certified
@@ -44,7 +47,7 @@ def described(objective: SmoothObjective) -> list[str]:
             if known
             else "of its proximal map no active sets are known, so error bounds are heuristic"
         )
-    return [f"{oracle.n} parameters, condition number at most {constants.condition:.4g} at the start", worth]
+    return "lower level, solved to a tolerance:", [size, worth]
 
 
 def solved_at_start(strategy: SmoothStrategy, folder: Path) -> dict[str, float]:

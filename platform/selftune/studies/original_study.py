@@ -1,4 +1,4 @@
-"""started.json: the study as it was started, and where it runs, by which an edited study file is noticed."""
+"""The study as it was started, and where it runs: started.json, by which an edited study file is noticed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ BUDGETS = ("budget.steps", "budget.seconds", "budget.work")
 CPUS = "trainers.cpus"
 
 
-def write_started(folder: Path, text: str, local: bool) -> None:
+def write_original(folder: Path, text: str, local: bool) -> None:
     """Keeps what a study file says, and whether the study runs in this process or on Ray."""
     write_json(folder / NAME, {"runs": PROCESS if local else RAY, "study": parse_yaml(text)})
 
 
-def read_started(folder: Path) -> dict[str, Any]:
-    """What ``write_started`` kept.
+def read_original(folder: Path) -> dict[str, Any]:
+    """What ``write_original`` kept.
 
     Raises:
         UserError: if it is missing.
@@ -50,7 +50,7 @@ def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
     Raises:
         UserError: with the first key that differs.
     """
-    started = read_started(folder)
+    started = read_original(folder)
     before, now = _flat(started["study"]), _flat(parse_yaml(text))
     for key in sorted(before.keys() | now.keys()):
         then, given = before.get(key), now.get(key)
