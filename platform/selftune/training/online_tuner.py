@@ -388,9 +388,7 @@ class OnlineTuner:
     def _load(self, state: Mapping[str, Any]) -> None:
         self.training_step = state["training_step"]
         self.lower.load_state_dict(state["lower"])
-        if (
-            self.estimator is None and state["order"] is not None
-        ):  # it was just made, and waits for its first order
+        if self.estimator is None and isinstance(state["order"], Train):  # just made, waits for its first order
             self._make_estimator(state["order"])
         if self.estimator is not None:
             self.estimator.load_state_dict(state["estimator"])
@@ -400,8 +398,9 @@ class OnlineTuner:
         self._losses = list(state["losses"])
         self._began = time.perf_counter() - state["seconds"]
         self._step, self._micro = None, 0
-        if self._order is not None and self.estimator is not None:
-            assert isinstance(self._order, Train)
+        if isinstance(self._order, FinishTraining):
+            self._hold(self._order)
+        elif self._order is not None and self.estimator is not None:
             self.estimator.begin(self._order)
             self._values = self.estimator.values
         for name, thing in self.saved.items():
@@ -465,11 +464,14 @@ class OnlineTuner:
     def _finish(self, order: FinishTraining) -> None:
         """Tuning ends: hyperparameters stay where they are."""
         self.done = True
-        assert order.values is not None
-        self._values = self.space.unpack(order.values.constrained.to(self.device))
+        self._hold(order)
         self._order = order
         assert self._steering is not None
         self._steering.end(self._last_report)
+
+    def _hold(self, order: FinishTraining) -> None:
+        assert order.values is not None
+        self._values = self.space.unpack(order.values.constrained.to(self.device))
 
     def _last_report(self) -> Report:
         network = {name: tensor.cpu() for name, tensor in self.exported().items()}
