@@ -50,7 +50,7 @@ class Case:
     fit: int = 600
     move: float = 0.1
     scale: float = 0.3
-    response: Response = Response(learning_rate=3e-3)  # noqa: RUF009
+    response: Response = Response(learning_rate=1e-2)  # noqa: RUF009
 
 
 @dataclass(frozen=True)
