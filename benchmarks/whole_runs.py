@@ -25,6 +25,7 @@ from torch import nn
 from selftune import OnlineTuner, Schedule
 from selftune.hyperparameters import Space
 from selftune.methods import Response
+from selftune.training.estimators.response import ResponseEstimator
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ class Case:
         horizon: training steps of a run of which the validation loss is differentiated. All training is by Adam,
             with a learning rate that falls to nothing along a cosine.
         learning_rate: at which these runs begin.
-        fit: steps for which the response is fitted before hypergradients are taken.
+        fit: steps for which the response is fitted before hypergradients are taken, along a cosine as well, so
+            that what it has learned is not blurred by the noise of its last steps.
         move: by how much unconstrained values are moved up and down.
     """
 
@@ -153,7 +155,12 @@ def learned(case: Case, network: nn.Module, estimates: int) -> torch.Tensor:
         scale=case.scale,
         response=case.response,
     )
-    for _ in range(case.fit + estimates):
+    estimator = tuner.estimator
+    assert isinstance(estimator, ResponseEstimator)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(estimator.optimizer, case.fit, eta_min=1e-4)
+    for step in range(case.fit + estimates):
         tuner.loss(case.problem.batch[0]).backward()
         tuner.step()
+        if step < case.fit:
+            decay.step()
     return torch.stack([step.hypergradient for step in tuner.trajectory[-estimates:]]).double()
