@@ -1,9 +1,37 @@
 import pytest
 import torch
 from problems import PROBLEMS, normal
-from test_unrolling import gradient_map
 
+from selftune.hypergradients.implicit import implicit_hypergradient
+from selftune.hypergradients.linear_solvers import NeumannSeries
 from selftune.hypergradients.update_maps import DifferentiableMap, GradientStep
+
+
+def gradient_map(oracle, length):
+    """The gradient step as plain differentiable code."""
+
+    def step(x, u):
+        values = oracle.space.values(u)
+        return x - length * oracle.ravel(oracle.objective.lower_gradient(oracle.unravel(x), values))
+
+    return step
+
+
+@pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
+@pytest.mark.parametrize("terms", [1, 2, 7, 40])
+def test_neumann_terms_equal_reverse_steps_from_the_fixed_point(make, terms):
+    problem = make()
+    u = problem.start(0)
+    oracle, x = problem.oracle, problem.minimiser(u)
+    length = 1 / oracle.constants(u).smoothness
+    step = GradientStep(oracle, length)
+    _, q = oracle.upper_value_and_grad(x, u)
+    unrolled = oracle.upper_grad_u(x, u)
+    for _ in range(terms):
+        unrolled, q = unrolled + step.pull_u(x, u, q), step.pull_x(x, u)(q)
+    series = implicit_hypergradient(oracle, x, u, NeumannSeries(length, max_products=terms), 1e-12)
+    assert series.reason == "cap"
+    assert float((series.value - unrolled).norm() / unrolled.norm()) < 1e-10
 
 
 @pytest.mark.parametrize("make", PROBLEMS.values(), ids=PROBLEMS)
