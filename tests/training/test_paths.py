@@ -6,6 +6,7 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer, Tune
+from selftune.methods import Response
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.studies.tune import tune
@@ -132,22 +133,20 @@ class WithoutRule(Recurrent):
         self.lstm = OwnForward(4, 6, batch_first=True)
 
 
-@pytest.mark.parametrize(
-    ("build", "parts", "key"),
-    [
-        (
-            WithoutRule,
-            {"memory": ["lstm"], "head": ["head"]},
-            r"weight_decay.strength\[memory\]: acts on lstm.weight_hh_l0",
-        ),
-        (Tied, {"tied": ["a"], "head": ["out"]}, r"weight_decay.strength\[tied\]: acts on a.weight alone"),
-    ],
-)
-def test_weights_without_a_response_alone_are_refused_by_self_tuning_only(build, parts, key):
-    settings = {"weight_decay": {"strength": Tune(0.1), "parts": parts}}
+def test_weights_without_a_response_alone_are_refused_by_self_tuning_only():
+    settings = {"weight_decay": {"strength": Tune(0.1), "parts": {"memory": ["lstm"], "head": ["head"]}}}
+    plain = Response(without_rule="plain")
+    key = r"weight_decay.strength\[memory\]: acts on lstm.weight_hh_l0"
     with pytest.raises(SettingError, match=key):
-        tune(objective_of(build), settings, steps=40, warmup_steps=10)
-    assert tune(objective_of(build), settings, steps=40, warmup_steps=10, method="implicit").trajectory
-    assert tune(
-        objective_of(build), {"weight_decay": {"strength": Tune(0.1)}}, steps=40, warmup_steps=10
-    ).trajectory
+        tune(objective_of(WithoutRule), settings, steps=40, warmup_steps=10, response=plain)
+    run = {"steps": 40, "warmup_steps": 10}
+    assert tune(objective_of(WithoutRule), settings, **run, method="implicit").trajectory
+    assert tune(objective_of(WithoutRule), settings, **run).trajectory, "they respond in weight space"
+    together = {"weight_decay": {"strength": Tune(0.1)}}
+    assert tune(objective_of(WithoutRule), together, **run, response=plain).trajectory
+
+
+def test_tied_weights_respond():
+    settings = {"weight_decay": {"strength": Tune(0.1), "parts": {"tied": ["a"], "head": ["out"]}}}
+    result = tune(objective_of(Tied), settings, steps=40, warmup_steps=10)
+    assert result.hyperparameters["weight_decay.strength[tied]"] != 0.1
