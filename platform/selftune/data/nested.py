@@ -63,8 +63,6 @@ def size_of(batch: Any) -> int:
     """
     if isinstance(batch, Tensor) and batch.ndim:  # of most batches; this is asked for several times a step
         return len(batch)
-    if isinstance(batch, Tensor) and batch.ndim:  # the usual inputs, every step
-        return len(batch)
     for tensor in tensors_in(batch):
         if tensor.ndim:
             return len(tensor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
@@ -13,7 +13,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.curvature import UpperChords, compare_products
 from selftune.hypergradients.error_bounds import error_bound, lower_bound, upper_bound
 from selftune.hypergradients.implicit import implicit_hypergradient
-from selftune.hypergradients.linear_solvers.conjugate_gradient import ConjugateGradient
+from selftune.hypergradients.linear_solvers import LinearSolver, linear_solvers
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.oracle import Oracle
 from selftune.hypergradients.proximal import ProximalStep
@@ -23,6 +23,14 @@ from selftune.methods.work_orders import Differentiate, FinishSolving, Solve, So
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
 from selftune.training.smooth_checks import problem_mistakes
+
+LinearSolverName = Literal[
+    "conjugate_gradient",
+    "minres",
+    "gradient_normalized_newton",
+    "greedy_block_coordinate_descent",
+]
+"""Solvers of symmetric positive definite systems that need no settings."""
 
 
 @record
@@ -45,6 +53,7 @@ class SmoothTrainer:
         objective: the two levels.
         member: position in the team; members are alike.
         solver: name of a lower-level solver.
+        linear_solver: name of the solver of the hypergradient's linear system; one that needs no settings.
         cpus: threads that torch may use, at least 1.
     """
 
@@ -58,6 +67,7 @@ class SmoothTrainer:
         *,
         member: int = 0,
         solver: str = "newton",
+        linear_solver: str = "conjugate_gradient",
         cpus: float = 1,
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
@@ -66,6 +76,7 @@ class SmoothTrainer:
         self.oracle = Oracle(objective)
         self.space = self.oracle.space
         self.solver = lower_solvers[solver]()
+        self.linear_solver: LinearSolver = linear_solvers[linear_solver]()
         self._states: dict[str, WarmStart] = {}
 
     def execute(self, order: WorkOrder, warm: WarmStart | None = None) -> Report:
@@ -109,7 +120,7 @@ class SmoothTrainer:
         u = order.values.unconstrained.to(self.oracle.start_x())
         solution = self.solver.solve(self.oracle, u, warm.x, order.error)
         hypergradient = implicit_hypergradient(
-            self.oracle, solution.x, u, ConjugateGradient(), order.residual, start=warm.q
+            self.oracle, solution.x, u, self.linear_solver, order.residual, start=warm.q
         )
         step = hypergradient.step
         constants = compare_products(
@@ -211,6 +222,7 @@ class SmoothTrainerFactory:
     Args:
         objective: the two levels.
         solver: name of a lower-level solver.
+        linear_solver: name of the solver of the hypergradient's linear system; see ``LinearSolverName``.
         cpus: threads that torch may use, at least 1.
         checked: whether ``problem_mistakes`` has found nothing wrong, so that nobody need look again.
 
@@ -223,6 +235,7 @@ class SmoothTrainerFactory:
     solver: str = "newton"
     cpus: float = 1
     checked: bool = False
+    linear_solver: LinearSolverName = "conjugate_gradient"
 
     def __post_init__(self) -> None:
         if self.checked:
@@ -231,8 +244,13 @@ class SmoothTrainerFactory:
             raise SettingError(
                 "solver", f"unknown solver {self.solver!r}; {suggestion(self.solver, lower_solvers)}"
             )
+        if self.linear_solver not in get_args(LinearSolverName):
+            known = suggestion(self.linear_solver, get_args(LinearSolverName))
+            raise SettingError("linear_solver", f"unknown solver {self.linear_solver!r}; {known}")
         for mistake in problem_mistakes(self.objective, self.solver):
             raise mistake.at_call()
 
     def __call__(self, member: int) -> SmoothTrainer:
-        return SmoothTrainer(self.objective, member=member, solver=self.solver, cpus=self.cpus)
+        return SmoothTrainer(
+            self.objective, member=member, solver=self.solver, linear_solver=self.linear_solver, cpus=self.cpus
+        )

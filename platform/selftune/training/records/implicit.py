@@ -8,13 +8,15 @@ from selftune.methods import Budget, Implicit, ImplicitSettings, OnlineImplicit,
 from selftune.training.estimators.implicit import ImplicitEstimator
 from selftune.training.method_record import MethodRecord, NetworkForm, SmoothForm
 from selftune.training.records.lower_level_solver import REASONS, SolverName, solver_mistakes, solving_trainers
+from selftune.training.smooth_trainer import LinearSolverName
 
 
 @dataclass(frozen=True)
 class ImplicitSection(ImplicitSettings):
-    """The section ``method`` of a study with ``implicit``: its settings, and the lower-level solver."""
+    """The section ``method`` of a study with ``implicit``: its settings, and its solvers."""
 
     solver: SolverName = "newton"
+    linear_solver: LinearSolverName = "conjugate_gradient"
 
 
 def _build(budget: Budget, settings: ImplicitSection, team_size: int) -> Implicit:

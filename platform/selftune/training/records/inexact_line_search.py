@@ -20,14 +20,16 @@ from selftune.regularization.regularizer import Regularizer
 from selftune.training.arm import number_of_judges
 from selftune.training.method_record import MethodRecord, NetworkForm, SmoothForm
 from selftune.training.records.lower_level_solver import REASONS, SolverName, solver_mistakes, solving_trainers
+from selftune.training.smooth_trainer import LinearSolverName
 from selftune.training.sources.batch_source import BY_POSITION
 
 
 @dataclass(frozen=True)
 class InexactLineSearchSection(InexactLineSearchSettings):
-    """The section ``method`` of a study with ``inexact_line_search``: its settings, and the lower-level solver."""
+    """The section ``method`` of a study with ``inexact_line_search``: its settings, and its solvers."""
 
     solver: SolverName = "newton"
+    linear_solver: LinearSolverName = "conjugate_gradient"
 
 
 def _build(budget: Budget, settings: InexactLineSearchSection, team_size: int) -> InexactLineSearch:

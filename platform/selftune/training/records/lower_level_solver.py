@@ -32,7 +32,9 @@ REASONS = {
 
 def solving_trainers(objective: SmoothObjective, settings: Any, cpus: float, seed: int) -> SmoothTrainerFactory:
     """Trainers with the solver that the settings name, where ``solver_mistakes`` found nothing wrong."""
-    return SmoothTrainerFactory(objective, settings.solver, cpus, checked=True)
+    return SmoothTrainerFactory(
+        objective, settings.solver, cpus, checked=True, linear_solver=settings.linear_solver
+    )
 
 
 def solver_mistakes(objective: SmoothObjective, settings: Any) -> Iterator[SettingError]:

@@ -1,0 +1,35 @@
+"""``linear_solver`` of smooth methods: every name solves the same systems."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from selftune import SettingError, tasks, tune
+from selftune.training.smooth_trainer import LinearSolverName, SmoothTrainerFactory
+
+
+def first_step(**settings):
+    """The hypergradient at the start."""
+    return tune(tasks["ridge"](), method="implicit", steps=1, **settings).trajectory[0].hypergradient
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return first_step(linear_solver="conjugate_gradient")
+
+
+@pytest.mark.parametrize("name", get_args(LinearSolverName)[1:])
+def test_another_solver_goes_the_same_way(name, expected):
+    found = first_step(linear_solver=name)
+    assert (
+        found - expected
+    ).norm() < 0.05 * expected.norm()  # as far apart as the tolerance of the first step allows
+    assert not torch.equal(found, expected), "it is another solver"
+
+
+def test_an_unknown_solver_is_refused_before_anything_is_solved():
+    with pytest.raises(SettingError, match=r"linear_solver.*minres"):
+        SmoothTrainerFactory(tasks["ridge"](), linear_solver="minre")
+    with pytest.raises(SettingError, match="linear_solver"):
+        tune(tasks["ridge"](), method="implicit", steps=3, linear_solver="fixed_point")
