@@ -29,7 +29,7 @@ from sklearn.datasets import load_digits
 from step_cost import Problem, measure
 from whole_runs import Case, truth
 
-from selftune import Losses
+from selftune import Losses, Response
 
 
 def image_losses(outputs: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
@@ -152,7 +152,7 @@ def case_of_decoder() -> Case:
         mlp=[f"{block}mlp.0", f"{block}mlp.2"],
     )
     build = lambda: GPT(12, 10, width=16, depth=1, heads=2).double()  # noqa: E731
-    return Case(Problem(build, cycles(), token_losses, groups))
+    return Case(Problem(build, cycles(), token_losses, groups), response=Response(learning_rate=3e-3))
 
 
 def case_of_lstm() -> Case:

@@ -9,7 +9,7 @@ from trainers import cycle
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Tune
-from selftune.methods.method import DIAGNOSTIC
+from selftune.methods.measures import DIAGNOSTIC
 from selftune.methods.work_orders import FollowSchedule
 from selftune.registries.diagnostics import MEASURED, Measurement, diagnostics
 from selftune.regularization.regularizer import regularizers

@@ -70,7 +70,7 @@ def test_the_file_is_the_one_that_the_page_names():
 
 def test_the_command_line_lists_and_shows_it(run):
     listed = run("-m", "selftune.cli", "list", "regularizers", "--needs", "logits")
-    assert re.search(r"^ *logit_squeezing +penalty, supervision: Half the squared length", listed, re.MULTILINE)
+    assert re.search(r"^ *logit_squeezing +penalty, supervision: Half the", listed, re.MULTILINE)
     shown = run("-m", "selftune.cli", "show", "logit_squeezing")
     assert "Reference: Adversarial Logit Pairing (arXiv 1803.06373)" in shown
     assert "strength = 0.01" in shown

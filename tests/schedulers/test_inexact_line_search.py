@@ -102,8 +102,13 @@ def test_a_killed_candidate_is_tried_again_and_changes_nothing(seed):
         tune.step()
         for member, trial in enumerate(tune.trials):
             actor = trial.temporary_state.ray_actor
-            about = team().method._issued.get(member, {}) if actor and actor.alive and actor.tasks else {}
-            if killed < 3 and about.get("candidate") is not None and team().method._leader != member:
+            about = team().method._issued.get(member) if actor and actor.alive and actor.tasks else None
+            if (
+                killed < 3
+                and about is not None
+                and about.candidate is not None
+                and team().method._leader != member
+            ):
                 actor.die()
                 killed += 1
     assert killed == 3
@@ -126,7 +131,7 @@ def test_a_killed_leader_leaves_a_team_that_goes_on_cold(seed):
     while not tune.scheduler.teams or tune.scheduler.teams[0].hyper_step != 4:
         tune.step()
     team = tune.scheduler.teams[0]
-    while "trial" not in str([a.get("key") for a in team.method._issued.values()]):
+    while all(issued.candidate is None for issued in team.method._issued.values()):
         tune.step()
     tune.trials[team.method._leader].temporary_state.ray_actor.die()
     tune.run()

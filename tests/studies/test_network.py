@@ -11,7 +11,8 @@ from selftune.studies.mistakes import Mistakes
 from selftune.studies.replay import SCHEDULE, START
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_reports, read_trajectory
-from selftune.training.trainer import Diverged, Trainer
+from selftune.training.divergence import Diverged
+from selftune.training.trainer import Trainer
 
 STUDY = """\
 study: small
@@ -167,14 +168,14 @@ def test_a_search_says_what_its_tests_are_worth(tmp_path, capsys):
 
 @pytest.mark.parametrize("member", [0, 1])
 def test_a_pair_that_loses_one_fails_and_says_why(member, tmp_path, monkeypatch, capsys):
-    cycle = Trainer._cycle
+    train = Trainer._train
 
-    def diverge(self, body):
-        if self.member == member and body["hyper_step"] == 2:
+    def diverge(self, order):
+        if self.member == member and order.values.version == 2:
             raise Diverged("the training loss is nan at training step 20", 20)
-        return cycle(self, body)
+        return train(self, order)
 
-    monkeypatch.setattr(Trainer, "_cycle", diverge)
+    monkeypatch.setattr(Trainer, "_train", diverge)
     file = tmp_path / "small.yaml"
     file.write_text(STUDY.replace("METHOD", "penalty"), encoding="utf-8")
     assert main(["run", str(file), "--local", "--no-mlflow", "--output", str(tmp_path / "out")]) == 1

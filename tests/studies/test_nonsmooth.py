@@ -15,6 +15,7 @@ from selftune.studies.smooth_display import SmoothDisplay
 from selftune.studies.smooth_outcome import described
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
+from selftune.training.method_record import methods
 
 STUDY = """\
 study: small
@@ -76,7 +77,10 @@ def test_check_says_what_the_bounds_are_worth(tmp_path, capsys):
     file.write_text(STUDY)
     assert main(["check", str(file)]) == 0
     assert "certified wherever the active set of the solution is" in capsys.readouterr().out
-    assert "no active sets are known, so error bounds are heuristic" in described(OwnMap())[1]
+    assert (
+        "of its proximal map no active sets are known, so error bounds are heuristic"
+        in described(OwnMap(), methods["implicit"].smooth)[1]
+    )
 
 
 def test_a_map_that_cannot_be_differentiated_is_refused_before_anything_starts(monkeypatch):

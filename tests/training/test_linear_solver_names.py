@@ -22,9 +22,7 @@ def expected():
 @pytest.mark.parametrize("name", get_args(LinearSolverName)[1:])
 def test_another_solver_goes_the_same_way(name, expected):
     found = first_step(linear_solver=name)
-    assert (
-        found - expected
-    ).norm() < 0.05 * expected.norm()  # as far apart as the tolerance of the first step allows
+    assert torch.cosine_similarity(found, expected, dim=0) > 0.95  # the first step asks for little accuracy
     assert not torch.equal(found, expected), "it is another solver"
 
 

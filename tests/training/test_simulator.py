@@ -65,7 +65,7 @@ class Worker:
 
 
 def work(report):
-    return report.metrics["work"]
+    return report.metrics.get("work", 1.0)
 
 
 def search(team, duration=work, **settings):
