@@ -11,7 +11,7 @@ from selftune.studies.mistakes import Mistakes
 from selftune.studies.replay import SCHEDULE, START
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_reports, read_trajectory
-from selftune.training.divergence import Diverged
+from selftune.training.divergence import NotFinite
 from selftune.training.trainer import Trainer
 
 STUDY = """\
@@ -172,7 +172,7 @@ def test_a_pair_that_loses_one_fails_and_says_why(member, tmp_path, monkeypatch,
 
     def diverge(self, order):
         if self.member == member and order.values.version == 2:
-            raise Diverged("the training loss is nan at training step 20", 20)
+            raise NotFinite("the training loss is nan at training step 20", 20)
         return train(self, order)
 
     monkeypatch.setattr(Trainer, "_train", diverge)

@@ -211,8 +211,6 @@ class _Seen:
     by_position: bool = False
     floating: bool = True
     plain_output: bool = True
-    axes: set[int] | None = None
-    """Axes that were as long as the batch in every call; None before the first."""
     first: int | None = None
     """Number of the event in which it was used first."""
 
@@ -240,7 +238,6 @@ class _Trace(TorchFunctionMode):
         self._events: list[tuple[str, bool]] = []
         self._last: tuple[str | None, bool] = (None, False)
         self._passes = 0
-        self._size = 0
         self._uses = UseTrace(network, self._canonical)
         self._hooks = [
             handle
@@ -253,7 +250,6 @@ class _Trace(TorchFunctionMode):
         self._hooks.append(network.register_forward_pre_hook(self._began))
 
     def run(self, feed: Callable[[nn.Module, int], object], size: int) -> None:
-        self._size = size
         self._uses.begin(size)
         with self, self._uses:
             feed(self._network, size)
@@ -305,8 +301,6 @@ class _Trace(TorchFunctionMode):
             if not given:
                 return
             seen.floating &= given[0].is_floating_point()
-            axes = {axis for axis, length in enumerate(given[0].shape) if length == self._size}
-            seen.axes = axes if seen.axes is None else seen.axes & axes
 
         return enter
 
@@ -350,6 +344,7 @@ class _Trace(TorchFunctionMode):
         owners = {other for tensor in weights.values() for other in self._sharing(tensor) if other != name}
         passes = max(1, self._passes)
         weight = getattr(module, "weight", None)
+        use = self._uses.modules().get(name)
         return Layer(
             name=name,
             type=type(module).__name__,
@@ -364,7 +359,7 @@ class _Trace(TorchFunctionMode):
             by_position=seen.by_position,
             floating=seen.floating,
             plain_output=seen.plain_output,
-            batch_axis=min(seen.axes) if seen.axes else None,
+            batch_axis=None if use is None else use.batch_axis,
             tied=tuple(other for other in self._order if other in owners),
             parametrized=hasattr(module, "parametrizations"),
             hooked=has_hooked_weight(module),

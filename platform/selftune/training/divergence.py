@@ -12,7 +12,7 @@ from selftune.shapes import Float, Tensor
 _MOST_PRINTED = 20  # values of a hyperparameter
 
 
-class Diverged(ArithmeticError):
+class NotFinite(ArithmeticError):
     """The training loss or the hypergradient is not finite any more.
 
     Attributes:
@@ -38,7 +38,7 @@ def mean_loss(
         history: what regularizers added to each of the losses.
 
     Raises:
-        Diverged: if a loss is not finite.
+        NotFinite: if a loss is not finite.
 
     >>> mean_loss([torch.tensor(1.0), torch.tensor(2.0)], 0, {})
     1.5
@@ -51,7 +51,7 @@ def mean_loss(
         return float(stacked.mean())
     first = int(bad[0])
     blown_up = _blown_up(stacked.tolist(), first, history)
-    raise Diverged(
+    raise NotFinite(
         f"the training loss is {float(stacked[first])} at training step {first_step + first}{blown_up} with"
         f" {_printed(values)}",
         first_step + first,
@@ -62,10 +62,10 @@ def check_hypergradient(payload: Mapping[str, Tensor], training_step: int, value
     """Refuses what a method cannot move by.
 
     Raises:
-        Diverged: if some of it is not finite.
+        NotFinite: if some of it is not finite.
     """
     if not all(bool(torch.isfinite(tensor).all()) for tensor in payload.values()):
-        raise Diverged(
+        raise NotFinite(
             f"the hypergradient is not finite after training step {training_step} with {_printed(values)}",
             training_step,
         )

@@ -13,7 +13,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.methods.reports import Diverged
-from selftune.training import divergence
+from selftune.training.divergence import NotFinite
 
 if TYPE_CHECKING:
     from selftune.training.online_tuner import OnlineTuner
@@ -159,7 +159,7 @@ class LoopTrainer:
         """Has the loop carry out an order; a loss that is not finite makes a report ``Diverged``."""
         try:
             return replace(self._channel.order(order), number=order.number)
-        except divergence.Diverged as diverged:
+        except NotFinite as diverged:
             return Diverged(number=order.number, training_step=diverged.training_step, message=str(diverged))
 
     def export_state(self, key: str) -> Any:

@@ -262,7 +262,7 @@ class OnlineTuner:
         """What follows the optimizer's step: maps of weights, the response, and a hyper-step when one is due.
 
         Raises:
-            Diverged: if a loss or a hypergradient is not finite any more.
+            NotFinite: if a loss or a hypergradient is not finite any more.
         """
         step = self._taken()
         self._step, self._micro = None, 0

@@ -42,10 +42,9 @@ from selftune.networks.network_state import load_state, state_of
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
-from selftune.training import divergence
 from selftune.training.arm import Arm
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.divergence import check_hypergradient, mean_loss
+from selftune.training.divergence import NotFinite, check_hypergradient, mean_loss
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.estimators.tensors import on_cpu, tensors_of
 from selftune.training.kept_states import KeptStates, State
@@ -137,7 +136,7 @@ class Trainer:
         try:
             with torch.random.fork_rng(devices=devices), guarded():
                 report = self._executed(order)
-        except divergence.Diverged as diverged:
+        except NotFinite as diverged:
             self.training_step = diverged.training_step
             return Diverged(number=order.number, training_step=self.training_step, message=str(diverged))
         return replace(report, number=order.number, seconds=time.perf_counter() - started)
@@ -194,7 +193,7 @@ class Trainer:
         first = self.training_step
         try:
             return self._train_arm(order, CandidateTrained)[1]
-        except divergence.Diverged as diverged:
+        except NotFinite as diverged:
             self.training_step = diverged.training_step
             return CandidateDiverged(training_step=self.training_step, work=self.training_step - first)
 
