@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -94,9 +95,21 @@ def read_table(
     (('area', 'walls'), torch.Size([10, 1]), (2,), torch.float32)
     """
     found = existing(path, MAKING)
-    rows = read_columns(found)
+    return table_of(read_columns(found), found, target, categorical or (), kind, ignore, split, seed)
+
+
+def table_of(
+    rows: Any,
+    found: Path,
+    target: str,
+    categorical: Sequence[str] = (),
+    kind: Kind | None = None,
+    ignore: Sequence[str] = (),
+    split: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Table:
+    """The same of a ``pyarrow.Table`` that was read from the file ``found``."""
     known = list(rows.column_names)
-    categorical = [] if categorical is None else categorical
     for key, names in (("target", [target]), ("categorical", categorical), ("ignore", ignore)):
         for name in names:
             check_column(key, name, known, found)
