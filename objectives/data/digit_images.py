@@ -9,13 +9,15 @@ import torch
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.shapes import Float, Int, Tensor
+from selftune.shapes import Float, Int, Tensor, UInt8
 
 EXAMPLES = 1797
 PIXELS = 8
 
 Split = tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]
 Splits = tuple[Split, Split, Split]
+
+Images = tuple[UInt8[Tensor, "examples 1 8 8"], Int[Tensor, "examples"]]
 
 
 def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
@@ -24,6 +26,37 @@ def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
     Args:
         train, validation: their sizes; the rest of the 1797 is the test split.
         seed: decides which images go into which split.
+
+    Raises:
+        SettingError: if a split would be empty.
+    """
+    inputs, labels = _shuffled(train, validation, seed)
+    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
+    sizes = [train, validation, EXAMPLES - train - validation]
+    first, second, third = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
+    return first, second, third
+
+
+def load_digit_images(train: int, validation: int, seed: int) -> tuple[Images, Images, Images]:
+    """The same splits as images of one channel, a byte for each pixel, white 255.
+
+    Args:
+        train, validation, seed: see ``load_digit_splits``.
+
+    Raises:
+        SettingError: if a split would be empty.
+    """
+    inputs, labels = _shuffled(train, validation, seed)
+    pixels = (inputs * (255 / 16)).round().to(torch.uint8).view(-1, 1, PIXELS, PIXELS)
+    sizes = [train, validation, EXAMPLES - train - validation]
+    first, second, third = zip(torch.split(pixels, sizes), torch.split(labels, sizes), strict=True)
+    return first, second, third
+
+
+def _shuffled(
+    train: int, validation: int, seed: int
+) -> tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]:
+    """All digits, from 0 to 16 per pixel, in the order in which they go into splits.
 
     Raises:
         SettingError: if a split would be empty.
@@ -40,11 +73,7 @@ def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
     data = load_digits()
     order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed))
     inputs = torch.tensor(data.data, dtype=torch.float32)[order]
-    labels = torch.tensor(data.target, dtype=torch.int64)[order]
-    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
-    sizes = [train, validation, left]
-    first, second, third = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
-    return first, second, third
+    return inputs, torch.tensor(data.target, dtype=torch.int64)[order]
 
 
 def perceptron(hidden: Sequence[int], outputs: int = 10) -> nn.Sequential:
