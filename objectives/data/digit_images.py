@@ -1,12 +1,8 @@
-"""scikit-learn's handwritten digits as tensors, and small networks for them: what the tasks on digits share."""
+"""scikit-learn's handwritten digits as tensors: what the tasks on digits share."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-
 import torch
-from torch import nn
 
 from selftune.errors import SettingError
 from selftune.shapes import Float, Int, Tensor, UInt8
@@ -74,30 +70,3 @@ def _shuffled(
     order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed))
     inputs = torch.tensor(data.data, dtype=torch.float32)[order]
     return inputs, torch.tensor(data.target, dtype=torch.int64)[order]
-
-
-def perceptron(hidden: Sequence[int], outputs: int = 10) -> nn.Sequential:
-    """A network from 64 pixels with layers ``hidden1``, ``hidden2``... and ``output``.
-
-    Raises:
-        SettingError: if a layer has no unit.
-    """
-    check_hidden(hidden)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    width = PIXELS * PIXELS
-    for number, units in enumerate(hidden, start=1):
-        layers[f"hidden{number}"] = nn.Linear(width, units)
-        layers[f"relu{number}"] = nn.ReLU()
-        width = units
-    layers["output"] = nn.Linear(width, outputs)
-    return nn.Sequential(layers)
-
-
-def check_hidden(hidden: Sequence[int]) -> None:
-    """Refuses layers without units.
-
-    Raises:
-        SettingError: naming the setting ``hidden``.
-    """
-    if any(units < 1 for units in hidden):
-        raise SettingError("hidden", f"every layer needs at least one unit, got {list(hidden)}")

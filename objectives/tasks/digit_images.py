@@ -22,8 +22,8 @@ class DigitImages(ImageClassification):
     """A convolutional classifier of handwritten digits, with batch normalisation and residual branches.
 
     Layers are ``first``, ``block1.branch.conv1``, ``block1.branch.conv2``..., ``output``. The data are those of
-    ``digits``, kept as bytes; ``inputs`` are pixels in [0, 1], which the network standardises by mean and deviation of
-    the training split.
+    ``digits``, kept as bytes; ``inputs`` are pixels in [0, 1], which the network standardises by mean and
+    deviation of the training split.
 
     Args:
         channels: of every convolution.
