@@ -72,7 +72,7 @@ class Cutout(Regularizer):
     kind = "augment"
     reference = Reference("Improved Regularization of Convolutional Neural Networks with Cutout", "1708.04552")
     hyperparameters = (
-        Hyperparameter("size", Integer(0, 128), 16, smooth=False),
+        Hyperparameter("size", Integer(0, 128, sweep=(0, 24)), 16, smooth=False),
         Hyperparameter("probability", Unit(), 1.0, smooth=False),
         Hyperparameter("holes", Integer(0, 8), 1, smooth=False),
     )

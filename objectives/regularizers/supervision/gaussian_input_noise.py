@@ -43,7 +43,7 @@ class GaussianInputNoise(Regularizer):
     hyperparameters = (
         Hyperparameter("sigma", Positive(sweep=(1e-3, 1.0)), 0.1),
         Hyperparameter("mode", Choice(("fresh", "fixed")), "fresh", online=False, smooth=False),
-        Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False),
+        Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False, swept=False),
     )
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
     order = "noise"

@@ -11,7 +11,7 @@ from selftune.shapes import Float, Tensor
 @target(
     family="supervision",
     reference=Reference("Rethinking the Inception Architecture for Computer Vision", "1512.00567"),
-    hyperparameters=[Hyperparameter("epsilon", Unit(), 0.1)],
+    hyperparameters=[Hyperparameter("epsilon", Unit(sweep=(0.0, 0.5)), 0.1)],
     order="smoothing",
     requires=["class_probabilities"],
 )

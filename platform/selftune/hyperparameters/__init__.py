@@ -1,5 +1,13 @@
 """Domains, hyperparameters, and the space that packs them into one unconstrained vector."""
 
+from selftune.hyperparameters.distribution import (
+    Choices,
+    Distribution,
+    Integers,
+    LogUniform,
+    Uniform,
+    distribution_of,
+)
 from selftune.hyperparameters.domain import (
     Choice,
     Domain,
@@ -7,6 +15,7 @@ from selftune.hyperparameters.domain import (
     Interval,
     Positive,
     Unit,
+    domain_of,
     inverse_softplus,
 )
 from selftune.hyperparameters.hyperparameter import Hyperparameter, Tune
@@ -14,14 +23,21 @@ from selftune.hyperparameters.space import Space, entropy, entropy_gradient, sca
 
 __all__ = [
     "Choice",
+    "Choices",
+    "Distribution",
     "Domain",
     "Hyperparameter",
     "Integer",
+    "Integers",
     "Interval",
+    "LogUniform",
     "Positive",
     "Space",
     "Tune",
+    "Uniform",
     "Unit",
+    "distribution_of",
+    "domain_of",
     "entropy",
     "entropy_gradient",
     "inverse_softplus",

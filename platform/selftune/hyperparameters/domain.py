@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from selftune.fields import shown
+from selftune.hyperparameters.distribution import Choices, Distribution, Integers, LogUniform, Uniform
 from selftune.shapes import Float, Tensor
 
 
@@ -66,12 +68,40 @@ class Domain(ABC):
             raise ValueError(f"must stay within what is allowed: {own.describe()}")
 
     @abstractmethod
-    def to_ray(self) -> Any:
-        """The ``ray.tune`` search domain that covers the same values."""
+    def prior(self) -> Distribution:
+        """What black-box searches draw values from."""
 
-    @abstractmethod
+    def to_ray(self) -> Any:
+        """The prior as a search domain of ``ray.tune``."""
+        return self.prior().to_ray()
+
     def to_optuna(self) -> Any:
-        """The ``optuna`` distribution that covers the same values."""
+        """The prior as a distribution of ``optuna``."""
+        return self.prior().to_optuna()
+
+    def check_allows(self, distribution: Distribution) -> None:
+        """Refuses a distribution that draws values outside the domain.
+
+        Raises:
+            ValueError: one sentence.
+
+        >>> Interval(0.0, 0.5).check_allows(Uniform(0.1, 0.4))
+        >>> Interval(0.0, 0.5).check_allows(Uniform(0.1, 0.7))
+        Traceback (most recent call last):
+        ValueError: draws 0.7, but must be a number in [0, 0.5]
+        """
+        if isinstance(distribution, Choices):
+            drawn = distribution.options
+        elif isinstance(self, Choice):
+            raise ValueError(f"must be choice: [...], because the value is {self.describe()}")
+        elif isinstance(self, Integer) and not isinstance(distribution, Integers):
+            raise ValueError("must be integer: [low, high], because only whole numbers are allowed")
+        else:  # all domains of numbers are intervals
+            drawn = (distribution.quantile(0.0), distribution.quantile(1.0))
+        for value in drawn:
+            if not self.contains(value):
+                text = f"{value:g}" if _is_number(value) else shown(value)
+                raise ValueError(f"draws {text}, but must be {self.describe()}")
 
     @abstractmethod
     def describe(self) -> str:
@@ -134,23 +164,13 @@ class Interval(Domain):
     def is_interior(self, value: Any) -> bool:
         return self.contains(value) and self.low < value < self.high
 
-    def _search_range(self) -> tuple[float, float]:
+    def prior(self) -> Distribution:
         low, high = self.sweep or (self.low, self.high)
         if math.isinf(low) or math.isinf(high):
             raise ValueError(
                 f"a search over {self.describe()} needs a finite range: give the domain a sweep = (low, high)"
             )
-        return low, high
-
-    def to_ray(self) -> Any:
-        from ray import tune
-
-        return tune.uniform(*self._search_range())
-
-    def to_optuna(self) -> Any:
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(*self._search_range())
+        return Uniform(low, high)
 
     def describe(self) -> str:
         left = "(-inf" if math.isinf(self.low) else f"[{self.low:g}"
@@ -198,15 +218,8 @@ class Positive(Domain):
     def is_interior(self, value: Any) -> bool:
         return self.contains(value) and value > 0.0
 
-    def to_ray(self) -> Any:
-        from ray import tune
-
-        return tune.loguniform(*self.sweep)
-
-    def to_optuna(self) -> Any:
-        from optuna.distributions import FloatDistribution
-
-        return FloatDistribution(*self.sweep, log=True)
+    def prior(self) -> Distribution:
+        return LogUniform(*self.sweep)
 
     def describe(self) -> str:
         return "a positive number"
@@ -218,7 +231,8 @@ class Integer(Domain):
 
     The unconstrained coordinate moves continuously; the value is the floor of a sigmoid scaled to
     [low, high + 1), so both ends are reachable. What the network's response sees is the coordinate,
-    which is why a hypergradient exists although the value jumps.
+    which is why a hypergradient exists although the value jumps. ``sweep`` is the range that black-box searches
+    cover; it defaults to the bounds.
 
     >>> Integer(0, 4).constrain(torch.tensor([-100.0, 0.0, 100.0]))
     tensor([0., 2., 4.])
@@ -226,6 +240,7 @@ class Integer(Domain):
 
     low: int
     high: int
+    sweep: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -249,15 +264,8 @@ class Integer(Domain):
     def is_interior(self, value: Any) -> bool:
         return self.contains(value)
 
-    def to_ray(self) -> Any:
-        from ray import tune
-
-        return tune.randint(self.low, self.high + 1)
-
-    def to_optuna(self) -> Any:
-        from optuna.distributions import IntDistribution
-
-        return IntDistribution(self.low, self.high)
+    def prior(self) -> Distribution:
+        return Integers(*(self.sweep or (self.low, self.high)))
 
     def describe(self) -> str:
         return f"a whole number from {self.low} to {self.high}"
@@ -291,15 +299,25 @@ class Choice(Domain):
     def is_interior(self, value: Any) -> bool:
         return False
 
-    def to_ray(self) -> Any:
-        from ray import tune
-
-        return tune.choice(list(self.options))
-
-    def to_optuna(self) -> Any:
-        from optuna.distributions import CategoricalDistribution
-
-        return CategoricalDistribution(list(self.options))
+    def prior(self) -> Distribution:
+        return Choices(tuple(self.options))
 
     def describe(self) -> str:
         return "one of " + ", ".join(repr(option) for option in self.options)
+
+
+def domain_of(distribution: Distribution) -> Domain:
+    """The domain whose prior is a distribution.
+
+    >>> domain_of(LogUniform(1e-3, 1e-1))
+    Positive(sweep=(0.001, 0.1))
+    """
+    if isinstance(distribution, Choices):
+        return Choice(distribution.options)
+    if isinstance(distribution, Integers):
+        return Integer(distribution.low, distribution.high)
+    if isinstance(distribution, LogUniform):
+        return Positive((distribution.low, distribution.high))
+    if isinstance(distribution, Uniform):
+        return Interval(distribution.low, distribution.high)
+    raise TypeError(f"no domain has the prior {distribution!r}")

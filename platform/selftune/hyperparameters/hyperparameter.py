@@ -46,6 +46,8 @@ class Hyperparameter:
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
         per_example: whether the parts are the training examples, of which a step reads those of its batch.
+        swept: whether the named search spaces hold it; False for what says what the problem is (the share of wrong
+            labels), how exactly something is computed, or what only fits together with other settings.
 
     >>> from selftune.hyperparameters import Unit
     >>> rate = Hyperparameter("rate", Unit(), 0.5)
@@ -63,6 +65,7 @@ class Hyperparameter:
     responds: bool = True
     shared: bool = False
     per_example: bool = False
+    swept: bool = True
 
     @property
     def names(self) -> tuple[str, ...]:

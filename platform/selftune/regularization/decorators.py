@@ -347,7 +347,9 @@ def aggregator(
             reference=reference,
             needs=frozenset({"shards"}),
             hyperparameters=(
-                Hyperparameter("workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True),
+                Hyperparameter(
+                    "workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True, swept=False
+                ),
                 *hyperparameters,
             ),
         )
