@@ -74,7 +74,7 @@ class Cutout(Regularizer):
     hyperparameters = (
         Hyperparameter("size", Integer(0, 128, sweep=(0, 24)), 16, smooth=False),
         Hyperparameter("probability", Unit(), 1.0, smooth=False),
-        Hyperparameter("holes", Integer(0, 8), 1, smooth=False),
+        Hyperparameter("holes", Integer(0, 8, sweep=(0, 4)), 1, smooth=False),
     )
     needs = frozenset({"inputs", "images", "real_inputs"})
     order = "noise"
