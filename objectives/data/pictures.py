@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+_AT_ONCE = 256
 _GREY = ("1", "L", "LA", "La")
 _DEEP = ("I", "F")
 
@@ -77,3 +80,38 @@ def decoded(content: object, where: str, size: Size | None = None) -> Pixels:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     pixels: Pixels = np.asarray(picture, dtype=np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
+
+
+def all_decoded(pictures: Iterable[tuple[str, object]], size: Size | None = None) -> Iterator[Pixels]:
+    """The pixels of many pictures of one size, in their order; some at a time are decoded, on all cores.
+
+    Args:
+        pictures: what names each in a refusal, and its bytes.
+        size: height and width to which all are resized.
+
+    Raises:
+        SettingError: as ``decoded``; under the key ``size`` if one has not the size of the first.
+    """
+    left = iter(pictures)
+    first: tuple[int, ...] | None = None
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(left, _AT_ONCE)):
+            names, contents = zip(*some, strict=True)
+            for name, pixels in zip(names, pool.map(decoded, contents, names, repeat(size)), strict=True):
+                first = first or pixels.shape[1:]
+                check_same_size(pixels.shape[1:], first, name)
+                yield pixels
+
+
+def check_same_size(size: tuple[int, ...], first: tuple[int, ...], where: str) -> None:
+    """Refuses a picture that has not the height and width of the first one.
+
+    Raises:
+        SettingError: under the key ``size``.
+    """
+    if size != first:
+        raise SettingError(
+            "size",
+            f"{where} has {size[0]} x {size[1]} pixels and the first image {first[0]} x {first[1]}; give size,"
+            " [height, width], to which all are resized",
+        )
