@@ -17,7 +17,7 @@ from selftune.objectives.data.splits import Splits, completed
 from selftune.errors import SettingError
 from selftune.shapes import Int, Tensor
 
-MAKING = f"make it with `selftune data import FOLDER --output FILE.parquet`, where FOLDER is laid out as {LAYOUT}"
+IMAGES = f"a folder of images, {LAYOUT}"
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,18 @@ def image_source(path: AnyPath) -> ImageSource:
     Raises:
         SettingError: under the key ``path``.
     """
-    found = existing(path, MAKING)
-    if found.is_dir():
-        return image_folder(found)
-    if not is_parquet(found):
-        raise SettingError("path", f"{found} is neither a folder of images nor a Parquet file; {MAKING}")
+    found = existing(path, IMAGES)
+    return image_folder(found) if found.is_dir() else parquet_source(found)
+
+
+def parquet_source(path: AnyPath) -> ImageSource:
+    """The images of a Parquet file, still encoded.
+
+    Raises:
+        SettingError: under the key ``path``.
+    """
+    found = existing(path, IMAGES)
+    if found.is_dir() or not is_parquet(found):
+        making = f"`selftune data import SOURCE --output FILE.parquet` makes one, where SOURCE is {IMAGES}"
+        raise SettingError("path", f"{found} is no Parquet file of images; {making}")
     return image_parquet(found)

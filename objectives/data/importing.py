@@ -103,7 +103,7 @@ def sort_of(source: str) -> Sort:
     Raises:
         SettingError: under the key ``path``, if nothing is there, or nobody can tell.
     """
-    found = existing(source, f"give {LAYOUTS}")
+    found = existing(source, LAYOUTS)
     if found.is_dir():
         return "text" if any(found.glob("*.txt")) else "images"
     if is_parquet(found):

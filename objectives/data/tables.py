@@ -12,7 +12,7 @@ from selftune.objectives.data.classes import check_every_class
 from selftune.objectives.data.data_files import AnyPath, check_column, existing
 from selftune.objectives.data.splits import Splits, completed, named_splits
 from selftune.objectives.data.table_columns import check_type, coded, is_categorical, is_whole, numbers_of
-from selftune.objectives.data.table_files import MAKING, read_columns
+from selftune.objectives.data.table_files import LAYOUT, read_columns
 
 from selftune.errors import SettingError
 from selftune.shapes import Float, Int, Tensor
@@ -94,7 +94,7 @@ def read_table(
     >>> table.columns, table.numbers.shape, table.sizes, table.target.dtype
     (('area', 'walls'), torch.Size([10, 1]), (2,), torch.float32)
     """
-    found = existing(path, MAKING)
+    found = existing(path, LAYOUT, f" --target {target}")
     return table_of(read_columns(found), found, target, categorical or (), kind, ignore, split, seed)
 
 

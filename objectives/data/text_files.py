@@ -28,7 +28,7 @@ from selftune.shapes import Int, Tensor
 UNKNOWN = "<unknown>"
 """The token of all that is not in the vocabulary."""
 
-MAKING = "give a text file in UTF-8, a folder of *.txt files, or what `selftune data import` made of these"
+LAYOUT = "a text file in UTF-8, or a folder of *.txt files"
 _WORDS = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
 
 Unit = Literal["characters", "words"]
@@ -109,7 +109,7 @@ def text_parts(path: AnyPath) -> list[tuple[str | None, str]]:
     Raises:
         SettingError: under the key ``path``, if nothing is there, or it is no text.
     """
-    found = existing(path, MAKING)
+    found = existing(path, LAYOUT)
     if found.is_dir():
         return _folder(found)
     return _parquet(found) if is_parquet(found) else [(None, _content(found))]
@@ -138,7 +138,7 @@ def split_parts(
 def _folder(folder: Path) -> list[tuple[str | None, str]]:
     files = sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
     if not files:
-        raise SettingError("path", f"{folder} holds no *.txt file; {MAKING}")
+        raise SettingError("path", f"{folder} holds no *.txt file; give {LAYOUT}")
     names = [next(filter(None, map(split_called, re.split(r"[._-]", file.stem))), None) for file in files]
     if any(names) and not all(names):
         other, named = files[names.index(None)], files[[bool(name) for name in names].index(True)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from selftune.hyperparameters import Hyperparameter, Integer, Unit
+from selftune.hyperparameters import Hyperparameter, Integer, StartRule, Unit
+from selftune.lower_level.start_values import Setup
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
 from selftune.regularization.step import Step
@@ -60,6 +61,18 @@ def _near(center: Int[Tensor, "*batch"], half: Tensor, length: int) -> Bool[Tens
     return (offset >= -half[..., None]) & (offset < half[..., None])
 
 
+def _quarter(setup: Setup) -> float:
+    """A quarter of an image's side, the middle of up to a half, which the paper cuts out of CIFAR-10 images."""
+    return 2 * max(1, setup.image_side // 8)  # an even number, to which sizes are rounded
+
+
+_QUARTER = StartRule(
+    _quarter,
+    "a quarter of the image's side: the mean, as TrivialAugment (2103.10158) draws it, of sizes up to the half"
+    " that 1708.04552 cuts out",
+)
+
+
 @register
 class Cutout(Regularizer):
     """Zeroes ``holes`` squares of ``size`` pixels around random pixels of every image.
@@ -72,7 +85,7 @@ class Cutout(Regularizer):
     kind = "augment"
     reference = Reference("Improved Regularization of Convolutional Neural Networks with Cutout", "1708.04552")
     hyperparameters = (
-        Hyperparameter("size", Integer(0, 128, sweep=(0, 24)), 16, smooth=False),
+        Hyperparameter("size", Integer(0, 128, sweep=(0, 24)), 16, smooth=False, start=_QUARTER),
         Hyperparameter("probability", Unit(), 1.0, smooth=False),
         Hyperparameter("holes", Integer(0, 8, sweep=(0, 4)), 1, smooth=False),
     )

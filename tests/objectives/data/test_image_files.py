@@ -123,7 +123,7 @@ def test_classes_have_the_names_that_hugging_face_writes(tmp_path):
 def test_what_is_not_there_is_named_with_the_way_to_make_it(tmp_path):
     refused(tmp_path / "none.parquet", f"path: there is no file {tmp_path}/none.parquet; make it with")
     (tmp_path / "notes.txt").write_text("nothing")
-    refused(tmp_path / "notes.txt", "is neither a folder of images nor a Parquet file; make it with")
+    refused(tmp_path / "notes.txt", "is no Parquet file of images; `selftune data import SOURCE")
 
 
 def test_folders_of_another_layout_are_refused(folder, tmp_path):

@@ -155,9 +155,9 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
     refused(tmp_path, "is a folder; give a CSV file")
     file = tmp_path / "a.csv"
     for content, sentence in (
-        ("", "is no table that can be read"),
+        ("", "is no table: "),
         ("a,price\n", "has no rows"),
-        ("a,price\n1,2\n1\n", "is no table that can be read"),
+        ("a,price\n1,2\n1\n", "is no table: "),
         ("a,a,price\n1,2,3\n", "has two columns named 'a'"),
         ("1,2,3\n4,5,6\n", "the first line holds numbers"),
     ):
