@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from selftune.objectives.networks.standardize import Standardize, channel_statistics
 from torch import nn
 
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
+from selftune.regularization.step import Step
 from selftune.shapes import Int, Tensor, UInt8
 
 Images = tuple[UInt8[Tensor, "images channels height width"], Int[Tensor, "images"]]
@@ -38,6 +40,8 @@ class ImageClassification(Classification):
     (torch.uint8, torch.float32)
     """
 
+    provides = Classification.provides | {"pixel_range"}
+
     def __init__(
         self,
         build: Callable[[nn.Module], nn.Module],
@@ -53,6 +57,11 @@ class ImageClassification(Classification):
 
     def _standardized(self) -> nn.Module:
         return self._of_first_layer(Standardize(*(one.clone() for one in self._statistics)))
+
+    def quantity(self, name: str, step: Step) -> Any:
+        if name == "pixel_range":
+            return torch.tensor([0.0, 1.0])
+        return super().quantity(name, step)
 
     def inputs(self, batch: Any) -> Any:
         """Pixels in [0, 1], of the network's type."""
