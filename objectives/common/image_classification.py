@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from selftune.objectives.networks.standardize import Standardize, channel_statistics
 from torch import nn
 
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
+from selftune.regularization.step import Step
 from selftune.shapes import Int, Tensor, UInt8
 
 Images = tuple[UInt8[Tensor, "images channels height width"], Int[Tensor, "images"]]
@@ -20,7 +22,8 @@ class ImageClassification(Classification):
 
     ``inputs`` of a batch are pixels in [0, 1], made when the batch is drawn: that is what regularizers see and
     change. The network standardises them by its first layer, with mean and deviation of every channel over the
-    training split, so that the file of a trained network holds all that it takes to use it.
+    training split, so that the file of a trained network holds all that it takes to use it. ``pixel_range`` says
+    that black is 0 and white is 1.
 
     Args:
         build: makes a freshly initialised network from its first layer, which takes pixels in [0, 1].
@@ -30,13 +33,14 @@ class ImageClassification(Classification):
     Raises:
         SettingError: as ``Classification``.
 
-    >>> import torch
     >>> images = torch.randint(256, (16, 3, 4, 4), dtype=torch.uint8), torch.arange(16) % 2
     >>> build = lambda first: nn.Sequential(first, nn.Flatten(), nn.Linear(48, 2))
     >>> objective = ImageClassification(build, images, images, images, Optimization(batch_size=8))
     >>> objective.splits()["train"]["inputs"].dtype, objective.inputs(objective.splits()["train"]).dtype
     (torch.uint8, torch.float32)
     """
+
+    provides = Classification.provides | {"pixel_range"}
 
     def __init__(
         self,
@@ -57,3 +61,6 @@ class ImageClassification(Classification):
     def inputs(self, batch: Any) -> Any:
         """Pixels in [0, 1], of the network's type."""
         return batch["inputs"].to(self.real_type) / 255
+
+    def quantity(self, name: str, step: Step) -> Any:
+        return torch.tensor([0.0, 1.0]) if name == "pixel_range" else super().quantity(name, step)

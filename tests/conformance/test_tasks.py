@@ -22,6 +22,7 @@ SETTINGS = {
     "self_supervised_digits": {"hidden": 8, "dimension": 4},
     "singular_density_estimation": {},
     "split_digits": {"hidden": (8,)},
+    "table": {"hidden": (8,)},
 }
 """Small settings of every task."""
 
