@@ -13,13 +13,13 @@ LAYERS = 3
 class SignalCNN(nn.Sequential):
     """Logits of signals, (batch, 1, length) to (batch, classes): layers ``conv1`` to ``conv3`` and ``output``.
 
-    Every convolution has stride 2 and is followed by batch normalisation and ReLU.
+    Every convolution has stride 2 and is followed by ReLU.
 
     Args:
         channels: of every convolution.
 
     Source: "Scaling Down Deep Learning with MNIST-1D" (arXiv 2011.14439), its convolutional network with 25
-    channels; batch normalisation is ours.
+    channels.
 
     >>> import torch
     >>> SignalCNN(classes=10, length=40)(torch.zeros(2, 1, 40)).shape
@@ -30,8 +30,7 @@ class SignalCNN(nn.Sequential):
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         entering = 1
         for number in range(1, LAYERS + 1):
-            layers[f"conv{number}"] = nn.Conv1d(entering, channels, 5, stride=2, padding=2, bias=False)
-            layers[f"norm{number}"] = nn.BatchNorm1d(channels)
+            layers[f"conv{number}"] = nn.Conv1d(entering, channels, 5, stride=2, padding=2)
             layers[f"relu{number}"] = nn.ReLU()
             entering, length = channels, (length + 1) // 2
         layers["flatten"] = nn.Flatten()

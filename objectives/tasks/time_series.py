@@ -27,7 +27,7 @@ _EXAMPLES, _NOISE = 900, 1.0
 
 @dataclass
 class TimeSeries(Classification):
-    """A classifier of signals of one channel and a fixed length, by three convolutions with batch normalisation.
+    """A classifier of signals of one channel and a fixed length, by three convolutions.
 
     Layers are ``conv1``, ``conv2``, ``conv3`` and ``output``. Signals are standardised by mean and deviation of
     all values of the training split.
