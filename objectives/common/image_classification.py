@@ -58,6 +58,11 @@ class ImageClassification(Classification):
     def _standardized(self) -> nn.Module:
         return self._of_first_layer(Standardize(*(one.clone() for one in self._statistics)))
 
+    def quantity(self, name: str, step: Step) -> Any:
+        if name == "pixel_range":
+            return torch.tensor([0.0, 1.0])
+        return super().quantity(name, step)
+
     def inputs(self, batch: Any) -> Any:
         """Pixels in [0, 1], of the network's type."""
         return batch["inputs"].to(self.real_type) / 255

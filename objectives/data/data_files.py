@@ -12,23 +12,28 @@ AnyPath = str | PathLike[str]
 _MAGIC = b"PAR1"
 
 
-def existing(path: AnyPath, making: str) -> Path:
+def existing(path: AnyPath, layout: str, options: str = "") -> Path:
     """The path, if something is there.
 
     Args:
-        making: the end of a sentence: how to make what is not there.
+        layout: what should be there, or could be imported.
+        options: that the import needs.
 
     Raises:
-        SettingError: under the key ``path``, with the full path.
+        SettingError: under the key ``path``, with the full path and the way to make what is not there.
 
-    >>> existing("none.parquet", "copy it there")  # doctest: +ELLIPSIS
+    >>> existing("/none.txt", "a text file")
     Traceback (most recent call last):
-    selftune.errors.SettingError: path: there is no file /.../none.parquet; copy it there
+    selftune.errors.SettingError: path: there is no file /none.txt; give a text file
     """
     found = Path(path).expanduser()
-    if not found.exists():
-        raise SettingError("path", f"there is no file {found.absolute()}; {making}")
-    return found
+    if found.exists():
+        return found
+    whole = found.absolute()
+    making = f"give {layout}"
+    if whole.suffix in (".parquet", ".pq"):
+        making = f"make it with `selftune data import SOURCE --output {whole}{options}`, where SOURCE is {layout}"
+    raise SettingError("path", f"there is no file {whole}; {making}")
 
 
 def is_parquet(path: Path) -> bool:
@@ -54,8 +59,10 @@ def opened_parquet(path: Path) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        file = pyarrow.parquet.ParquetFile(path)
+        _ = file.schema_arrow.names
+        return file
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SettingError("path", f"{path} is no whole Parquet file: {reason(error)}") from error
 
 
@@ -68,7 +75,9 @@ def rows_of(file: Any, path: Path, columns: list[str], group: int | None = None)
     import pyarrow
 
     try:
-        return file.read(columns) if group is None else file.read_row_group(group, columns)
+        rows = file.read(columns) if group is None else file.read_row_group(group, columns)
+        rows.validate(full=True)  # of its texts, too
+        return rows
     except (pyarrow.ArrowException, OSError) as error:
         raise SettingError("path", f"{path} is damaged: {reason(error)}; put back a copy of it") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,13 +12,13 @@ from selftune.objectives.data.data_files import AnyPath, existing, is_parquet
 from selftune.objectives.data.image_folders import LAYOUT, image_folder
 from selftune.objectives.data.image_parquet import image_parquet
 from selftune.objectives.data.image_sources import ImageSource
-from selftune.objectives.data.pictures import checked_size, decoded
+from selftune.objectives.data.pictures import all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
 
 from selftune.errors import SettingError
-from selftune.shapes import Int, Tensor
+from selftune.shapes import Int, Tensor, UInt8
 
-MAKING = f"make it with `selftune data import FOLDER --output FILE.parquet`, where FOLDER is laid out as {LAYOUT}"
+IMAGES = f"a folder of images, {LAYOUT}"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Images:
         splits: positions of the train, validation and test images, ascending.
     """
 
-    pixels: Int[Tensor, "images channels height width"]
+    pixels: UInt8[Tensor, "images channels height width"]
     labels: Int[Tensor, "images"]
     classes: tuple[str, ...]
     splits: Splits
@@ -69,22 +70,25 @@ def read_images(
     checked = checked_size(size)
     splits = completed(source.splits, len(source.labels), split, seed, source.labels)
     pixels: np.ndarray | None = None
-    for number, (where, content) in enumerate(source.contents()):
-        one = decoded(content, where, checked)
+    for number, one in enumerate(all_decoded(source.contents(), checked)):
         if pixels is None:
+            _check_memory(len(source.labels) * one.nbytes, path)
             pixels = np.empty((len(source.labels), *one.shape), dtype=np.uint8)
-        if one.shape[1:] != pixels.shape[2:]:
-            height, width = one.shape[1:]
-            raise SettingError(
-                "size",
-                f"{where} has {height} x {width} pixels and the first image {pixels.shape[2]} x {pixels.shape[3]};"
-                " give size, [height, width], to which all are resized",
-            )
         if len(one) > pixels.shape[1]:  # the first in colour
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[number] = one
     assert pixels is not None  # a source without images was refused
     return Images(torch.from_numpy(pixels), source.labels, source.classes, splits)
+
+
+def _check_memory(needed: int, path: AnyPath) -> None:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise SettingError(
+            "path",
+            f"{path} takes {needed / 1e9:.1f} GB in memory, and this machine has {there / 1e9:.1f} GB; give a"
+            " smaller size, or leave the images on disk (selftune.objectives.data.parquet_images.ParquetImages)",
+        )
 
 
 def image_source(path: AnyPath) -> ImageSource:
@@ -93,9 +97,18 @@ def image_source(path: AnyPath) -> ImageSource:
     Raises:
         SettingError: under the key ``path``.
     """
-    found = existing(path, MAKING)
-    if found.is_dir():
-        return image_folder(found)
-    if not is_parquet(found):
-        raise SettingError("path", f"{found} is neither a folder of images nor a Parquet file; {MAKING}")
+    found = existing(path, IMAGES)
+    return image_folder(found) if found.is_dir() else parquet_source(found)
+
+
+def parquet_source(path: AnyPath) -> ImageSource:
+    """The images of a Parquet file, still encoded.
+
+    Raises:
+        SettingError: under the key ``path``.
+    """
+    found = existing(path, IMAGES)
+    if found.is_dir() or not is_parquet(found):
+        making = f"`selftune data import SOURCE --output FILE.parquet` makes one, where SOURCE is {IMAGES}"
+        raise SettingError("path", f"{found} is no Parquet file of images; {making}")
     return image_parquet(found)

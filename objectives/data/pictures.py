@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 Size = tuple[int, int]
 """Height and width in pixels."""
 
+_AT_ONCE = 256
 _GREY = ("1", "L", "LA", "La")
+_CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
 _DEEP = ("I", "F")
 
 
@@ -62,18 +66,60 @@ def decoded(content: object, where: str, size: Size | None = None) -> Pixels:
         with Image.open(BytesIO(content)) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
+            deep = picture.mode.partition(";")[0] in _DEEP
+            picture = picture if deep else _flat(picture)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         said = "" if isinstance(error, UnidentifiedImageError) else f" ({reason(error)})"
         raise SettingError("path", f"{where}: is damaged, or no picture{said}; replace or remove it") from error
-    if picture.mode.partition(";")[0] in _DEEP:
+    if deep:
         raise SettingError("path", f"{where}: has more than 8 bits a channel; convert it to 8 bits")
-    grey = picture.mode in _GREY
-    if "A" in picture.mode.upper() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture)
-    picture = picture.convert("L" if grey else "RGB")
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     pixels: Pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+
+
+def _flat(picture: Any) -> Any:
+    """In grey or in colour, on white where it is transparent."""
+    from PIL import Image
+
+    mode = "L" if picture.mode in _GREY else "RGB"
+    if picture.mode in _CLEAR or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert(mode)
+
+
+def all_decoded(pictures: Iterable[tuple[str, object]], size: Size | None = None) -> Iterator[Pixels]:
+    """The pixels of many pictures of one size, in their order; some at a time are decoded, on all cores.
+
+    Args:
+        pictures: what names each in a refusal, and its bytes.
+        size: height and width to which all are resized.
+
+    Raises:
+        SettingError: as ``decoded``; under the key ``size`` if one has not the size of the first.
+    """
+    left = iter(pictures)
+    first: tuple[int, ...] | None = None
+    with ThreadPoolExecutor() as pool:
+        while some := list(islice(left, _AT_ONCE)):
+            names, contents = zip(*some, strict=True)
+            for name, pixels in zip(names, pool.map(decoded, contents, names, repeat(size)), strict=True):
+                first = first or pixels.shape[1:]
+                check_same_size(pixels.shape[1:], first, name)
+                yield pixels
+
+
+def check_same_size(size: tuple[int, ...], first: tuple[int, ...], where: str) -> None:
+    """Refuses a picture that has not the height and width of the first one.
+
+    Raises:
+        SettingError: under the key ``size``.
+    """
+    if size != first:
+        raise SettingError(
+            "size",
+            f"{where} has {size[0]} x {size[1]} pixels and the first image {first[0]} x {first[1]}; give size,"
+            " [height, width], to which all are resized",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 
 import torch
@@ -103,6 +103,7 @@ def completed(
     if given and "train" not in given:
         raise SettingError("split", f"the data have {' and '.join(given)} examples but no training ones; add some")
     pool = given["train"] if given else torch.arange(examples)
+    check_not_given(split, given)
     missing = {name: fraction for name, fraction in fractions.items() if name not in given}
     drawn = _drawn(pool, missing, seed, labels) if missing else {"train": pool}
     return _whole({**given, **drawn}, examples)
@@ -123,6 +124,17 @@ def consecutive(examples: int, split: Mapping[str, float] | None = None) -> Spli
     if min(sizes) < 0:
         sizes = [0, 0, examples]
     return _whole(dict(zip(SPLITS, torch.split(torch.arange(examples), sizes), strict=True)), examples)
+
+
+def check_not_given(split: Mapping[str, float] | None, given: Iterable[str]) -> None:
+    """Refuses a fraction for a split that the data have: it would do nothing.
+
+    Raises:
+        SettingError: under the key ``split``.
+    """
+    for name in split or ():
+        if name in given:
+            raise SettingError("split", f"the data have a {name} split of their own; leave its fraction out")
 
 
 def _whole(splits: Mapping[str, Tensor], examples: int) -> Splits:

@@ -9,7 +9,7 @@ from selftune.objectives.data.data_files import is_parquet, opened_parquet, reas
 
 from selftune.errors import SettingError
 
-MAKING = "give a CSV file whose first line names the columns, or a Parquet file"
+LAYOUT = "a CSV file whose first line names the columns"
 _SEPARATORS = ",;\t"
 
 
@@ -20,7 +20,7 @@ def read_columns(path: Path) -> Any:
         SettingError: under the key ``path``, if it is neither, has no rows, or two columns of one name.
     """
     if path.is_dir():
-        raise SettingError("path", f"{path} is a folder; {MAKING}")
+        raise SettingError("path", f"{path} is a folder; give {LAYOUT}, or Parquet")
     if is_parquet(path):
         file = opened_parquet(path)
         rows = rows_of(file, path, file.schema_arrow.names)
@@ -62,10 +62,12 @@ def _csv(path: Path) -> Any:
         with pyarrow.input_stream(path) as stream:  # unpacks .gz and its like
             first = stream.read(1 << 16).decode("utf-8-sig", errors="replace").partition("\n")[0]
         separator = max(_SEPARATORS, key=first.count)
-        rows = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator), convert_options=options)
+        parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+        rows = csv.read_csv(path, parse_options=parsing, convert_options=options)
+        names = rows.column_names
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise SettingError("path", f"{path} is no table that can be read: {reason(error)}; {MAKING}") from error
-    if any(_is_number(name) for name in rows.column_names):
+        raise SettingError("path", f"{path} is no table: {reason(error)}; give {LAYOUT}, or Parquet") from error
+    if any(_is_number(name) for name in names):
         raise SettingError("path", f"{path}: the first line holds numbers; write the names of the columns there")
     return rows
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -11,7 +12,7 @@ from selftune.objectives.data.classes import check_every_class
 from selftune.objectives.data.data_files import AnyPath, check_column, existing
 from selftune.objectives.data.splits import Splits, completed, named_splits
 from selftune.objectives.data.table_columns import check_type, coded, is_categorical, is_whole, numbers_of
-from selftune.objectives.data.table_files import MAKING, read_columns
+from selftune.objectives.data.table_files import LAYOUT, read_columns
 
 from selftune.errors import SettingError
 from selftune.shapes import Float, Int, Tensor
@@ -93,10 +94,22 @@ def read_table(
     >>> table.columns, table.numbers.shape, table.sizes, table.target.dtype
     (('area', 'walls'), torch.Size([10, 1]), (2,), torch.float32)
     """
-    found = existing(path, MAKING)
-    rows = read_columns(found)
+    found = existing(path, LAYOUT, f" --target {target}")
+    return table_of(read_columns(found), found, target, categorical or (), kind, ignore, split, seed)
+
+
+def table_of(
+    rows: Any,
+    found: Path,
+    target: str,
+    categorical: Sequence[str] = (),
+    kind: Kind | None = None,
+    ignore: Sequence[str] = (),
+    split: Mapping[str, float] | None = None,
+    seed: int = 0,
+) -> Table:
+    """The same of a ``pyarrow.Table`` that was read from the file ``found``."""
     known = list(rows.column_names)
-    categorical = [] if categorical is None else categorical
     for key, names in (("target", [target]), ("categorical", categorical), ("ignore", ignore)):
         for name in names:
             check_column(key, name, known, found)

@@ -19,7 +19,7 @@ from selftune.objectives.data.data_files import (
     reason,
     rows_of,
 )
-from selftune.objectives.data.splits import Splits, consecutive, named_splits, split_called
+from selftune.objectives.data.splits import Splits, check_not_given, consecutive, named_splits, split_called
 
 from selftune.data import SPLITS
 from selftune.errors import SettingError
@@ -28,7 +28,7 @@ from selftune.shapes import Int, Tensor
 UNKNOWN = "<unknown>"
 """The token of all that is not in the vocabulary."""
 
-MAKING = "give a text file in UTF-8, a folder of *.txt files, or what `selftune data import` made of these"
+LAYOUT = "a text file in UTF-8, or a folder of *.txt files"
 _WORDS = re.compile(r"<\w+>|\w+(?:['’]\w+)*|[^\w\s]|\n")
 
 Unit = Literal["characters", "words"]
@@ -138,16 +138,36 @@ def text_parts(path: AnyPath) -> list[tuple[str | None, str]]:
     Raises:
         SettingError: under the key ``path``, if nothing is there, or it is no text.
     """
-    found = existing(path, MAKING)
+    found = existing(path, LAYOUT)
     if found.is_dir():
         return _folder(found)
     return _parquet(found) if is_parquet(found) else [(None, _content(found))]
 
 
+def split_parts(
+    parts: list[tuple[str | None, str]], split: Mapping[str, float] | None, where: AnyPath
+) -> list[tuple[str, str]]:
+    """Texts with their splits; a text without is cut at ends of lines near to the fractions of ``split``.
+
+    Raises:
+        SettingError: under the key ``split`` or ``path``, if a split would be empty.
+    """
+    length = sum(len(text) for _, text in parts)
+    splits = _splits([(name, list(text)) for name, text in parts], length, split, where)
+    if parts[0][0] is not None:
+        return [(str(name), text) for name, text in parts]
+    text = "".join(text for _, text in parts)
+    ends = [int(positions[-1]) + 1 for positions in splits.values()]
+    lines = [text.find("\n", end - 1) + 1 for end in ends[:-1]]
+    if 0 < lines[0] < lines[1] < length:
+        ends[:-1] = lines
+    return [(name, text[start:end]) for name, start, end in zip(splits, [0, *ends], ends, strict=False)]
+
+
 def _folder(folder: Path) -> list[tuple[str | None, str]]:
     files = sorted(file for file in folder.glob("*.txt") if not file.name.startswith("."))
     if not files:
-        raise SettingError("path", f"{folder} holds no *.txt file; {MAKING}")
+        raise SettingError("path", f"{folder} holds no *.txt file; give {LAYOUT}")
     names = [next(filter(None, map(split_called, re.split(r"[._-]", file.stem))), None) for file in files]
     if any(names) and not all(names):
         other, named = files[names.index(None)], files[[bool(name) for name in names].index(True)]
@@ -190,6 +210,7 @@ def _splits(
 ) -> Splits:
     if parts[0][0] is None:
         return consecutive(length, split)
+    check_not_given(split, [str(name) for name, _ in parts])
     stretches: dict[str, list[Tensor]] = {}
     start = 0
     for name, tokens in parts:

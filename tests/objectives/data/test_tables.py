@@ -155,11 +155,12 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
     refused(tmp_path, "is a folder; give a CSV file")
     file = tmp_path / "a.csv"
     for content, sentence in (
-        ("", "is no table that can be read"),
+        ("", "is no table: "),
         ("a,price\n", "has no rows"),
-        ("a,price\n1,2\n1\n", "is no table that can be read"),
+        ("a,price\n1,2\n1\n", "is no table: "),
         ("a,a,price\n1,2,3\n", "has two columns named 'a'"),
+        ("\xe4,price\n1,2\n", "is no table: "),
         ("1,2,3\n4,5,6\n", "the first line holds numbers"),
     ):
-        file.write_text(content)
+        file.write_text(content, encoding="latin-1")
         refused(file, sentence)
