@@ -66,6 +66,3 @@ class ImageClassification(Classification):
     def inputs(self, batch: Any) -> Any:
         """Pixels in [0, 1], of the network's type."""
         return batch["inputs"].to(self.real_type) / 255
-
-    def quantity(self, name: str, step: Step) -> Any:
-        return torch.tensor([0.0, 1.0]) if name == "pixel_range" else super().quantity(name, step)
