@@ -59,8 +59,10 @@ def opened_parquet(path: Path) -> Any:
     import pyarrow.parquet
 
     try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+        file = pyarrow.parquet.ParquetFile(path)
+        _ = file.schema_arrow.names
+        return file
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SettingError("path", f"{path} is no whole Parquet file: {reason(error)}") from error
 
 
@@ -73,7 +75,9 @@ def rows_of(file: Any, path: Path, columns: list[str], group: int | None = None)
     import pyarrow
 
     try:
-        return file.read(columns) if group is None else file.read_row_group(group, columns)
+        rows = file.read(columns) if group is None else file.read_row_group(group, columns)
+        rows.validate(full=True)  # of its texts, too
+        return rows
     except (pyarrow.ArrowException, OSError) as error:
         raise SettingError("path", f"{path} is damaged: {reason(error)}; put back a copy of it") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from selftune.objectives.data.pictures import all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
 
 from selftune.errors import SettingError
-from selftune.shapes import Int, Tensor
+from selftune.shapes import Int, Tensor, UInt8
 
 IMAGES = f"a folder of images, {LAYOUT}"
 
@@ -31,7 +32,7 @@ class Images:
         splits: positions of the train, validation and test images, ascending.
     """
 
-    pixels: Int[Tensor, "images channels height width"]
+    pixels: UInt8[Tensor, "images channels height width"]
     labels: Int[Tensor, "images"]
     classes: tuple[str, ...]
     splits: Splits
@@ -71,12 +72,23 @@ def read_images(
     pixels: np.ndarray | None = None
     for number, one in enumerate(all_decoded(source.contents(), checked)):
         if pixels is None:
+            _check_memory(len(source.labels) * one.nbytes, path)
             pixels = np.empty((len(source.labels), *one.shape), dtype=np.uint8)
         if len(one) > pixels.shape[1]:  # the first in colour
             pixels = np.repeat(pixels, 3, axis=1)
         pixels[number] = one
     assert pixels is not None  # a source without images was refused
     return Images(torch.from_numpy(pixels), source.labels, source.classes, splits)
+
+
+def _check_memory(needed: int, path: AnyPath) -> None:
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        raise SettingError(
+            "path",
+            f"{path} takes {needed / 1e9:.1f} GB in memory, and this machine has {there / 1e9:.1f} GB; give a"
+            " smaller size, or leave the images on disk (selftune.objectives.data.parquet_images.ParquetImages)",
+        )
 
 
 def image_source(path: AnyPath) -> ImageSource:

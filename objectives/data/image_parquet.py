@@ -48,7 +48,7 @@ def image_parquet(path: Path) -> ImageSource:
     rows = rows_of(file, path, columns)
     if not len(rows):
         raise SettingError("path", f"{path} has no rows; bring some")
-    labels, classes = _labels(rows["label"].to_pylist(), _class_names(schema.metadata or {}), path)
+    labels, classes = _labels(rows["label"].to_pylist(), _class_names(schema.metadata or {}, path), path)
     splits = named_splits(rows["split"].to_pylist(), str(path)) if "split" in schema.names else {}
     check_every_class(labels, classes, splits.get("train"), str(path))
 
@@ -72,15 +72,27 @@ def images_of(file: Any, path: Path, group: int) -> list[object]:
     return [image.get("bytes") if isinstance(image, dict) else image for image in images]
 
 
-def _class_names(metadata: Mapping[bytes, bytes]) -> tuple[str, ...] | None:
+def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> tuple[str, ...] | None:
+    try:
+        names = _names_in(metadata)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SettingError(
+            "path", f"{path}: the names of classes in its metadata are damaged; write them anew"
+        ) from error
+    if names is not None and len({*names}) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise SettingError("path", f"{path}: two classes of its metadata are named {double!r}; rename one")
+    return names
+
+
+def _names_in(metadata: Mapping[bytes, bytes]) -> tuple[str, ...] | None:
     if CLASSES in metadata:
         text = metadata[CLASSES].decode()
-        return tuple(json.loads(text)) if text.startswith("[") else tuple(text.split(","))
-    if _HUGGING_FACE in metadata:
-        features = json.loads(metadata[_HUGGING_FACE]).get("info", {}).get("features", {})
-        names = features.get("label", {}).get("names")
-        return None if names is None else tuple(map(str, names))
-    return None
+        return tuple(map(str, json.loads(text))) if text.startswith("[") else tuple(text.split(","))
+    if _HUGGING_FACE not in metadata:
+        return None
+    label = json.loads(metadata[_HUGGING_FACE])["info"]["features"]["label"]
+    return tuple(map(str, label["names"])) if "names" in label else None
 
 
 def _labels(

@@ -23,6 +23,7 @@ Size = tuple[int, int]
 
 _AT_ONCE = 256
 _GREY = ("1", "L", "LA", "La")
+_CLEAR = ("LA", "La", "PA", "RGBA", "RGBa")
 _DEEP = ("I", "F")
 
 
@@ -65,21 +66,28 @@ def decoded(content: object, where: str, size: Size | None = None) -> Pixels:
         with Image.open(BytesIO(content)) as opened:
             picture = ImageOps.exif_transpose(opened)
             picture.load()
+            deep = picture.mode.partition(";")[0] in _DEEP
+            picture = picture if deep else _flat(picture)
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         said = "" if isinstance(error, UnidentifiedImageError) else f" ({reason(error)})"
         raise SettingError("path", f"{where}: is damaged, or no picture{said}; replace or remove it") from error
-    if picture.mode.partition(";")[0] in _DEEP:
+    if deep:
         raise SettingError("path", f"{where}: has more than 8 bits a channel; convert it to 8 bits")
-    grey = picture.mode in _GREY
-    if "A" in picture.mode.upper() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        ground = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(ground, picture)
-    picture = picture.convert("L" if grey else "RGB")
     if size is not None and picture.size != size[::-1]:
         picture = picture.resize(size[::-1], Image.Resampling.BILINEAR)
     pixels: Pixels = np.asarray(picture, dtype=np.uint8)
-    return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0)
+
+
+def _flat(picture: Any) -> Any:
+    """In grey or in colour, on white where it is transparent."""
+    from PIL import Image
+
+    mode = "L" if picture.mode in _GREY else "RGB"
+    if picture.mode in _CLEAR or "transparency" in picture.info:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return picture.convert(mode)
 
 
 def all_decoded(pictures: Iterable[tuple[str, object]], size: Size | None = None) -> Iterator[Pixels]:

@@ -62,10 +62,12 @@ def _csv(path: Path) -> Any:
         with pyarrow.input_stream(path) as stream:  # unpacks .gz and its like
             first = stream.read(1 << 16).decode("utf-8-sig", errors="replace").partition("\n")[0]
         separator = max(_SEPARATORS, key=first.count)
-        rows = csv.read_csv(path, parse_options=csv.ParseOptions(delimiter=separator), convert_options=options)
+        parsing = csv.ParseOptions(delimiter=separator, newlines_in_values=True)
+        rows = csv.read_csv(path, parse_options=parsing, convert_options=options)
+        names = rows.column_names
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise SettingError("path", f"{path} is no table: {reason(error)}; give {LAYOUT}, or Parquet") from error
-    if any(_is_number(name) for name in rows.column_names):
+    if any(_is_number(name) for name in names):
         raise SettingError("path", f"{path}: the first line holds numbers; write the names of the columns there")
     return rows
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import numpy as np
 import pyarrow
@@ -11,6 +12,7 @@ import torch
 from pictures import picture
 from PIL import Image
 from selftune.objectives.data.image_files import read_images
+from selftune.objectives.data.pictures import decoded
 
 from selftune.errors import SettingError
 
@@ -190,7 +192,27 @@ def test_parquet_files_that_do_not_fit_are_refused_with_column_and_row(tmp_path)
         classes = {"classes": "a,b"} if "2 classes" in sentence else None
         refused(parquet(file, classes, **columns), sentence)
     refused(parquet(file, {"classes": "a,b,c"}, image=images, label=labels), "class 'c' has no image")
+    refused(parquet(file, {"classes": "a,a"}, image=images, label=labels), "two classes of its metadata")
+    for metadata in ({"classes": "[a"}, {"huggingface": "{}"}, {"huggingface": "no"}):
+        refused(
+            parquet(file, metadata, image=images, label=labels), "names of classes in its metadata are damaged"
+        )
     refused(parquet(file, image=images[:0], label=pyarrow.array([], pyarrow.int64())), "path")
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(folder, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 100, "SC_PHYS_PAGES": 17}.get)
+    refused(folder, "in memory, and this machine has 0.0 GB; give a smaller size, or leave the images on disk")
+    assert read_images(folder, size=[5, 5]).pixels.numel() == 1500
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "P", "CMYK", "YCbCr"])
+def test_pictures_of_any_mode_are_grey_or_in_colour(folder, mode):
+    suffix = ".jpg" if mode in ("CMYK", "YCbCr") else ".png"
+    for file in (folder / "cat").iterdir():
+        picture(3).convert(mode).save(file.with_suffix(suffix))
+    (content,) = {file.read_bytes() for file in (folder / "cat").glob("*" + suffix)}
+    assert len(decoded(content, "it")) == (1 if mode in ("1", "LA") else 3)
 
 
 def test_damaged_parquet_files_are_refused(tmp_path):

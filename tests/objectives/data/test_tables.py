@@ -159,7 +159,8 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ("a,price\n", "has no rows"),
         ("a,price\n1,2\n1\n", "is no table: "),
         ("a,a,price\n1,2,3\n", "has two columns named 'a'"),
+        ("\xe4,price\n1,2\n", "is no table: "),
         ("1,2,3\n4,5,6\n", "the first line holds numbers"),
     ):
-        file.write_text(content)
+        file.write_text(content, encoding="latin-1")
         refused(file, sentence)
