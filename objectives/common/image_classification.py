@@ -22,7 +22,8 @@ class ImageClassification(Classification):
 
     ``inputs`` of a batch are pixels in [0, 1], made when the batch is drawn: that is what regularizers see and
     change. The network standardises them by its first layer, with mean and deviation of every channel over the
-    training split, so that the file of a trained network holds all that it takes to use it.
+    training split, so that the file of a trained network holds all that it takes to use it. ``pixel_range`` says
+    that black is 0 and white is 1.
 
     Args:
         build: makes a freshly initialised network from its first layer, which takes pixels in [0, 1].
@@ -32,7 +33,6 @@ class ImageClassification(Classification):
     Raises:
         SettingError: as ``Classification``.
 
-    >>> import torch
     >>> images = torch.randint(256, (16, 3, 4, 4), dtype=torch.uint8), torch.arange(16) % 2
     >>> build = lambda first: nn.Sequential(first, nn.Flatten(), nn.Linear(48, 2))
     >>> objective = ImageClassification(build, images, images, images, Optimization(batch_size=8))

@@ -105,6 +105,22 @@ def balanced_sigma(setup: Setup) -> float:
     return math.sqrt(relative_variance(setup) * setup.mean_square_input)
 
 
+def trivial_augment(largest: float) -> StartRule:
+    """Half of the largest magnitude of TrivialAugment's range.
+
+    TrivialAugment draws the magnitude of an augmentation uniformly from its range, once per image, and needs no
+    search. Where one magnitude says how far all images go at most, half of the largest one is the middle of the
+    range, and mean of those draws.
+
+    >>> trivial_augment(30.0).value(None)
+    15.0
+    """
+    source = (
+        "TrivialAugment: Tuning-free Yet State-of-the-Art Data Augmentation (2103.10158), the middle of its range"
+    )
+    return StartRule(largest / 2, source)
+
+
 ADAMW_DECAY = StartRule(
     adamw_decay,
     "Power Lines: Scaling Laws for Weight Decay and Batch Size in LLM Pre-training (2505.13738); within the bounds"

@@ -79,11 +79,40 @@ def read_text(
     >>> text.vocabulary, [text.vocabulary[token] for token in text.tokens]
     (('row', ',', '<unknown>'), ['row', ',', 'row', ',', 'row', '<unknown>', '<unknown>'])
     """
+    _check(unit, vocabulary)
+    return _numbered(text_parts(path), unit, vocabulary, split, path)
+
+
+def text_in_memory(
+    text: str, unit: Unit = "characters", vocabulary: int | None = None, split: Mapping[str, float] | None = None
+) -> Text:
+    """A text as ``read_text`` reads it from a file.
+
+    Raises:
+        SettingError: as there.
+
+    >>> text_in_memory("abcdeabcdeabcde").vocabulary
+    ('a', 'b', 'c', 'd', 'e')
+    """
+    _check(unit, vocabulary)
+    return _numbered([(None, text)], unit, vocabulary, split, "the text")
+
+
+def _check(unit: str, vocabulary: int | None) -> None:
     if unit not in ("characters", "words"):
         raise SettingError("unit", f"must be characters or words, got {unit!r}")
     if vocabulary is not None and (isinstance(vocabulary, bool) or vocabulary < 2):
         raise SettingError("vocabulary", f"must be at least 2 tokens, got {vocabulary!r}")
-    parts = [(name, tokens_of(text, unit)) for name, text in text_parts(path)]
+
+
+def _numbered(
+    texts: list[tuple[str | None, str]],
+    unit: Unit,
+    vocabulary: int | None,
+    split: Mapping[str, float] | None,
+    path: AnyPath,
+) -> Text:
+    parts = [(name, tokens_of(text, unit)) for name, text in texts]
     stream = [token for _, tokens in parts for token in tokens]
     if not stream:
         raise SettingError("path", f"{path} holds no text; bring some")

@@ -15,6 +15,8 @@ from selftune.training import Trainer
 SETTINGS = {
     "digit_images": {"channels": 4, "train_examples": 64, "validation_examples": 64, "batch_size": 16},
     "digits": {"hidden": (8,)},
+    "images": {"width": 2, "batch_size": 8, "validation_batch_size": 8},
+    "language_model": {"width": 8, "context": 8, "vocabulary": 20, "batch_size": 8, "validation_batch_size": 8},
     "modular_arithmetic": {"modulus": 11, "hidden": 16},
     "noisy_label_classification": {"hidden": (8,)},
     "repeated_token_pretraining": {"width": 8, "depth": 1, "unique_tokens": 2048},
@@ -22,6 +24,8 @@ SETTINGS = {
     "self_supervised_digits": {"hidden": 8, "dimension": 4},
     "singular_density_estimation": {},
     "split_digits": {"hidden": (8,)},
+    "table": {"hidden": (8,)},
+    "time_series": {"channels": 4, "examples": 120},
 }
 """Small settings of every task."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from selftune.objectives.common.colours import Colours
 from selftune.objectives.common.magnitude import SELF_TUNING_NETWORKS
+from selftune.objectives.common.start_rules import trivial_augment
 from selftune.objectives.mathematics.colours import blended, grey
 
 from selftune.hyperparameters import Hyperparameter, Unit
@@ -37,7 +38,7 @@ class Contrast(Colours):
 
     name = "contrast"
     reference = SELF_TUNING_NETWORKS
-    hyperparameters = (Hyperparameter("magnitude", Unit(), 0.2),)
+    hyperparameters = (Hyperparameter("magnitude", Unit(), 0.2, start=trivial_augment(0.9)),)
 
     def change(self, pixels: Tensor, amount: Float[Tensor, "batch"]) -> Tensor:
         return contrast(pixels, 1 + amount)

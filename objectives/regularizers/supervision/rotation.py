@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from selftune.objectives.common.magnitude import DELTA_STN
+from selftune.objectives.common.start_rules import trivial_augment
 from selftune.objectives.common.warps import PADDING, Warp
 from selftune.objectives.mathematics.warping import Map, affine_map, warped
 
@@ -43,7 +44,10 @@ class Rotation(Warp):
 
     name = "rotation"
     reference = DELTA_STN
-    hyperparameters = (Hyperparameter("magnitude", Interval(0.0, 180.0, sweep=(0.0, 45.0)), 10.0), PADDING)
+    hyperparameters = (
+        Hyperparameter("magnitude", Interval(0.0, 180.0, sweep=(0.0, 45.0)), 10.0, start=trivial_augment(30.0)),
+        PADDING,
+    )
 
     def places(self, step: Step) -> Map:
         return _turned(self.drawn(step))

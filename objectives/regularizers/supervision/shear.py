@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from selftune.objectives.common.magnitude import DELTA_STN
+from selftune.objectives.common.start_rules import trivial_augment
 from selftune.objectives.common.warps import PADDING, Warp
 from selftune.objectives.mathematics.warping import Map, affine_map, warped
 
@@ -46,7 +49,12 @@ class Shear(Warp):
 
     name = "shear"
     reference = DELTA_STN
-    hyperparameters = (Hyperparameter("magnitude", Interval(0.0, 45.0), 10.0), PADDING)
+    hyperparameters = (
+        Hyperparameter(
+            "magnitude", Interval(0.0, 45.0), 10.0, start=trivial_augment(math.degrees(math.atan(0.3)))
+        ),
+        PADDING,
+    )
 
     def places(self, step: Step) -> Map:
         return _leaning(self.drawn(step))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from selftune.objectives.common.magnitude import DELTA_STN
+from selftune.objectives.common.start_rules import trivial_augment
 from selftune.objectives.common.warps import PADDING, Warp
 from selftune.objectives.mathematics.warping import Map, affine_map, warped
 
@@ -47,7 +48,10 @@ class Translation(Warp):
 
     name = "translation"
     reference = DELTA_STN
-    hyperparameters = (Hyperparameter("magnitude", Interval(0.0, 0.5), 0.1, smooth=False), PADDING)
+    hyperparameters = (
+        Hyperparameter("magnitude", Interval(0.0, 0.5), 0.1, smooth=False, start=trivial_augment(10 / 32)),
+        PADDING,
+    )
 
     def places(self, step: Step) -> Map:
         height, width = step.inputs.shape[-2:]

@@ -20,7 +20,7 @@ from selftune.hyperparameters.domain import (
 )
 from selftune.hyperparameters.hyperparameter import Hyperparameter, Tune
 from selftune.hyperparameters.space import Space, entropy, entropy_gradient, scale_of
-from selftune.hyperparameters.start_rule import AUTO, StartRule, middle_of
+from selftune.hyperparameters.start_rule import AUTO, StartRule
 
 __all__ = [
     "AUTO",
@@ -44,6 +44,5 @@ __all__ = [
     "entropy",
     "entropy_gradient",
     "inverse_softplus",
-    "middle_of",
     "scale_of",
 ]

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from selftune.hyperparameters.domain import Domain
-
 AUTO: Final = "auto"
 """What stands for the value of the rule, in study files and as ``Tune("auto")``."""
 
@@ -35,17 +33,3 @@ class StartRule:
             ValueError: one sentence, if it does not apply.
         """
         return self.rule(setup) if callable(self.rule) else self.rule
-
-
-def middle_of(domain: Domain) -> StartRule:
-    """The middle of a domain's prior: the mean magnitude of an augmentation that is drawn from the whole range.
-
-    TrivialAugment draws every magnitude uniformly from its range and needs no search; one magnitude that stands
-    for such draws is their mean.
-
-    >>> from selftune.hyperparameters.domain import Interval
-    >>> middle_of(Interval(0.0, 180.0, sweep=(0.0, 45.0))).value(None)
-    22.5
-    """
-    source = "the middle of the range, TrivialAugment's mean (2103.10158)"
-    return StartRule(float(domain.prior().quantile(0.5)), source)
