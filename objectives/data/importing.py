@@ -20,7 +20,7 @@ from selftune.objectives.data.pictures import Pixels, Size, all_decoded, checked
 from selftune.objectives.data.splits import Splits, completed
 from selftune.objectives.data.table_files import read_columns
 from selftune.objectives.data.tables import SPLIT, table_of
-from selftune.objectives.data.text_files import split_parts, text_parts
+from selftune.objectives.data.text_sources import split_parts, text_parts
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields

@@ -17,7 +17,8 @@ from selftune.objectives.data.splits import named_splits
 from selftune.objectives.data.table_columns import is_categorical
 from selftune.objectives.data.table_files import read_columns
 from selftune.objectives.data.tables import SPLIT, table_of
-from selftune.objectives.data.text_files import text_parts, tokens_of
+from selftune.objectives.data.text_files import tokens_of
+from selftune.objectives.data.text_sources import text_parts
 
 from selftune.shapes import Int, Tensor
 
