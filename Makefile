@@ -33,6 +33,7 @@ docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md
 	$(BIN)/python -m selftune.objectives.function_files > objectives/functional.pyi
 	$(BIN)/python -m selftune.studies.listing_index
+	$(BIN)/python -m selftune.objectives.space_files
 
 check: $(STAMP)
 	$(BIN)/ruff check .

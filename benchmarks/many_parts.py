@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.data.digit_images import PIXELS, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.networks.perceptron import perceptron
 from torch import nn
 
 from selftune.data import SPLITS, Split
@@ -25,7 +26,7 @@ class Supernet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.perceptron = perceptron((WIDTH,), WIDTH)
+        self.perceptron = perceptron(WIDTH, (WIDTH,), WIDTH)
         self.choices = nn.Parameter(torch.zeros(1, 3))
 
     def forward(self, inputs: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 from many_parts import ManyParts
-from selftune.objectives.data.digit_images import load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.networks.perceptron import perceptron
 from selftune.objectives.tasks.modular_arithmetic import ModularArithmetic
 from selftune.objectives.tasks.rotated_digits import RotatedDigits
 from selftune.objectives.tasks.self_supervised_digits import SelfSupervisedDigits
@@ -61,7 +62,9 @@ def convolutional() -> nn.Module:
 
 
 def mlp() -> NetworkObjective:
-    return Classification(lambda: perceptron((256, 256)), *load_digit_splits(800, 500, 0), Optimization(BATCH))
+    return Classification(
+        lambda: perceptron(PIXELS * PIXELS, (256, 256), 10), *load_digit_splits(800, 500, 0), Optimization(BATCH)
+    )
 
 
 def cnn() -> NetworkObjective:

@@ -2,10 +2,10 @@
 
     python benchmarks/text.py path/to/shakespeare.txt [--steps 820] [--seeds 3] [--unit words]
 
-The network is that of AWD-LSTM (``networks/awd_lstm.py``); what it is regularized by are input, hidden and output
-dropout (locked over a sequence), embedding dropout, weight drop, AR and TAR. For every seed the same network is
-trained for as many steps with the start values held. It is trained on the first 2,000 words, so that it overfits
-within so few steps, and judged by pieces that follow. Without a path the text is generated, which shows
+The network is that of AWD-LSTM, as the task ``language_model`` has it; what it is regularized by are input, hidden
+and output dropout (locked over a sequence), embedding dropout, weight drop, AR and TAR. For every seed the same
+network is trained for as many steps with the start values held. It is trained on the first 2,000 words, so that it
+overfits within so few steps, and judged by pieces that follow. Without a path the text is generated, which shows
 that all of it runs, and no more.
 
 The windows start from a state of zeros: no state is carried from one batch to the next.
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from networks.awd_lstm import AWDLSTM
+from networks import AWDLSTM
 from torch import Tensor
 
 from selftune import LanguageModelling, Optimization, Tune

@@ -7,10 +7,12 @@ from selftune.objectives.regularizers.structure.architecture_entropy import arch
 from selftune.objectives.regularizers.supervision.augmentation_averaged_targets import augmentation_averaged_targets as augmentation_averaged_targets
 from selftune.objectives.regularizers.representation.barlow_twins import barlow_twins as barlow_twins
 from selftune.objectives.regularizers.representation.bellman_rank import bellman_rank as bellman_rank
+from selftune.objectives.regularizers.supervision.brightness import brightness as brightness
 from selftune.objectives.regularizers.structure.bulyan import bulyan as bulyan
 from selftune.objectives.regularizers.supervision.co_teaching import co_teaching as co_teaching
 from selftune.objectives.regularizers.supervision.confidence_penalty import confidence_penalty as confidence_penalty
 from selftune.objectives.diagnostics.continual_evaluation import continual_evaluation as continual_evaluation
+from selftune.objectives.regularizers.supervision.contrast import contrast as contrast
 from selftune.objectives.regularizers.structure.trimmed_mean import coordinate_median as coordinate_median
 from selftune.objectives.regularizers.adaptation.correlation_alignment import correlation_alignment as correlation_alignment
 from selftune.objectives.regularizers.supervision.cutmix import cutmix as cutmix
@@ -50,7 +52,9 @@ from selftune.objectives.regularizers.structure.group_sparse_envelope import gro
 from selftune.objectives.regularizers.adaptation.hessian_alignment import hessian_diagonal_alignment as hessian_diagonal_alignment
 from selftune.objectives.regularizers.adaptation.hessian_alignment import hessian_gradient_alignment as hessian_gradient_alignment
 from selftune.objectives.regularizers.structure.hierarchical_group_lasso import hierarchical_group_lasso as hierarchical_group_lasso
+from selftune.objectives.regularizers.supervision.hue import hue as hue
 from selftune.objectives.regularizers.representation.info_nce import info_nce as info_nce
+from selftune.objectives.regularizers.supervision.input_scaling import input_scaling as input_scaling
 from selftune.objectives.regularizers.adaptation.inter_environment_gradient_alignment import inter_environment_gradient_alignment as inter_environment_gradient_alignment
 from selftune.objectives.regularizers.supervision.interpolated_initialization import interpolated_initialization as interpolated_initialization
 from selftune.objectives.regularizers.supervision.adaptive_mixup import intrusion_loss as intrusion_loss
@@ -103,12 +107,16 @@ from selftune.objectives.regularizers.structure.bias_alleviating_low_rank import
 from selftune.objectives.regularizers.supervision.region_label_calibration import region_label_calibration as region_label_calibration
 from selftune.hypergradients.linear_solvers.deep_conjugate_direction import residual_preconditioner_loss as residual_preconditioner_loss
 from selftune.objectives.regularizers.adaptation.risk_extrapolation import risk_extrapolation as risk_extrapolation
+from selftune.objectives.regularizers.supervision.rotation import rotation as rotation
 from selftune.objectives.regularizers.adaptation.sam import sam as sam
 from selftune.objectives.regularizers.adaptation.kl_to_reference import sampled_kl_to_reference as sampled_kl_to_reference
+from selftune.objectives.regularizers.supervision.saturation import saturation as saturation
+from selftune.objectives.regularizers.supervision.scaling import scaling as scaling
 from selftune.objectives.diagnostics.scaling_asymptote import scaling_asymptote as scaling_asymptote
 from selftune.objectives.diagnostics.scaling_crossover import scaling_crossover as scaling_crossover
 from selftune.objectives.regularizers.supervision.self_distillation_targets import self_distillation_targets as self_distillation_targets
 from selftune.objectives.regularizers.supervision.self_mix import self_mix as self_mix
+from selftune.objectives.regularizers.supervision.shear import shear as shear
 from selftune.objectives.solvers.sinkhorn import sinkhorn as sinkhorn
 from selftune.objectives.regularizers.dynamics.sinkhorn_divergence import sinkhorn_divergence as sinkhorn_divergence
 from selftune.objectives.regularizers.adaptation.soft_equivariance import soft_equivariance as soft_equivariance
@@ -124,6 +132,7 @@ from selftune.objectives.regularizers.supervision.temporal_ensembling import tem
 from selftune.objectives.regularizers.dynamics.tikhonov import tikhonov as tikhonov
 from selftune.objectives.regularizers.structure.bias_alleviating_low_rank import top_singular_mass as top_singular_mass
 from selftune.objectives.regularizers.dynamics.total_variation import total_variation as total_variation
+from selftune.objectives.regularizers.supervision.translation import translation as translation
 from selftune.objectives.regularizers.structure.trimmed_mean import trimmed_mean as trimmed_mean
 from selftune.objectives.regularizers.representation.triplet import triplet as triplet
 from selftune.objectives.regularizers.supervision.universal_self_distillation import universal_self_distillation as universal_self_distillation

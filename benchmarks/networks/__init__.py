@@ -1,8 +1,12 @@
-"""Networks as people write them: nothing here knows selftune, and nothing was written for it."""
+"""Networks as people write them: nothing here knows selftune, and nothing was written for it.
 
-from networks.awd_lstm import AWDLSTM
-from networks.gpt import GPT
-from networks.resnet import ResNet18
+Those that tasks of the catalogue train are there.
+"""
+
+from selftune.objectives.networks.awd_lstm import AWDLSTM
+from selftune.objectives.networks.gpt import GPT
+from selftune.objectives.networks.resnet import ResNet18
+
 from networks.vgg import VGG
 from networks.vision_transformer import VisionTransformer
 

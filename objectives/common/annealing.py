@@ -19,7 +19,9 @@ def anneal_steps(steps: int) -> Hyperparameter:
     >>> anneal_steps(500).name
     'anneal'
     """
-    return Hyperparameter("anneal", Count(0, 1_000_000), steps, online=False, smooth=False, shared=True)
+    return Hyperparameter(
+        "anneal", Count(0, 1_000_000, sweep=(0, 5000)), steps, online=False, smooth=False, shared=True
+    )
 
 
 def annealed(

@@ -1,21 +1,19 @@
-"""scikit-learn's handwritten digits as tensors, and small networks for them: what the tasks on digits share."""
+"""scikit-learn's handwritten digits as tensors: what the tasks on digits share."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
-
 import torch
-from torch import nn
 
 from selftune.errors import SettingError
-from selftune.shapes import Float, Int, Tensor
+from selftune.shapes import Float, Int, Tensor, UInt8
 
 EXAMPLES = 1797
 PIXELS = 8
 
 Split = tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]
 Splits = tuple[Split, Split, Split]
+
+Images = tuple[UInt8[Tensor, "examples 1 8 8"], Int[Tensor, "examples"]]
 
 
 def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
@@ -24,6 +22,37 @@ def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
     Args:
         train, validation: their sizes; the rest of the 1797 is the test split.
         seed: decides which images go into which split.
+
+    Raises:
+        SettingError: if a split would be empty.
+    """
+    inputs, labels = _shuffled(train, validation, seed)
+    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
+    sizes = [train, validation, EXAMPLES - train - validation]
+    first, second, third = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
+    return first, second, third
+
+
+def load_digit_images(train: int, validation: int, seed: int) -> tuple[Images, Images, Images]:
+    """The same splits as images of one channel, a byte for each pixel, white 255.
+
+    Args:
+        train, validation, seed: see ``load_digit_splits``.
+
+    Raises:
+        SettingError: if a split would be empty.
+    """
+    inputs, labels = _shuffled(train, validation, seed)
+    pixels = (inputs * (255 / 16)).round().to(torch.uint8).view(-1, 1, PIXELS, PIXELS)
+    sizes = [train, validation, EXAMPLES - train - validation]
+    first, second, third = zip(torch.split(pixels, sizes), torch.split(labels, sizes), strict=True)
+    return first, second, third
+
+
+def _shuffled(
+    train: int, validation: int, seed: int
+) -> tuple[Float[Tensor, "examples 64"], Int[Tensor, "examples"]]:
+    """All digits, from 0 to 16 per pixel, in the order in which they go into splits.
 
     Raises:
         SettingError: if a split would be empty.
@@ -40,35 +69,4 @@ def load_digit_splits(train: int, validation: int, seed: int) -> Splits:
     data = load_digits()
     order = torch.randperm(EXAMPLES, generator=torch.Generator().manual_seed(seed))
     inputs = torch.tensor(data.data, dtype=torch.float32)[order]
-    labels = torch.tensor(data.target, dtype=torch.int64)[order]
-    inputs = (inputs - inputs[:train].mean()) / inputs[:train].std()
-    sizes = [train, validation, left]
-    first, second, third = zip(torch.split(inputs, sizes), torch.split(labels, sizes), strict=True)
-    return first, second, third
-
-
-def perceptron(hidden: Sequence[int], outputs: int = 10) -> nn.Sequential:
-    """A network from 64 pixels with layers ``hidden1``, ``hidden2``... and ``output``.
-
-    Raises:
-        SettingError: if a layer has no unit.
-    """
-    check_hidden(hidden)
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    width = PIXELS * PIXELS
-    for number, units in enumerate(hidden, start=1):
-        layers[f"hidden{number}"] = nn.Linear(width, units)
-        layers[f"relu{number}"] = nn.ReLU()
-        width = units
-    layers["output"] = nn.Linear(width, outputs)
-    return nn.Sequential(layers)
-
-
-def check_hidden(hidden: Sequence[int]) -> None:
-    """Refuses layers without units.
-
-    Raises:
-        SettingError: naming the setting ``hidden``.
-    """
-    if any(units < 1 for units in hidden):
-        raise SettingError("hidden", f"every layer needs at least one unit, got {list(hidden)}")
+    return inputs, torch.tensor(data.target, dtype=torch.int64)[order]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from selftune.objectives.data.digit_images import check_hidden, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.networks.perceptron import check_hidden, perceptron
 from torch import nn
 
 from selftune.lower_level.classification import Classification
@@ -47,7 +48,7 @@ class Digits(Classification):
         super().__init__(self._network, *splits, optimization, self.validation_batch_size)
 
     def _network(self) -> nn.Module:
-        return perceptron(self.hidden)
+        return perceptron(PIXELS * PIXELS, self.hidden, 10)
 
 
 tasks.register("digits", Digits)

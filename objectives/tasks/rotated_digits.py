@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from selftune.objectives.data.digit_images import PIXELS, check_hidden, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.networks.perceptron import check_hidden, perceptron
 from torch import nn
 
 from selftune.errors import SettingError
@@ -79,7 +80,7 @@ class RotatedDigits(Classification):
         )
 
     def _network(self) -> nn.Module:
-        return perceptron(self.hidden)
+        return perceptron(PIXELS * PIXELS, self.hidden, 10)
 
 
 def _rotation(degrees: Float[Tensor, "batch"]) -> Float[Tensor, "batch 2 3"]:

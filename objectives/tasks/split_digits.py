@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from selftune.objectives.data.digit_images import check_hidden, load_digit_splits, perceptron
+from selftune.objectives.data.digit_images import PIXELS, load_digit_splits
+from selftune.objectives.networks.perceptron import check_hidden, perceptron
 from torch import nn
 
 from selftune.errors import SettingError
@@ -62,7 +63,7 @@ class SplitDigits(Classification):
         super().__init__(self._network, *splits, optimization, self.validation_batch_size, stages=stages)
 
     def _network(self) -> nn.Module:
-        return perceptron(self.hidden)
+        return perceptron(PIXELS * PIXELS, self.hidden, 10)
 
 
 tasks.register("split_digits", SplitDigits)

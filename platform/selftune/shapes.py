@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float, Int
+    from jaxtyping import Bool, Float, Int, UInt8
 else:
     try:
-        from jaxtyping import Bool, Float, Int
+        from jaxtyping import Bool, Float, Int, UInt8
     except ModuleNotFoundError:
 
         class _Unchecked:
             def __class_getitem__(cls, item: Any) -> Any:
                 return Any
 
-        Bool = Float = Int = _Unchecked
+        Bool = Float = Int = UInt8 = _Unchecked
 
-__all__ = ["Bool", "Float", "Int", "Tensor"]
+__all__ = ["Bool", "Float", "Int", "Tensor", "UInt8"]

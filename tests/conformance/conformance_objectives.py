@@ -84,6 +84,23 @@ def image_classification(dtype=torch.float32):
     return Classification(_typed(cnn, dtype), *splits, OPTIMIZATION, extra={"second_inputs": flipped})
 
 
+class Photographs(Classification):
+    """Colour images, whose pixels lie between -1 and 1."""
+
+    provides = Classification.provides | {"pixel_range"}
+
+    def quantity(self, name, step):
+        return torch.tensor([-1.0, 1.0])
+
+
+def photographs(dtype=torch.float32):
+    build = lambda: nn.Sequential(  # noqa: E731
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(16, CLASSES)
+    )
+    splits = [(x.view(-1, 3, 6, 6).tanh(), labels) for x, labels in vectors(dtype, width=108)]
+    return Photographs(_typed(build, dtype), *splits, OPTIMIZATION)
+
+
 def domain_classification(dtype=torch.float32):
     splits = vectors(dtype)
     domains = tuple(torch.arange(len(labels)) // 3 % 2 for _, labels in splits)
@@ -248,6 +265,7 @@ OBJECTIVES = {
     for make in (
         classification,
         image_classification,
+        photographs,
         domain_classification,
         continual_classification,
         self_supervised,

@@ -25,9 +25,9 @@ CATALOGUE = {
             temporal_ensembling
         """,
         "augment": """
-            adaptive_mixup co_teaching cutmix cutout delayed_dropout dropout embedding_dropout
-            gaussian_input_noise mixup nested_dropout self_mix spatial_dropout stochastic_depth
-            variational_dropout weight_drop
+            adaptive_mixup brightness co_teaching contrast cutmix cutout delayed_dropout dropout embedding_dropout
+            gaussian_input_noise hue input_scaling mixup nested_dropout rotation saturation scaling self_mix shear
+            spatial_dropout stochastic_depth translation variational_dropout weight_drop
         """,
         "reparam": "dropconnect ghost_batch_norm interpolated_initialization",
         "gradient": "gradient_clipping multiplicative_gradient_noise",
@@ -100,9 +100,9 @@ ENTRIES = [
 REGISTERED = [(registry, name) for registry in (regularizers, diagnostics, solvers) for name in registry.names()]
 
 
-def test_the_first_entries_are_a_hundred_and_thirty_two():
+def test_the_first_entries_are_a_hundred_and_forty_one():
     names = [name for _, _, name in ENTRIES]
-    assert len(names) == len(set(names)) == 132
+    assert len(names) == len(set(names)) == 141
 
 
 @pytest.mark.parametrize(("family", "kind", "name"), ENTRIES)

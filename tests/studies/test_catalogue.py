@@ -40,7 +40,13 @@ def test_names_that_are_not_there_suggest_others():
 def test_show_prints_an_entry(capsys):
     assert main(["show", "weight_decay"]) == 0
     shown = capsys.readouterr().out
-    for fragment_ in ("weight_decay (penalty, supervision)", "Reference: ", "strength = 0.0005", "parameters: "):
+    for fragment_ in (
+        "weight_decay (penalty, supervision)",
+        "Reference: ",
+        "strength = 0.0005",
+        "auto is Power",
+        "parameters: ",
+    ):
         assert fragment_ in shown
 
 

@@ -79,8 +79,8 @@ class Ewc(Regularizer):
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1.0, 1e5)), 100.0, shared=True),
         Hyperparameter("mode", Choice(("online", "separate")), "online", online=False, smooth=False),
-        Hyperparameter("decay", Unit(), 1.0, online=False, smooth=False),
-        Hyperparameter("samples", Integer(1, 1_000_000), 200, online=False, smooth=False),
+        Hyperparameter("decay", Unit(sweep=(0.5, 1.0)), 1.0, online=False, smooth=False),
+        Hyperparameter("samples", Integer(1, 1_000_000, sweep=(50, 1000)), 200, online=False, smooth=False),
         Hyperparameter("labels", Choice(("observed", "sampled")), "observed", online=False, smooth=False),
     )
     needs = frozenset({"parameters", "old_parameters", "stage", "logits"})

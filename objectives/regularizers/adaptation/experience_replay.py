@@ -55,8 +55,8 @@ class ExperienceReplay(Regularizer):
     reference = Reference("On Tiny Episodic Memories in Continual Learning", "1902.10486")
     hyperparameters = (
         Hyperparameter("weight", Positive(sweep=(0.1, 10.0)), 1.0),
-        Hyperparameter("capacity", Integer(1, 1_000_000), 500, online=False, smooth=False),
-        Hyperparameter("replayed", Integer(1, 16), 1, online=False, smooth=False),
+        Hyperparameter("capacity", Integer(1, 1_000_000, sweep=(50, 2000)), 500, online=False, smooth=False),
+        Hyperparameter("replayed", Integer(1, 16, sweep=(1, 4)), 1, online=False, smooth=False),
     )
     needs = frozenset({"inputs", "labels", "targets"})
     axes: ClassVar = {"labels": ("batch", ...), "targets": ("batch", ...)}

@@ -145,7 +145,7 @@ class HessianDiagonalAlignment(Regularizer):
     hyperparameters = (
         Hyperparameter("alpha", Positive(sweep=(1e-5, 10.0)), 1e-3),
         Hyperparameter("beta", Positive(sweep=(1e-4, 100.0)), 5e-3),
-        Hyperparameter("draws", Integer(1, 1000), 300, online=False, smooth=False),
+        Hyperparameter("draws", Integer(1, 1000), 300, online=False, smooth=False, swept=False),
     )
     needs = frozenset({"features", "head", "labels", "domains"})
     risk = "domains"

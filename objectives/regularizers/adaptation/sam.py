@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from selftune.hyperparameters import Choice, Hyperparameter, Positive
+from selftune.hyperparameters import Choice, Hyperparameter, Positive, StartRule
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
 from selftune.regularization.step import Step
@@ -55,7 +55,16 @@ class Sam(Regularizer):
     kind = "gradient"
     reference = Reference("Sharpness-Aware Minimization for Efficiently Improving Generalization", "2010.01412")
     hyperparameters = (
-        Hyperparameter("rho", Positive(sweep=(0.01, 0.5)), 0.05, smooth=False, shared=True),
+        Hyperparameter(
+            "rho",
+            Positive(sweep=(0.01, 0.5)),
+            0.05,
+            smooth=False,
+            shared=True,
+            start=StartRule(
+                0.05, "Sharpness-Aware Minimization for Efficiently Improving Generalization (2010.01412)"
+            ),
+        ),
         Hyperparameter("adaptive", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"parameters", "gradients", "recompute"})

@@ -63,7 +63,7 @@ class EntropicTransportCost(Regularizer):
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-3, 100.0)), 1.0),
         Hyperparameter("epsilon", Positive(sweep=(1e-3, 1.0)), 0.05, smooth=False, shared=True),
-        Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False),
+        Hyperparameter("iterations", Integer(10, 2000), 200, online=False, smooth=False, swept=False),
     )
     needs = frozenset({"samples", "data"})
 

@@ -75,9 +75,9 @@ class FieldOfExperts(Regularizer):
         Hyperparameter("strength", Positive(sweep=(1e-4, 10.0)), math.exp(-3)),
         Hyperparameter("log_weights", Interval(sweep=(-8.0, 2.0)), -3.0, shared=True),
         Hyperparameter("log_smoothing", Interval(sweep=(-8.0, 0.0)), -3.5, shared=True),
-        Hyperparameter("filters", Interval(sweep=(-1.0, 1.0)), 1.0, shared=True),
-        Hyperparameter("experts", Integer(1, 256), 48, online=False, smooth=False),
-        Hyperparameter("size", Integer(1, 15), 7, online=False, smooth=False),
+        Hyperparameter("filters", Interval(sweep=(-1.0, 1.0)), 1.0, shared=True, swept=False),
+        Hyperparameter("experts", Integer(1, 256, sweep=(8, 64)), 48, online=False, smooth=False),
+        Hyperparameter("size", Integer(1, 15, sweep=(3, 9)), 7, online=False, smooth=False),
     )
     needs = frozenset({"reconstruction"})
 

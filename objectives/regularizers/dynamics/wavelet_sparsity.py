@@ -19,7 +19,7 @@ from selftune.shapes import Float, Tensor
     default=1e-2,
     needs={"x": "reconstruction"},
     hyperparameters=[
-        Hyperparameter("levels", Choice((1, 2, 3, 4, 5)), 1, online=False, smooth=False),
+        Hyperparameter("levels", Choice((1, 2, 3, 4, 5)), 1, online=False, smooth=False, swept=False),
         Hyperparameter("smoothing", Interval(0.0, sweep=(0.0, 1e-2)), 0.0),
     ],
 )

@@ -69,7 +69,7 @@ class BellmanRank(Regularizer):
     )
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-5, 1e-1)), 1e-3),
-        Hyperparameter("discount", Interval(0.01, 1.0), 0.99, online=False, smooth=False),
+        Hyperparameter("discount", Interval(0.01, 1.0, sweep=(0.5, 0.999)), 0.99, online=False, smooth=False),
     )
     needs = frozenset({"features", "next_features", "rewards", "head_weight"})
 

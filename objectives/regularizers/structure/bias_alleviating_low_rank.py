@@ -104,7 +104,7 @@ def logit_decorrelation(logits: Float[Tensor, "batch classes"]) -> Float[Tensor,
 @penalty(
     family="structure",
     reference=_REFERENCE,
-    strength=Interval(-1.0, 1.0),
+    strength=Interval(-1.0, 1.0, sweep=(-0.01, 0.01)),
     default=3e-4,
     needs={"logits": "logits"},
     requires=["probs"],

@@ -15,7 +15,9 @@ from selftune.shapes import Float, Tensor
 @aggregator(
     family="structure",
     reference=Reference("The Hidden Vulnerability of Distributed Learning in Byzantium", "1802.07927"),
-    hyperparameters=[Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)],
+    hyperparameters=[
+        Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
+    ],
     workers=8,
 )
 def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:

@@ -82,11 +82,13 @@ class DynamicSparseTraining(Regularizer):
     )
     hyperparameters = (
         Hyperparameter("drop_fraction", Unit(sweep=(0.1, 0.5)), 0.3, smooth=False, shared=True),
-        Hyperparameter("every", Count(1, 1_000_000), 100, online=False, smooth=False, shared=True),
+        Hyperparameter(
+            "every", Count(1, 1_000_000, sweep=(20, 500)), 100, online=False, smooth=False, shared=True
+        ),
         Hyperparameter(
             "growth", Choice(("gradient", "momentum", "random", "unfired")), "gradient", online=False, smooth=False
         ),
-        Hyperparameter("stop", Unit(), 0.75, online=False, smooth=False, shared=True),
+        Hyperparameter("stop", Unit(sweep=(0.5, 1.0)), 0.75, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters", "gradients", "masks", "progress"})
     per_layer = True

@@ -18,8 +18,10 @@ from selftune.shapes import Float, Tensor
         "1705.05491",
     ),
     hyperparameters=[
-        Hyperparameter("iterations", Integer(1, 1000), 100, online=False, smooth=False, shared=True),
-        Hyperparameter("epsilon", Positive(sweep=(1e-8, 1e-4)), 1e-6, online=False, smooth=False, shared=True),
+        Hyperparameter("iterations", Integer(1, 1000), 100, online=False, smooth=False, shared=True, swept=False),
+        Hyperparameter(
+            "epsilon", Positive(sweep=(1e-8, 1e-4)), 1e-6, online=False, smooth=False, shared=True, swept=False
+        ),
     ],
     workers=8,
 )

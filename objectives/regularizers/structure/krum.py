@@ -15,7 +15,7 @@ from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
 
 _REFERENCE = Reference("Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", "1703.02757")
-_FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)
+_FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
 
 
 @aggregator(family="structure", reference=_REFERENCE, hyperparameters=[_FAULTY], workers=8)
@@ -80,9 +80,9 @@ class MultiKrum(Regularizer):
     kind = "gradient"
     reference = _REFERENCE
     hyperparameters = (
-        Hyperparameter("workers", Integer(1, 1024), 8, online=False, smooth=False, shared=True),
+        Hyperparameter("workers", Integer(1, 1024), 8, online=False, smooth=False, shared=True, swept=False),
         _FAULTY,
-        Hyperparameter("selected", Integer(0, 1022), 0, online=False, smooth=False, shared=True),
+        Hyperparameter("selected", Integer(0, 1022), 0, online=False, smooth=False, shared=True, swept=False),
     )
     needs = frozenset({"shards"})
 

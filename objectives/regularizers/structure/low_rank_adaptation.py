@@ -47,7 +47,7 @@ class LowRankAdaptation(Reparameterization):
     family = "structure"
     reference = Reference("LoRA: Low-Rank Adaptation of Large Language Models", "2106.09685")
     hyperparameters = (
-        Hyperparameter("rank", Integer(1, 256), 8, online=False, smooth=False, shared=True),
+        Hyperparameter("rank", Integer(1, 256, sweep=(1, 32)), 8, online=False, smooth=False, shared=True),
         Hyperparameter("alpha", Positive(sweep=(1.0, 64.0)), 16.0, shared=True),
     )
     freezes = True

@@ -59,10 +59,12 @@ class MagnitudePruning(Regularizer):
     hyperparameters = (
         Hyperparameter("sparsity", Unit(sweep=(0.2, 0.98)), 0.8, smooth=False, shared=True),
         Hyperparameter("scope", Choice(("global", "layer")), "global", online=False, smooth=False),
-        Hyperparameter("every", Count(1, 1_000_000), 100, online=False, smooth=False, shared=True),
-        Hyperparameter("initial", Unit(), 0.0, online=False, smooth=False, shared=True),
-        Hyperparameter("begin", Unit(), 0.0, online=False, smooth=False, shared=True),
-        Hyperparameter("end", Unit(), 0.0, online=False, smooth=False, shared=True),
+        Hyperparameter(
+            "every", Count(1, 1_000_000, sweep=(20, 500)), 100, online=False, smooth=False, shared=True
+        ),
+        Hyperparameter("initial", Unit(), 0.0, online=False, smooth=False, shared=True, swept=False),
+        Hyperparameter("begin", Unit(), 0.0, online=False, smooth=False, shared=True, swept=False),
+        Hyperparameter("end", Unit(), 0.0, online=False, smooth=False, shared=True, swept=False),
     )
     needs = frozenset({"parameters", "gradients"})
     per_layer = True

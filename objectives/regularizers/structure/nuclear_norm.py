@@ -51,7 +51,7 @@ class NuclearNorm(Regularizer):
     reference = Reference("Trained Rank Pruning for Efficient Deep Neural Networks", "2004.14566")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(1e-5, 1e-2)), 3e-4, shared=True),
-        Hyperparameter("every", Count(1, 1000), 1, online=False, smooth=False, shared=True),
+        Hyperparameter("every", Count(1, 1000, sweep=(1, 20)), 1, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters"})
     per_layer = True

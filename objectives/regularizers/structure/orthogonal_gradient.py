@@ -48,7 +48,9 @@ class OrthogonalGradient(Regularizer):
     kind = "gradient"
     reference = Reference("Grokking at the Edge of Numerical Stability", "2501.04697")
     hyperparameters = (
-        Hyperparameter("start", Integer(0, 1_000_000), 0, online=False, smooth=False, shared=True),
+        Hyperparameter(
+            "start", Integer(0, 1_000_000, sweep=(0, 1000)), 0, online=False, smooth=False, shared=True
+        ),
         # No loss depends on what happens to its gradient: a response cannot be fitted, only swept.
         Hyperparameter("mix", Unit(), 1.0, online=False, smooth=False, shared=True),
     )

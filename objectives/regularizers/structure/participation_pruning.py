@@ -55,7 +55,7 @@ class ParticipationPruning(Regularizer):
     )
     hyperparameters = (
         Hyperparameter("fraction", Unit(sweep=(0.05, 0.9)), 0.3, smooth=False, shared=True),
-        Hyperparameter("start", Count(0, 10_000_000), 0, online=False, smooth=False, shared=True),
+        Hyperparameter("start", Count(0, 10_000_000, sweep=(0, 1000)), 0, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters", "neuron_weights"})
     acts_from = "start"

@@ -55,7 +55,7 @@ class RankTruncation(Regularizer):
     reference = Reference("Trained Rank Pruning for Efficient Deep Neural Networks", "2004.14566")
     hyperparameters = (
         Hyperparameter("energy", Unit(sweep=(0.9, 0.999)), 0.9, smooth=False, shared=True),
-        Hyperparameter("every", Count(1, 1000), 1, online=False, smooth=False, shared=True),
+        Hyperparameter("every", Count(1, 1000, sweep=(1, 20)), 1, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"parameters"})
     per_layer = True

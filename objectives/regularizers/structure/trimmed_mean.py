@@ -16,7 +16,9 @@ _REFERENCE = Reference("Byzantine-Robust Distributed Learning: Towards Optimal S
 @aggregator(
     family="structure",
     reference=_REFERENCE,
-    hyperparameters=[Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True)],
+    hyperparameters=[
+        Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
+    ],
     workers=8,
 )
 def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.hyperparameters import Hyperparameter, Positive, StartRule
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
 from selftune.regularization.step import Step
@@ -31,7 +31,15 @@ class ActivationRegularization(Regularizer):
     family = "supervision"
     kind = "penalty"
     reference = Reference("Revisiting Activation Regularization for Language RNNs", "1708.01009")
-    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.01, 10.0)), 2.0, shared=True),)
+    hyperparameters = (
+        Hyperparameter(
+            "strength",
+            Positive(sweep=(0.01, 10.0)),
+            2.0,
+            shared=True,
+            start=StartRule(2.0, "Regularizing and Optimizing LSTM Language Models (1708.02182)"),
+        ),
+    )
     needs = frozenset({"features"})
     axes: ClassVar = {"features": ("batch", ...)}
 

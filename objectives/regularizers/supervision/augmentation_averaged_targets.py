@@ -55,9 +55,9 @@ class AugmentationAveragedTargets(Regularizer):
     kind = "target"
     reference = Reference("Continual Test-Time Domain Adaptation", "2203.13591")
     hyperparameters = (
-        Hyperparameter("threshold", Unit(), 0.92, smooth=False, shared=True),
+        Hyperparameter("threshold", Unit(sweep=(0.5, 1.0)), 0.92, smooth=False, shared=True),
         Hyperparameter("noise", Positive(sweep=(1e-3, 1.0)), 0.1, smooth=False, shared=True),
-        Hyperparameter("views", Integer(1, 256), 32, online=False, smooth=False, shared=True),
+        Hyperparameter("views", Integer(1, 256, sweep=(4, 64)), 32, online=False, smooth=False, shared=True),
         Hyperparameter("statistics", Choice(("batch", "running")), "batch", online=False, smooth=False),
     )
     needs = frozenset(

@@ -64,8 +64,8 @@ class CoTeaching(Regularizer):
     kind = "augment"
     reference = Reference("Compressing Features for Learning with Noisy Labels", "2206.13140")
     hyperparameters = (
-        Hyperparameter("forget_rate", Unit(), 0.2, smooth=False, shared=True),
-        Hyperparameter("ramp", Integer(0, 1000), 5, online=False, smooth=False, shared=True),
+        Hyperparameter("forget_rate", Unit(sweep=(0.0, 0.5)), 0.2, smooth=False, shared=True),
+        Hyperparameter("ramp", Integer(0, 1000, sweep=(0, 15)), 5, online=False, smooth=False, shared=True),
         Hyperparameter("split_batch", Choice((False, True)), False, online=False, smooth=False),
     )
     needs = frozenset({"losses", "targets", "parameters", "epoch"})

@@ -6,7 +6,7 @@ import torch
 from selftune.objectives.regularizers.supervision.cutout import _box, _pixels
 from selftune.objectives.regularizers.supervision.mixup import Mixup
 
-from selftune.hyperparameters import Hyperparameter, Positive, Unit
+from selftune.hyperparameters import Hyperparameter, Positive, StartRule, Unit
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import register
 from selftune.regularization.step import Mixing, Step
@@ -67,7 +67,14 @@ class Cutmix(Mixup):
         "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", "1905.04899"
     )
     hyperparameters = (
-        Hyperparameter("alpha", Positive(sweep=(0.2, 2.0)), 1.0, smooth=False, shared=True),
+        Hyperparameter(
+            "alpha",
+            Positive(sweep=(0.2, 2.0)),
+            1.0,
+            smooth=False,
+            shared=True,
+            start=StartRule(1.0, "CutMix: Regularization Strategy to Train Strong Classifiers (1905.04899)"),
+        ),
         Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
     )
     needs = frozenset({"inputs", "targets", "images", "real_inputs"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from selftune.objectives.common.start_rules import ADAMW_DECAY
+
 from selftune.hyperparameters import Hyperparameter, Positive
 from selftune.registries.reference import Reference
 from selftune.regularization.decorators import proximal
@@ -12,7 +14,9 @@ from selftune.shapes import Float, Tensor
     family="supervision",
     reference=Reference("Decoupled Weight Decay Regularization", "1711.05101"),
     hyperparameters=[
-        Hyperparameter("strength", Positive(sweep=(1e-3, 10.0)), 1e-2, smooth=False, shared=True),
+        Hyperparameter(
+            "strength", Positive(sweep=(1e-3, 10.0)), 1e-2, smooth=False, shared=True, start=ADAMW_DECAY
+        ),
     ],
     when="before",
     uses_learning_rate=True,

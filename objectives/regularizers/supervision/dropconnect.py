@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from selftune.objectives.common.start_rules import BALANCED_RATE
+
 from selftune.hyperparameters import Hyperparameter, Interval
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import register
@@ -46,7 +48,9 @@ class Dropconnect(Reparameterization):
     name = "dropconnect"
     family = "supervision"
     reference = Reference("Regularization of Neural Networks using DropConnect (Wan et al., 2013)")
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True),)
+    hyperparameters = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True, start=BALANCED_RATE),
+    )
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[1:] or layers

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from selftune.objectives.common.start_rules import DROPOUT_RATE
+
 from selftune.hyperparameters import Hyperparameter, Interval
 from selftune.registries.reference import Reference
 from selftune.regularization.layer_noise import LayerNoise
@@ -46,7 +48,7 @@ class Dropout(LayerNoise):
         "Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"
     )
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
-        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, start=DROPOUT_RATE),
     )
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ class EarlyLearning(Regularizer):
     reference = Reference("Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151")
     hyperparameters = (
         Hyperparameter("strength", Positive(sweep=(0.1, 10.0)), 3.0),
-        Hyperparameter("beta", Unit(), 0.7, smooth=False, shared=True),
+        Hyperparameter("beta", Unit(sweep=(0.5, 0.99)), 0.7, smooth=False, shared=True),
     )
     needs = frozenset({"probs", "index", "examples", "classes"})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from selftune.objectives.common.start_rules import BALANCED_RATE
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
@@ -55,7 +56,9 @@ class EmbeddingDropout(LayerNoise):
     reference = Reference(
         "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", "1512.05287"
     )
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False, shared=True),)
+    hyperparameters = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False, shared=True, start=BALANCED_RATE),
+    )
     needs = frozenset({"embeddings"})
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = staticmethod(
         lambda module: isinstance(module, nn.Embedding)

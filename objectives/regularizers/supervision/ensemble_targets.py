@@ -60,7 +60,7 @@ class EnsembleTargets(Regularizer):
     kind = "target"
     reference = Reference("Pre-training under Infinite Compute", "2509.14786")
     hyperparameters = (
-        Hyperparameter("members", Integer(1, 64), 5, online=False, smooth=False, shared=True),
+        Hyperparameter("members", Integer(1, 64, sweep=(2, 8)), 5, online=False, smooth=False, shared=True),
         Hyperparameter("space", Choice(("logits", "probabilities")), "logits", online=False, smooth=False),
     )
     needs = frozenset({"inputs", "targets", "logits", "class_probabilities"})

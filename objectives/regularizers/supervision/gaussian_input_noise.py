@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from selftune.objectives.common.start_rules import BALANCED_SIGMA, balanced_sigma
 
-from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive
+from selftune.hyperparameters import Choice, Hyperparameter, Interval, Positive, StartRule
+from selftune.lower_level.start_values import Setup
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
 from selftune.regularization.step import Step, per_example
@@ -28,6 +30,15 @@ def gaussian_input_noise(
     return inputs + sigma * noise
 
 
+def _balanced(setup: Setup) -> float:
+    """The sigma at which the noise itself, ``sigma * examples ** -power``, is in balance."""
+    power = setup.start_of("gaussian_input_noise", "power") or 0.0
+    return balanced_sigma(setup) * (setup.examples**power if power else 1.0)
+
+
+_BALANCED = StartRule(_balanced, BALANCED_SIGMA.source)
+
+
 @register
 class GaussianInputNoise(Regularizer):
     """Adds noise of standard deviation ``sigma * examples ** -power`` to the inputs.
@@ -41,9 +52,9 @@ class GaussianInputNoise(Regularizer):
     kind = "augment"
     reference = Reference("Training with Noise is Equivalent to Tikhonov Regularization (Bishop, 1995)")
     hyperparameters = (
-        Hyperparameter("sigma", Positive(sweep=(1e-3, 1.0)), 0.1),
+        Hyperparameter("sigma", Positive(sweep=(1e-3, 1.0)), 0.1, start=_BALANCED),
         Hyperparameter("mode", Choice(("fresh", "fixed")), "fresh", online=False, smooth=False),
-        Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False),
+        Hyperparameter("power", Interval(0.0, 1.0), 0.0, online=False, swept=False),
     )
     needs = frozenset({"inputs", "index", "examples", "real_inputs"})
     order = "noise"

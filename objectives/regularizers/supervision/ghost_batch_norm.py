@@ -82,7 +82,9 @@ class GhostBatchNorm(Regularizer):
         "1705.08741",
     )
     hyperparameters = (
-        Hyperparameter("ghost_size", Integer(2, 65536), 128, online=False, smooth=False, shared=True),
+        Hyperparameter(
+            "ghost_size", Integer(2, 65536, sweep=(16, 256)), 128, online=False, smooth=False, shared=True
+        ),
     )
     needs = frozenset({"batch_norm"})
 

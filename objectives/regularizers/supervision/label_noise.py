@@ -60,9 +60,11 @@ class LabelNoise(Regularizer):
     kind = "target"
     reference = Reference("Early-Learning Regularization Prevents Memorization of Noisy Labels", "2007.00151")
     hyperparameters = (
-        Hyperparameter("rate", Unit(), 0.4, online=False, smooth=False, shared=True),
-        Hyperparameter("noise", Choice(("symmetric", "asymmetric")), "symmetric", online=False, smooth=False),
-        Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True),
+        Hyperparameter("rate", Unit(), 0.4, online=False, smooth=False, shared=True, swept=False),
+        Hyperparameter(
+            "noise", Choice(("symmetric", "asymmetric")), "symmetric", online=False, smooth=False, swept=False
+        ),
+        Hyperparameter("seed", Integer(0, 2**31 - 1), 0, online=False, smooth=False, shared=True, swept=False),
     )
     needs = frozenset({"labels", "targets", "index", "examples", "classes", "class_probabilities"})
     order = "problem"

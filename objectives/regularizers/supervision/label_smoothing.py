@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from selftune.hyperparameters import Hyperparameter, Unit
+from selftune.hyperparameters import Hyperparameter, StartRule, Unit
 from selftune.registries.reference import Reference
 from selftune.regularization.decorators import target
 from selftune.shapes import Float, Tensor
@@ -11,7 +11,16 @@ from selftune.shapes import Float, Tensor
 @target(
     family="supervision",
     reference=Reference("Rethinking the Inception Architecture for Computer Vision", "1512.00567"),
-    hyperparameters=[Hyperparameter("epsilon", Unit(), 0.1)],
+    hyperparameters=[
+        Hyperparameter(
+            "epsilon",
+            Unit(sweep=(0.0, 0.5)),
+            0.1,
+            start=StartRule(
+                0.1, "Rethinking the Inception Architecture for Computer Vision (1512.00567), section 7"
+            ),
+        )
+    ],
     order="smoothing",
     requires=["class_probabilities"],
 )

@@ -71,7 +71,7 @@ class MeanTeacher(Regularizer):
     kind = "target"
     reference = Reference("Mean Teachers are Better Role Models", "1703.01780")
     hyperparameters = (
-        Hyperparameter("decay", Unit(), 0.999, smooth=False, shared=True),
+        Hyperparameter("decay", Unit(sweep=(0.9, 0.9999)), 0.999, smooth=False, shared=True),
         Hyperparameter("warm_up", Choice((False, True)), False, online=False, smooth=False),
         Hyperparameter("statistics", Choice(("running", "batch")), "running", online=False, smooth=False),
         Hyperparameter("export_teacher", Choice((False, True)), False, online=False, smooth=False),

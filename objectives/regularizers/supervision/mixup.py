@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from selftune.objectives.mathematics.draws import symmetric_beta
 
-from selftune.hyperparameters import Choice, Hyperparameter, Positive, Unit
+from selftune.hyperparameters import Choice, Hyperparameter, Positive, StartRule, Unit
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Order, Regularizer, register
 from selftune.regularization.step import Mixing, Step, per_example
@@ -53,7 +53,15 @@ class Mixup(Regularizer):
     kind = "augment"
     reference = Reference("mixup: Beyond Empirical Risk Minimization", "1710.09412")
     hyperparameters: ClassVar[tuple[Hyperparameter, ...]] = (
-        Hyperparameter("alpha", Positive(sweep=(0.05, 8.0)), 0.2, shared=True),
+        Hyperparameter(
+            "alpha",
+            Positive(sweep=(0.05, 8.0)),
+            0.2,
+            shared=True,
+            start=StartRule(
+                0.2, "mixup: Beyond Empirical Risk Minimization (1710.09412), which advises 0.1 to 0.4"
+            ),
+        ),
         Hyperparameter("probability", Unit(), 1.0, smooth=False, shared=True),
         Hyperparameter("per_sample", Choice((False, True)), False, online=False, smooth=False),
     )

@@ -53,9 +53,9 @@ class RegionLabelCalibration(Regularizer):
     kind = "target"
     reference = Reference("FerKD: Surgical Label Adaptation for Efficient Distillation", "2312.17473")
     hyperparameters = (
-        Hyperparameter("lower", Unit(), 0.15, smooth=False),
+        Hyperparameter("lower", Unit(sweep=(0.0, 0.2)), 0.15, smooth=False),
         Hyperparameter("upper", Interval(0.0, 2.0, sweep=(0.2, 1.0)), 0.5, smooth=False),
-        Hyperparameter("smoothing", Unit(), 0.1),
+        Hyperparameter("smoothing", Unit(sweep=(0.0, 0.5)), 0.1),
     )
     needs = frozenset({"targets", "labels", "losses", "teacher_logits", "class_probabilities"})
     order = "correction"

@@ -55,7 +55,7 @@ class SelfDistillationTargets(Regularizer):
     )
     hyperparameters = (
         Hyperparameter("alpha", Unit(), 0.5),
-        Hyperparameter("rounds", Integer(1, 100), 3, online=False, smooth=False, shared=True),
+        Hyperparameter("rounds", Integer(1, 100, sweep=(1, 10)), 3, online=False, smooth=False, shared=True),
     )
     needs = frozenset({"targets", "logits", "progress", "initial_parameters", "class_probabilities"})
     order = "correction"

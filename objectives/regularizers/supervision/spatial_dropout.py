@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
+from selftune.objectives.common.start_rules import BALANCED_RATE
 from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Interval
@@ -48,7 +49,7 @@ class SpatialDropout(LayerNoise):
     name = "spatial_dropout"
     family = "supervision"
     reference = Reference("Efficient Object Localization Using Convolutional Networks", "1411.4280")
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),)
+    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False, start=BALANCED_RATE),)
     needs = frozenset({"images"})
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = staticmethod(
         lambda module: isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)

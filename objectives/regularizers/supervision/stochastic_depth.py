@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from selftune.hyperparameters import Choice, Hyperparameter, Interval
+from selftune.hyperparameters import Choice, Hyperparameter, Interval, StartRule
 from selftune.networks.precision import typed_as
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
@@ -52,7 +52,13 @@ class StochasticDepth(Regularizer):
     kind = "augment"
     reference = Reference("Deep Networks with Stochastic Depth", "1603.09382")
     hyperparameters = (
-        Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False),
+        Hyperparameter(
+            "rate",
+            Interval(0.0, 0.95),
+            0.1,
+            smooth=False,
+            start=StartRule(0.5, "Deep Networks with Stochastic Depth (1603.09382)"),
+        ),
         Hyperparameter("rule", Choice(("linear", "constant")), "linear", online=False, smooth=False),
     )
     needs = frozenset({"branches"})

@@ -45,7 +45,7 @@ class StochasticRestore(Regularizer):
     family = "supervision"
     kind = "proximal"
     reference = Reference("Continual Test-Time Domain Adaptation", "2203.13591")
-    hyperparameters = (Hyperparameter("rate", Unit(), 0.01, smooth=False, shared=True),)
+    hyperparameters = (Hyperparameter("rate", Unit(sweep=(0.0, 0.1)), 0.01, smooth=False, shared=True),)
     needs = frozenset({"parameters", "initial_parameters"})
     order = "average"
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hypergradients.best_response import total
-from selftune.hyperparameters import Hyperparameter, Positive
+from selftune.hyperparameters import Hyperparameter, Positive, StartRule
 from selftune.networks.inventory import Layer
 from selftune.networks.precision import widened
 from selftune.registries.reference import Reference
@@ -43,7 +43,15 @@ class TemporalActivationRegularization(Regularizer):
     kind = "penalty"
     per_layer = True
     reference = Reference("Revisiting Activation Regularization for Language RNNs", "1708.01009")
-    hyperparameters = (Hyperparameter("strength", Positive(sweep=(0.01, 10.0)), 1.0, shared=True),)
+    hyperparameters = (
+        Hyperparameter(
+            "strength",
+            Positive(sweep=(0.01, 10.0)),
+            1.0,
+            shared=True,
+            start=StartRule(1.0, "Regularizing and Optimizing LSTM Language Models (1708.02182)"),
+        ),
+    )
     needs = frozenset({"recurrent_layers", "logits"})
     axes: ClassVar = {"logits": ("batch", ...)}
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = staticmethod(

@@ -59,7 +59,7 @@ class TemporalEnsembling(Regularizer):
     family = "supervision"
     kind = "target"
     reference = Reference("Temporal Ensembling for Semi-Supervised Learning", "1610.02242")
-    hyperparameters = (Hyperparameter("beta", Unit(), 0.7, smooth=False, shared=True),)
+    hyperparameters = (Hyperparameter("beta", Unit(sweep=(0.5, 0.99)), 0.7, smooth=False, shared=True),)
     needs = frozenset({"logits", "index", "examples", "classes"})
     provides = frozenset({"teacher_logits"})
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from selftune.objectives.common.start_rules import BALANCED_RATE
+
 from selftune.hyperparameters import Hyperparameter, Interval
 from selftune.networks.inventory import Layer
 from selftune.registries.reference import Reference
@@ -53,7 +55,7 @@ class VariationalDropout(LayerNoise):
     reference = Reference(
         "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks", "1512.05287"
     )
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False),)
+    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, start=BALANCED_RATE),)
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[1:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from selftune.objectives.common.start_rules import PENALTY_DECAY
 
 from selftune.hyperparameters import Positive
 from selftune.registries.reference import Reference
@@ -15,6 +16,7 @@ from selftune.shapes import Float, Tensor
     reference=Reference("A simple weight decay can improve generalization (Krogh and Hertz, 1991)"),
     strength=Positive(sweep=(1e-6, 1e-1)),
     default=5e-4,
+    start=PENALTY_DECAY,
     needs={"parameters": "parameters"},
 )
 def weight_decay(parameters: list[Tensor]) -> Float[Tensor, ""]:

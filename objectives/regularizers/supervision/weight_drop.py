@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from selftune.objectives.common.start_rules import BALANCED_RATE
 from torch import nn
 from torch.nn.utils import parametrize
 
@@ -50,7 +51,9 @@ class WeightDrop(LayerNoise):
     name = "weight_drop"
     family = "supervision"
     reference = Reference("Regularizing and Optimizing LSTM Language Models", "1708.02182")
-    hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True),)
+    hyperparameters = (
+        Hyperparameter("rate", Interval(0.0, 0.95), 0.5, smooth=False, shared=True, start=BALANCED_RATE),
+    )
     needs = frozenset({"recurrent_layers"})
     layer_filter: ClassVar[Callable[[nn.Module], bool] | None] = staticmethod(
         lambda module: isinstance(module, nn.RNNBase)

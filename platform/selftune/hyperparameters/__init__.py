@@ -20,8 +20,10 @@ from selftune.hyperparameters.domain import (
 )
 from selftune.hyperparameters.hyperparameter import Hyperparameter, Tune
 from selftune.hyperparameters.space import Space, entropy, entropy_gradient, scale_of
+from selftune.hyperparameters.start_rule import AUTO, StartRule
 
 __all__ = [
+    "AUTO",
     "Choice",
     "Choices",
     "Distribution",
@@ -33,6 +35,7 @@ __all__ = [
     "LogUniform",
     "Positive",
     "Space",
+    "StartRule",
     "Tune",
     "Uniform",
     "Unit",

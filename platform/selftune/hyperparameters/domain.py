@@ -231,7 +231,8 @@ class Integer(Domain):
 
     The unconstrained coordinate moves continuously; the value is the floor of a sigmoid scaled to
     [low, high + 1), so both ends are reachable. What the network's response sees is the coordinate,
-    which is why a hypergradient exists although the value jumps.
+    which is why a hypergradient exists although the value jumps. ``sweep`` is the range that black-box searches
+    cover; it defaults to the bounds.
 
     >>> Integer(0, 4).constrain(torch.tensor([-100.0, 0.0, 100.0]))
     tensor([0., 2., 4.])
@@ -239,6 +240,7 @@ class Integer(Domain):
 
     low: int
     high: int
+    sweep: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
@@ -263,7 +265,7 @@ class Integer(Domain):
         return self.contains(value)
 
     def prior(self) -> Distribution:
-        return Integers(self.low, self.high)
+        return Integers(*(self.sweep or (self.low, self.high)))
 
     def describe(self) -> str:
         return f"a whole number from {self.low} to {self.high}"

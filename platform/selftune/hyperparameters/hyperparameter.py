@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 import torch
 
 from selftune.hyperparameters.domain import Domain
+from selftune.hyperparameters.start_rule import AUTO, StartRule
 from selftune.shapes import Float, Tensor
 
 _MOST_NAMED = 40  # parts that a sentence lists
@@ -18,14 +19,14 @@ _MOST_NAMED = 40  # parts that a sentence lists
 class Tune:
     """Says that a hyperparameter is tuned, from ``start`` (default: the hyperparameter's own default).
 
-    ``start`` may be one number, a mapping from part to number, or a tensor of one number per part. ``domain``
-    narrows the hyperparameter's own.
+    ``start`` may be one number, a mapping from part to number, or a tensor of one number per part; ``"auto"``
+    takes the value of the hyperparameter's rule, where there is one. ``domain`` narrows the hyperparameter's own.
 
     >>> Tune(0.1)
     Tune(start=0.1, domain=None)
     """
 
-    start: float | Mapping[str, float] | Tensor | None = None
+    start: float | Mapping[str, float] | Tensor | Literal["auto"] | None = None
     domain: Domain | None = None
 
 
@@ -46,6 +47,9 @@ class Hyperparameter:
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
         per_example: whether the parts are the training examples, of which a step reads those of its batch.
+        swept: whether the named search spaces hold it; False for what says what the problem is (the share of wrong
+            labels), how exactly something is computed, or what only fits together with other settings.
+        start: the rule that ``start: auto`` takes; None where no rule is known.
 
     >>> from selftune.hyperparameters import Unit
     >>> rate = Hyperparameter("rate", Unit(), 0.5)
@@ -63,6 +67,8 @@ class Hyperparameter:
     responds: bool = True
     shared: bool = False
     per_example: bool = False
+    swept: bool = field(default=True, repr=False)
+    start: StartRule | None = field(default=None, repr=False, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,6 +108,8 @@ class Hyperparameter:
                     raise ValueError(f"its domain {error}") from error
                 domain = value.domain
             value = self.value if value.start is None else value.start
+        if isinstance(value, str) and value == AUTO and not domain.contains(AUTO):
+            raise ValueError("no rule says where it starts; give a number")
         if isinstance(value, Mapping):
             value = _by_part(value, parts)
         if isinstance(value, Tensor):

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.hyperparameters import Domain, Hyperparameter, Integer
+from selftune.hyperparameters import Domain, Hyperparameter, Integer, StartRule
 from selftune.registries.reference import Reference
 from selftune.regularization.needs import from_signature
 from selftune.regularization.regularizer import Order, Regularizer, regularizers
@@ -115,6 +115,7 @@ def penalty(
     strength: Domain,
     default: float,
     needs: Mapping[str, str],
+    start: StartRule | None = None,
     hyperparameters: Sequence[Hyperparameter] = (),
     draws: Mapping[str, Draw] | None = None,
     layers: Callable[[nn.Module], bool] | None = None,
@@ -126,6 +127,7 @@ def penalty(
 
     Args:
         strength, default: domain and default of the factor in front of the term.
+        start: the rule that says where the factor starts, where one is known.
         needs: function argument -> provided quantity. An argument bound to ``parameters`` receives a list
             of weight tensors, one bound to ``weight`` every weight in turn, and the terms are added up; the
             regularizer then acts per layer with a strength shared by the batch.
@@ -154,7 +156,7 @@ def penalty(
             incompatible=dict(incompatible or {}),
             risk=risk,
             hyperparameters=(
-                Hyperparameter("strength", strength, default, shared=on_weights),
+                Hyperparameter("strength", strength, default, shared=on_weights, start=start),
                 *hyperparameters,
             ),
         )
@@ -347,7 +349,9 @@ def aggregator(
             reference=reference,
             needs=frozenset({"shards"}),
             hyperparameters=(
-                Hyperparameter("workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True),
+                Hyperparameter(
+                    "workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True, swept=False
+                ),
                 *hyperparameters,
             ),
         )

@@ -39,7 +39,18 @@ __all__ = [
 ]
 
 Order = Literal[
-    "problem", "replay", "mixing", "noise", "correction", "smoothing", "projection", "any", "clipping", "average"
+    "problem",
+    "replay",
+    "mixing",
+    "colour",
+    "geometry",
+    "noise",
+    "correction",
+    "smoothing",
+    "projection",
+    "any",
+    "clipping",
+    "average",
 ]
 """When a regularizer acts among others: ``problem`` is what defines labels, the loss or the initial weights."""
 

@@ -223,7 +223,9 @@ def described(entry: Entry) -> list[str]:
         lines += ["", f"Reference: {entry.reference}"]
     if entry.hyperparameters:
         lines += ["", "Hyperparameters:"]
-        lines += [f"  {line}" for line in map(hyperparameter_line, entry.hyperparameters)]
+        for h in entry.hyperparameters:
+            lines.append(f"  {hyperparameter_line(h)}")
+            lines += [f"    start: auto is {h.start.source}"] if h.start is not None else []
     if entry.settings:
         lines += ["", "Settings:", *(f"  {name} = {value!r}" for name, value in entry.settings.items())]
     if entry.group == "tasks" and entry.kind == "network":

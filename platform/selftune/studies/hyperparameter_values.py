@@ -7,7 +7,7 @@ from typing import Any
 
 from selftune.errors import SettingError, suggestion
 from selftune.fields import shown
-from selftune.hyperparameters import Domain, Hyperparameter, Integer, Interval, Positive, Tune, Unit
+from selftune.hyperparameters import AUTO, Domain, Hyperparameter, Integer, Interval, Positive, Tune, Unit
 
 _KEYS = ("start", "domain")
 _DOMAINS = {
@@ -21,7 +21,8 @@ _DOMAINS = {
 def parse_value(declared: Hyperparameter, given: Any) -> Any:
     """The value as ``Regularizer`` takes it: a number, a mapping from part to number, a choice, or ``Tune``.
 
-    ``tune``, or a mapping with ``start`` or ``domain``, is tuned; anything else is fixed.
+    ``tune``, or a mapping with ``start`` or ``domain``, is tuned; anything else is fixed. ``auto`` in the place of
+    a number stands for what the hyperparameter's rule gives.
 
     Raises:
         SettingError: its key starts below the hyperparameter's own.
@@ -57,6 +58,8 @@ def parse_value(declared: Hyperparameter, given: Any) -> Any:
 
 
 def _fixed(declared: Hyperparameter, given: Any) -> Any:
+    if declared.domain.movable and given == AUTO:
+        return given
     if declared.domain.movable and not isinstance(given, int | float):
         raise SettingError(
             "",

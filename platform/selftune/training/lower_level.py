@@ -16,6 +16,7 @@ from selftune.errors import SettingError
 from selftune.lower_level.losses import Losses, as_losses
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.optimizers import accumulated_momentum
+from selftune.lower_level.start_values import with_starts
 from selftune.networks.gradients import give_gradients
 from selftune.networks.inventory import tensors_of
 from selftune.networks.modes import evaluating
@@ -65,6 +66,7 @@ class LowerLevel(RegularizedNetwork):
         network: nn.Module | None = None,
         checked: bool = False,
     ) -> None:
+        regularizers = with_starts(regularizers, objective, steps)
         super().__init__(objective, regularizers, streams, device, steps, measured, network)
         self.checked = checked
         if not checked:

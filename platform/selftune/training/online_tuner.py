@@ -17,6 +17,7 @@ from selftune.hypergradients.best_response import has_response
 from selftune.hyperparameters import Tune
 from selftune.lower_level.function_objective import Loss
 from selftune.lower_level.losses import Losses
+from selftune.lower_level.start_values import with_starts
 from selftune.methods import HyperStep, Report, WorkOrder
 from selftune.methods.reports import Trained, TrainingFinished
 from selftune.methods.work_orders import FinishTraining, Train
@@ -159,7 +160,7 @@ class OnlineTuner:
         )
         if example_weights is not None:
             objective = objective.with_values(example_weights=example_weights)
-        built = built_regularizers(regularizers)
+        built = with_starts(built_regularizers(regularizers), objective, steps, optimizer, examples)
         check_regularizers(built)
         self.lower = LowerLevel(objective, built, streams, self.device, steps, sources=sources, network=network)
         self.lower.optimizer = optimizer

@@ -16,6 +16,7 @@ from selftune.data.global_generators import guarded
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.start_values import with_starts
 from selftune.methods.reports import (
     ArmTrained,
     CandidateDiverged,
@@ -415,6 +416,7 @@ class TrainerFactory:
                 raise SettingError(key, f"must be at least {low}, got {value}")
         if not (self.cpus > 0 and math.isfinite(self.cpus)):
             raise SettingError("cpus", f"must be a positive number, got {self.cpus}")
+        object.__setattr__(self, "regularizers", with_starts(self.regularizers, self.objective, self.steps))
 
     @property
     def known(self) -> set[str]:

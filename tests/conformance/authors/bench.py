@@ -302,6 +302,21 @@ def _images(optimization):
     return Classification(cnn, *[data(1, 6, 6)] * 3, optimization, extra={"second_inputs": (second,) * 3})
 
 
+class Photographs(Classification):
+    """Colour images of pixels between 0 and 1."""
+
+    provides = Classification.provides | {"pixel_range"}
+
+    def quantity(self, name, step):
+        return torch.tensor([0.0, 1.0])
+
+
+def _photographs(optimization):
+    inputs, labels = data(3, 6, 6)
+    build = lambda: nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, CLASSES))  # noqa: E731
+    return Photographs(build, *[(inputs.sigmoid(), labels)] * 3, optimization)
+
+
 def _domains(optimization):
     domains = (torch.arange(EXAMPLES) % 8 < 3).long()
     return _vectors(optimization, extra={"domains": (domains,) * 3})
@@ -324,6 +339,7 @@ OBJECTIVES = {
     "vectors": _vectors,
     "normalised": lambda optimization: _vectors(optimization, normalised),
     "images": _images,
+    "photographs": _photographs,
     "wide": lambda optimization: _vectors(optimization, wide),
     "shaped": lambda optimization: Shaped(mlp, *[data(4)] * 3, optimization),
     "domains": _domains,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
+
+from selftune.shapes import Float, Int, Tensor
 
 
 class AWDLSTM(nn.Module):
@@ -18,6 +20,10 @@ class AWDLSTM(nn.Module):
         hidden: width of the layers before the last.
 
     Source: "Regularizing and Optimizing LSTM Language Models" (arXiv 1708.02182).
+
+    >>> import torch
+    >>> AWDLSTM(vocabulary=7, embedding=4, hidden=8)(torch.zeros(2, 5, dtype=torch.int64)).shape
+    torch.Size([2, 5, 7])
     """
 
     def __init__(self, vocabulary: int, embedding: int = 400, hidden: int = 1150, layers: int = 3) -> None:
@@ -30,7 +36,7 @@ class AWDLSTM(nn.Module):
         nn.init.uniform_(self.embedding.weight, -0.1, 0.1)
         nn.init.zeros_(self.decoder.bias)
 
-    def forward(self, tokens: Tensor) -> Tensor:
+    def forward(self, tokens: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length vocabulary"]:
         x = self.embedding(tokens)
         for layer in self.layers:
             x, _ = layer(x)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
+
+from selftune.shapes import Float, Tensor
 
 
 class BasicBlock(nn.Module):
@@ -21,39 +23,57 @@ class BasicBlock(nn.Module):
                 nn.Conv2d(entering, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
             )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch entering height width"]
+    ) -> Float[Tensor, "batch channels rows columns"]:
         identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
+        out: Tensor = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
         out += identity
-        return self.relu(out)
+        out = self.relu(out)
+        return out
 
 
 class ResNet18(nn.Module):
-    """Logits of images, (batch, 3, height, width) to (batch, classes).
+    """Logits of images, (batch, entering, height, width) to (batch, classes).
 
     Args:
+        entering: channels of the images.
+        before: what images pass first.
         width: channels of the first of the four stages, each of which doubles them; 64 as published.
         blocks: blocks of a stage; 2 as published.
 
     Source: "Deep Residual Learning for Image Recognition" (arXiv 1512.03385).
+
+    >>> import torch
+    >>> ResNet18(classes=10, width=4)(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
 
-    def __init__(self, classes: int = 10, width: int = 64, blocks: int = 2) -> None:
+    def __init__(
+        self,
+        classes: int = 10,
+        width: int = 64,
+        blocks: int = 2,
+        entering: int = 3,
+        before: nn.Module | None = None,
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=False)
+        self.before = before or nn.Identity()
+        self.conv1 = nn.Conv2d(entering, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
-        stages, entering = [], width
+        stages, channels_before = [], width
         for stage in range(4):
             channels = width * 2**stage
             for block in range(blocks):
-                stages.append(BasicBlock(entering, channels, stride=2 if stage and not block else 1))
-                entering = channels
+                stages.append(BasicBlock(channels_before, channels, stride=2 if stage and not block else 1))
+                channels_before = channels
         self.layers = nn.Sequential(*stages)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(entering, classes)
+        self.fc = nn.Linear(channels_before, classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.bn1(self.conv1(x)))
-        return self.fc(self.avgpool(self.layers(x)).flatten(1))
+    def forward(self, x: Float[Tensor, "batch entering height width"]) -> Float[Tensor, "batch classes"]:
+        x = self.relu(self.bn1(self.conv1(self.before(x))))
+        logits: Tensor = self.fc(self.avgpool(self.layers(x)).flatten(1))
+        return logits

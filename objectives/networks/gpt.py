@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
+
+from selftune.shapes import Float, Int, Tensor
 
 
 class Attention(nn.Module):
@@ -16,14 +18,15 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         batch, length, width = x.shape
         q, k, v = self.qkv(x).split(width, dim=2)
         q, k, v = (t.view(batch, length, self.heads, width // self.heads).transpose(1, 2) for t in (q, k, v))
         y = F.scaled_dot_product_attention(
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=True
         )
-        return self.out(y.transpose(1, 2).contiguous().view(batch, length, width))
+        out: Tensor = self.out(y.transpose(1, 2).contiguous().view(batch, length, width))
+        return out
 
 
 class Block(nn.Module):
@@ -37,9 +40,10 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.drop = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch length width"]:
         x = x + self.drop(self.attention(self.norm1(x)))
-        return x + self.drop(self.mlp(self.norm2(x)))
+        out: Tensor = x + self.drop(self.mlp(self.norm2(x)))
+        return out
 
 
 class GPT(nn.Module):
@@ -51,6 +55,9 @@ class GPT(nn.Module):
         length: the longest sequence.
 
     Source: "Language Models are Unsupervised Multitask Learners" (Radford et al., 2019).
+
+    >>> GPT(vocabulary=7, length=5, width=8, depth=1, heads=2)(torch.zeros(2, 5, dtype=torch.int64)).shape
+    torch.Size([2, 5, 7])
     """
 
     def __init__(
@@ -78,9 +85,10 @@ class GPT(nn.Module):
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
-    def forward(self, numbers: Tensor) -> Tensor:
+    def forward(self, numbers: Int[Tensor, "batch length"]) -> Float[Tensor, "batch length vocabulary"]:
         positions = torch.arange(numbers.shape[1], device=numbers.device)
         x = self.drop(self.tokens(numbers) + self.positions(positions))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm(x))
+        logits: Tensor = self.head(self.norm(x))
+        return logits
