@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice, tee
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from selftune.objectives.data.data_files import existing, is_parquet, opened_parquet
 from selftune.objectives.data.image_files import image_source
 from selftune.objectives.data.image_parquet import CLASSES
 from selftune.objectives.data.image_sources import ImageSource
+from selftune.objectives.data.image_statistics import ImageStatistics
 from selftune.objectives.data.pictures import Pixels, Size, all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
 from selftune.objectives.data.table_files import read_columns
 from selftune.objectives.data.tables import SPLIT, table_of
-from selftune.objectives.data.text_files import split_parts, text_parts
+from selftune.objectives.data.text_sources import split_parts, text_parts
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
@@ -74,13 +75,17 @@ _USED = {
 }
 
 
-def import_data(source: str, file: Path, settings: ImportSettings) -> tuple[str, ...]:
+class Imported(NamedTuple):
+    """What was left out, and what is known of the training images."""
+
+    left_out: tuple[str, ...]
+    images: ImageStatistics | None = None
+
+
+def import_data(source: str, file: Path, settings: ImportSettings) -> Imported:
     """Writes what ``source`` holds to a Parquet file that the readers of this package read, with its splits.
 
     Images keep their bytes, or become PNG files where they are resized; their row groups are small.
-
-    Returns:
-        What was left out of it.
 
     Raises:
         SettingError: if the source cannot be used, or a setting does not go with it.
@@ -117,7 +122,7 @@ def sort_of(source: str) -> Sort:
     raise SettingError("path", f"{found} says by no suffix what it is; give {LAYOUTS}")
 
 
-def _import_images(source: str, file: Path, settings: ImportSettings) -> tuple[str, ...]:
+def _import_images(source: str, file: Path, settings: ImportSettings) -> Imported:
     import pyarrow
     import pyarrow.parquet
 
@@ -128,7 +133,8 @@ def _import_images(source: str, file: Path, settings: ImportSettings) -> tuple[s
         [("image", pyarrow.binary()), ("label", pyarrow.int64()), (SPLIT, pyarrow.string())],
         {CLASSES: json.dumps(images.classes)},
     )
-    contents = _encoded(images, checked_size(settings.size))
+    statistics = ImageStatistics()
+    contents = _encoded(images, checked_size(settings.size), names, statistics)
     with pyarrow.parquet.ParquetWriter(
         file, schema, compression={"image": "none", "label": "zstd", SPLIT: "zstd"}
     ) as out:
@@ -136,12 +142,15 @@ def _import_images(source: str, file: Path, settings: ImportSettings) -> tuple[s
             some = list(islice(contents, ROWS))
             labels = images.labels[start : start + ROWS].tolist()
             out.write_table(pyarrow.table([some, labels, names[start : start + ROWS]], schema=schema), ROWS)
-    return tuple(images.left_out)
+    return Imported(tuple(images.left_out), statistics)
 
 
-def _encoded(images: ImageSource, size: Size | None) -> Iterator[object]:
+def _encoded(
+    images: ImageSource, size: Size | None, splits: Sequence[str], statistics: ImageStatistics
+) -> Iterator[object]:
     pictures, again = tee(images.contents())
-    for pixels, (_, content) in zip(all_decoded(pictures, size), again, strict=True):
+    for pixels, (_, content), split in zip(all_decoded(pictures, size), again, splits, strict=True):
+        statistics.add(pixels, split == "train")
         yield content if size is None else _png(pixels)
 
 
@@ -153,7 +162,7 @@ def _png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def _import_text(source: str, file: Path, settings: ImportSettings) -> tuple[str, ...]:
+def _import_text(source: str, file: Path, settings: ImportSettings) -> Imported:
     import pyarrow
     import pyarrow.parquet
 
@@ -163,10 +172,10 @@ def _import_text(source: str, file: Path, settings: ImportSettings) -> tuple[str
         SPLIT: [name for name, _ in parts],
     }
     pyarrow.parquet.write_table(pyarrow.table(columns), file, compression="zstd")
-    return ()
+    return Imported(())
 
 
-def _import_table(source: str, file: Path, settings: ImportSettings) -> tuple[str, ...]:
+def _import_table(source: str, file: Path, settings: ImportSettings) -> Imported:
     import pyarrow
     import pyarrow.parquet
 
@@ -185,7 +194,7 @@ def _import_table(source: str, file: Path, settings: ImportSettings) -> tuple[st
     columns[SPLIT] = _names(table.splits, len(rows))
     written = pyarrow.table(columns).replace_schema_metadata({TARGET: settings.target})
     pyarrow.parquet.write_table(written, file, compression="zstd")
-    return tuple(f"column {name}" for name in settings.ignore)
+    return Imported(tuple(f"column {name}" for name in settings.ignore))
 
 
 def _names(splits: Splits, examples: int) -> list[str]:

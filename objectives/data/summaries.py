@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from selftune.objectives.data.data_files import is_parquet, opened_parquet
 from selftune.objectives.data.image_files import image_source
+from selftune.objectives.data.image_sources import ImageSource
+from selftune.objectives.data.image_statistics import ImageStatistics
 from selftune.objectives.data.importing import TARGET, sort_of
 from selftune.objectives.data.pictures import all_decoded
 from selftune.objectives.data.splits import named_splits
 from selftune.objectives.data.table_columns import is_categorical
 from selftune.objectives.data.table_files import read_columns
 from selftune.objectives.data.tables import SPLIT, table_of
-from selftune.objectives.data.text_files import text_parts, tokens_of
+from selftune.objectives.data.text_files import tokens_of
+from selftune.objectives.data.text_sources import text_parts
 
 from selftune.shapes import Int, Tensor
 
@@ -23,47 +26,51 @@ _SHOWN = 30
 """Classes, columns and files that are listed one by one."""
 
 
-def summary(path: str, name: str | None = None) -> list[str]:
-    """What a folder or a file holds, after all of it was read and checked.
+def summary(path: str, name: str | None = None, images: ImageStatistics | None = None) -> list[str]:
+    """What a folder or a file holds.
 
     Args:
         name: what to call it.
+        images: what is known of the training images; without it all images are read and checked.
 
     Raises:
         SettingError: under the key ``path``, if nothing is there, or it cannot be used.
     """
     sort = sort_of(path)
-    lines = {"images": _images, "text": _text, "table": _table}[sort](path)
+    lines = _images(path, images) if sort == "images" else {"text": _text, "table": _table}[sort](path)
     first, *rest = lines
     return [f"{name or path}: {first}", *rest]
 
 
-def _images(path: str) -> Iterator[str]:
+def _images(path: str, statistics: ImageStatistics | None) -> Iterator[str]:
     source = image_source(path)
-    train = np.zeros(len(source.labels), dtype=bool)
-    train[source.splits.get("train", slice(None))] = True
-    sums = squares = np.zeros(3)
-    channels, height, width, pixels_of_train = 1, 0, 0, 0
-    for position, pixels in enumerate(all_decoded(source.contents())):
-        _, height, width = pixels.shape
-        channels = max(channels, len(pixels))
-        if train[position]:
-            values = pixels.reshape(len(pixels), -1) / 255
-            sums = sums + values.mean(axis=1)  # a grey picture counts for all three channels
-            squares = squares + (values**2).mean(axis=1)
-            pixels_of_train += 1
-    mean = sums[:channels] / pixels_of_train
-    deviation = np.sqrt(np.maximum(squares[:channels] / pixels_of_train - mean**2, 0))
-    colours = "grey" if channels == 1 else "in colour"
+    if statistics is None:
+        statistics = statistics_of(source)
+    height, width = statistics.size
+    colours = "grey" if statistics.channels == 1 else "in colour"
     yield (
-        f"{len(train):,} images in {len(source.classes)} classes, {colours}, {height} x {width} pixels"
+        f"{len(source.labels):,} images in {len(source.classes)} classes, {colours}, {height} x {width} pixels"
         f" (height x width), {_bytes(path)}"
     )
     of = "train split" if source.splits else "images"
-    yield f"channels of the {of}, from 0 to 1: mean {_row(mean)}, standard deviation {_row(deviation)}"
+    mean, deviation = _row(statistics.mean), _row(statistics.deviation)
+    yield f"channels of the {of}, from 0 to 1: mean {mean}, standard deviation {deviation}"
     yield from _split_sizes(source.splits)
     yield from _class_counts(source.labels, source.classes, source.splits)
     yield from _left_out(source.left_out)
+
+
+def statistics_of(source: ImageSource) -> ImageStatistics:
+    """Looks at all images; those of the train split count, or all where there are no splits.
+
+    Raises:
+        SettingError: if one is damaged or of another size.
+    """
+    train = {*source.splits.get("train", torch.arange(len(source.labels))).tolist()}
+    found = ImageStatistics()
+    for position, pixels in enumerate(all_decoded(source.contents())):
+        found.add(pixels, position in train)
+    return found
 
 
 def _text(path: str) -> Iterator[str]:

@@ -115,6 +115,10 @@ def table_of(
             check_column(key, name, known, found)
             if key != "target" and name == target:
                 raise SettingError(key, f"{name!r} is the target; leave it out here")
+            if key != "ignore" and name == SPLIT:
+                raise SettingError(
+                    key, f"{found}: the column {SPLIT!r} says what is for training; rename it if not"
+                )
     for name in known:
         if name not in ignore:
             check_type(rows[name], name, str(found))

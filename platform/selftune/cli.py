@@ -423,8 +423,8 @@ def _data_import(options: argparse.Namespace) -> int:
     )
     try:
         with replacing(output) as temporary:
-            left_out = import_data(options.source, temporary, settings)
-            lines = summary(str(temporary), str(output))  # of what a reader finds in the file
+            left_out, images = import_data(options.source, temporary, settings)
+            lines = summary(str(temporary), str(output), images)
     except OSError as error:
         reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
         raise UserError(f"{output}: cannot be written: {reason}") from error

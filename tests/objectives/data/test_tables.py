@@ -127,6 +127,8 @@ def test_names_that_are_no_columns_are_refused_with_the_nearest(tmp_path):
     refused(file, "categorical: ", categorical=["flors"])
     refused(file, "did you mean area?", ignore=["aera"])
     refused(file, "categorical: 'price' is the target", categorical=["price"])
+    refused(file, "the column 'split' says what is for training", categorical=["split"])
+    refused(file, "the column 'split' says what is for training", "split")
 
 
 def test_values_that_cannot_be_used_are_refused_with_row_and_column(tmp_path):

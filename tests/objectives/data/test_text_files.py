@@ -79,6 +79,8 @@ def test_rows_of_parquet_files_are_joined(tmp_path):
     assert text.splits["validation"].tolist() == [4]
     pyarrow.parquet.write_table(pyarrow.table({"texts": ["a"]}), file)
     refused(file, "has no column 'text'; did you mean texts?")
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.array([], pyarrow.string())}), file)
+    refused(file, "has no rows")
     pyarrow.parquet.write_table(pyarrow.table({"text": ["a", None]}), file)
     refused(file, "row 1: the column text holds None")
 
