@@ -1,11 +1,13 @@
-"""Mistakes of what reads files, under the setting of a task that names the file."""
+"""The setting ``dataset`` of tasks: a name of data that come along, or a path; its mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-from selftune.errors import SettingError
+from selftune.errors import SettingError, suggestion
 
 
 @contextmanager
@@ -23,3 +25,21 @@ def under_dataset() -> Iterator[None]:
         if error.key != "path":
             raise
         raise SettingError("dataset", error.message) from error
+
+
+def check_word(dataset: str, names: Iterable[str]) -> None:
+    """Refuses a word that is neither a file nor a name of data that come along.
+
+    What has a suffix or a folder in it is a path; its reader says how to make what is not there.
+
+    Raises:
+        SettingError: under the key ``dataset``, with the nearest name.
+
+    >>> check_word("flowers/train.parquet", ["wine"])
+    >>> check_word("wines", ["wine", "iris"])
+    Traceback (most recent call last):
+    selftune.errors.SettingError: dataset: wines is no file, and no data that come along; did you mean wine?
+    """
+    if not (Path(dataset).suffix or os.sep in dataset or Path(dataset).exists()):
+        known = suggestion(dataset, names)
+        raise SettingError("dataset", f"{dataset} is no file, and no data that come along; {known}")

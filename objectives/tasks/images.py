@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from selftune.objectives.common.dataset_key import under_dataset
+from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.image_classification import ImageClassification
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.image_files import Images as Read
@@ -17,7 +16,7 @@ from selftune.objectives.networks.small_cnn import LAYERS, SmallCNN
 from torch import nn
 
 from selftune.data import SPLITS
-from selftune.errors import SettingError, suggestion
+from selftune.errors import SettingError
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.optimization import Optimization
 
@@ -89,13 +88,7 @@ class Images(ImageClassification):
                     "size", "is for images in files; the tiles have 32 x 32 pixels, so leave it out"
                 )
             return photograph_tiles(self.split, self.split_seed)
-        if not Path(self.dataset).exists():
-            known = suggestion(self.dataset, [BUNDLED])
-            raise SettingError(
-                "dataset",
-                f"there is no file or folder {self.dataset}, and no data of that name; {known};"
-                " `selftune data import` makes a Parquet file of a folder of images",
-            )
+        check_word(self.dataset, [BUNDLED])
         with under_dataset():
             return read_images(self.dataset, self.size, self.split, self.split_seed)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from selftune.objectives.common.dataset_key import under_dataset
+from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.bundled_text import descriptions
 from selftune.objectives.data.text_files import Text, read_text, text_in_memory
@@ -86,6 +86,7 @@ class LanguageModel(LanguageModelling):
 
     def _text(self) -> Text:
         if self.dataset != BUNDLED:
+            check_word(self.dataset, [BUNDLED])
             with under_dataset():
                 return read_text(self.dataset, self.unit, self.vocabulary, self.split)
         return text_in_memory(descriptions(), self.unit, self.vocabulary, self.split)

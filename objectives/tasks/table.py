@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from selftune.objectives.common.dataset_key import under_dataset
+from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.bundled_tables import BUNDLED, bundled_table
 from selftune.objectives.data.tables import Table as Rows
@@ -19,7 +18,7 @@ from selftune.objectives.networks.table_mlp import TableMLP
 from torch import nn
 
 from selftune.data import SPLITS, Split
-from selftune.errors import SettingError, suggestion
+from selftune.errors import SettingError
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.losses import Losses
 from selftune.lower_level.objective import NetworkObjective, tasks
@@ -127,11 +126,7 @@ class Table(NetworkObjective):
             SettingError: with the name of the setting.
         """
         if self.dataset not in BUNDLED:
-            if not Path(self.dataset).exists():
-                known = suggestion(self.dataset, BUNDLED)
-                raise SettingError(
-                    "dataset", f"{self.dataset} is no file, and no table of that name comes along; {known}"
-                )
+            check_word(self.dataset, BUNDLED)
             if self.target is None:
                 raise SettingError("target", f"is missing; name the column of {self.dataset} to predict")
             with under_dataset():

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
-from selftune.objectives.common.dataset_key import under_dataset
+from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.cylinder_bell_funnel import CLASSES, cylinder_bell_funnel
 from selftune.objectives.data.splits import Splits, completed
@@ -15,7 +14,7 @@ from selftune.objectives.data.tables import read_table
 from selftune.objectives.networks.signal_cnn import SignalCNN
 
 from selftune.data import SPLITS
-from selftune.errors import SettingError, suggestion
+from selftune.errors import SettingError
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.optimization import Optimization
@@ -93,9 +92,7 @@ class TimeSeries(Classification):
         return signals, labels, CLASSES, completed({}, count, self.split, self.split_seed, labels)
 
     def _from_file(self) -> tuple[Float[Tensor, "rows length"], Int[Tensor, "rows"], tuple[str, ...], Splits]:
-        if not Path(self.dataset).exists():
-            known = suggestion(self.dataset, [GENERATED])
-            raise SettingError("dataset", f"{self.dataset} is no file, and no name of generated signals; {known}")
+        check_word(self.dataset, [GENERATED])
         if self.target is None:
             raise SettingError("target", f"is missing; name the column of {self.dataset} that holds the classes")
         with under_dataset():
