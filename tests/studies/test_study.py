@@ -15,7 +15,7 @@ MISTAKES = [
     ("seed: 0", "sed: 0", [("sed", "unknown key; did you mean seed?")]),
     ("  hidden: [16]", "  hiden: [16]", [("objective.hiden", "did you mean hidden?")]),
     ("task: digits", "task: digit", [("objective.task", "unknown name 'digit'; did you mean digits?")]),
-    ("  task: digits\n", "", [("objective.task", "is missing; name one of digits")]),
+    ("  task: digits\n", "", [("objective.task", "is missing; name one of digit_images")]),
     (
         "task: digits\n  hidden: [16]\n  train_examples: 200",
         "task: ridge",
