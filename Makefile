@@ -5,8 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # One thread per process: the demo and the tests run several processes on few cores.
 export OMP_NUM_THREADS ?= 1
-# Files of tests side by side, a process per core; what a file's tests share is made once.
-PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Files of tests side by side, a process per core; what a file's tests share is made once. A process that dies fails the
+# run at once: with one in its place the run would wait for ever for tests that nobody takes.
+PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
 .PHONY: demo test test-all check install docs
 
