@@ -90,7 +90,7 @@ class Photographs(Classification):
     provides = Classification.provides | {"pixel_range"}
 
     def quantity(self, name, step):
-        return torch.tensor([-1.0, 1.0])
+        return torch.tensor([-1.0, 1.0], device=step.inputs.device)
 
 
 def photographs(dtype=torch.float32):

@@ -28,7 +28,7 @@ def hue(
     >>> hue(torch.tensor([1.0, 0.0, 0.0]).view(1, 3, 1, 1), 0.5).flatten()
     tensor([0., 1., 1.])
     """
-    turned_by: Tensor = per_example(torch.as_tensor(turns).to(pixels), pixels)
+    turned_by: Tensor = per_example(torch.as_tensor(turns, dtype=pixels.dtype, device=pixels.device), pixels)
     value = pixels.amax(dim=1, keepdim=True)
     chroma = value - pixels.amin(dim=1, keepdim=True)
     sixths = _sixths(pixels, value, chroma) + 6 * turned_by

@@ -14,7 +14,7 @@ class Pixels(Classification):
     provides = Classification.provides | {"pixel_range"}
 
     def quantity(self, name, step):
-        return torch.tensor([0.0, 1.0])
+        return torch.tensor([0.0, 1.0], device=step.inputs.device)
 
 
 def network():
