@@ -7,7 +7,15 @@ import inspect
 
 import pytest
 import torch
-from authors import adaptation, dynamics, representation, structure, supervision  # noqa: F401
+from authors import (  # noqa: F401
+    adaptation,
+    dynamics,
+    image_augmentations,
+    recurrent,
+    representation,
+    structure,
+    supervision,
+)
 from authors.bench import LOOPS, STEPS, cross_entropy, trained
 from authors.without import WITHOUT
 from trainers import NAMES
