@@ -18,7 +18,7 @@ RULED = [
 def test_a_rule_gives_a_start_from_which_tuning_can_go(name, hyperparameter):
     given = objective_for(name)
     adam = dataclasses.replace(given.optimization, optimizer="adam", learning_rate=0.001)
-    started = rule_value(hyperparameter, _as_trained(given, adam))
+    started = rule_value(hyperparameter, hyperparameter.value, _as_trained(given, adam))
     assert hyperparameter.domain.is_interior(started)
     assert hyperparameter.start.source
 

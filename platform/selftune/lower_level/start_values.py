@@ -221,11 +221,8 @@ def _started(regularizer: Regularizer, setup: Setup) -> Regularizer:
     started.settings = dict(regularizer.settings)
     for name, value in automatic.items():
         key = f"{regularizer.name}.{name}" + (".start" if isinstance(value, Tune) else "")
-        domain = value.domain if isinstance(value, Tune) and value.domain is not None else declared[name].domain
         try:
-            start = rule_value(declared[name], setup)
-            if not (domain.is_interior(start) if isinstance(value, Tune) else domain.contains(start)):
-                raise ValueError(f"the rule gives {start:g}, but it must be {domain.describe()}")
+            start = rule_value(declared[name], value, setup)
         except ValueError as error:
             raise SettingError(key, f"{error}; give {regularizer.name}.{name} a number") from error
         started.settings[name] = Tune(start, value.domain) if isinstance(value, Tune) else start
@@ -243,15 +240,23 @@ def is_auto(declared: Hyperparameter, value: Any) -> bool:
     return isinstance(given, str) and given == AUTO and not declared.domain.contains(AUTO)
 
 
-def rule_value(declared: Hyperparameter, setup: Setup) -> float:
+def rule_value(declared: Hyperparameter, value: Any, setup: Setup) -> float:
     """What a hyperparameter's rule gives.
 
+    Args:
+        value: what the study says of it: ``Tune`` where it is tuned, perhaps in a domain of its own.
+
     Raises:
-        ValueError: one sentence, if there is no rule or it does not apply.
+        ValueError: one sentence, if there is no rule, it does not apply, or what it gives is not allowed.
     """
     if declared.start is None:
         raise ValueError(f"no rule says where {declared.name} starts")
-    return declared.start.value(setup)
+    start = declared.start.value(setup)
+    tuned = isinstance(value, Tune)
+    domain = value.domain if tuned and value.domain is not None else declared.domain
+    if not (domain.is_interior(start) if tuned else domain.contains(start)):
+        raise ValueError(f"the rule gives {start:g}, but it must be {domain.describe()}")
+    return start
 
 
 def _there(value: T | None, message: str) -> T:
