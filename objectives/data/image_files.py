@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,7 @@ from selftune.objectives.data.pictures import all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
 
 from selftune.errors import SettingError
+from selftune.memory import machines_memory
 from selftune.shapes import Int, Tensor, UInt8
 
 IMAGES = f"a folder of images, {LAYOUT}"
@@ -82,7 +82,7 @@ def read_images(
 
 
 def _check_memory(needed: int, path: AnyPath) -> None:
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = machines_memory()
     if needed > there:
         raise SettingError(
             "path",

@@ -11,21 +11,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from selftune.memory import machines_memory
 from selftune.studies.mistakes import mistake
 
 if TYPE_CHECKING:
     from selftune.studies.study import Study
-
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
-
-
-def machines_memory() -> int:
-    """Bytes of memory that this machine has, or this container may use."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(total, int(_CGROUP.read_text()))
-    except (OSError, ValueError):  # no container, or one without a bound: "max"
-        return total
 
 
 @contextmanager

@@ -22,10 +22,11 @@ from selftune.errors import SettingError
 from selftune.fields import shown
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
+from selftune.memory import machines_memory
 from selftune.methods import Budget, SelfTuningSettings
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
-from selftune.studies.machine import machines_memory, within_memory
+from selftune.studies.machine import within_memory
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, mistake
 from selftune.studies.sections import diagnostics_of, method_of, objective_of, regularizers_of
 from selftune.studies.settings import build_settings, mistakes_of, unknown_key
