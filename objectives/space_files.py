@@ -15,7 +15,7 @@ from selftune.regularization.regularizer import regularizers
 _OWN = "selftune.objectives."  # entries of other packages are theirs to describe
 _HEAD = (
     "# What a search draws the hyperparameters of this family's regularizers from: the priors of their domains.",
-    "# Of these, a sweep takes those whose regularizers are in the study. Written by `make docs`.",
+    "# For a study, take those whose regularizers are in it. Written by `make docs`.",
 )
 
 

@@ -21,7 +21,8 @@ def space_names() -> list[str]:
 def space(name: str) -> dict[str, dict[str, list[float | int | bool | str]]]:
     """A named search space: key of a study file -> distribution, as ``distribution_of`` reads it.
 
-    Of a space, a sweep takes those keys whose regularizers are in the study.
+    For a study, take those keys whose regularizers are in it; ``distribution_of(...).to_ray()`` makes a search
+    domain of Ray Tune, ``to_optuna()`` a distribution of Optuna.
 
     Raises:
         SettingError: if there is no such space.
