@@ -114,6 +114,7 @@ def _table(path: str) -> Iterator[str]:
 
 
 def _described(column: Any) -> str:
+    import pyarrow
     import pyarrow.compute as compute
 
     nulls = column.null_count
@@ -123,7 +124,7 @@ def _described(column: Any) -> str:
         return f"{len({*values} - {None}):,} categories{missing}"
     try:
         ends = compute.min_max(column).as_py()
-    except NotImplementedError:  # of a type that has no order
+    except pyarrow.ArrowNotImplementedError:  # lists and the like have no order
         return f"{column.type}{missing}"
     low, high = (f"{end:.4g}" if isinstance(end, float) else str(end) for end in (ends["min"], ends["max"]))
     return f"{column.type}, from {low} to {high}{missing}"

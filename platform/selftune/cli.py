@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selftune.command_arguments import positive
+from selftune.data_command import add_data_commands, show_data
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -113,9 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     one = add("replay", _replay, "train the plain network with the schedule that a study found")
     _add_folder(one)
     one.add_argument("--final", action="store_true", help="hold the schedule's last values instead")
-    one.add_argument(
-        "--seeds", type=_positive, default=1, metavar="N", help="average over N networks (default: 1)"
-    )
+    one.add_argument("--seeds", type=positive, default=1, metavar="N", help="average over N networks (default: 1)")
     one.add_argument(
         "--schedule", type=Path, metavar="FILE", help="follow this schedule instead; nothing is kept in the folder"
     )
@@ -128,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR|FILE",
         help="folders of studies, or files; several are averaged",
     )
-    one.add_argument("--stretch", type=_positive, metavar="N", help="first stretch each to N training steps")
-    one.add_argument("--smooth", type=_positive, metavar="N", help="then take means over N training steps")
+    one.add_argument("--stretch", type=positive, metavar="N", help="first stretch each to N training steps")
+    one.add_argument("--smooth", type=positive, metavar="N", help="then take means over N training steps")
     one.add_argument("--output", type=Path, metavar="FILE", required=True, help="where to write it")
 
     one = add("compare", _compare, "rank finished studies by the metric that they share")
@@ -141,7 +142,8 @@ def _parser() -> argparse.ArgumentParser:
     one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
     _add_folder(one)
 
-    _add_data(add("data", _data_show, "turn images, text and tables into Parquet files, and say what they hold"))
+    data = add("data", show_data, "turn images, text and tables into Parquet files, and say what they hold")
+    add_data_commands(data)
 
     one = add("list", _list, "list what studies can name: regularizers, diagnostics, solvers, tasks, methods")
     one.add_argument(
@@ -167,56 +169,8 @@ def _add_folder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="the output folder of a study")
 
 
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    words = "turn a folder or a file into a Parquet file, with checks and a summary"
-    one = commands.add_parser("import", help=words, description=f"{words[0].upper()}{words[1:]}.")
-    one.set_defaults(command=_data_import)
-    one.add_argument(
-        "source",
-        metavar="SOURCE",
-        help="images (FOLDER/<class>/* or FOLDER/<split>/<class>/*), text (*.txt, or a folder of them), a table"
-        " (*.csv, *.tsv), or Parquet of one of these",
-    )
-    one.add_argument("--output", type=Path, metavar="FILE", required=True, help="the Parquet file to write")
-    one.add_argument("--force", action="store_true", help="overwrite the file if it is there")
-    one.add_argument("--target", metavar="COLUMN", help="of a table: the column to predict")
-    one.add_argument(
-        "--categorical", nargs="+", default=(), metavar="COLUMN", help="of a table: numbers that are categories"
-    )
-    one.add_argument("--ignore", nargs="+", default=(), metavar="COLUMN", help="of a table: columns to leave out")
-    one.add_argument(
-        "--size", nargs=2, type=_positive, metavar=("HEIGHT", "WIDTH"), help="of images: resize all to this"
-    )
-    one.add_argument(
-        "--split",
-        type=_fractions,
-        metavar="SPLITS",
-        help="parts to hold out where the data have none (default: validation=0.2,test=0.2)",
-    )
-    one.add_argument("--seed", type=int, default=0, metavar="N", help="decides which examples are held out")
-    words = "say what a folder or a file of data holds"
-    one = commands.add_parser("show", help=words, description=f"{words[0].upper()}{words[1:]}.")
-    one.set_defaults(command=_data_show)
-    one.add_argument("source", metavar="FILE", help="what `selftune data import` wrote, or takes")
-
-
-def _fractions(text: str) -> dict[str, float]:
-    try:
-        pairs = [part.split("=") for part in text.split(",")]
-        return {name.strip(): float(fraction) for name, fraction in pairs}
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"must be such as validation=0.2,test=0.2, got {text!r}") from error
-
-
 def _add_mlflow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-mlflow", action="store_true", help="send nothing to MLflow (`sync` can later)")
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 # Commands --------------------------------------------------------------------------------------------
@@ -400,45 +354,6 @@ def _sync(options: argparse.Namespace) -> int:
         return 1
     said = "sent" if sent else "nothing to send, all of it is there"
     print(f"{said}; look at it with: {mlflow_command(options.folder)}")
-    return 0
-
-
-def _data_import(options: argparse.Namespace) -> int:
-    import os
-
-    from selftune.objectives.data.importing import ImportSettings, import_data
-    from selftune.objectives.data.summaries import summary
-
-    from selftune.storage.files import replacing
-    from selftune.studies.mistakes import UserError
-
-    output: Path = options.output
-    if output.exists() and not options.force:
-        raise UserError(f"{output}: is there already; give --force to overwrite it")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: there is no folder {output.parent.absolute()}; make it first")
-    size = None if options.size is None else tuple(options.size)
-    settings = ImportSettings(
-        options.target, tuple(options.categorical), tuple(options.ignore), size, options.split, options.seed
-    )
-    try:
-        with replacing(output) as temporary:
-            left_out, images = import_data(options.source, temporary, settings)
-            lines = summary(str(temporary), str(output), images)
-    except OSError as error:
-        reason = (os.strerror(error.errno) if error.errno else str(error)).lower()
-        raise UserError(f"{output}: cannot be written: {reason}") from error
-    if left_out:
-        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        lines.append(f"left out: {', '.join(left_out[:3])}{more}")
-    print("\n".join(lines))
-    return 0
-
-
-def _data_show(options: argparse.Namespace) -> int:
-    from selftune.objectives.data.summaries import summary
-
-    print("\n".join(summary(options.source)))
     return 0
 
 
