@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -26,6 +27,7 @@ class SearchSettings:
         seconds: of the clock, over all runs of the search; None for no limit.
         report_every: training steps between two reports of a trial.
         seed: of the draws.
+        first: values of the first trials, by key; keys that are left out are drawn.
 
     Raises:
         SettingError: if neither ``trials`` nor a budget is given, or a number is out of range.
@@ -41,8 +43,10 @@ class SearchSettings:
     steps: int | None = None
     seconds: float | None = None
     seed: int = 0
+    first: tuple[Mapping[str, Any], ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "first", tuple(self.first))
         check_fields(self)
         for key in ("trials", "concurrent", "steps", "report_every"):
             value = getattr(self, key)
