@@ -25,6 +25,14 @@ class Distribution(ABC):
     def quantile(self, fraction: float) -> Any:
         """The value below which a fraction in [0, 1] of all draws lie; 0 and 1 are the ends."""
 
+    @abstractmethod
+    def contains(self, value: Any) -> bool:
+        """Whether a draw can be this value.
+
+        >>> Uniform(0.0, 0.5).contains(0.6), Integers(1, 4).contains(4), Choices(("a", "b")).contains("c")
+        (False, True, False)
+        """
+
     def sample(self, generator: torch.Generator) -> Any:
         """One draw.
 
@@ -70,6 +78,9 @@ class Uniform(Distribution):
     def quantile(self, fraction: float) -> float:
         return min(self.low + fraction * (self.high - self.low), self.high)
 
+    def contains(self, value: Any) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
+
     def to_ray(self) -> Any:
         from ray import tune
 
@@ -109,6 +120,9 @@ class LogUniform(Distribution):
     def quantile(self, fraction: float) -> float:
         exponent = (1 - fraction) * math.log(self.low) + fraction * math.log(self.high)
         return min(max(math.exp(exponent), self.low), self.high)  # the ends themselves, not rounded past them
+
+    def contains(self, value: Any) -> bool:
+        return _is_number(value) and self.low <= value <= self.high
 
     def to_ray(self) -> Any:
         from ray import tune
@@ -150,6 +164,9 @@ class Integers(Distribution):
     def quantile(self, fraction: float) -> int:
         return min(self.low + math.floor(fraction * (self.high + 1 - self.low)), self.high)
 
+    def contains(self, value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and self.low <= value <= self.high
+
     def to_ray(self) -> Any:
         from ray import tune
 
@@ -190,6 +207,9 @@ class Choices(Distribution):
 
     def quantile(self, fraction: float) -> Any:
         return self.options[min(math.floor(fraction * len(self.options)), len(self.options) - 1)]
+
+    def contains(self, value: Any) -> bool:
+        return any(_same(option, value) for option in self.options)
 
     def to_ray(self) -> Any:
         from ray import tune
@@ -273,6 +293,10 @@ def _check_ends(what: str, low: float, high: float) -> None:
         raise ValueError(f"{what} needs two finite ends of single precision, got {low:g} and {high:g}")
     if not low < high:
         raise ValueError(f"{what} needs low < high, got low = {low:g} and high = {high:g}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _same(option: Any, other: Any) -> bool:
