@@ -8,7 +8,8 @@ from selftune import SettingError
 from selftune.listener import Listener
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
 from selftune.training.loop_trainer import LoopTrainer
-from selftune.training.runner import NoTrainerLeft, run_in_process
+from selftune.training.runner import run_in_process
+from selftune.training.team_run import NoTrainerLeft
 
 
 def method(team=1, **settings):

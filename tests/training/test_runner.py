@@ -8,7 +8,15 @@ from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
-from selftune.methods import Budget, Replay, Segment, SelfTuning, SelfTuningSettings
+from selftune.methods import (
+    Budget,
+    NetworkLineSearch,
+    NetworkLineSearchSettings,
+    Replay,
+    Segment,
+    SelfTuning,
+    SelfTuningSettings,
+)
 from selftune.regularization.regularizer import regularizers
 from selftune.storage.files import DamagedFile
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
@@ -176,3 +184,72 @@ class Runs:
 
     def __reduce__(self):
         return type(self.path).touch, (self.path,)
+
+
+# The order of things ---------------------------------------------------------------------------------
+
+
+class Logged(Listener):
+    def __init__(self, log):
+        self.log = log
+
+    def resumed(self, orders, hyper_steps):
+        self.log.append(("resumed", dict(orders), hyper_steps))
+
+    def started(self, space, members):
+        self.log.append(("started", members))
+
+    def reported(self, member, report):
+        self.log.append(("reported", member, report.number))
+
+    def hyper_step(self, step):
+        self.log.append(("hyper-step", step.number))
+
+    def ended(self):
+        self.log.append(("ended",))
+
+
+def logging(trainer, member, log):
+    """A trainer that notes what it does."""
+    execute, export = trainer.execute, trainer.export_state
+
+    def noted(order, *warm):
+        log.append(("executes", member, order.number))
+        return execute(order, *warm)
+
+    def exported(key):
+        log.append(("exports", member))
+        return export(key)
+
+    trainer.execute, trainer.export_state = noted, exported
+    return trainer
+
+
+def test_trainers_of_one_process_work_one_after_the_other_and_are_heard_before_the_next_begins(
+    objective, regularization
+):
+    factory, log = TrainerFactory(objective, regularization, seed=3), []
+    team = {member: logging(factory(member), member, log) for member in range(2)}
+    run_in_process(SelfTuning(Budget(steps=13), SETTINGS, team_size=2), team, Logged(log))
+    rounds = [[("executes", m, n), ("reported", m, n)] for n in range(3) for m in (0, 1)]
+    assert log == [
+        ("resumed", {0: 0, 1: 0}, 0),
+        ("started", 2),
+        *[event for round in rounds[:4] for event in round],
+        ("hyper-step", 0),
+        *[event for round in rounds[4:] for event in round],
+        ("ended",),
+    ]
+
+
+def test_a_state_is_taken_from_its_keeper_right_before_it_is_needed(objective):
+    factory, log = TrainerFactory(objective, {"weight_decay": {"strength": Tune(1e-2)}}, seed=3), []
+    settings = NetworkLineSearchSettings(
+        warmup_steps=0, train_steps=2, lanczos_steps=1, system_steps=1, validation_samples=30
+    )
+    team = {member: logging(factory(member), member, log) for member in range(2)}
+    run_in_process(NetworkLineSearch(Budget(steps=4), settings, team_size=2), team)
+    exports = [at for at, event in enumerate(log) if event[0] == "exports"]
+    assert exports
+    assert all(log[at + 1][0] == "executes" for at in exports)
+    assert any(log[at] == ("exports", 0) and log[at + 1][1] == 1 for at in exports)

@@ -10,8 +10,8 @@ from selftune.listener import Listener
 from selftune.methods import InexactLineSearch, InexactLineSearchSettings, Method, WorkOrder
 from selftune.methods.reports import Diverged, Solved
 from selftune.training import NoTrainerLeft, SmoothTrainer
-from selftune.training.runner import Stalled
 from selftune.training.simulator import simulate
+from selftune.training.team_run import Stalled
 
 SPACE = Space([Hyperparameter("a.x", Interval(), 0.5, tuned=True)])
 LONG_SEARCHES = {"step": 100.0, "step_growth": 8.0, "backtracks": 10, "barzilai_borwein": False, "memory": 0}

@@ -106,6 +106,11 @@ class NetworkLineSearch(TeamMethod):
         self._best_state: str | None = None  # key of the state of the best hyper-step
         self._recipe: TrainArm | None = None  # the order that made the state, should it be lost
 
+    @property
+    def first_network(self) -> tuple[int, str | None]:
+        source = self._locations.source(self._state)
+        return super().first_network if source is None else (source, self._state)
+
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
         yield from not_differentiable(space, "inexact_line_search")

@@ -197,6 +197,25 @@ class StateMissing(Report):
 
 @record
 @dataclass(frozen=True, repr=False, kw_only=True)
+class NetworkEvaluated(Report):
+    """A plain network is measured.
+
+    Args:
+        training_step: training steps that it has behind it.
+        measures: over whole splits, by name.
+        network: its tensors by name, where they were wanted.
+        seconds: that the measures took.
+    """
+
+    kind = "evaluation"
+    training_step: int
+    measures: Mapping[str, float] = field(default_factory=dict)
+    network: Mapping[str, Tensor] = _named("network.")
+    seconds: float = 0.0
+
+
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
 class TrainingFinished(Finished):
     """The plain network at the end, and the best one on the way.
 

@@ -90,6 +90,13 @@ class TeamMethod(Method):
     def done(self) -> bool:
         return self.stopped is not None and all(state == "finished" for state in self._members.values())
 
+    @property
+    def first_network(self) -> tuple[int, str | None]:
+        """Who has the network that would come out first if the run ended now, and the key of the state that holds
+        it; None for the state that its trainer is in.
+        """
+        return min(self._members), None
+
     # Team --------------------------------------------------------------------------------------------
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:

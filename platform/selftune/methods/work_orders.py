@@ -185,6 +185,25 @@ class FinishTraining(Finish):
     remark: str = ""
 
 
+@record
+@dataclass(frozen=True, repr=False, kw_only=True)
+class EvaluateNetwork(WorkOrder):
+    """The plain network as it is now is measured; nothing of its training changes.
+
+    Args:
+        values: at which a network is taken that depends on them; None where it does not.
+        start: key of the state that holds the network; None for the one the trainer is in.
+        splits: of the data; one that is not there is left out.
+        network: whether its tensors are wanted.
+    """
+
+    kind = "evaluation"
+    values: Values | None = None
+    start: str | None = None
+    splits: tuple[str, ...] = ("validation",)
+    network: bool = False
+
+
 # Smooth problems -------------------------------------------------------------------------------------
 
 

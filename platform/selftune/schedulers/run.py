@@ -21,7 +21,7 @@ from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 FOLDER = "ray"
 

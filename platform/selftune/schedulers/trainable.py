@@ -19,7 +19,7 @@ from selftune.schedulers.calls import call
 from selftune.schedulers.mailbox import Reader
 from selftune.schedulers.opaque import Opaque
 from selftune.storage.state_file import load_state, save_state
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 KEPT_CHECKPOINTS = 3
 """How many checkpoints of a trainer are kept, and how far back orders and reports are remembered.

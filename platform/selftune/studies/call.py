@@ -17,7 +17,8 @@ from selftune.storage.files import replacing
 from selftune.storage.state_file import check_available
 from selftune.studies.digests import plain_text
 from selftune.studies.strategies import strategy_for
-from selftune.training.runner import Executes, run_in_process
+from selftune.training.runner import run_in_process
+from selftune.training.team_run import Executes
 
 CALL = "call.json"
 _LEFT = ("checkpoints", "study.yaml", "ray")  # by runs that have no such file: studies, or earlier versions

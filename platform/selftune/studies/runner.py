@@ -14,7 +14,7 @@ from selftune.methods import Method, Report
 from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, run_in_process
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 
 class StudyFailed(RuntimeError):

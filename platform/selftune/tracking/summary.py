@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 from selftune.storage.checked_json import read_json, write_json
 
@@ -46,6 +46,15 @@ class BestSummary(TypedDict, total=False):
     spread: dict[str, float]
 
 
+class WinnerSummary(TypedDict):
+    """The trial of a sweep with the best value of the metric: where, and by key of the study file with what."""
+
+    number: int
+    values: dict[str, Any]
+    training_step: int
+    value: float
+
+
 class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
@@ -56,7 +65,15 @@ class Summary(TypedDict, total=False):
     networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
     upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
     studies of smooth objectives, which train no network.
+    Sweeps, whose ``kind`` is ``sweep``, have a ``winner`` instead of tuned values, the ``measures`` of its best
+    network, the number of ``trials`` by status, and the training steps that all networks together have ``spent``.
     """
+
+    kind: str
+    winner: WinnerSummary
+    measures: dict[str, float]
+    trials: dict[str, int]
+    spent: int
 
     status: str
     message: str

@@ -24,7 +24,7 @@ from selftune.methods.team import TeamMethod
 from selftune.registries.registry import Registry
 from selftune.regularization.regularizer import Regularizer
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 Build = Callable[[Budget, Any, int], TeamMethod]
 """Makes a state machine of its budget, its settings and the number of trainers."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from selftune.listener import Listener
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged
-from selftune.training.runner import Executes, NoTrainerLeft, Stalled
+from selftune.training.team_run import Executes, NoTrainerLeft, Stalled
 
 Duration = Callable[[Report], float]
 """Virtual time that the order behind a report takes, at least 0."""

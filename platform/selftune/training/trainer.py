@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from selftune.methods.reports import (
     CandidateTrained,
     Diverged,
     Followed,
+    NetworkEvaluated,
     Report,
     StateMissing,
     Trained,
@@ -30,6 +32,7 @@ from selftune.methods.reports import (
 )
 from selftune.methods.values import Values
 from selftune.methods.work_orders import (
+    EvaluateNetwork,
     FinishTraining,
     FollowSchedule,
     Train,
@@ -130,8 +133,8 @@ class Trainer:
         """
         started = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
-        if isinstance(order, TrainArm | FinishTraining) and not self._go_to(order, warm):
-            message = f"no state {order.start} is kept here"
+        if self._is_missing(order, warm):
+            message = f"no state {getattr(order, 'start', None)} is kept here"
             return StateMissing(number=order.number, training_step=self.training_step, message=message)
         self.lower.history.clear()
         try:
@@ -142,7 +145,7 @@ class Trainer:
             return Diverged(number=order.number, training_step=self.training_step, message=str(diverged))
         return replace(report, number=order.number, seconds=time.perf_counter() - started)
 
-    def _executed(self, order: WorkOrder) -> Trained | CandidateDiverged | TrainingFinished:
+    def _executed(self, order: WorkOrder) -> Trained | CandidateDiverged | NetworkEvaluated | TrainingFinished:
         match order:
             case Train():
                 return self._train(order)
@@ -152,6 +155,8 @@ class Trainer:
                 return self._stay(order)
             case TrainCandidate():
                 return self._candidate(order)
+            case EvaluateNetwork():
+                return self._evaluate(order)
             case FinishTraining():
                 return self._finish(order)
         raise TypeError(f"a trainer of networks has no {type(order).__name__} to do")
@@ -165,6 +170,12 @@ class Trainer:
     def export_state(self, key: str) -> State | None:
         """The whole state kept under a key, on the CPU; None if it is not kept any more."""
         return self._kept.export(key)
+
+    def _is_missing(self, order: WorkOrder, warm: State | None) -> bool:
+        """Whether the state that an order starts from is not there; goes to it where the order goes on from it."""
+        if isinstance(order, EvaluateNetwork):
+            return order.start is not None and order.start not in self._kept
+        return isinstance(order, TrainArm | FinishTraining) and not self._go_to(order, warm)
 
     def _go_to(self, order: TrainArm | FinishTraining, warm: State | None) -> bool:
         """Goes to the state that an order starts from, and forgets those that no order will name again."""
@@ -264,9 +275,33 @@ class Trainer:
         best = self._built(state)
         return replace(report, best_measures=self._evaluated(best), best_network=_on_cpu(state_of(best)))
 
-    def _evaluated(self, network: nn.Module) -> dict[str, float]:
-        splits = [name for name in ("validation", "test") if self.lower.objective.data(name) is not None]
-        return {name: value for split in splits for name, value in self.lower.evaluate(network, split).items()}
+    def _evaluate(self, order: EvaluateNetwork) -> NetworkEvaluated:
+        """Measures of the plain network, and the network itself if it is wanted."""
+        with self._standing_at(order.start):
+            unconstrained = None if order.values is None else order.values.unconstrained
+            network = self._built(self._plain_state(unconstrained))
+            return NetworkEvaluated(
+                training_step=self.training_step,
+                measures=self._evaluated(network, order.splits),
+                network=_on_cpu(state_of(network)) if order.network else {},
+            )
+
+    def _evaluated(self, network: nn.Module, splits: Sequence[str] = ("validation", "test")) -> dict[str, float]:
+        there = [name for name in splits if self.lower.objective.data(name) is not None]
+        return {name: value for split in there for name, value in self.lower.evaluate(network, split).items()}
+
+    @contextmanager
+    def _standing_at(self, key: str | None) -> Iterator[None]:
+        """Within it the trainer is in the state that it keeps under a key; None for the one that it is in."""
+        if key is None:
+            yield
+            return
+        here = copy.deepcopy(self._state())
+        self._load(self._kept.get(key))
+        try:
+            yield
+        finally:
+            self._load(here)
 
     # The best network ----------------------------------------------------------------------------------
 
@@ -281,11 +316,8 @@ class Trainer:
         key = order.best_state
         if key is None or key not in self._kept:
             return self._best
-        here = copy.deepcopy(self._state())
-        self._load(self._kept.get(key))
-        state = {name: tensor.detach().clone() for name, tensor in self._plain_state(None).items()}
-        self._load(here)
-        return state
+        with self._standing_at(key):
+            return {name: tensor.detach().clone() for name, tensor in self._plain_state(None).items()}
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss."""

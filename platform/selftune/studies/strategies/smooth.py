@@ -21,7 +21,7 @@ from selftune.studies.smooth_progress import SmoothProgress
 from selftune.studies.smooth_result import SmoothResult, smooth_result
 from selftune.studies.strategies.strategy import Strategy
 from selftune.training.method_record import SmoothForm, stop_reason
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 if TYPE_CHECKING:
     from rich.console import Console

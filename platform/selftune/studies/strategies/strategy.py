@@ -14,7 +14,7 @@ from selftune.methods.team import TeamMethod
 from selftune.studies.progress import Progress
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods
-from selftune.training.runner import Executes
+from selftune.training.team_run import Executes
 
 if TYPE_CHECKING:
     from rich.console import Console
