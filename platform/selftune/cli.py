@@ -333,11 +333,8 @@ def _report(options: argparse.Namespace) -> int:
 
     folder = options.folder
     check_recorded(folder)
-    write = write_report
-    if (folder / "study.yaml").is_file() and has_sweep(folder / "study.yaml"):
-        from selftune.tracking.sweep_report import write_sweep_report as write
     try:
-        print(write(folder))
+        print(write_report(folder))
     except FileNotFoundError as error:
         if (folder / "study.yaml").is_file():
             raise UserError(

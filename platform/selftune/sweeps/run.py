@@ -14,7 +14,6 @@ from selftune.search.trial_record import TrialsListeners
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import say
 from selftune.studies.folder import STUDY_FILE, held
-from selftune.studies.mistakes import UserError
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.original_study import check_unchanged, write_original
 from selftune.studies.runner import Runner, StudyFailed
@@ -24,7 +23,6 @@ from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
 from selftune.tracking.summary import Summary, read_summary, write_summary
-from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
 from selftune.tracking.trials_file import TrialsWriter, read_trials
 
@@ -63,7 +61,6 @@ def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool
                 trials = read_trials(folder)
                 summary = {**summary, **_measured(swept, folder, trials)}
                 write_summary(folder, summary)
-            write_sweep_report(folder, {**summary, "status": "finished"})
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"
@@ -91,17 +88,18 @@ def open_sweep(folder: Path) -> tuple[SweptStudy, Summary]:
 
 def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
     from selftune.schedulers.errors import SchedulerError
-    from selftune.schedulers.sweep.run import run_sweep_on_ray
+    from selftune.schedulers.sweep import run_trials_on_ray, sweep_trial
 
     study = swept.study
+    assert study.budget.steps is not None
     display = SweepDisplay(console, study.study, swept.settings, study.budget.steps)
     listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), display])
     runner = Runner(study, local=False)
     say(console, "starting Ray")
     with runner.ready():
         try:
-            run_sweep_on_ray(
-                plan=TrialPlanner(swept.content),
+            run_trials_on_ray(
+                sweep_trial(TrialPlanner(swept.content), swept.settings),
                 check=swept.refusal,
                 space=swept.space,
                 settings=swept.settings,
