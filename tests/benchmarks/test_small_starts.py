@@ -36,3 +36,14 @@ def test_noise_of_the_digits_study_has_the_variance_of_its_dropout():
     found = starts(load_study(find_study("digits")))
     rate, sigma = found["dropout.rate[input]"], found["gaussian_input_noise.sigma"]
     assert sigma**2 == pytest.approx(rate / (1 - rate), rel=0.1)
+
+
+def test_a_row_is_the_mean_of_the_seeds_that_are_there(benchmark):
+    def record(seed, loss):
+        measures = {"test_loss": loss, "test_accuracy": 0.5}
+        cell = {"dropout": 0.05, "sigma": 0.22, "seed": seed}
+        return {"cell": cell, "result": {"tuned": measures, "held": measures, "sigma": 0.3}}
+
+    assert benchmark.rows([record(0, 0.1), record(2, 0.3)]) == [
+        ["0.05", "0.22", "0.2000", "0.5000", "0.2000", "0.5000", "0.3, 0.3"]
+    ]

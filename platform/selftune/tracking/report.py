@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import html
-import math
-import re
 from collections.abc import Iterator, Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import yaml
-from markupsafe import Markup, escape
 
 from selftune.lower_level.better import mode_of
-from selftune.storage.files import replacing
 from selftune.tracking import plots
+from selftune.tracking.page import (
+    breakable,
+    counted,
+    inline,
+    number_text,
+    save_plots,
+    text_of,
+    time_text,
+    write_page,
+)
 from selftune.tracking.pictures import read_pictures
-from selftune.tracking.plots import Plot
 from selftune.tracking.summary import (
     BestSummary,
     HyperparameterSummary,
@@ -29,10 +31,6 @@ from selftune.tracking.summary import (
 )
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
 
-# Inline plots take the page's colours, which differ by day and by night.
-_COLOURS = {plots.INK: "var(--ink)", plots.MUTED: "var(--muted)", plots.GRID: "var(--grid)"} | {
-    colour: f"var(--line-{number})" for number, colour in enumerate(plots.COLOURS)
-}
 # of the others, nobody says what is better
 _JUDGED = ("loss", "error", "bits_per_token", "accuracy", "psnr", "explained_variance", "r_squared")
 _METRICS = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
@@ -60,9 +58,12 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
     trajectory = read_trajectory(folder)
     summary = read_summary(folder) if summary is None else summary
     sections = _sections(trajectory)
-    _save_plots(folder / "plots", [plot for section in sections for plot in section["plots"]])
-    study = _text(folder / "study.yaml")
-    page = _template().render(
+    save_plots(folder / "plots", [plot for section in sections for plot in section["plots"]])
+    study = text_of(folder / "study.yaml")
+    path = folder / "report.html"
+    write_page(
+        path,
+        "report.html.jinja",
         name=_name(folder, study, summary),
         status=summary.get("status", "running") if has_ended(summary) else "not ended",
         sentences=_sentences(trajectory, summary),
@@ -70,18 +71,14 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         averaged=_averaged(summary),
         compared=bool(summary.get("fixed")),
         hyperparameters=_hyperparameters(trajectory, summary),
-        sections=[section | {"drawn": [_inline(plot) for plot in section["plots"]]} for section in sections],
+        sections=[section | {"drawn": [inline(plot) for plot in section["plots"]]} for section in sections],
         pictures=read_pictures(folder),
         unit="gradients and products" if _is_smooth(trajectory, summary) else "training steps",
         trainers=_trainers(folder),
         study=study,
-        colours=plots.COLOURS,
-        conversion=_text(folder / "conversion.txt"),
+        conversion=text_of(folder / "conversion.txt"),
         versions=summary.get("versions") or versions(),
     )
-    path = folder / "report.html"
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
     return path
 
 
@@ -197,15 +194,15 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     seconds = summary.get("seconds") or (float(trajectory.seconds[-1]) if steps else 0.0)
     last = int(trajectory.training_step[-1]) if steps else 0
     if _is_smooth(trajectory, summary):
-        taken = _counted(summary.get("steps", steps), "upper step")
+        taken = counted(summary.get("steps", steps), "upper step")
         spent = f"with {summary.get('work', last):,} gradients and products of the lower level"
     else:
-        taken = _counted(steps, "hyper-step")
-        spent = f"over {_counted(summary.get('training_steps') or last, 'training step')}"
+        taken = counted(steps, "hyper-step")
+        spent = f"over {counted(summary.get('training_steps') or last, 'training step')}"
         networks = summary.get("networks", {}).get("tuned")
         if networks is not None:
-            spent += f" of {_counted(networks, 'network')}"
-    sentences = [f"{_counted(count, 'hyperparameter')} tuned in {taken} {spent} ({_duration(seconds)})."]
+            spent += f" of {counted(networks, 'network')}"
+    sentences = [f"{counted(count, 'hyperparameter')} tuned in {taken} {spent} ({time_text(seconds)})."]
     if summary.get("stopped"):
         sentences.append(f"The method ended because {summary['stopped']}.")
     if "remark" in summary:
@@ -301,10 +298,6 @@ def _worth(trajectory: Trajectory) -> str:
     )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"
-
-
 def _results(summary: Summary) -> list[dict[str, str]]:
     tuned, fixed = summary.get("tuned", {}), summary.get("fixed", {})
     metrics = [*_METRICS, *sorted((set(tuned) | set(fixed)) - set(_METRICS))]
@@ -313,7 +306,7 @@ def _results(summary: Summary) -> list[dict[str, str]]:
             "metric": metric.replace("_", " "),
             "tuned": _with_spread(summary, "tuned", metric),
             "fixed": _with_spread(summary, "fixed", metric),
-            "difference": _number(tuned[metric] - fixed[metric], "+")
+            "difference": number_text(tuned[metric] - fixed[metric], "+")
             if {metric} <= set(tuned) & set(fixed)
             else "",
             "better": _is_better(metric, tuned.get(metric), fixed.get(metric)),
@@ -326,7 +319,7 @@ def _results(summary: Summary) -> list[dict[str, str]]:
 def _with_spread(summary: Summary, row: Literal["tuned", "fixed"], metric: str) -> str:
     """A measure of a row, with its standard deviation where the row has several networks."""
     spread = summary.get("spread", {}).get(row, {}).get(metric)
-    value = _number(summary.get(row, {}).get(metric))
+    value = number_text(summary.get(row, {}).get(metric))
     return value if spread is None or not value else f"{value} ± {spread:.2g}"
 
 
@@ -348,11 +341,6 @@ def _is_better(metric: str, tuned: float | None, fixed: float | None) -> str:
     return "better" if (tuned < fixed) == (mode_of(metric) == "min") else "worse"
 
 
-def _breakable(name: str) -> Markup:
-    """A hyperparameter's name that may go on in a new line after a dot or an underscore and before its part."""
-    return Markup(re.sub(r"(?<=[._])|(?=\[)", "<wbr>", str(escape(name))))
-
-
 def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str, Any]]:
     rows: list[HyperparameterSummary] = summary.get("hyperparameters") or [
         {"name": name, "start": float(first), "end": float(last)}
@@ -362,9 +350,9 @@ def _hyperparameters(trajectory: Trajectory, summary: Summary) -> list[dict[str,
     ]
     return [
         {
-            "name": _breakable(row["name"]),
-            "start": _number(row["start"]),
-            "end": _number(row["end"]),
+            "name": breakable(row["name"]),
+            "start": number_text(row["start"]),
+            "end": number_text(row["end"]),
             "change": f"\N{MULTIPLICATION SIGN} {row['end'] / row['start']:.3g}" if row["start"] > 0 else "",
         }
         for row in rows
@@ -386,7 +374,7 @@ def _trainers(folder: Path) -> list[dict[str, str]]:
             "trainer": str(trainer),
             "orders": f"{len(reports):,}",
             "step": f"{_steps(reports):,}",
-            "seconds": _duration(sum(r.get("seconds") or 0.0 for r in reports)),
+            "seconds": time_text(sum(r.get("seconds") or 0.0 for r in reports)),
             "end": reports[-1]["message"] if reports[-1]["kind"] in ("diverged", "lost") else "",
         }
         for trainer, reports in sorted(trainers.items())
@@ -397,50 +385,3 @@ def _name(folder: Path, study: str, summary: Summary) -> str:
     settings = yaml.safe_load(study) if study else None
     named = settings.get("name") if isinstance(settings, dict) else None
     return str(summary.get("name") or named or folder.resolve().name)
-
-
-def _save_plots(folder: Path, saved: list[Plot]) -> None:
-    folder.mkdir(exist_ok=True)
-    for stale in set(folder.glob("*.svg")) - {folder / f"{plot.name}.svg" for plot in saved}:
-        stale.unlink()
-    for plot in saved:
-        (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
-
-
-def _inline(plot: Plot) -> dict[str, Markup]:
-    """The figure as a part of the page, and that of a narrow screen where it has one."""
-    narrow = _part_of_page(plot.narrow, f"{plot.name}-narrow", plot.title) if plot.narrow else Markup("")
-    return {"whole": _part_of_page(plot.svg, plot.name, plot.title), "narrow": narrow}
-
-
-def _part_of_page(drawn: str, name: str, title: str) -> Markup:
-    svg = drawn[drawn.index("<svg") :]
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
-    # one page, many figures: an id must not be taken twice
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    for colour, variable in _COLOURS.items():
-        svg = svg.replace(colour, variable)
-    label = html.escape(title, quote=True)
-    return Markup(svg.replace("<svg", f'<svg role="img" aria-label="{label}"', 1))
-
-
-def _number(value: float | None, sign: str = "") -> str:
-    return "" if value is None or math.isnan(value) else f"{value:{sign}.4g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
-def _template() -> jinja2.Template:
-    source = files("selftune.tracking").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    ).from_string(source)
