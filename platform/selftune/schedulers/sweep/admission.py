@@ -1,0 +1,71 @@
+"""How many trials may train at a time, under schedulers that pause trials too."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ray.tune.experiment import Trial
+
+Draws = Literal["room", "ahead", "all"]
+"""When samples are drawn: as there is room for another trial; one ahead of those that have started, because a
+scheduler must know that a trial is to come; or all at the beginning."""
+
+
+class Admission:
+    """Counts the trials that train, so that no more than ``limit`` do.
+
+    Tune starts a trial that is pending as soon as it fits on the cluster, and one that is paused when the
+    scheduler chooses it. So where a scheduler pauses trials, new ones wait paused.
+
+    Args:
+        limit: of trials at a time; None for as many as fit.
+        draws: when samples are drawn.
+    """
+
+    def __init__(self, limit: int | None, draws: Draws) -> None:
+        self._limit = limit
+        self._draws = draws
+        self._live: dict[str, Any] = {}
+        self._waiting: set[str] = set()
+
+    @property
+    def holds_back(self) -> bool:
+        """Whether new trials wait paused until they are chosen."""
+        return self._draws != "room"
+
+    def added(self, trial: Any, new: bool) -> None:
+        """A trial is there; a new one waits, where new ones do."""
+        self._live[trial.trial_id] = trial
+        if new and self.holds_back:
+            self._waiting.add(trial.trial_id)
+            trial.set_status(Trial.PAUSED)
+
+    def started(self, trial: Any) -> None:
+        self._waiting.discard(trial.trial_id)
+
+    def ended(self, trial: Any) -> None:
+        self._live.pop(trial.trial_id, None)
+        self._waiting.discard(trial.trial_id)
+
+    def has_room(self) -> bool:
+        if self._limit is None:
+            return True
+        return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._live.values()) < self._limit
+
+    def may_draw(self) -> bool:
+        """Whether the searcher should be asked for one more sample."""
+        if self._draws == "room":
+            return self.has_room()
+        return self._draws == "all" or not self._waiting
+
+    def waiting(self) -> list[Any]:
+        """Trials that are not training."""
+        return [trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+
+    def unstarted(self) -> list[str]:
+        """Ids of trials that have waited since they were drawn, as a snapshot has them."""
+        return sorted(self._waiting)
+
+    def paused(self) -> list[str]:
+        """Ids of trials that are paused, as a snapshot has them."""
+        return [trial_id for trial_id, trial in self._live.items() if trial.status == Trial.PAUSED]

@@ -1,0 +1,220 @@
+"""The driver's book of a sweep: what is known of each trial, and what all of them cost."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from selftune.search.settings import SearchSettings
+from selftune.search.trial_record import TrialRecord, TrialsListener, TrialStatus
+
+NUMBER, VALUES = "number", "values"
+"""What a trial's config holds: its number, and what was drawn for it by key of the study file."""
+
+STEP = "training_step"
+
+
+def accept(values: Mapping[str, Any]) -> str | None:
+    """Refuses no values."""
+    return None
+
+
+class TrialRecords:
+    """Keeps the records of all trials and tells a listener of every change.
+
+    Training steps that a trial has copied from another are not counted as spent, and those that it does again
+    after a crash are.
+
+    Args:
+        settings: of the search: its metric and budget.
+        members: networks of a trial.
+    """
+
+    def __init__(self, settings: SearchSettings, members: int) -> None:
+        self.settings = settings
+        self.members = members
+        self.check: Callable[[Mapping[str, Any]], str | None] = accept
+        self.listener = TrialsListener()
+        self.trials: dict[int, TrialRecord] = {}
+        self.spent = 0
+        self.drawn = 0
+        self.is_exhausted = False
+        self._numbers: dict[str, int] = {}
+        self._steps: dict[int, int] = {}
+        self._finished: set[int] = set()
+        self._reported = False
+        self._before = 0.0
+        self._start: float | None = None
+
+    # What is known ------------------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Seconds since the search began, over all of its runs."""
+        return self._before + (0.0 if self._start is None else time.monotonic() - self._start)
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether the budget is used up."""
+        steps, seconds = self.settings.steps, self.settings.seconds
+        return (steps is not None and self.spent >= steps) or (seconds is not None and self.time >= seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left to do: all trials have ended, and no more are to be drawn."""
+        enough = self.settings.trials is not None and len(self._numbers) >= self.settings.trials
+        ended = all(number in self.trials and self.trials[number].has_ended for number in self._numbers.values())
+        return ended and (self.is_exhausted or self.is_spent or enough)
+
+    def number_of(self, trial_id: str) -> int:
+        return self._numbers[trial_id]
+
+    def best_of(self, number: int) -> float | None:
+        """The best value of the metric that a trial has met."""
+        return self.trials[number].best if number in self.trials else None
+
+    # What happens -------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """The search begins, or goes on from the state that was loaded."""
+        if self._start is None:
+            self._start = time.monotonic()
+            self.listener.resumed(dict(self.trials))
+
+    def next_number(self) -> int:
+        """The number of the next sample."""
+        self.drawn += 1
+        return self.drawn - 1
+
+    def added(self, trial_id: str, number: int) -> None:
+        self._numbers[trial_id] = number
+        self.drawn = max(self.drawn, number + 1)  # of a trial that is in a newer snapshot than the records
+
+    def keep(self, trial_ids: Collection[str]) -> None:
+        """Forgets trials that Tune does not know, because their snapshot is newer than its own."""
+        for trial_id in self._numbers.keys() - set(trial_ids):
+            self.trials.pop(self._numbers.pop(trial_id), None)
+
+    def refused(self, number: int, values: Mapping[str, Any], reason: str) -> None:
+        self._heard(TrialRecord(number, values, "refused", message=reason))
+
+    def started(self, trial_id: str, values: Mapping[str, Any], step: int) -> None:
+        """A trial trains from now on, from ``step`` on: that of the checkpoint that it starts from, or 0."""
+        number = self._numbers[trial_id]
+        self._steps[number] = step
+        record = self.trials.get(number, TrialRecord(number, values))
+        self._heard(replace(record, values=values, status="running", training_step=step))
+
+    def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        number = self._numbers[trial_id]
+        record, step = self.trials[number], int(result[STEP])
+        work = max(0, step - self._steps[number]) * self.members
+        self._steps[number] = step
+        self.spent += work
+        if result.get("done"):
+            self._finished.add(number)
+        if not self._reported and self.settings.metric not in result:
+            known = ", ".join(sorted(_measures(result)))
+            raise ValueError(f"no trial reports {self.settings.metric!r}; trials report {known}")
+        self._reported = True
+        best, best_step = self._better(record, result, step)
+        self._heard(
+            replace(
+                record,
+                status="running",
+                training_step=step,
+                spent=record.spent + work,
+                seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
+                measures=_measures(result),
+                best=best,
+                best_step=best_step,
+                message=str(result.get("message", "")),
+            )
+        )
+        self.trials[number] = replace(self.trials[number], copied=None)
+
+    def paused(self, trial_id: str) -> None:
+        self._changed(trial_id, "paused")
+
+    def copied(self, trial_id: str, donor_id: str, values: Mapping[str, Any], step: int) -> None:
+        """A trial goes on from another's state at ``step``, new values, and the network that one keeps."""
+        number, donor = self._numbers[trial_id], self.trials[self._numbers[donor_id]]
+        record = self.trials[number]
+        self._heard(
+            replace(
+                record,
+                values=values,
+                status="paused",
+                training_step=step,
+                copied=donor.number,
+                best=donor.best,
+                best_step=donor.best_step,
+            )
+        )
+
+    def ended(self, trial_id: str) -> None:
+        """A trial has come to its end, or was stopped."""
+        number = self._numbers[trial_id]
+        if number in self.trials:
+            self._changed(trial_id, "finished" if number in self._finished else "stopped")
+        else:
+            del self._numbers[trial_id]  # drawn, but stopped before it started
+
+    def failed(self, trial_id: str, message: str) -> None:
+        self._changed(trial_id, "failed", message)
+
+    # State --------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "trials": dict(self.trials),
+            "spent": self.spent,
+            "drawn": self.drawn,
+            "exhausted": self.is_exhausted,
+            "numbers": dict(self._numbers),
+            "steps": dict(self._steps),
+            "finished": set(self._finished),
+            "time": self.time,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.trials = dict(state["trials"])
+        self.spent, self.drawn, self.is_exhausted = state["spent"], state["drawn"], state["exhausted"]
+        self._numbers, self._steps = dict(state["numbers"]), dict(state["steps"])
+        self._finished = set(state["finished"])
+        self._before = state["time"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Ray pickles it once, before the first run: who listens and what is refused is given anew in each run.
+        return {**self.__dict__, "check": accept, "listener": TrialsListener()}
+
+    def _better(
+        self, record: TrialRecord, result: Mapping[str, Any], step: int
+    ) -> tuple[float | None, int | None]:
+        value = result.get(self.settings.metric)
+        if value is None or not math.isfinite(value):
+            return record.best, record.best_step
+        best = record.best
+        if best is None or (value < best if self.settings.mode == "min" else value > best):
+            return float(value), step
+        return best, record.best_step
+
+    def _changed(self, trial_id: str, status: TrialStatus, message: str | None = None) -> None:
+        record = self.trials[self._numbers[trial_id]]
+        self._heard(replace(record, status=status, message=record.message if message is None else message))
+
+    def _heard(self, record: TrialRecord) -> None:
+        record = replace(record, time=self.time)
+        self.trials[record.number] = record
+        self.listener.heard(record)
+
+
+def _measures(result: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in result.items()
+        if name.startswith("validation_") and isinstance(value, int | float)
+    }

@@ -1,0 +1,197 @@
+"""A sweep on a Ray cluster: trials, each of them a team, from start or snapshot to the last one's end."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+from ray import tune
+
+from selftune.schedulers import ray_internals, slots
+from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.run import FOLDER, check_private, has_snapshot
+from selftune.schedulers.sweep.records import NUMBER, TrialRecords
+from selftune.schedulers.sweep.samples import GridSamples, samples_of
+from selftune.schedulers.sweep.searcher import SweepSearcher
+from selftune.schedulers.sweep.state_callback import BudgetStopper, SweepCallback
+from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
+from selftune.search.settings import SearchSettings
+from selftune.search.space import SearchSpace
+from selftune.search.trial_record import TrialsListener
+from selftune.search.trial_schedulers import PopulationSettings
+
+_RETRIES = 2
+_KEPT = 3
+
+
+def run_trials_on_ray(
+    trainable: type[tune.Trainable],
+    *,
+    check: Callable[[Mapping[str, Any]], str | None],
+    space: SearchSpace,
+    settings: SearchSettings,
+    members: int,
+    cpus: float,
+    gpus: float,
+    trial_steps: int,
+    folder: Path,
+    listener: TrialsListener,
+    resume: bool = False,
+    address: str | None = None,
+    say: Callable[[str], None] = lambda sentence: None,
+) -> None:
+    """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
+
+    Args:
+        trainable: a trial; its config holds the trial's ``number`` and its ``values``, and it reports
+            ``training_step`` and the metric.
+        check: why values do not make a study, in one sentence; None if they do. Such a sample becomes no trial:
+            the searcher hears that it failed, and is asked again.
+        space: what is searched.
+        settings: of the search.
+        members: networks of a trial, which are placed together or not at all.
+        cpus, gpus: resources of each of them.
+        trial_steps: training steps of a trial.
+        folder: the sweep's output folder; Tune's files go to its subfolder ``ray``. With a cluster of several
+            nodes it must be storage that all of them reach.
+        listener: hears what becomes of the trials.
+        resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
+        address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
+        say: hears sentences that a person should read.
+
+    Raises:
+        SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
+            finds nothing that makes a study.
+        SettingError: if others may write what is resumed.
+        KeyboardInterrupt: after SIGINT; the folder can be resumed.
+    """
+    place = Path(folder).resolve() / FOLDER
+    resume = resume and has_snapshot(place)
+    if resume:
+        check_private(place)
+    elif place.exists():
+        if has_snapshot(place):
+            raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
+        shutil.rmtree(place)  # of a run that was killed before its first snapshot
+    with quiet(), _quiet_optuna(), connected(address):
+        _check_room(settings, members, {"CPU": cpus, "GPU": gpus}, say)
+        bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
+        worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
+        if resume:
+            tuner = tune.Tuner.restore(str(place), worker, resume_unfinished=True)
+            records = ray_internals.scheduler_of(tuner).records
+            records.settings = settings
+            records.check, records.listener = check, listener
+        else:
+            records = TrialRecords(settings, members)
+            records.check, records.listener = check, listener
+            tuner = _tuner(worker, space, records, trial_steps, place, say)
+        with ray_internals.own_interrupts(), _seeded(settings.seed):
+            try:
+                tuner.fit()
+            finally:
+                listener.ended()
+        if not records.is_over:
+            raise KeyboardInterrupt("interrupted; the sweep can be resumed")
+
+
+def _tuner(
+    worker: Any,
+    space: SearchSpace,
+    records: TrialRecords,
+    steps: int,
+    place: Path,
+    say: Callable[[str], None],
+) -> tune.Tuner:
+    settings = records.settings
+    scheduler = sweep_scheduler(space, records, steps)
+    samples = samples_of(space, settings)
+    if isinstance(samples, GridSamples) and settings.trials is not None:
+        size = len(samples.combinations)
+        if settings.trials < size:
+            say(f"the grid has {size} combinations, of which {settings.trials} are tried, drawn at random")
+    config = tune.TuneConfig(
+        scheduler=scheduler,
+        search_alg=SweepSearcher(samples, records, scheduler.admission),
+        num_samples=settings.trials or -1,
+        reuse_actors=True,
+        trial_dirname_creator=_trial_folder,
+    )
+    every, kept = _checkpoints(settings, steps)
+    return tune.Tuner(
+        worker,
+        tune_config=config,
+        run_config=tune.RunConfig(
+            name=FOLDER,
+            storage_path=str(place.parent),
+            verbose=0,
+            stop=BudgetStopper(records),
+            callbacks=[SweepCallback(scheduler, records)],
+            failure_config=tune.FailureConfig(max_failures=_RETRIES),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=kept, checkpoint_frequency=every, checkpoint_at_end=True
+            ),
+        ),
+    )
+
+
+def _checkpoints(settings: SearchSettings, steps: int) -> tuple[int, int]:
+    """Reports between two checkpoints of a trial, and how many are kept.
+
+    One after every report, so that a killed sweep loses little. A population keeps those of a whole interval: a
+    trial may be copied from the one at its beginning until the next.
+    """
+    if not isinstance(settings.scheduler, PopulationSettings):
+        return 1, _KEPT
+    interval = settings.scheduler.interval_steps or max(1, steps // 10)
+    return 1, _KEPT + 1 + interval // settings.report_every
+
+
+def _trial_folder(trial: Any) -> str:
+    return trial_folder(trial.config[NUMBER])
+
+
+def trial_folder(number: int) -> str:
+    """The name of a trial's folder in that of Tune."""
+    return f"trial-{number}"
+
+
+def _check_room(
+    settings: SearchSettings, members: int, request: Mapping[str, float], say: Callable[[str], None]
+) -> None:
+    fit = slots.slots(request) // members
+    if not fit:
+        raise SchedulerError(slots.shortage(request, members))
+    if settings.concurrent is not None and settings.concurrent > fit:
+        trials = "1 trial fits" if fit == 1 else f"{fit} trials fit"
+        say(f"concurrent is {settings.concurrent}, but {trials} on the cluster at a time; that many run")
+
+
+@contextmanager
+def _quiet_optuna() -> Iterator[None]:
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Tune's schedulers draw from the generators of the process: they get a seed, and back what they were."""
+    python, numpy = random.getstate(), np.random.get_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)

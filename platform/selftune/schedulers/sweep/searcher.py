@@ -1,0 +1,87 @@
+"""The searcher of a sweep: draws samples, has each checked before it is a trial, and tells what came of it."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.sweep.admission import Admission
+from selftune.schedulers.sweep.records import NUMBER, VALUES, TrialRecords
+from selftune.schedulers.sweep.samples import Samples
+
+MOST_REFUSALS = 100
+
+
+class SweepSearcher(Searcher):
+    """Gives Tune the samples of a search one after the other.
+
+    It learns a trial's best value, which is that of the network that the trial keeps, and not its last one.
+
+    Args:
+        samples: what is drawn from.
+        records: knows which samples are refused and when the budget is spent.
+        admission: says when there is room for one more.
+    """
+
+    def __init__(self, samples: Samples, records: TrialRecords, admission: Admission) -> None:
+        super().__init__(metric=records.settings.metric, mode=records.settings.mode)
+        self._samples = samples
+        self._records = records
+        self._admission = admission
+        self._open: dict[str, int] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        return True  # it knows its space and its metric
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._records.is_spent:
+            return Searcher.FINISHED
+        if not self._admission.may_draw():
+            return None
+        sample = next_sample(self._samples, self._records)
+        if sample is None:
+            self._records.is_exhausted = True
+            return Searcher.FINISHED
+        self._open[trial_id] = sample[NUMBER]
+        return sample
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        pass
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        number = self._open.pop(trial_id, None)
+        if number is not None:
+            self._samples.tell(number, None if error else self._records.best_of(number), failed=error)
+
+    def save(self, checkpoint_path: str) -> None:
+        state = {"samples": self._samples, "open": self._open}
+        Path(checkpoint_path).write_bytes(pickle.dumps(state))
+
+    def restore(self, checkpoint_path: str) -> None:
+        state = pickle.loads(Path(checkpoint_path).read_bytes())
+        self._samples, self._open = state["samples"], state["open"]
+
+
+def next_sample(samples: Samples, records: TrialRecords) -> dict[str, Any] | None:
+    """The config of the next trial: its number and values that are not refused; None if there are no more.
+
+    Raises:
+        SchedulerError: if a hundred samples in a row are refused.
+    """
+    for _ in range(MOST_REFUSALS):
+        number = records.next_number()
+        values = samples.draw(number)
+        if values is None:
+            return None
+        reason = records.check(values)
+        if reason is None:
+            return {NUMBER: number, VALUES: values}
+        records.refused(number, values, reason)
+        samples.tell(number, None, failed=True)
+    raise SchedulerError(
+        f"{MOST_REFUSALS} samples in a row do not make a study, the last because of this: {reason}"
+    )
