@@ -102,7 +102,8 @@ def test_another_trial_in_the_same_process_begins_anew():
 def test_a_network_that_diverges_ends_its_trial_with_a_message():
     one = trial(1e30)
     found = results(one)
-    assert len(found) == 1 and "trainer 0 stopped" in found[0]["message"]
+    assert len(found) == 1
+    assert "trainer 0 stopped" in found[0]["message"]
     assert found[0]["validation_loss"] == float("inf"), "worse than any other"
 
 
@@ -122,4 +123,5 @@ def test_reports_come_with_the_first_round_that_reaches_them(every):
         settings = replace(SETTINGS, report_every=every)
 
     steps = [result["training_step"] for result in results(Rare({VALUES: {RATE: 0.1}}))]
-    assert steps[-1] == 60 and steps == sorted(set(steps))
+    assert steps[-1] == 60
+    assert steps == sorted(set(steps))
