@@ -327,7 +327,8 @@ class Trainer:
 
     def _estimator(self, name: str, settings: Mapping[str, Any]) -> HypergradientEstimator:
         kind = estimator_of(name)
-        self._judge(kind.differentiates)
+        if kind.moves:
+            self._judge(kind.differentiates)
         if self.estimator is None:
             self.estimator = kind(self.lower, settings)
             self._estimator_is = (name, dict(settings))
