@@ -150,8 +150,9 @@ class CellRecords:
         lines = []
         for name, of_row in rows.items():
             missing = self.missing(of_row)
-            rest = "; ".join(described(dict(list(cell.items())[1:])) or "all" for cell in missing)
-            lines.append([name, f"{len(of_row) - len(missing)} of {len(of_row)}", rest or "-"])
+            rest = "; ".join(described(dict(list(cell.items())[1:])) for cell in missing) or "-"
+            rest = "all" if len(missing) == len(of_row) else rest
+            lines.append([name, f"{len(of_row) - len(missing)} of {len(of_row)}", rest])
         return table([first, "there", "missing"], lines)
 
 

@@ -9,12 +9,14 @@ from selftune.methods import Response
 from selftune.networks.network_state import state_of
 from selftune.tracking.trajectory import TrajectoryWriter
 
+_WARM = {"warmup_steps": 6}
 METHODS = {
-    "self_tuning": {},
-    "self_tuning, STN": {"response": Response(centered=False, joint=True, linearize=False)},
-    "implicit": {"system_steps": 2},
-    "penalty": {"trainers": 2},
-    "inexact_line_search": {"train_steps": 6, "lanczos_steps": 2, "system_steps": 2, "seed": 1},
+    "self_tuning": _WARM,
+    "self_tuning, STN": {**_WARM, "response": Response(centered=False, joint=True, linearize=False)},
+    "implicit": {**_WARM, "system_steps": 2},
+    "penalty": {**_WARM, "trainers": 2},
+    "inexact_line_search": {**_WARM, "train_steps": 6, "lanczos_steps": 2, "system_steps": 2, "seed": 1},
+    "held": {"train_steps": 5},
 }
 
 
@@ -38,9 +40,7 @@ def overfitted():
 def run(label, steps=100, **settings):
     regularizers = {"label_smoothing": {"epsilon": Tune(0.01)}}
     method = label.partition(",")[0]
-    return tune(
-        overfitted(), regularizers, steps=steps, method=method, warmup_steps=6, **METHODS[label], **settings
-    )
+    return tune(overfitted(), regularizers, steps=steps, method=method, **METHODS[label], **settings)
 
 
 def same(one, another):

@@ -80,11 +80,13 @@ def test_commands(study_text, tmp_path, monkeypatch, looked, capsys):
         assert looked == ONCE, command
 
 
-@pytest.mark.parametrize("method", ["self_tuning", "implicit", "penalty", "inexact_line_search"])
+@pytest.mark.parametrize("method", ["self_tuning", "implicit", "penalty", "inexact_line_search", "held"])
 def test_a_call(method, looked):
-    more = {"train_steps": 4} if method == "inexact_line_search" else {}
-    tune(classification(), REGULARIZERS, steps=12, trainers=2, method=method, warmup_steps=4, **more)
-    assert looked == ONCE
+    more = {"train_steps": 4} if method in ("inexact_line_search", "held") else {}
+    more |= {} if method == "held" else {"warmup_steps": 4}
+    tune(classification(), REGULARIZERS, steps=12, trainers=2, method=method, **more)
+    effects = {} if method == "held" else {"pathless": 1}  # where nothing moves, nothing has to have an effect
+    assert looked == {"optimization_mistakes": 1} | effects
 
 
 def test_a_replay_of_a_schedule(looked):

@@ -9,16 +9,18 @@ from selftune.lower_level.classification import Classification
 from selftune.lower_level.optimization import Optimization
 from selftune.methods import Response
 
+_WARM = {"warmup_steps": 6}
 METHODS = {
-    "self_tuning": {},
-    "self_tuning, fixed scales": {"tune_scale": False},
-    "self_tuning, STN": {"response": Response(centered=False, joint=True, linearize=False)},
-    "implicit": {"system_steps": 2},
-    "penalty": {},
-    "penalty, single loop": {"momentum": 0.5, "train_steps": 1},
-    "inexact_line_search": {"train_steps": 6, "lanczos_steps": 2, "system_steps": 2},
+    "self_tuning": _WARM,
+    "self_tuning, fixed scales": {**_WARM, "tune_scale": False},
+    "self_tuning, STN": {**_WARM, "response": Response(centered=False, joint=True, linearize=False)},
+    "implicit": {**_WARM, "system_steps": 2},
+    "penalty": _WARM,
+    "penalty, single loop": {**_WARM, "momentum": 0.5, "train_steps": 1},
+    "inexact_line_search": {**_WARM, "train_steps": 6, "lanczos_steps": 2, "system_steps": 2},
+    "held": {"train_steps": 6},
 }
-"""Methods for networks by name, with settings that take few steps."""
+"""Methods for networks by name, with settings that take few steps, six of them as warm-up where there is one."""
 
 
 def blobs(examples, seed, shape=(6,), dtype=torch.float32):
@@ -36,13 +38,12 @@ def task(build, shape=(6,), dtype=torch.float32, **optimization):
 
 
 def run(objective, label, regularizers=None, steps=24, **settings):
-    """A whole run of a method, six steps of it as warm-up."""
+    """A whole run of a method."""
     method = label.partition(",")[0]
     return tune(
         objective,
         {"label_smoothing": {"epsilon": Tune(0.1)}} if regularizers is None else regularizers,
         steps=steps,
-        warmup_steps=6,
         method=method,
         trainers=2 if method == "penalty" else 1,
         **METHODS[label],

@@ -21,7 +21,7 @@ def network():
 
 def team_run(label, **optimization):
     form = methods[label.partition(",")[0]].network
-    settings = settings_of(form.settings, {"warmup_steps": 6, **METHODS[label]})
+    settings = settings_of(form.settings, METHODS[label])
     factory = TrainerFactory(
         task(network, **optimization),
         {"weight_decay": {"strength": Tune(1e-2)}},

@@ -2,6 +2,7 @@
 
 from selftune.methods.best_step import BestStep
 from selftune.methods.budget import Budget
+from selftune.methods.held import Held, HeldSettings
 from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
@@ -25,6 +26,8 @@ __all__ = [
     "BestStep",
     "Box",
     "Budget",
+    "Held",
+    "HeldSettings",
     "HyperStep",
     "Implicit",
     "ImplicitSettings",

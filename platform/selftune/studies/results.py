@@ -15,6 +15,7 @@ from selftune.studies.best_network import sentence_of
 from selftune.studies.display import say
 from selftune.studies.progress import duration
 from selftune.studies.rows import MAXIMUM_ROWS, grouped
+from selftune.studies.verdict import HELD
 from selftune.tracking.address import without_password
 from selftune.tracking.record import Record, tracking_uri
 from selftune.tracking.summary import Summary
@@ -24,7 +25,7 @@ _MEASURES = ("validation_loss", "test_loss", "validation_accuracy", "test_accura
 
 def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool) -> None:
     """Tuned values, the comparison, and where everything is."""
-    hyperparameters = summary["hyperparameters"]
+    hyperparameters, held = summary["hyperparameters"], summary.get("held", False)
     table = Table(box=None, padding=(0, 1))
     table.add_column("hyperparameter")
     table.add_column("start", justify="right")
@@ -36,11 +37,12 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         table.add_row(Text(label), f"{start:.4g}", f"{end:.4g}")
     if len(rows) > MAXIMUM_ROWS:
         table.add_row(f"and {len(rows) - MAXIMUM_ROWS} more")
+    if hyperparameters and not held:
+        console.print()
+        say(console, "tuned values", style="italic")
+        console.print(table)
     console.print()
-    say(console, "tuned values", style="italic")
-    console.print(table)
-    console.print()
-    results = {"tuned": summary["tuned"], "start values held": summary["fixed"]}
+    results = {HELD: summary["tuned"]} if held else {"tuned": summary["tuned"], HELD: summary["fixed"]}
     if "work" in summary:
         spent = f"after {summary['steps']} upper steps, {summary['work']} lower-level gradients and products"
         print_results(console, spent, results, "solution")
@@ -48,12 +50,12 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
     else:
         title = f"after {summary['training_steps']} training steps each{_averaged(summary)}"
         spread = summary.get("spread", {})
-        spreads = {"tuned": spread.get("tuned", {}), "start values held": spread.get("fixed", {})}
+        spreads = {"tuned": spread.get("tuned", {}), HELD: spread.get("tuned" if held else "fixed", {})}
         print_results(console, title, results, spreads=spreads)
         doing = "training"
     console.print()
     lines = [
-        f"time    {duration(summary['seconds'])} of {doing} while tuning",
+        f"time    {duration(summary['seconds'])} of {doing}{'' if held else ' while tuning'}",
         f"folder  {folder}",
         f"report  {folder / 'report.html'} (open it in a browser)",
     ]

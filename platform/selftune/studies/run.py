@@ -87,7 +87,8 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, summar
             except (StudyFailed, LowerLevelError) as error:  # what tuning gave is there all the same
                 say(console, f"no comparison: with the {HELD}, {error}")
                 summary["fixed"] = {}
-            found = strategy.warnings({"tuned": summary["tuned"], HELD: summary["fixed"]})
+            measured = {"tuned": summary["tuned"], HELD: summary["fixed"]}
+            found = strategy.warnings({HELD: summary["tuned"]} if summary.get("held") else measured)
             summary = {**summary, "warnings": noted_warnings(folder) + found}
             write_summary(folder, summary)
     return summary

@@ -98,10 +98,10 @@ def tune(
             display on a terminal, else a line now and then. None shows it where somebody looks: on a terminal and
             in a notebook.
         method: ``self_tuning`` tunes whatever is online; ``implicit``, ``penalty`` and ``inexact_line_search``
-            what is smooth beside.
-        settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings`` and
-            ``NetworkLineSearchSettings``; of smooth problems ``InexactLineSearchSettings`` and
-            ``ImplicitSettings``, and ``solver``.
+            what is smooth beside; ``held`` holds the start values.
+        settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings``, ``PenaltySettings``,
+            ``NetworkLineSearchSettings`` and ``HeldSettings``; of smooth problems ``InexactLineSearchSettings``
+            and ``ImplicitSettings``, and ``solver``.
 
     Raises:
         SettingError: if a setting is wrong; its key names it.

@@ -231,11 +231,11 @@ def _comparison(summary: Summary, model: str) -> Iterator[str]:
         return
     networks = summary.get("networks", {}).get("tuned", 1)
     if fixed is None or fixed <= 0:
-        loss = _with_spread(summary, "tuned", "test_loss")
+        loss, which = _with_spread(summary, "tuned", "test_loss"), "" if summary.get("held") else "tuned "
         if networks == 1:
-            yield f"The tuned {model}'s test loss is {loss}."
+            yield f"The {which}{model}'s test loss is {loss}."
         else:
-            yield f"The mean test loss of {networks} tuned networks is {loss} (standard deviation)."
+            yield f"The mean test loss of {networks} {which}networks is {loss} (standard deviation)."
         return
     change = (tuned - fixed) / fixed
     comparison = f"{abs(change):.1%} {'lower' if change < 0 else 'higher'} than"

@@ -64,7 +64,8 @@ class Summary(TypedDict, total=False):
     ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were lost and on
     networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
     upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
-    studies of smooth objectives, which train no network.
+    studies of smooth objectives, which train no network. ``held`` says that the method moves nothing: ``tuned``
+    are then the measures with the start values held, and ``fixed`` is empty.
     Sweeps, whose ``kind`` is ``sweep``, have a ``winner`` instead of tuned values, the ``measures`` of its best
     network, the number of ``trials`` by status, and the training steps that all networks together have ``spent``.
     """
@@ -88,6 +89,7 @@ class Summary(TypedDict, total=False):
     hyperparameters: list[HyperparameterSummary]
     metric: MetricSummary
     best: BestSummary
+    held: bool
     tuned: dict[str, float]
     fixed: dict[str, float]
     networks: dict[str, int]

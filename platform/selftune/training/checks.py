@@ -185,6 +185,8 @@ def _diagnostics(factory: TrainerFactory) -> Iterator[SettingError]:
 def _without_effect(factory: TrainerFactory, form: NetworkForm | None, settings: Any) -> Iterator[SettingError]:
     """What is tuned and changes nothing that is trained, or nothing that responds."""
     mistakes: list[SettingError] = []
+    if form is not None and not form.moves:
+        return
     if form is not None and form.response is not None:
         response, regularizers = _converted(factory, form.response(settings))
         mistakes += responseless(regularizers, response.responding)

@@ -71,6 +71,11 @@ class NetworkForm:
         return self.estimator is None or self.estimator.differentiates
 
     @property
+    def moves(self) -> bool:
+        """Whether hyperparameters move; where they are held, none needs to be tuned, or to have an effect."""
+        return self.estimator is None or self.estimator.moves
+
+    @property
     def fits_loops(self) -> bool:
         """Whether one trainer that only goes forward will do, as in a training loop of one's own."""
         return self.estimator is not None and self.group_size == 1

@@ -48,7 +48,7 @@ from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
 from selftune.training.process_group import process_group
 from selftune.training.seeds import Streams, check_seed
-from selftune.training.steering import Steering, steering_of
+from selftune.training.steering import Steering, holds, steering_of
 
 _MICRO = 40  # a second batch of one training step draws from this many powers of two further on
 
@@ -81,12 +81,12 @@ class OnlineTuner:
             In a trial of Ray Tune the scheduler says when that is.
         seed: random numbers of regularizers and tuning follow from it and the training step; the loop's own
             random streams are left alone.
-        method: ``self_tuning``, which is taken without a name, or ``implicit``. In a trial of Ray Tune the
-            scheduler brings method and settings.
+        method: ``self_tuning``, which is taken without a name, ``implicit``, or ``held``, which looks at the
+            validation loss and moves nothing. In a trial of Ray Tune the scheduler brings method and settings.
         schedule: values to follow; then nothing is tuned, and ``method`` is not asked.
         saved: what ``state_dict`` saves beside, by name: whatever has ``state_dict`` and ``load_state_dict``,
             such as a learning-rate schedule or a stateful loader.
-        settings: of the method, see ``SelfTuningSettings`` and ``OnlineImplicitSettings``.
+        settings: of the method, see ``SelfTuningSettings``, ``OnlineImplicitSettings`` and ``HeldSettings``.
 
     Raises:
         SettingError: if something does not fit; its key names the argument.
@@ -197,7 +197,7 @@ class OnlineTuner:
             if of_a_method:
                 raise SettingError(of_a_method[0], "is the scheduler's in a trial of Ray Tune; leave it out")
             self._join(channel)
-        elif len(self.space):
+        elif len(self.space) or holds(method):
             self._steering = steering_of(method or "self_tuning", steps, settings, self.space)
             self._take(self._steering.exchange(None))
         elif of_a_method:
@@ -429,8 +429,9 @@ class OnlineTuner:
         with self._drawing():
             self.estimator = estimator_of(order.estimator)(self.lower, order.settings)
             self._recent.wanted = self.estimator.looks_back
-            for mistake in pathless(self.lower, self.estimator.differentiates):
-                raise mistake
+            if self.estimator.moves:
+                for mistake in pathless(self.lower, self.estimator.differentiates):
+                    raise mistake
 
     def _go_on(self) -> None:
         """Reports for as long as the steps of orders are done."""

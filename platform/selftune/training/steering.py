@@ -62,6 +62,16 @@ class MethodSteering:
         self.trajectory = list(state["trajectory"])
 
 
+def holds(name: str | None) -> bool:
+    """Whether a method of this name leaves hyperparameters where they are, so that none needs to be tuned.
+
+    >>> holds("held"), holds("self_tuning"), holds(None)
+    (True, False, False)
+    """
+    form = methods[name].network if name is not None and name in methods else None
+    return form is not None and not form.moves
+
+
 def steering_of(name: str, steps: int | None, settings: Mapping[str, Any], space: Space) -> MethodSteering:
     """A method by name that tunes a loop.
 

@@ -190,6 +190,8 @@ class NetworkStrategy(Strategy):
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
         from selftune.studies.network_outcome import trained_at_start
 
+        if not self.form.moves:  # it would be the same again
+            return {"held": True, "fixed": {}}
         return trained_at_start(self, folder, console, runner, summary)
 
     def warnings(self, measures: Mapping[str, Mapping[str, float]]) -> list[str]:

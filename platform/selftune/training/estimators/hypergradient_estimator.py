@@ -25,6 +25,8 @@ class HypergradientEstimator(ABC):
     """Whether it differentiates the training loss in the hyperparameters."""
     looks_back: ClassVar[bool] = True
     """Whether a hypergradient looks at training batches, so that a loop of one's own has to keep some."""
+    moves: ClassVar[bool] = True
+    """Whether hyperparameters move by what it finds, so that each of them has to have an effect."""
     lower: LowerLevel
     values: Mapping[str, Any]
     """The hyperparameters of the cycle, by name."""
