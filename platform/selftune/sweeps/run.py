@@ -23,6 +23,7 @@ from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
 from selftune.tracking.summary import Summary, read_summary, write_summary
+from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
 from selftune.tracking.trials_file import TrialsWriter, read_trials
 
@@ -61,6 +62,7 @@ def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool
                 trials = read_trials(folder)
                 summary = {**summary, **_measured(swept, folder, trials)}
                 write_summary(folder, summary)
+            write_sweep_report(folder, {**summary, "status": "finished"})
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"

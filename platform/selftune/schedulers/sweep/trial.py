@@ -59,21 +59,26 @@ class SweepTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
         self._planner, self._settings = planner, settings
+        self._remote: dict[int, RemoteTrainer] = {}
         self._begin(config[VALUES])
 
     def _begin(self, values: Mapping[str, Any]) -> None:
         plan = self._plan = self._planner(values)
         self._values = dict(values)
-        self._remote = {member: RemoteTrainer(self._planner, values, member) for member in range(1, plan.members)}
-        self._run = TeamRun(plan.method(), {0: plan.trainers(0), **self._remote})
+        for member in range(1, plan.members):
+            if member not in self._remote:
+                self._remote[member] = RemoteTrainer(self._planner, member)
+            self._remote[member].begin(values)  # all at once
+        team: dict[int, Executes] = {0: plan.trainers(0)}
+        team.update(self._remote)
+        self._run = TeamRun(plan.method(), team)
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
         self._best: dict[str, Any] | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the place of another trial, in the same processes as far as they stay."""
-        self.cleanup()
+        """Takes the place of another trial, in the same processes."""
         self._begin(new_config[VALUES])
         return True
 
