@@ -1,0 +1,1 @@
+"""Comparisons: one study under several methods of tuning, each as a sweep of its own, at the same budget."""
