@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from selftune.cli import _parser
 from selftune.studies.study_file import parse_study
+from selftune.sweeps.sweep_file import is_sweep, parse_sweep
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,7 +45,7 @@ def anchors(page):
 
 @pytest.mark.parametrize("text", [b for b in blocks("yaml") if b.values[0].startswith("study:")])
 def test_studies_load(text):
-    assert len(parse_study(text).space)
+    assert len((parse_sweep if is_sweep(text) else parse_study)(text).space)
 
 
 @pytest.mark.parametrize("line", commands())

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from selftune.command_arguments import positive
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
+from selftune.sweep_command import check_file, has_sweep, resume_folder, run_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,7 @@ examples:
   selftune run digits                 a packaged study, on Ray, on this machine
   selftune run my_study.yaml --local  a study of your own, in this process, without Ray
   selftune check my_study.yaml        is the file right? nothing is run or written
+  selftune run my_sweep.yaml          a study whose section `sweep` says what is searched over
   selftune resume runs/digits-1       go on after a stop or a crash
   selftune compare digits --methods random,asha,self_tuning --budget 24000
                                       which way of tuning is best at the same budget?
@@ -180,6 +182,10 @@ def _add_mlflow(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from selftune.studies.packaged import find_study
+
+    if has_sweep(path := find_study(options.study)):
+        return run_file(path, options)
     from selftune.studies.folder import new_folder
 
     study = _load(options, local=options.local)
@@ -188,6 +194,10 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from selftune.studies.packaged import find_study
+
+    if has_sweep(path := find_study(options.study)):
+        return check_file(path, options)
     study = _load(options, local=False)
     from selftune.studies.rows import MAXIMUM_ROWS
 
@@ -243,6 +253,9 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _resume(options: argparse.Namespace) -> int:
+    file = options.folder / "study.yaml"
+    if file.is_file() and has_sweep(file):
+        return resume_folder(options.folder, not options.no_mlflow)
     from selftune.studies.folder import is_local, open_folder
     from selftune.sweeps.comparison.record import is_comparison
 

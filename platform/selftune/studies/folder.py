@@ -17,7 +17,7 @@ from selftune.studies.original_study import PROCESS, check_unchanged, read_origi
 from selftune.studies.saved_network import TUNED, read_network
 from selftune.studies.study import Study
 from selftune.studies.study_file import load_study
-from selftune.studies.yaml_file import read_text
+from selftune.studies.yaml_file import parse_yaml, read_text
 from selftune.tracking.journal import has_table
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.trajectory import TRAJECTORY
@@ -99,6 +99,15 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
             )
         what = "holds no study" if folder.is_dir() else "is not a folder"
         raise UserError(f"{folder}: {what}; give the output folder of `selftune run`")
+    try:
+        swept = "sweep" in parse_yaml(read_text(file))
+    except Mistakes as error:
+        raise error.in_file(str(file)) from error
+    if swept:
+        raise UserError(
+            f"{folder}: holds a sweep; the study of its best trial is {folder / 'winner.yaml'}, which"
+            " `selftune run` trains again"
+        )
     study, summary = load_study(file), read_summary(folder)
     check_unchanged(folder, study.text, tuned="tuned" in summary)
     return study, summary

@@ -9,7 +9,8 @@ from pathlib import Path
 from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.yaml_file import parse_yaml, read_text
-from selftune.tracking.summary import Summary, read_summary
+from selftune.tracking.search_file import read_search
+from selftune.tracking.summary import MetricSummary, Summary, read_summary
 
 
 def _task(folder: Path) -> str | None:
@@ -24,13 +25,25 @@ def _task(folder: Path) -> str | None:
     return str(objective.get("task")) if isinstance(objective, dict) else None
 
 
+def _of_winner(folder: Path, summary: Summary) -> Summary:
+    """That of a sweep as if its winner had been a study of its own; any other as it is."""
+    if "winner" not in summary:
+        return summary
+    winner, measures, settings = summary["winner"], summary["measures"], read_search(folder)[1]
+    last = measures.get(settings.metric, winner["value"])
+    metric = MetricSummary(
+        name=settings.metric, mode=settings.mode, best=winner["value"], hyper_step=-1, last=last
+    )
+    return {**summary, "metric": metric, "tuned": measures, "networks": {"tuned": 1}}
+
+
 def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     """Finished studies with one metric, the one that it prefers first.
 
     Raises:
         UserError: if a folder holds no finished study, or metrics or tasks differ.
     """
-    found = [(folder, read_summary(folder)) for folder in folders]
+    found = [(folder, _of_winner(folder, read_summary(folder))) for folder in folders]
     for folder, summary in found:
         if summary.get("status") != "finished" or "metric" not in summary:
             how = "repeat its call of tune" if (folder / CALL).is_file() else "continue it with `selftune resume`"

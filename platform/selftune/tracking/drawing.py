@@ -25,6 +25,8 @@ COLOURS = (
     "#c0425a",
     "#80852a",
 )  # told apart by colour-blind eyes
+PAPER = "#fefefe"
+LEVELS = ("#123f8c", "#3a76c4", "#79a8dc", "#aec9e8", "#d3dfee")  # from the best fifth to the worst
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 SMALL, WIDE, NARROW = (3.7, 2.25), (10.0, 3.0), (3.7, 2.6)  # inches
 _CHARACTER, _ENTRY = 0.063, 0.31  # inches of a letter, and of an entry of a legend beside its letters

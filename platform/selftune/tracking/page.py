@@ -13,12 +13,12 @@ import jinja2
 from markupsafe import Markup, escape
 
 from selftune.storage.files import replacing
-from selftune.tracking.drawing import COLOURS, GRID, INK, MUTED, Plot
+from selftune.tracking.drawing import COLOURS, GRID, INK, LEVELS, MUTED, PAPER, Plot
 
 # Inline plots take the page's colours, which differ by day and by night.
-_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"} | {
-    colour: f"var(--line-{number})" for number, colour in enumerate(COLOURS)
-}
+_COLOURS = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)", PAPER: "var(--paper)"}
+_COLOURS |= {colour: f"var(--line-{number})" for number, colour in enumerate(COLOURS)}
+_COLOURS |= {colour: f"var(--level-{number})" for number, colour in enumerate(LEVELS)}
 
 
 def write_page(path: Path, template: str, **content: object) -> None:
@@ -34,7 +34,7 @@ def write_page(path: Path, template: str, **content: object) -> None:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template(template).render(colours=COLOURS, **content)
+    page = environment.get_template(template).render(colours=COLOURS, levels=LEVELS, **content)
     with replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 

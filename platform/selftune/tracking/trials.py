@@ -102,10 +102,23 @@ class Trials:
         Trials that failed are left out: what they leave behind need not be whole. Of equal trials the one that
         met the value first counts, as where one went on from another's copy.
         """
-        standing = [one.best for one in self.last.values() if one.status != "failed" and _is_number(one.best)]
-        best = min(standing, key=self._order, default=None)
-        holders = {number for number, one in self.last.items() if one.best == best and one.status != "failed"}
-        return next((one for one in self.records if one.number in holders and one.best == best is not None), None)
+        whole = [one for one in self.at_best.values() if self.last[one.number].status != "failed"]
+        best = min((self._order(one.best) for one in whole), default=None)
+        equal = {id(one) for one in whole if self._order(one.best) == best}
+        return next((one for one in self.records if id(one) in equal), None)
+
+    @cached_property
+    def at_best(self) -> dict[int, TrialRecord]:
+        """The report of each trial in which it met its best value, by number; those without a value are left out.
+
+        Its values are those the trial was trained with then: population-based training changes them later.
+        """
+        found: dict[int, TrialRecord] = {}
+        for record in self.records:
+            best = self.last[record.number].best
+            if _is_number(best) and record.best == best:
+                found.setdefault(record.number, record)
+        return dict(sorted(found.items()))
 
     def ranked(self) -> list[TrialRecord]:
         """The trials as they stand, the best first, those without a value last."""

@@ -263,7 +263,7 @@ class Trainer:
         last = self._built(here := self._plain_state(unconstrained))
         report = TrainingFinished(
             training_step=self.training_step,
-            measures=self._evaluated(last),
+            measures=self.evaluated(last),
             network=_on_cpu(state_of(last)),
             message=order.remark,
         )
@@ -273,7 +273,7 @@ class Trainer:
         if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
             return replace(report, best_measures=report.measures)
         best = self._built(state)
-        return replace(report, best_measures=self._evaluated(best), best_network=_on_cpu(state_of(best)))
+        return replace(report, best_measures=self.evaluated(best), best_network=_on_cpu(state_of(best)))
 
     def _evaluate(self, order: EvaluateNetwork) -> NetworkEvaluated:
         """Measures of the plain network, and the network itself if it is wanted."""
@@ -282,11 +282,12 @@ class Trainer:
             network = self._built(self._plain_state(unconstrained))
             return NetworkEvaluated(
                 training_step=self.training_step,
-                measures=self._evaluated(network, order.splits),
+                measures=self.evaluated(network, order.splits),
                 network=_on_cpu(state_of(network)) if order.network else {},
             )
 
-    def _evaluated(self, network: nn.Module, splits: Sequence[str] = ("validation", "test")) -> dict[str, float]:
+    def evaluated(self, network: nn.Module, splits: Sequence[str] = ("validation", "test")) -> dict[str, float]:
+        """Loss and metrics of a plain network over whole splits, as far as they are there."""
         there = [name for name in splits if self.lower.objective.data(name) is not None]
         return {name: value for split in there for name, value in self.lower.evaluate(network, split).items()}
 

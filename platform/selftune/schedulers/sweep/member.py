@@ -1,0 +1,92 @@
+"""The further members of a trial's team: trainers in actors of their own, beside the trial's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.util import get_current_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from selftune.hyperparameters import Space
+from selftune.methods import Report, WorkOrder
+from selftune.training.team_run import Executes
+
+if TYPE_CHECKING:
+    from selftune.schedulers.sweep.trial import Planner
+
+
+class Member:
+    """An actor with the trainer of one member."""
+
+    def __init__(self, planner: Planner, values: Mapping[str, Any], member: int) -> None:
+        self._trainer: Executes = planner(values).trainers(member)
+
+    def space(self) -> Space:
+        return self._trainer.space
+
+    def execute(self, order: WorkOrder, warm: Any = None) -> Report:
+        return self._trainer.execute(order, warm)
+
+    def export_state(self, key: str) -> Any:
+        return self._trainer.export_state(key)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._trainer.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._trainer.load_state_dict(state)
+
+
+class RemoteTrainer:
+    """A member's trainer as the trial sees it; see ``Dispatches``.
+
+    Args:
+        planner: makes the trial's plan.
+        values: of the trial.
+        member: whose bundle of the trial's placement group it gets.
+
+    Raises:
+        RayActorError: by every call, if the member has died; Tune then restarts the trial.
+    """
+
+    def __init__(self, planner: Planner, values: Mapping[str, Any], member: int) -> None:
+        group = get_current_placement_group()
+        assert group is not None, "a trial of a team has a placement group"
+        bundle = group.bundle_specs[member]
+        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=member)
+        options: dict[str, Any] = {
+            "num_cpus": bundle.get("CPU", 0),
+            "num_gpus": bundle.get("GPU", 0),
+            "scheduling_strategy": strategy,
+        }
+        actor: Any = ray.remote(Member)
+        self._actor: Any = actor.options(**options).remote(planner, values, member)
+        self.space: Space = ray.get(self._actor.space.remote())
+
+    def dispatch(self, order: WorkOrder, warm: Any = None) -> Callable[[], Report]:
+        reference = self._actor.execute.remote(order, warm)
+        return lambda: _got(reference)
+
+    def execute(self, order: WorkOrder, warm: Any = None) -> Report:
+        return self.dispatch(order, warm)()
+
+    def export_state(self, key: str) -> Any:
+        return ray.get(self._actor.export_state.remote(key))
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = ray.get(self._actor.state_dict.remote())
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        ray.get(self._actor.load_state_dict.remote(dict(state)))
+
+    def end(self) -> None:
+        """Ends the actor."""
+        ray.kill(self._actor)
+
+
+def _got(reference: Any) -> Report:
+    report: Report = ray.get(reference)
+    return report

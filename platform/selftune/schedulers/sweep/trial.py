@@ -1,0 +1,166 @@
+"""A trial of a sweep: a whole team, trained from report to report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from selftune.methods.reports import NetworkEvaluated
+from selftune.methods.team import TeamMethod
+from selftune.methods.work_orders import EvaluateNetwork
+from selftune.schedulers.sweep.member import RemoteTrainer
+from selftune.schedulers.sweep.records import STEP, VALUES
+from selftune.search.settings import SearchSettings
+from selftune.shapes import Tensor
+from selftune.storage.state_file import load_state, save_state
+from selftune.training.team_run import Executes, NoTrainerLeft, TeamRun
+
+BEST, KIND = "best.safetensors", "best_network"
+
+
+@dataclass(frozen=True)
+class TrialPlan:
+    """What one trial runs.
+
+    Args:
+        method: makes its method.
+        trainers: makes the trainer of a member.
+        members: size of the team.
+        steps: training steps of each network.
+    """
+
+    method: Callable[[], TeamMethod]
+    trainers: Callable[[int], Executes]
+    members: int
+    steps: int
+
+
+Planner = Callable[[Mapping[str, Any]], TrialPlan]
+"""Makes the plan of a trial of its values, where the trial runs."""
+
+
+class SweepTrial(tune.Trainable):
+    """Trains a team and reports every ``report_every`` training steps; ``sweep_trial`` tells it how.
+
+    Its first member's trainer is in the trial's own process, the others are in actors in the bundles of the
+    trial's placement group: whatever Tune does to the trial, it does to all of them.
+
+    A result holds ``training_step`` and the measures of the first member's plain network over the whole validation
+    split. The plain network with the best value of the metric so far is kept, and is in every checkpoint.
+
+    A network whose loss is not finite any more ends the trial: its last result is that of the last good report,
+    with a ``message``.
+    """
+
+    def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
+        self._planner, self._settings = planner, settings
+        self._begin(config[VALUES])
+
+    def _begin(self, values: Mapping[str, Any]) -> None:
+        plan = self._plan = self._planner(values)
+        self._values = dict(values)
+        self._remote = {member: RemoteTrainer(self._planner, values, member) for member in range(1, plan.members)}
+        self._run = TeamRun(plan.method(), {0: plan.trainers(0), **self._remote})
+        self._is_joined = False
+        self._step = 0  # training steps that have been reported
+        self._measures: dict[str, float] = {}
+        self._best: dict[str, Any] | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes the place of another trial, in the same processes as far as they stay."""
+        self.cleanup()
+        self._begin(new_config[VALUES])
+        return True
+
+    def step(self) -> dict[str, Any]:
+        run, every = self._run, self._settings.report_every
+        if not self._is_joined:
+            run.join()
+            self._is_joined = True
+        due = min((self._step // every + 1) * every, self._plan.steps)
+        try:
+            while not run.done and (run.training_step < due or run.training_step >= self._plan.steps):
+                run.round()
+        except NoTrainerLeft as error:
+            return self._result(done=True, message=str(error))
+        self._step = run.training_step
+        self._evaluate()
+        return self._result(done=run.done)
+
+    def _evaluate(self) -> None:
+        """Measures the plain network, and keeps it if it is the best so far."""
+        method = self._run.method
+        assert isinstance(method, TeamMethod)
+        member, state = method.first_network
+        order = EvaluateNetwork(values=method.values, start=state, network=True)
+        report = self._run.trainers[member].execute(order)
+        assert isinstance(report, NetworkEvaluated)
+        self._measures = dict(report.measures)
+        value = self._measures.get(self._settings.metric, math.nan)
+        if math.isfinite(value) and (self._best is None or self._is_better(value, self._best["value"])):
+            self._best = {"step": self._step, "value": value, "network": dict(report.network)}
+
+    def _is_better(self, value: float, other: float) -> bool:
+        return value < other if self._settings.mode == "min" else value > other
+
+    def _result(self, done: bool, message: str = "") -> dict[str, Any]:
+        worst = math.inf if self._settings.mode == "min" else -math.inf
+        measures = self._measures or {self._settings.metric: worst}  # schedulers of trials compare with it
+        return {STEP: self._step, "done": done, "message": message, **measures}
+
+    # Checkpoints -------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        folder = Path(checkpoint_dir)
+        self._run.save(folder)
+        state = {"best": self._best, "step": self._step, "measures": self._measures}
+        save_state(folder / BEST, state, KIND)
+
+    def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        folder = Path(checkpoint_dir)
+        self._run.restore(folder)
+        state = load_state(folder / BEST, KIND)
+        self._best, self._step, self._measures = state["best"], state["step"], state["measures"]
+
+    def cleanup(self) -> None:
+        for trainer in self._remote.values():
+            trainer.end()
+
+
+def sweep_trial(planner: Planner, settings: SearchSettings) -> type[tune.Trainable]:
+    """A trainable whose trials train what ``planner(values)`` says.
+
+    Args:
+        planner: picklable; it travels to the workers.
+        settings: of the search: its metric, and how often trials report.
+    """
+    made: type[tune.Trainable] = tune.with_parameters(SweepTrial, planner=planner, settings=settings)
+    made.__name__ = "Trial"
+    return made
+
+
+def best_network(folder: Path, number: int) -> dict[str, Tensor]:
+    """The tensors of the best plain network of a trial, by name.
+
+    Args:
+        folder: the sweep's output folder.
+
+    Raises:
+        FileNotFoundError: if the trial left no checkpoint with a network.
+        DamagedFile: if it is not what was written.
+    """
+    from selftune.schedulers.run import FOLDER
+    from selftune.schedulers.sweep.run import trial_folder
+
+    place = Path(folder) / FOLDER / trial_folder(number)
+    for path in sorted(place.glob(f"checkpoint_*/{BEST}"), reverse=True):
+        best = load_state(path, KIND)["best"]
+        if best is not None:
+            tensors: dict[str, Tensor] = best["network"]
+            return tensors
+    raise FileNotFoundError(f"{place}: holds no checkpoint with a network")

@@ -1,0 +1,130 @@
+"""What the commands ``run``, ``check``, ``resume`` and ``report`` do with a study that is swept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from selftune.sweeps.swept_study import SweptStudy
+
+# Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
+
+
+def has_sweep(path: Path) -> bool:
+    """Whether a study file has a section ``sweep``.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    from selftune.studies.mistakes import Mistakes
+    from selftune.studies.yaml_file import parse_yaml, read_text
+
+    try:
+        return "sweep" in parse_yaml(read_text(path))
+    except Mistakes as error:
+        raise error.in_file(str(path)) from error
+
+
+def run_file(path: Path, options: argparse.Namespace) -> int:
+    """Runs a sweep from its start.
+
+    Raises:
+        UserError: if something in the request is wrong.
+    """
+    from selftune.studies.mistakes import UserError
+
+    if options.local:
+        raise UserError(f"{path}: a sweep runs on Ray, which starts by itself on this machine; leave out --local")
+    from selftune.studies.folder import new_folder
+
+    swept = _load(path, options)
+    folder = new_folder(swept.study, options.output, local=False)
+    return _go(swept, folder, not options.no_mlflow)
+
+
+def check_file(path: Path, options: argparse.Namespace) -> int:
+    """Says what a sweep would do.
+
+    Raises:
+        UserError: one line per mistake.
+    """
+    swept = _load(path, options)
+    settings, space = swept.settings, swept.space
+    keys = f"{len(space)} key{'s' if len(space) > 1 else ''}"
+    limits = [f"{settings.trials} trials"] if settings.trials is not None else []
+    limits += [f"{settings.steps:,} training steps in all"] if settings.steps is not None else []
+    limits += [f"{settings.seconds:g} seconds"] if settings.seconds is not None else []
+    print(f"{path}: right; it sweeps {keys} over {' or '.join(limits)}:")
+    for one in space:
+        only = [f"{key} is {' or '.join(map(str, options))}" for key, options in one.when.items()]
+        condition = f", only where {' and '.join(only)}" if only else ""
+        print(f"  {one.key}: {one.distribution.describe()}{condition}")
+    tuned = [h.name for h in swept.study.space.tuned]
+    inside = f"and tunes {', '.join(tuned)} by {swept.study.method_name}" if tuned else "with nothing tuned"
+    members = swept.study.trainers.number
+    networks = "one network" if members == 1 else f"{members} networks"
+    print(f"each trial trains {networks} for {swept.study.budget.steps:,} steps {inside}")
+    return 0
+
+
+def resume_folder(folder: Path, mlflow: bool) -> int:
+    """Goes on with a sweep that was stopped.
+
+    Raises:
+        UserError: if the folder holds no sweep, or an edited one.
+    """
+    from selftune.sweeps.run import open_sweep
+
+    swept, summary = open_sweep(folder)
+    if summary.get("status") == "finished":
+        print(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}")
+        return 0
+    return _go(swept, folder, mlflow)
+
+
+def _load(path: Path, options: argparse.Namespace) -> SweptStudy:
+    import os
+
+    from selftune.studies.machine import check_device, check_room
+    from selftune.studies.mistakes import Mistakes
+    from selftune.sweeps.sweep_file import load_sweep
+
+    swept = load_sweep(path, options.seed, options.steps)
+    if "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
+        try:
+            check_device(swept.study)
+            check_room(swept.study)
+        except Mistakes as error:
+            raise error.in_file(str(path)) from error
+    return swept
+
+
+def _go(swept: SweptStudy, folder: Path, mlflow: bool) -> int:
+    import sys
+
+    from rich.console import Console
+
+    from selftune.studies.mistakes import printable
+    from selftune.studies.runner import StudyFailed
+    from selftune.studies.stopping import Stopped
+    from selftune.sweeps.results import print_sweep
+    from selftune.sweeps.run import run_sweep
+
+    console = Console()
+    try:
+        summary = run_sweep(swept, folder, console, mlflow=mlflow)
+    except StudyFailed as error:
+        message = f"selftune: {error}; what was recorded until then is in {folder}"
+        print(printable(message), file=sys.stderr, flush=True)
+        return 1
+    except OSError as error:  # a full disk, a network drive that went away
+        message = f"selftune: {error}; mend that and go on with `selftune resume {folder}`"
+        print(printable(message), file=sys.stderr, flush=True)
+        return 1
+    except KeyboardInterrupt as error:
+        raise Stopped(f"go on with `selftune resume {folder}`") from error
+    print_sweep(console, summary, folder, mlflow)
+    return 0

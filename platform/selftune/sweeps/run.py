@@ -1,0 +1,154 @@
+"""Running a sweep: trials on Ray, the winner measured, a report, and a folder that says it all."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from rich.console import Console
+
+from selftune.search import TrialRecord
+from selftune.search.trial_record import TrialsListeners
+from selftune.storage.files import remove_leftovers, replacing
+from selftune.studies.display import say
+from selftune.studies.folder import STUDY_FILE, held
+from selftune.studies.mlflow_process import MlflowProcess
+from selftune.studies.original_study import check_unchanged, write_original
+from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.saved_network import TUNED, save_network
+from selftune.sweeps.display import SweepDisplay
+from selftune.sweeps.sweep_file import load_sweep
+from selftune.sweeps.swept_study import SweptStudy
+from selftune.sweeps.trial_planner import TrialPlanner
+from selftune.tracking.summary import Summary, read_summary, write_summary
+from selftune.tracking.trials import Trials
+from selftune.tracking.trials_file import TrialsWriter, read_trials
+
+WINNER = "winner.yaml"
+"""The winner's study file: the swept one with the winner's values, without the section ``sweep``."""
+
+
+def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool = True) -> Summary:
+    """Runs the sweep of a folder to its end, from the start or from where it was stopped.
+
+    Args:
+        folder: made by ``new_folder``, holding the study file.
+        console: where progress is shown.
+        mlflow: whether a process beside this one sends the sweep to MLflow.
+
+    Returns:
+        What ``summary.json`` holds.
+
+    Raises:
+        StudyFailed: one sentence, if no trial has anything to show.
+        KeyboardInterrupt: after SIGINT; the folder can be resumed.
+        UserError: if another process runs the sweep of this folder.
+    """
+    with held(folder):
+        remove_leftovers(folder)
+        write_original(folder, swept.text, local=False)
+        name = swept.study.study
+        summary = cast(Summary, {"kind": "sweep", "name": name, **read_summary(folder), "status": "running"})
+        summary.pop("message", None)
+        write_summary(folder, summary)
+        sender = MlflowProcess(folder) if mlflow else None
+        status = "failed"
+        try:
+            if "winner" not in summary:
+                _search(swept, folder, console)
+                trials = read_trials(folder)
+                summary = {**summary, **_measured(swept, folder, trials)}
+                write_summary(folder, summary)
+            status = "finished"
+        except KeyboardInterrupt:
+            status = "interrupted"
+            raise
+        finally:  # a bug leaves its traceback, and still a folder that says "failed"
+            if status != "finished":
+                summary = {**read_summary(folder), "message": f"{sys.exc_info()[1]}"}
+            write_summary(folder, {**summary, "status": status})
+            if sender is not None:
+                sender.finish(console, patient=status == "finished")
+        return summary
+
+
+def open_sweep(folder: Path) -> tuple[SweptStudy, Summary]:
+    """The sweep of an output folder and how far it got.
+
+    Raises:
+        UserError: if its study file is not valid any more, or was edited.
+        DamagedFile: if a file is not what was written.
+    """
+    swept = load_sweep(folder / STUDY_FILE)
+    check_unchanged(folder, swept.text, tuned=True)
+    return swept, read_summary(folder)
+
+
+def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
+    from selftune.schedulers.errors import SchedulerError
+    from selftune.schedulers.sweep import run_trials_on_ray, sweep_trial
+
+    study = swept.study
+    assert study.budget.steps is not None
+    display = SweepDisplay(console, study.study, swept.settings, study.budget.steps)
+    listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), display])
+    runner = Runner(study, local=False)
+    say(console, "starting Ray")
+    with runner.ready():
+        try:
+            run_trials_on_ray(
+                sweep_trial(TrialPlanner(swept.content), swept.settings),
+                check=swept.refusal,
+                space=swept.space,
+                settings=swept.settings,
+                members=study.trainers.number,
+                cpus=study.trainers.cpus,
+                gpus=study.trainers.gpus,
+                trial_steps=study.budget.steps,
+                folder=folder,
+                listener=listener,
+                say=partial(say, console),
+                resume=True,
+            )
+        except SchedulerError as error:
+            raise StudyFailed(str(error)) from error
+
+
+def _measured(swept: SweptStudy, folder: Path, trials: Trials) -> Summary:
+    """The winner, its network and measures, and what the sweep took.
+
+    Raises:
+        StudyFailed: if there is no winner.
+    """
+    winner = trials.winner
+    if winner is None:
+        reasons = {one.message for one in trials.last.values() if one.message}
+        why = f": {min(reasons)}" if reasons else ""
+        raise StudyFailed(f"none of {len(trials.last)} trials reported {swept.settings.metric}{why}")
+    measures = _keep_winner(swept, folder, winner)
+    return {
+        "winner": {
+            "number": winner.number,
+            "values": dict(winner.values),
+            "training_step": winner.best_step or winner.training_step,
+            "value": cast(float, winner.best),
+        },
+        "measures": measures,
+        "trials": trials.counts,
+        "spent": trials.spent,
+        "seconds": sum(one.seconds for one in trials.last.values()),
+    }
+
+
+def _keep_winner(swept: SweptStudy, folder: Path, winner: TrialRecord) -> dict[str, float]:
+    """Keeps the winner's best network and its study file; the network's measures over whole splits."""
+    from selftune.schedulers.sweep import best_network
+
+    study = swept.sample(winner.values)
+    network = study.strategy.as_network(folder).built_of(best_network(folder, winner.number))
+    save_network(folder, TUNED, network)
+    with replacing(folder / WINNER) as temporary:
+        temporary.write_text(study.text, encoding="utf-8")
+    return study.strategy.as_network(folder).trainers()(0).evaluated(network)

@@ -1,0 +1,127 @@
+"""A trial in this process, without a cluster: what it reports, keeps, and goes on from."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from selftune import Classification, Optimization, Tune
+from selftune.methods import Budget, SelfTuning, SelfTuningSettings
+from selftune.schedulers.sweep.records import VALUES
+from selftune.schedulers.sweep.trial import BEST, KIND, SweepTrial, TrialPlan
+from selftune.search import SearchSettings
+from selftune.storage.state_file import load_state
+from selftune.training import TrainerFactory
+from selftune.training.team_run import TeamRun
+
+RATE = "objective.optimization.learning_rate"
+SETTINGS = SearchSettings(metric="validation_loss", mode="min", report_every=20, trials=1)
+
+
+def data(seed):
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(48, 4, generator=generator)
+    return x, (x.sum(dim=1) > 0).long()
+
+
+def plan(values, steps=60):
+    objective = Classification(
+        lambda: torch.nn.Linear(4, 2),
+        *map(data, range(3)),
+        Optimization(batch_size=16, optimizer="sgd", learning_rate=values[RATE], momentum=0.0),
+    )
+    factory = TrainerFactory(objective, {"weight_decay": {"strength": Tune(1e-3)}}, steps=steps)
+    settings = SelfTuningSettings(warmup_steps=10, learning_rate=0.1)
+    return TrialPlan(lambda: SelfTuning(Budget(steps=steps), settings), factory, 1, steps)
+
+
+class Trial(SweepTrial):
+    planner, settings = staticmethod(plan), SETTINGS
+
+    def setup(self, config):
+        super().setup(config, self.planner, self.settings)
+
+
+def trial(rate=0.1):
+    return Trial({VALUES: {RATE: rate}})
+
+
+def results(one):
+    found = [one.train()]
+    while not found[-1]["done"]:
+        found.append(one.train())
+    return found
+
+
+def test_a_trial_reports_the_plain_network_over_the_whole_validation_split():
+    one = trial()
+    found = results(one)
+    assert [result["training_step"] for result in found] == [20, 40, 60]
+    made = plan({RATE: 0.1})
+    run = TeamRun(made.method(), {0: made.trainers(0)})
+    run.join()
+    while not run.done:
+        run.round()
+    last = run.last[0]
+    assert found[-1]["validation_loss"] == last.measures["validation_loss"], "looking at it changes nothing"
+    assert not any(name.startswith("test_") for result in found for name in result), "test data steer nothing"
+
+
+def test_the_best_network_so_far_is_in_the_checkpoint(tmp_path):
+    one = trial()
+    losses = [result["validation_loss"] for result in results(one)]
+    one.save_checkpoint(str(tmp_path))
+    best = load_state(tmp_path / BEST, KIND)["best"]
+    assert best["value"] == min(losses)
+    network = torch.nn.Linear(4, 2)
+    network.load_state_dict(best["network"])
+    assert plan({RATE: 0.1}).trainers(0).evaluated(network, ["validation"])["validation_loss"] == min(losses)
+
+
+def test_a_trial_goes_on_from_its_checkpoint_to_the_same_numbers(tmp_path):
+    whole = results(trial())
+    one = trial()
+    one.train()
+    one.save_checkpoint(str(tmp_path))
+    again = trial()
+    again.load_checkpoint(str(tmp_path))
+    found = results(again)
+    keys = ("training_step", "validation_loss", "validation_accuracy")
+    assert [[result[key] for key in keys] for result in found] == [
+        [result[key] for key in keys] for result in whole[1:]
+    ]
+
+
+def test_another_trial_in_the_same_process_begins_anew():
+    one = trial(0.3)
+    results(one)
+    assert one.reset_config({VALUES: {RATE: 0.1}})
+    assert results(one)[-1]["validation_loss"] == results(trial())[-1]["validation_loss"]
+
+
+def test_a_network_that_diverges_ends_its_trial_with_a_message():
+    one = trial(1e30)
+    found = results(one)
+    assert len(found) == 1
+    assert "trainer 0 stopped" in found[0]["message"]
+    assert found[0]["validation_loss"] == float("inf"), "worse than any other"
+
+
+def test_the_metric_and_its_mode_say_which_network_is_the_best(tmp_path):
+    class ByAccuracy(Trial):
+        settings = replace(SETTINGS, metric="validation_accuracy", mode="max")
+
+    one = ByAccuracy({VALUES: {RATE: 0.1}})
+    accuracies = [result["validation_accuracy"] for result in results(one)]
+    one.save_checkpoint(str(tmp_path))
+    assert load_state(tmp_path / BEST, KIND)["best"]["value"] == max(accuracies)
+
+
+@pytest.mark.parametrize("every", [7, 100])
+def test_reports_come_with_the_first_round_that_reaches_them(every):
+    class Rare(Trial):
+        settings = replace(SETTINGS, report_every=every)
+
+    steps = [result["training_step"] for result in results(Rare({VALUES: {RATE: 0.1}}))]
+    assert steps[-1] == 60
+    assert steps == sorted(set(steps))
