@@ -58,7 +58,7 @@ def run(folder):
 def test_every_method_and_seed_has_a_folder(folder, sweeps):
     record = run(folder)
     assert sweeps.ran == ["held-0", "tpe-0", "held-1", "tpe-1"] == list(record.outcomes)
-    assert read_record(folder).outcomes == record.outcomes
+    assert [one.steps for one in read_record(folder).outcomes.values()] == [6, 5, 6, 5]
     assert "4 of 4 sweeps have ended" in (folder / "comparison.md").read_text()
 
 
