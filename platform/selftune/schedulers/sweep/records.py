@@ -63,11 +63,15 @@ class TrialRecords:
         return (steps is not None and self.spent >= steps) or (seconds is not None and self.time >= seconds)
 
     @property
+    def is_enough(self) -> bool:
+        """Whether as many trials were drawn as there should be."""
+        return self.settings.trials is not None and len(self._numbers) >= self.settings.trials
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to do: all trials have ended, and no more are to be drawn."""
-        enough = self.settings.trials is not None and len(self._numbers) >= self.settings.trials
         ended = all(number in self.trials and self.trials[number].has_ended for number in self._numbers.values())
-        return ended and (self.is_exhausted or self.is_spent or enough)
+        return ended and (self.is_exhausted or self.is_spent or self.is_enough)
 
     def number_of(self, trial_id: str) -> int:
         return self._numbers[trial_id]
