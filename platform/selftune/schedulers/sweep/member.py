@@ -64,16 +64,16 @@ class RemoteTrainer:
         }
         actor: Any = ray.remote(Member)
         self._actor: Any = actor.options(**options).remote(planner, member)
-        self._space: Any = None
+        self._begun: Any = None
+        self.space: Space
 
     def begin(self, values: Mapping[str, Any]) -> None:
-        """Makes the trainer of a trial anew; does not wait for it."""
-        self._space = self._actor.begin.remote(dict(values))
+        """Begins to make the trainer of a trial; ``wait`` ends with it."""
+        self._begun = self._actor.begin.remote(dict(values))
 
-    @property
-    def space(self) -> Space:
-        space: Space = ray.get(self._space)
-        return space
+    def wait(self) -> None:
+        """Waits until the trainer is made."""
+        self.space = ray.get(self._begun)
 
     def dispatch(self, order: WorkOrder, warm: Any = None) -> Callable[[], Report]:
         reference = self._actor.execute.remote(order, warm)

@@ -71,10 +71,11 @@ class SweepTrial(tune.Trainable):
         for member in range(1, plan.members):
             if member not in self._remote:
                 self._remote[member] = RemoteTrainer(self._planner, member)
-            self._remote[member].begin(values)  # all at once
-        team: dict[int, Executes] = {0: plan.trainers(0)}
-        team.update(self._remote)
-        self._run = TeamRun(plan.method(), team)
+            self._remote[member].begin(values)
+        own = plan.trainers(0)
+        for trainer in self._remote.values():  # made side by side
+            trainer.wait()
+        self._run = TeamRun(plan.method(), {0: own, **self._remote})
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
