@@ -45,7 +45,7 @@ def test_how_a_trial_ends_is_told():
     records = records_of()
     report(records, 0, 100, done=True)
     records.ended("trial0")
-    report(records, 1, 20, done=True, message="its loss is not finite any more")
+    report(records, 1, 20, float("inf"), done=True, failed=True, message="its loss is not finite any more")
     records.ended("trial1")
     records.added("trial2", 2)
     records.started("trial2", VALUES, 0)

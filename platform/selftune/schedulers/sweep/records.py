@@ -16,6 +16,12 @@ NUMBER, VALUES = "number", "values"
 
 STEP = "training_step"
 
+BEST_VALUE, BEST_STEP = "best", "best_step"
+"""What a result may say of the network that the trial keeps: the metric's value, and its training step."""
+
+FAILED = "failed"
+"""Whether a last result is that of a trial that could not go on; why, its message says."""
+
 
 def accept(values: Mapping[str, Any]) -> str | None:
     """Refuses no values."""
@@ -119,7 +125,7 @@ class TrialRecords:
         work = max(0, step - self._steps[number]) * self.members
         self._steps[number] = step
         self.spent += work
-        if result.get("done"):
+        if result.get("done") and not result.get(FAILED):
             self._finished.add(number)
         if not self._reported and self.settings.metric not in result:
             known = ", ".join(sorted(_measures(result)))
@@ -133,7 +139,7 @@ class TrialRecords:
                 training_step=step,
                 spent=record.spent + work,
                 seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
-                measures=_measures(result),
+                measures=record.measures if result.get(FAILED) else _measures(result),
                 best=best,
                 best_step=best_step,
                 message=str(result.get("message", "")),
@@ -166,9 +172,8 @@ class TrialRecords:
         """A trial has come to its end, or was stopped."""
         number = self._numbers[trial_id]
         if number in self.trials:
-            is_finished = number in self._finished
-            diverged = is_finished and bool(self.trials[number].message)
-            self._changed(trial_id, "failed" if diverged else "finished" if is_finished else "stopped")
+            failed = bool(self.trials[number].message)
+            self._changed(trial_id, "finished" if number in self._finished else "failed" if failed else "stopped")
         else:
             del self._numbers[trial_id]  # drawn, but stopped before it started
 
@@ -205,6 +210,8 @@ class TrialRecords:
     def _better(
         self, record: TrialRecord, result: Mapping[str, Any], step: int
     ) -> tuple[float | None, int | None]:
+        if BEST_VALUE in result:
+            return float(result[BEST_VALUE]), int(result[BEST_STEP])
         value = result.get(self.settings.metric)
         if value is None or not math.isfinite(value):
             return record.best, record.best_step
