@@ -62,7 +62,7 @@ COCKTAIL: dict[str, dict[str, Any]] = {
     "input_scaling": {"magnitude": {"start": 0.1}},
 }
 NOTHING = {"weight_decay": {"strength": {"start": 1e-9}}}  # a study has a regularizer; this one does nothing
-METHOD = {"name": "self_tuning", "learning_rate": 0.01, "response": {"learning_rate": 0.005}}
+METHOD = {"name": "self_tuning", "learning_rate": 0.02, "response": {"learning_rate": 0.005}}
 EVERY = 25  # training steps between two looks at the validation split
 WORST = 1e6  # what a search is told of a run that diverged
 STARTUP = 4  # random samples before TPE begins; its default of 10 is for longer searches
@@ -256,7 +256,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8, help="runs of a search")
-    parser.add_argument("--steps", type=int, default=400, help="training steps of each")
+    parser.add_argument("--steps", type=int, default=250, help="training steps of each")
     add_arguments(parser)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftune.command_arguments import positive
+from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.sweep_command import check_file, has_sweep, resume_folder, run_file
 
@@ -35,6 +36,8 @@ examples:
   selftune check my_study.yaml        is the file right? nothing is run or written
   selftune run my_sweep.yaml          a study whose section `sweep` says what is searched over
   selftune resume runs/digits-1       go on after a stop or a crash
+  selftune compare digits --methods random,asha,self_tuning --budget 24000
+                                      which way of tuning is best at the same budget?
   selftune replay runs/digits-1       train again with the schedule that was found
   selftune schedule runs/digits-* --stretch 60000 --output long.json
                                       the mean of several schedules, ten times as long
@@ -135,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--smooth", type=positive, metavar="N", help="then take means over N training steps")
     one.add_argument("--output", type=Path, metavar="FILE", required=True, help="where to write it")
 
-    one = add("compare", _compare, "rank finished studies by the metric that they share")
-    one.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="output folders of studies")
+    words = "tune a study by several methods at the same budget, or rank finished studies by their metric"
+    add_compare_arguments(add("compare", compare, words))
 
     one = add("report", _report, "write a study's report: one HTML page")
     _add_folder(one)
@@ -216,16 +219,6 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _compare(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
-    from selftune.studies.ranking import ranked
-    from selftune.studies.results import print_ranking
-
-    print_ranking(Console(), ranked(options.folders))
-    return 0
-
-
 def _list(options: argparse.Namespace) -> int:
     import shutil
 
@@ -264,7 +257,10 @@ def _resume(options: argparse.Namespace) -> int:
     if file.is_file() and has_sweep(file):
         return resume_folder(options.folder, not options.no_mlflow)
     from selftune.studies.folder import is_local, open_folder
+    from selftune.sweeps.comparison.record import is_comparison
 
+    if is_comparison(options.folder):
+        return resume_comparison(options)
     study, summary = open_folder(options.folder)
     if summary.get("status") == "finished":
         print(f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}")
@@ -329,9 +325,12 @@ def _schedule(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from selftune.studies.folder import check_recorded
     from selftune.studies.mistakes import UserError
+    from selftune.sweeps.comparison.record import is_comparison
     from selftune.tracking.report import write_report
 
     folder = options.folder
+    if is_comparison(folder):
+        return report_comparison(options)
     check_recorded(folder)
     try:
         print(write_report(folder))

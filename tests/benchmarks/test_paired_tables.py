@@ -29,14 +29,22 @@ def test_the_test_is_over_tables():
     p = wilcoxon([a for a, _ in losses], [b for _, b in losses]).pvalue
     text = paired(records, ("ours", "theirs"), "ours")
     (row,) = [line for line in text.splitlines() if line.startswith("| theirs") and "| 4 " in line]
-    assert [cell.strip() for cell in row.strip("|").split("|")] == ["theirs", "4", "1", "1", f"{p:.3g}"]
+    assert [cell.strip() for cell in row.strip("|").split("|")] == ["theirs", "4", "1", "1", f"{p:.2g}"]
     assert [
         line for line in text.splitlines() if line.startswith("| theirs") and "| 0 " in line and "| - " in line
     ]
 
 
-def test_a_table_counts_once_all_methods_have_a_seed_there():
-    records = [record("wine", "ours", 0, 0.1), record("wine", "theirs", 1, 0.1), record("iris", "ours", 0, 0.1)]
-    text = paired([*records, record("iris", "theirs", 0, 0.1)], ("ours", "theirs"), "ours")
-    assert text.endswith("not yet whole for any seed: wine")
-    assert "| iris" in text
+def test_a_method_has_a_column_once_it_is_on_every_table():
+    records = [record(table, "ours", seed, 0.1) for table in ("wine", "iris") for seed in range(2)]
+    records += [record("wine", "theirs", 1, 0.2), record("iris", "theirs", 0, 0.2), record("iris", "late", 0, 0.3)]
+    text = paired(records, ("ours", "theirs", "late"), "ours")
+    assert text.endswith("not yet on every table: late")
+    assert "| wine      | 1     | **0.1000** | 0.2000 |" in text
+    assert "| mean rank |       | 1.0        | 2.0    |" in text
+
+
+def test_there_is_no_table_without_records_of_ours():
+    assert paired([record("wine", "theirs", 0, 0.1)], ("ours", "theirs"), "ours") == (
+        "not yet on every table: ours, theirs"
+    )

@@ -95,3 +95,19 @@ def test_the_watchdog_ends_who_belongs_to_the_folder_when_the_driver_is_gone(tmp
             one.wait()
             one.stdout.close()
         process.stdin.close()
+
+
+def test_a_driver_outlives_its_sessions_whatever_it_still_holds_of_them(plain):
+    """In a process of its own, which a watchdog that did not spare its driver would kill."""
+    script = (
+        "from selftune.schedulers.session import private_session\n"
+        "held = []\n"
+        "for _ in range(2):\n"
+        "    with private_session() as folder:\n"
+        "        folder.mkdir()\n"
+        "        held.append(open(folder / 'log', 'a'))\n"
+        "    assert not folder.exists()\n"
+        "print('alive')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

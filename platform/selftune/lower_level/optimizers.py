@@ -114,6 +114,29 @@ def laid_out(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     return optimizer
 
 
+def settings_in(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """Learning rate and further settings of each group, by torch's names."""
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+
+
+def load_memory(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Gives an optimizer what another one remembered; its learning rate and further settings stay its own.
+
+    Raises:
+        ValueError: if the other one had other groups of parameters.
+
+    >>> weight = torch.zeros(1, requires_grad=True)
+    >>> optimizer = torch.optim.SGD([weight], lr=0.1)
+    >>> load_memory(optimizer, torch.optim.SGD([weight], lr=0.2).state_dict())
+    >>> optimizer.param_groups[0]["lr"]
+    0.1
+    """
+    own = settings_in(optimizer)
+    optimizer.load_state_dict(dict(state))
+    for group, settings in zip(optimizer.param_groups, own, strict=True):
+        group.update(settings)
+
+
 def tensors_in(parameters: Sequence[Tensor] | Sequence[Group]) -> Iterable[Tensor]:
     """The parameters, in order, of groups or as they are."""
     for one in parameters:

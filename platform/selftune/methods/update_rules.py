@@ -12,6 +12,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
+from selftune.lower_level.optimizers import load_memory
 from selftune.shapes import Float, Tensor
 
 UpdateName = Literal["adam", "sgd", "rmsprop", "optimistic_mirror_descent"]
@@ -101,7 +102,8 @@ class UpdateRule:
         return copy.deepcopy(self._optimizer.state_dict())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._optimizer.load_state_dict(copy.deepcopy(dict(state)))
+        """Goes on where the state was taken, with the learning rates of this rule."""
+        load_memory(self._optimizer, copy.deepcopy(dict(state)))
 
 
 class OptimisticMirrorDescent(torch.optim.Optimizer):

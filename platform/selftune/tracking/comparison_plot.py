@@ -52,8 +52,9 @@ def comparison_plot(
             mean, spread = values.mean(axis=0), values.std(axis=0, ddof=1 if len(values) > 1 else 0)
             if len(values) > 1:
                 axes.fill_between(spent, mean - spread, mean + spread, color=colour, alpha=0.13, linewidth=0)
+            before = len(axes.lines)
             draw_line(axes, spent, mean, colour, method)
-            axes.lines[-2].set_linestyle(_STYLES[number // len(COLOURS) % len(_STYLES)])
+            axes.lines[before].set_linestyle(_STYLES[number // len(COLOURS) % len(_STYLES)])
         draw_legend(axes)
         late = [values.mean(axis=0)[spent > _EARLY * budget] for values in found.values()]
         seen = np.concatenate([*late, np.empty(0)])

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from selftune.lower_level.learning_rate_schedule import LearningRateSchedule
 from selftune.lower_level.optimization import Optimization
 from selftune.networks.gradients import give_gradients
 from selftune.shapes import Float, Tensor
@@ -147,6 +148,28 @@ class Descent:
             torch._foreach_add_(*(list(column) for column in zip(*present, strict=True)))
         self._added = []
 
+    def take_settings(self, settings: Sequence[Mapping[str, Any]]) -> None:
+        """Sets the optimizer, which has loaded a state that was saved under others; a schedule stays at its step.
+
+        Where a function of others made optimizer or schedule, nothing is known of what they change, and they stay
+        as they are.
+
+        Args:
+            settings: of each group, as they are at the first training step.
+        """
+        chosen, scheduler = self._optimization, self._scheduler
+        if not isinstance(chosen.optimizer, str) or not isinstance(chosen.schedule, LearningRateSchedule | None):
+            return
+        for group, own in zip(self.optimizer.param_groups, settings, strict=True):
+            if scheduler is None:
+                group.update(own)
+                continue
+            rate = _in_proportion(group, own["initial_lr"], getattr(scheduler, "eta_min", 0.0))
+            scheduled = ("momentum", "betas") if "max_momentum" in group else ()
+            group.update({key: value for key, value in own.items() if key not in scheduled} | {"lr": rate})
+        if scheduler is not None:
+            scheduler.base_lrs = [group["initial_lr"] for group in self.optimizer.param_groups]
+
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,6 +199,14 @@ class Descent:
             if gradient is not None:
                 weight = self._weights[name]
                 give_gradients([weight], [gradient.to(weight.device, copy=True)])
+
+
+def _in_proportion(group: Mapping[str, Any], initial: float, least: float) -> float:
+    """A group's rate on its way from its initial rate to the least one, if it had begun at another."""
+    before, rate = group["initial_lr"], group["lr"]
+    if initial == before or before == least:
+        return float(rate)
+    return float(least + (rate - least) * (initial - least) / (before - least))
 
 
 def _plain(state: Any) -> Any:

@@ -15,7 +15,7 @@ from selftune.data.nested import mapped
 from selftune.errors import SettingError
 from selftune.lower_level.losses import Losses, as_losses
 from selftune.lower_level.objective import NetworkObjective
-from selftune.lower_level.optimizers import accumulated_momentum
+from selftune.lower_level.optimizers import accumulated_momentum, settings_in
 from selftune.lower_level.start_values import with_starts
 from selftune.networks.gradients import give_gradients
 from selftune.networks.inventory import tensors_of
@@ -288,12 +288,20 @@ class LowerLevel(RegularizedNetwork):
             "sources": self.sources.state_dict(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], own_settings: bool = False) -> None:
+        """Goes on where ``state_dict`` was taken.
+
+        Args:
+            own_settings: whether the optimizer is set as this objective says, whatever it was in the state.
+        """
         if "network" in state:
             load_state(self.network, state["network"])
             descent = self.descent  # which sets the optimizer's rates to those of the first step
+            settings = settings_in(self.optimizer)
             self.optimizer.load_state_dict(state["optimizer"])
             descent.load_state_dict(state["descent"])
+            if own_settings:
+                descent.take_settings(settings)
         self.regularizers.load_state_dict(state["regularizers"])
         self.copies = {
             name: {key: tensor.to(self.device) for key, tensor in tensors.items()}

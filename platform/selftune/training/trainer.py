@@ -392,7 +392,7 @@ class Trainer:
         self.training_step = state["training_step"]
         if state["draws"] != self.lower.streams.member:  # a state of another member: its epochs, masks, samples
             self.lower.draw_as(state["draws"])
-        self.lower.load_state_dict(state["lower"])
+        self.lower.load_state_dict(state["lower"], own_settings=True)
         if state["estimator_is"] is not None:
             self._estimator(*state["estimator_is"]).load_state_dict(state["estimator"])
         self.measurements.load_state_dict(state["measurements"])

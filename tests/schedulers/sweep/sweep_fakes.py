@@ -1,33 +1,55 @@
-"""A trial that learns along a curve which its values give, and who hears of trials."""
+"""A trial that learns along a curve which its values give, who hears of trials, and searches over them."""
 
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 from ray import tune
 
+from selftune.hyperparameters.distribution import Uniform
+from selftune.schedulers.sweep.run import run_trials_on_ray
+from selftune.search import SearchSettings, SearchSpace, Swept
+from selftune.search.searchers import TPESearch
 from selftune.search.trial_record import TrialsListener
+from selftune.search.trial_schedulers import (
+    AshaSettings,
+    HyperbandSettings,
+    MedianSettings,
+    Pb2Settings,
+    PbtSettings,
+)
+
+SPACE = SearchSpace((Swept("x", Uniform(0, 1)),))
+SETTINGS = {
+    "pbt": {"trials": 4, "scheduler": PbtSettings(20)},
+    "asha": {"trials": 6, "scheduler": AshaSettings(20, reduction_factor=2), "searcher": TPESearch(2)},
+    "hyperband": {"trials": 8, "scheduler": HyperbandSettings()},
+    "median": {"trials": 6, "scheduler": MedianSettings(trials=2)},
+    "pb2": {"trials": 4, "scheduler": Pb2Settings(20)},
+}
 
 
 class Curve(tune.Trainable):
-    """Its loss falls from 1 towards ``floor``; every report is ten steps."""
+    """Its loss falls from 1 towards the value of x; every report is ten steps."""
 
-    def setup(self, config, steps=100, every=10, floor=lambda values: values["x"], kill=None, fails=None):
-        self.length, self.every, self.floor, self.kill, self.fails = steps, every, floor, kill, fails
+    def setup(self, config, steps=100, every=10, fails=None, seconds=0.0):
+        self.length, self.every, self.fails, self.seconds = steps, every, fails, seconds
         self.begin(config)
 
     def begin(self, config):
         self.values = config["values"]
-        self.training_step, self.loss, self.donors = 0, 1.0, []
+        self.training_step, self.loss = 0, 1.0
 
     def step(self):
         if self.fails is not None and self.values["x"] > self.fails and self.training_step >= 20:
             raise ArithmeticError("the toy broke")
-        floor = self.floor(self.values)
+        floor = self.values["x"]
+        time.sleep(self.seconds)  # the work that a step is
         self.loss = floor + (self.loss - floor) * 0.8
         self.training_step += self.every
-        result = {"training_step": self.training_step, "validation_loss": self.loss, "learned": self.loss}
+        result = {"training_step": self.training_step, "validation_loss": self.loss}
         result["done"] = self.training_step >= self.length
         return result
 
@@ -65,3 +87,34 @@ class Heard(TrialsListener):
     @property
     def last(self):
         return {trial.number: trial for trial in self.trials}
+
+
+def search(
+    folder,
+    cluster,
+    curve=None,
+    members=1,
+    check=lambda values: None,
+    heard=None,
+    say=lambda sentence: None,
+    resume=False,
+    **settings,
+):
+    """Runs a search whose trials take a hundred steps and report every ten; returns who heard of it."""
+    heard = heard or Heard()
+    run_trials_on_ray(
+        tune.with_parameters(Curve, **(curve or {})),
+        check=check,
+        space=SPACE,
+        settings=SearchSettings(metric="validation_loss", mode="min", report_every=10, **settings),
+        members=members,
+        cpus=1,
+        gpus=0,
+        trial_steps=100,
+        folder=Path(folder),
+        listener=heard,
+        resume=resume,
+        address=cluster,
+        say=say,
+    )
+    return heard

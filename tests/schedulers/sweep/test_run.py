@@ -1,31 +1,6 @@
-from ray import tune
-from sweep_fakes import Curve, Heard
+from sweep_fakes import search
 
-from selftune.hyperparameters.distribution import Uniform
-from selftune.schedulers.sweep.run import run_trials_on_ray
-from selftune.search import SearchSettings, SearchSpace, Swept
 from selftune.search.trial_schedulers import AshaSettings
-
-SPACE = SearchSpace((Swept("x", Uniform(0, 1)),))
-
-
-def search(folder, cluster, curve=None, members=1, check=lambda values: None, heard=None, said=None, **settings):
-    heard = heard or Heard()
-    run_trials_on_ray(
-        tune.with_parameters(Curve, **(curve or {})),
-        check=check,
-        space=SPACE,
-        settings=SearchSettings(metric="validation_loss", mode="min", report_every=10, **settings),
-        members=members,
-        cpus=1,
-        gpus=0,
-        trial_steps=100,
-        folder=folder,
-        listener=heard,
-        address=cluster,
-        say=(said if said is not None else []).append,
-    )
-    return heard
 
 
 def test_every_trial_is_trained_to_its_end_and_heard_of(tmp_path, cluster):

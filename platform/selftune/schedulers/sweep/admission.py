@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from ray.tune.experiment import Trial
 
-Draws = Literal["room", "ahead", "all"]
-"""When samples are drawn: as there is room for another trial; one ahead of those that have started, because a
-scheduler must know that a trial is to come; or all at the beginning."""
+Draws = Literal["room", "brackets", "all"]
+"""When samples are drawn: as there is room for another trial; a bracket at once, as soon as no trial waits for its
+turn, because the trials of a bracket are compared with each other; or all at the beginning."""
 
 
 class Admission:
@@ -20,6 +20,9 @@ class Admission:
     Args:
         limit: of trials at a time; None for as many as fit.
         draws: when samples are drawn.
+
+    Attributes:
+        is_filling: whether the scheduler's present bracket waits for more trials.
     """
 
     def __init__(self, limit: int | None, draws: Draws) -> None:
@@ -27,6 +30,7 @@ class Admission:
         self._draws = draws
         self._live: dict[str, Any] = {}
         self._waiting: set[str] = set()
+        self.is_filling = False
 
     @property
     def holds_back(self) -> bool:
@@ -56,7 +60,12 @@ class Admission:
         """Whether the searcher should be asked for one more sample."""
         if self._draws == "room":
             return self.has_room()
-        return self._draws == "all" or not self._waiting
+        return self._draws == "all" or self.is_filling or not self._waiting
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no trial is left that could train on."""
+        return not self._live
 
     def waiting(self) -> list[Any]:
         """Trials that are not training."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from pyarrow.fs import FileType
 from ray.tune.schedulers import PopulationBasedTraining, TrialScheduler
 from ray.tune.schedulers.pb2 import PB2
+from sklearn.exceptions import ConvergenceWarning
 
 from selftune.hyperparameters.distribution import Distribution, Integers, LogUniform
 from selftune.schedulers.sweep.records import NUMBER, STEP, VALUES, TrialRecords
@@ -121,7 +123,9 @@ class _Copies(PopulationBasedTraining):
                 state.last_checkpoint = None if trial.is_finished() else trial.checkpoint
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        config, operations = super()._get_new_config(trial, trial_to_clone)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of a Gaussian process that has few points yet
+            config, operations = super()._get_new_config(trial, trial_to_clone)
         return {**config, NUMBER: trial.config[NUMBER]}, operations
 
     def _exploit(self, tune_controller: Any, trial: Any, trial_to_clone: Any) -> None:

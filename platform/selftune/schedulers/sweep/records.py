@@ -16,6 +16,12 @@ NUMBER, VALUES = "number", "values"
 
 STEP = "training_step"
 
+BEST_VALUE, BEST_STEP = "best", "best_step"
+"""What a result may say of the network that the trial keeps: the metric's value, and its training step."""
+
+FAILED = "failed"
+"""Whether a last result is that of a trial that could not go on; why, its message says."""
+
 
 def accept(values: Mapping[str, Any]) -> str | None:
     """Refuses no values."""
@@ -63,11 +69,15 @@ class TrialRecords:
         return (steps is not None and self.spent >= steps) or (seconds is not None and self.time >= seconds)
 
     @property
+    def is_enough(self) -> bool:
+        """Whether as many trials were drawn as there should be."""
+        return self.settings.trials is not None and len(self._numbers) >= self.settings.trials
+
+    @property
     def is_over(self) -> bool:
         """Whether nothing is left to do: all trials have ended, and no more are to be drawn."""
-        enough = self.settings.trials is not None and len(self._numbers) >= self.settings.trials
         ended = all(number in self.trials and self.trials[number].has_ended for number in self._numbers.values())
-        return ended and (self.is_exhausted or self.is_spent or enough)
+        return ended and (self.is_exhausted or self.is_spent or self.is_enough)
 
     def number_of(self, trial_id: str) -> int:
         return self._numbers[trial_id]
@@ -114,7 +124,7 @@ class TrialRecords:
         work = max(0, step - self._steps[number]) * self.members
         self._steps[number] = step
         self.spent += work
-        if result.get("done"):
+        if result.get("done") and not result.get(FAILED):
             self._finished.add(number)
         if not self._reported and self.settings.metric not in result:
             known = ", ".join(sorted(_measures(result)))
@@ -128,7 +138,7 @@ class TrialRecords:
                 training_step=step,
                 spent=record.spent + work,
                 seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
-                measures=_measures(result),
+                measures=record.measures if result.get(FAILED) else _measures(result),
                 best=best,
                 best_step=best_step,
                 message=str(result.get("message", "")),
@@ -159,7 +169,8 @@ class TrialRecords:
         """A trial has come to its end, or was stopped."""
         number = self._numbers[trial_id]
         if number in self.trials:
-            self._changed(trial_id, "finished" if number in self._finished else "stopped")
+            failed = bool(self.trials[number].message)
+            self._changed(trial_id, "finished" if number in self._finished else "failed" if failed else "stopped")
         else:
             del self._numbers[trial_id]  # drawn, but stopped before it started
 
@@ -194,6 +205,8 @@ class TrialRecords:
     def _better(
         self, record: TrialRecord, result: Mapping[str, Any], step: int
     ) -> tuple[float | None, int | None]:
+        if BEST_VALUE in result:
+            return float(result[BEST_VALUE]), int(result[BEST_STEP])
         value = result.get(self.settings.metric)
         if value is None or not math.isfinite(value):
             return record.best, record.best_step

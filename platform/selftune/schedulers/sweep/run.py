@@ -20,7 +20,7 @@ from selftune.schedulers.run import FOLDER, check_private, has_snapshot
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
-from selftune.schedulers.sweep.state_callback import BudgetStopper, SweepCallback
+from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
 from selftune.search.space import SearchSpace
@@ -120,7 +120,7 @@ def _tuner(
     config = tune.TuneConfig(
         scheduler=scheduler,
         search_alg=SweepSearcher(samples, records, scheduler.admission),
-        num_samples=settings.trials or -1,
+        num_samples=-1,
         reuse_actors=True,
         trial_dirname_creator=_trial_folder,
     )
@@ -132,7 +132,6 @@ def _tuner(
             name=FOLDER,
             storage_path=str(place.parent),
             verbose=0,
-            stop=BudgetStopper(records),
             callbacks=[SweepCallback(scheduler, records)],
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
             checkpoint_config=tune.CheckpointConfig(

@@ -40,6 +40,9 @@ class SweepSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self._records.is_spent:
             return Searcher.FINISHED
+        if self._records.is_enough:
+            # Tune keeps the actors of paused trials for others as long as the search goes on
+            return Searcher.FINISHED if self._admission.is_idle else None
         if not self._admission.may_draw():
             return None
         sample = next_sample(self._samples, self._records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ray.tune import Callback, Stopper
+from ray.tune import Callback
 
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.sweep.records import STEP, VALUES, TrialRecords
@@ -40,22 +40,13 @@ class SweepCallback(Callback):
         self._scheduler.on_trial_start(trial)
         self._records.started(trial.trial_id, trial.config[VALUES], step)
 
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        self._scheduler.on_any_result(trial, result)
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._records.ended(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._records.failed(trial.trial_id, last_failure(trial.error_file))
-
-
-class BudgetStopper(Stopper):
-    """Hears each report first, and stops trials when the budget is spent."""
-
-    def __init__(self, records: TrialRecords) -> None:
-        self._records = records
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        self._records.reported(trial_id, result)
-        return self._records.is_spent
-
-    def stop_all(self) -> bool:
-        return False  # trials end one by one with their next report, so that their last checkpoint is written

@@ -14,7 +14,7 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import STEP, VALUES
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
 from selftune.storage.state_file import load_state, save_state
@@ -53,8 +53,11 @@ class SweepTrial(tune.Trainable):
     A result holds ``training_step`` and the measures of the first member's plain network over the whole validation
     split. The plain network with the best value of the metric so far is kept, and is in every checkpoint.
 
-    A network whose loss is not finite any more ends the trial: its last result is that of the last good report,
-    with a ``message``.
+    A network whose loss is not finite any more ends the trial as a failed one: its last result says why in its
+    ``message``, and its metric is infinitely bad. What was best before stays in the checkpoint.
+
+    A trial that goes on from the checkpoint of another one takes its networks, optimizers' memory, response and
+    tuned values; learning rates and what else its own values set are its own.
     """
 
     def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
@@ -87,7 +90,7 @@ class SweepTrial(tune.Trainable):
             while not run.done and (run.training_step < due or run.training_step >= self._plan.steps):
                 run.round()
         except NoTrainerLeft as error:
-            return self._result(done=True, message=str(error))
+            return self._failed(str(error))
         self._step = run.training_step
         self._evaluate()
         return self._result(done=run.done)
@@ -108,10 +111,17 @@ class SweepTrial(tune.Trainable):
     def _is_better(self, value: float, other: float) -> bool:
         return value < other if self._settings.mode == "min" else value > other
 
-    def _result(self, done: bool, message: str = "") -> dict[str, Any]:
+    def _result(self, done: bool) -> dict[str, Any]:
+        return {STEP: self._step, "done": done, **self._so_far(), **self._measures}
+
+    def _failed(self, message: str) -> dict[str, Any]:
+        """The last result where there is no network any more: as bad as can be, for schedulers that compare."""
         worst = math.inf if self._settings.mode == "min" else -math.inf
-        measures = self._measures or {self._settings.metric: worst}  # schedulers of trials compare with it
-        return {STEP: self._step, "done": done, "message": message, **measures}
+        failed = {FAILED: True, "message": message, self._settings.metric: worst}
+        return {STEP: self._step, "done": True, **self._so_far(), **failed}
+
+    def _so_far(self) -> dict[str, Any]:
+        return {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
 
     # Checkpoints -------------------------------------------------------------------------------------
 

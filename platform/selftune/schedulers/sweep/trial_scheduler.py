@@ -58,6 +58,7 @@ class SweepScheduler(TrialScheduler):
         self._stopped: set[str] = set()
         self._saved: Mapping[str, Any] | None = None
         self._late: list[Any] = []
+        self._heard: str | None = None
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True  # the scheduler inside knows them
@@ -70,6 +71,12 @@ class SweepScheduler(TrialScheduler):
     def on_trial_start(self, trial: Any) -> None:
         """A trial has got its place on the cluster; told by the callback."""
         self.admission.started(trial)
+
+    def on_any_result(self, trial: Any, result: Mapping[str, Any]) -> None:
+        """A trial has reported; told by the callback, for Tune tells a scheduler of all reports but the last."""
+        if self._heard != trial.trial_id:
+            self.records.reported(trial.trial_id, result)
+        self._heard = None
 
     # Tune's hooks ------------------------------------------------------------------------------------
 
@@ -103,6 +110,10 @@ class SweepScheduler(TrialScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
         self._ready(tune_controller)
+        self.records.reported(trial.trial_id, result)
+        self._heard = trial.trial_id
+        if self.records.is_spent:
+            return TrialScheduler.STOP
         decision = self.inner.on_trial_result(tune_controller, trial, self._seen(result))
         if decision == TrialScheduler.STOP:
             self._stopped.add(trial.trial_id)
@@ -167,6 +178,7 @@ class SweepScheduler(TrialScheduler):
         restored = getattr(self.inner, "restored", None)
         if restored is not None:
             restored()
+        self.admission.is_filling = getattr(self.inner, "is_filling", False)
         for trial in gone:
             self.inner.on_trial_remove(controller, trial)
         late, self._late = self._late, []
@@ -182,6 +194,7 @@ class SweepScheduler(TrialScheduler):
             held_back = getattr(self.inner, "held_back", None)
             if held_back is not None:
                 held_back(trial)
+        self.admission.is_filling = getattr(self.inner, "is_filling", False)
 
     def _seen(self, result: Mapping[str, Any]) -> dict[str, Any]:
         seen, metric = dict(result), self.records.settings.metric

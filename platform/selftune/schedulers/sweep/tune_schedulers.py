@@ -66,7 +66,7 @@ def sweep_scheduler(space: SearchSpace, records: TrialRecords, steps: int) -> Sw
         case HyperbandSettings():
             units = chosen.reduction_factor ** _halvings(steps / settings.report_every, chosen.reduction_factor)
             hyperband = _HyperBand(**by, max_t=units, reduction_factor=chosen.reduction_factor)
-            return SweepScheduler(hyperband, records, Admission(limit, "ahead"), unit=steps / units)
+            return SweepScheduler(hyperband, records, Admission(limit, "brackets"), unit=steps / units)
         case PopulationSettings():
             population = population_scheduler(space, records, chosen.interval_steps or max(1, steps // 10), by)
             keeps_nan = isinstance(chosen, Pb2Settings)  # its Gaussian process leaves such points out
@@ -76,7 +76,21 @@ def sweep_scheduler(space: SearchSpace, records: TrialRecords, steps: int) -> Sw
 
 
 class _HyperBand(HyperBandScheduler):
-    """HyperBand whose new trials may wait paused for their turn."""
+    """HyperBand whose new trials wait paused for their turn, all of a bracket together.
+
+    Tune's own goes on filling a bracket whose trials have ended, so that one of full-length trials takes all that
+    come, and compares none.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        if not self.is_filling:
+            self._state["bracket"] = None  # the next one is begun
+        super().on_trial_add(tune_controller, trial)
+
+    @property
+    def is_filling(self) -> bool:
+        bracket: Any = self._state["bracket"]
+        return bracket is not None and len(bracket._all_trials) < bracket._n0
 
     def held_back(self, trial: Any) -> None:
         self._trial_info[trial][0].trials_to_unpause.add(trial)

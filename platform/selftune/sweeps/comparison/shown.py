@@ -18,6 +18,7 @@ from selftune.studies.progress import duration
 from selftune.sweeps.comparison.comparison import Comparison
 from selftune.sweeps.comparison.record import FILE, ComparisonRecord
 from selftune.sweeps.comparison.table import (
+    BEST_AT,
     SECONDS,
     STEPS,
     Averaged,
@@ -107,15 +108,22 @@ _Written = tuple[str, list[str], list[list[str]], set[tuple[int, int]]]
 
 
 def _tables(comparison: Comparison, record: ComparisonRecord) -> Iterator[_Written]:
-    yield _methods(comparison, record, rows_of(comparison, record.outcomes))
+    rows = rows_of(comparison, record.outcomes)
+    names = list(dict.fromkeys(name for row in rows for name in row.columns))
+    course = [name for name in names if name.startswith(BEST_AT)]
+    measures = [name for name in names if name not in (*course, STEPS, SECONDS)]
+    title = "the network that each method hands over, mean of seeds ± standard deviation"
+    yield _methods(comparison, record, rows, title, measures)
+    title = f"best {_words(record.metric)} so far, at shares of the budget, and what was spent"
+    yield _methods(comparison, record, rows, title, [*course, STEPS, SECONDS])
     starts = starts_rows_of(comparison, record.outcomes)
     if starts:
         yield _starts(starts)
 
 
-def _methods(comparison: Comparison, record: ComparisonRecord, rows: Sequence[Row]) -> _Written:
-    names = list(dict.fromkeys(name for row in rows for name in row.columns))
-    names = [name for name in names if any(name in row.columns for row in rows)]
+def _methods(
+    comparison: Comparison, record: ComparisonRecord, rows: Sequence[Row], title: str, names: Sequence[str]
+) -> _Written:
     body, best = [], set()
     for row in rows:
         cells = [_cell(row.columns.get(name, Averaged(None)), name) for name in names]
@@ -123,9 +131,8 @@ def _methods(comparison: Comparison, record: ComparisonRecord, rows: Sequence[Ro
     for at, name in enumerate(names, start=1):
         if name not in (STEPS, SECONDS):
             means = [row.columns[name].mean if name in row.columns else None for row in rows]
-            mode = record.mode if name.startswith("best at ") else mode_of(name)
+            mode = record.mode if name.startswith(BEST_AT) else mode_of(name)
             best |= {(number, at) for number in _best(means, mode)}
-    title = f"what each method hands over, mean of seeds ± standard deviation; best {_words(record.metric)} so far"
     return title, ["method", *names, "seeds"], body, best
 
 

@@ -18,7 +18,7 @@ SHARES = (0.25, 0.5, 1.0)
 """Of the budget, at which the best so far is told."""
 WORST = 0.9
 """Share of the starts that do better than the worst decile."""
-STEPS, SECONDS = "steps", "seconds"
+STEPS, SECONDS, BEST_AT = "steps", "seconds", "best at "
 _ORDER = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -94,7 +94,7 @@ def _columns(comparison: Comparison, found: Sequence[Outcome]) -> Iterator[tuple
     for share in SHARES:
         values = [outcome.best_at(share * budget, comparison.axis) for outcome in found]
         known = [math.nan if value is None else value for value in values]
-        yield f"best at {share:.0%}", Averaged.of(known)
+        yield f"{BEST_AT}{share:.0%}", Averaged.of(known)
     yield STEPS, Averaged.of([outcome.steps for outcome in found])
     yield SECONDS, Averaged.of([outcome.seconds for outcome in found])
 

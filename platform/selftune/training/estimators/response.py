@@ -15,6 +15,7 @@ from selftune.errors import SettingError
 from selftune.hypergradients.best_response import convert
 from selftune.lower_level.losses import Losses
 from selftune.lower_level.optimization import Optimization
+from selftune.lower_level.optimizers import load_memory
 from selftune.methods import Response
 from selftune.methods.measures import PERTURBED
 from selftune.methods.reports import ResponseHypergradient
@@ -209,7 +210,7 @@ class ResponseEstimator(HypergradientEstimator):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.response.load_state_dict(state["response"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_memory(self.optimizer, state["optimizer"])
 
 
 def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:

@@ -1,0 +1,201 @@
+"""Which way of tuning is best at the same budget? Methods compared on tasks with networks of several kinds.
+
+Each task is a comparison of its own (`selftune compare`), in a folder below --output, each method and seed a sweep
+in a folder below that. What has ended is skipped, so that a benchmark that was stopped goes on with the same
+command; more methods and seeds may be asked for later. At the end it prints what is there and what is missing.
+
+    python benchmarks/comparison.py --tasks digits,breast_cancer --methods held,random,asha,self_tuning --budget 6
+
+The budget is in lengths of a trial, so that 6 is as much training as six trials; --seconds gives every method that
+many seconds in its place, for the comparison at equal seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from selftune.studies.packaged import find_study
+from selftune.sweeps.comparison.comparison import Comparison, comparison_of
+from selftune.sweeps.comparison.comparison_settings import ComparisonSettings
+from selftune.sweeps.comparison.folder import start_record
+from selftune.sweeps.comparison.record import ComparisonRecord, is_comparison, read_record
+from selftune.sweeps.comparison.run import run_comparison
+from selftune.sweeps.comparison.shown import print_comparison, write_comparison
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+METHODS = ("held", "rule", "random", "tpe", "asha", "pbt", "pb2", "self_tuning", "implicit")
+TABLES = ("breast_cancer", "wine", "iris", "table_digits", "diabetes")
+TRAINING_IMAGES = 4000
+
+Content = dict[str, Any]
+
+
+def packaged(name: str) -> Content:
+    """A packaged study."""
+    content: Content = yaml.safe_load(find_study(name).read_text(encoding="utf-8"))
+    return content
+
+
+def table(name: str) -> Content:
+    """The packaged study of tables on another table; they are small, and so are the networks."""
+    content = packaged("table")
+    dataset = name.removeprefix("table_")
+    objective = {**content["objective"], "dataset": dataset, "hidden": [64, 64]}
+    regularizers = dict(content["regularizers"])
+    if dataset == "diabetes":  # a number is predicted, which is nothing to mix
+        regularizers.pop("mixup")
+    return {
+        **content,
+        "study": name,
+        "objective": objective,
+        "regularizers": regularizers,
+        "budget": {"steps": 1000},
+    }
+
+
+def cifar(options: argparse.Namespace) -> Content:
+    """A small CNN on CIFAR-10 images with augmentations; few enough images for regularization to matter."""
+    return {
+        "study": "cifar",
+        "objective": {
+            "task": "images",
+            "dataset": str(cifar_file(options.data, options.output)),
+            "architecture": "cnn",
+            "validation_batch_size": 512,
+            "optimization": {"optimizer": "adam", "learning_rate": 0.003, "schedule": "cosine"},
+        },
+        "regularizers": {
+            "dropout": {"parts": {"output": ["output"]}, "rate": {"start": 0.2}},
+            "gaussian_input_noise": {"sigma": {"start": 0.05}},
+            "cutout": {"size": {"start": 4, "domain": {"integer": [0, 16]}}},
+            "label_smoothing": {"epsilon": {"start": 0.05, "domain": {"interval": [0, 0.5]}}},
+            "weight_decay": {"strength": {"start": 1e-3}},
+        },
+        "method": {"name": "self_tuning", "learning_rate": 0.02, "warmup_steps": 200},
+        "budget": {"steps": 1600},
+    }
+
+
+def cifar_file(data: Path, folder: Path) -> Path:
+    """CIFAR-10 with 4,000 training images, made of a file of more.
+
+    Raises:
+        FileNotFoundError: if that is not there.
+    """
+    source = data / "cifar10-14k.parquet"
+    file = folder / "cifar10-4000.parquet"
+    if file.is_file():
+        return file.resolve()
+    if not source.is_file():
+        raise FileNotFoundError(
+            f"{source}: is not there; --data names the folder of a Parquet file of CIFAR-10 with splits"
+        )
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = pq.read_table(source)
+    split = images["split"].to_pylist()
+    training = [index for index, name in enumerate(split) if name == "train"][:TRAINING_IMAGES]
+    others = [index for index, name in enumerate(split) if name != "train"]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(images.take(pa.array(training + others)), file)
+    return file.resolve()
+
+
+TASKS: dict[str, Callable[[argparse.Namespace], Content]] = {
+    "digits": lambda options: packaged("digits"),
+    "digit_images": lambda options: packaged("digit_images"),
+    "cifar": cifar,
+    "language_model": lambda options: packaged("language_model"),
+    **{name: lambda options, name=name: table(name) for name in TABLES},  # type: ignore[misc]
+}
+
+
+def comparison_on(task: str, options: argparse.Namespace) -> Comparison:
+    """The comparison of a task.
+
+    Raises:
+        FileNotFoundError: if its data are not there.
+    """
+    content = TASKS[task](options)
+    length = content["budget"]["steps"]
+    budget = {"steps": options.budget * length} if options.seconds is None else {"seconds": options.seconds}
+    settings = ComparisonSettings(
+        methods=options.methods,
+        seeds=options.seeds,
+        starts=options.starts,
+        concurrent=options.concurrent,
+        **budget,
+    )
+    return comparison_of(yaml.safe_dump(content, sort_keys=False), settings)
+
+
+def record_of(comparison: Comparison, folder: Path) -> ComparisonRecord:
+    """What is known of a comparison so far; methods and seeds may be others than when it began.
+
+    Raises:
+        SystemExit: if the folder holds a comparison of another study, or with another budget.
+    """
+    if not is_comparison(folder):
+        return start_record(comparison)
+    record = read_record(folder)
+    asked, there = comparison.settings, record.settings
+    if record.text != comparison.study.text or (asked.steps, asked.seconds) != (there.steps, there.seconds):
+        sys.exit(f"{folder}: holds another study, or one with another budget; choose another --output")
+    return replace(record, settings=asked)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Names with commas between them."""
+    return tuple(name for name in text.split(",") if name)
+
+
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", type=names, default=tuple(TASKS), help=f"of {', '.join(TASKS)}")
+    parser.add_argument("--methods", type=names, default=METHODS, help="as `selftune compare` has them")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", type=int, default=6, help="in lengths of a trial")
+    parser.add_argument("--seconds", type=float, help="in the place of --budget")
+    parser.add_argument("--starts", type=int, default=0, help="random starts, see `selftune compare`")
+    parser.add_argument("--concurrent", type=int, help="trials at a time")
+    parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
+    parser.add_argument("--data", type=Path, default=DATA, help="folder of cifar10-14k.parquet")
+    parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
+    options = parser.parse_args(arguments)
+    unknown = [task for task in options.tasks if task not in TASKS]
+    if unknown:
+        parser.error(f"unknown task {unknown[0]!r}; known are {', '.join(TASKS)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options, console = parsed(arguments), Console()
+    for task in options.tasks:
+        folder = options.output / (task if options.seconds is None else f"{task}-seconds")
+        try:
+            comparison = comparison_on(task, options)
+        except FileNotFoundError as error:
+            console.print(f"{task}: skipped: {error}")
+            continue
+        record = record_of(comparison, folder)
+        if not options.show:
+            folder.mkdir(parents=True, exist_ok=True)
+            record.write(folder)
+            record = run_comparison(comparison, folder, console, mlflow=False)
+            write_comparison(folder, comparison, record)
+        console.print(task, style="bold")
+        print_comparison(console, comparison, record, folder)
+
+
+if __name__ == "__main__":
+    main()

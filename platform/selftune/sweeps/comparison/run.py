@@ -1,0 +1,67 @@
+"""Running a comparison: its sweeps one after the other, each in its own folder; finished ones are skipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from selftune.storage.files import remove_leftovers, replacing
+from selftune.studies.display import say
+from selftune.studies.folder import STUDY_FILE, held
+from selftune.studies.runner import Runner, StudyFailed
+from selftune.sweeps.comparison.comparison import Cell, Comparison
+from selftune.sweeps.comparison.measured import outcome_of
+from selftune.sweeps.comparison.record import ComparisonRecord, read_record
+from selftune.sweeps.comparison.shown import write_comparison
+from selftune.sweeps.run import run_sweep
+
+
+def run_comparison(
+    comparison: Comparison, folder: Path, console: Console, mlflow: bool = True
+) -> ComparisonRecord:
+    """Runs what of a comparison has not ended yet, and leaves tables, a picture and all numbers in its folder.
+
+    Args:
+        comparison: as ``open_comparison`` gives it.
+        folder: made by ``new_comparison_folder``.
+        console: where progress is shown.
+        mlflow: whether sweeps are sent to MLflow.
+
+    Raises:
+        StudyFailed: if there is no cluster to run on. A sweep that fails is noted, and the others go on.
+        KeyboardInterrupt: after SIGINT; the folder can be resumed.
+        UserError: if another process runs the comparison of this folder.
+    """
+    with held(folder):
+        remove_leftovers(folder)
+        record = read_record(folder)
+        waiting = [cell for cell in comparison.cells if cell.name not in record.outcomes]
+        if waiting:
+            with Runner(comparison.study, local=False).ready():
+                for cell in waiting:
+                    number = comparison.cells.index(cell) + 1
+                    say(console, f"{cell.name}, sweep {number} of {len(comparison.cells)}", style="bold")
+                    record = _ran(cell, folder, console, mlflow, record)
+                    record.write(folder)
+                    write_comparison(folder, comparison, record)
+        write_comparison(folder, comparison, record)
+    return record
+
+
+def _ran(cell: Cell, folder: Path, console: Console, mlflow: bool, record: ComparisonRecord) -> ComparisonRecord:
+    place = folder / cell.name
+    try:
+        _prepare(place, cell)
+        run_sweep(cell.swept, place, console, mlflow=mlflow)
+        return record.with_outcome(cell.name, outcome_of(cell.swept, place, cell.by_start))
+    except StudyFailed as error:
+        say(console, f"{cell.name}: {error}")
+        return record.with_failure(cell.name, str(error))
+
+
+def _prepare(place: Path, cell: Cell) -> None:
+    """Makes the folder of a sweep, if it is not there."""
+    place.mkdir(exist_ok=True)
+    with replacing(place / STUDY_FILE) as temporary:
+        temporary.write_text(cell.text, encoding="utf-8")

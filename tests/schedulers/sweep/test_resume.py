@@ -1,0 +1,35 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from full_matrix import first_of
+from sweep_fakes import SETTINGS, search
+
+
+def killed(folder, cluster, scheduler, records):
+    """A sweep whose driver is killed after so many records."""
+    driver = Path(__file__).parent / "sweep_driver.py"
+    command = [sys.executable, str(driver), str(folder), cluster, scheduler, str(records)]
+    environment = {**os.environ, "TUNE_GLOBAL_CHECKPOINT_S": "0"}
+    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("scheduler", first_of(SETTINGS))
+def test_a_killed_sweep_goes_on_with_what_its_scheduler_remembers(scheduler, tmp_path, cluster):
+    process = killed(tmp_path, cluster, scheduler, 32)
+    assert process.returncode == -9, process.stderr
+    heard = search(tmp_path, cluster, resume=True, **SETTINGS[scheduler])
+    before, after = heard.states[0], heard.last
+    assert before
+    assert max(trial.training_step for trial in before.values()) >= 30
+    for number, trial in before.items():
+        if trial.has_ended:
+            assert number not in after  # it is not trained again
+        else:
+            assert after[number].spent >= trial.spent
+            assert after[number].time >= trial.time
+    ended = {number: after.get(number, before.get(number)) for number in range(SETTINGS[scheduler]["trials"])}
+    assert all(trial.status in ("finished", "stopped") for trial in ended.values())
+    assert any(trial.status == "finished" for trial in ended.values())

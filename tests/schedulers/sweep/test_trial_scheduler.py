@@ -1,0 +1,103 @@
+"""What Tune's schedulers remember and decide, driven by hand."""
+
+import pytest
+from by_hand import half_way, memory, restored, start, trial_of, tune_of
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+from sweep_fakes import SETTINGS
+
+from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler
+
+SCHEDULERS = {"none": NoScheduler()} | {name: given["scheduler"] for name, given in SETTINGS.items()}
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_what_a_scheduler_remembers_is_the_same_after_a_restart(name):
+    tune = half_way(SCHEDULERS[name])
+    again = restored(tune, SCHEDULERS[name])
+    assert memory(again.scheduler) == memory(tune.scheduler)
+    paused = {trial.trial_id for trial in tune.trials if trial.status == Trial.PAUSED}
+    assert {trial.trial_id for trial in again.trials if trial.status == Trial.PAUSED} >= paused
+
+
+def test_asha_judges_by_the_rungs_of_before():
+    asha = AshaSettings(10, reduction_factor=2)
+    tune = half_way(asha)
+    for search in (tune, restored(tune, asha)):
+        late = trial_of(20)
+        search.add(late)
+        start(search, late)
+        assert search.report(late, 10, 2.0) == TrialScheduler.STOP
+
+
+def test_hyperband_halves_a_bracket_whose_trials_reported_before_and_after():
+    tune = tune_of(HyperbandSettings())
+    trials = [trial_of(number) for number in range(8)]  # a bracket of three, which train in full, and one of five
+    for trial in trials:
+        tune.add(trial)
+        start(tune, trial)
+    for number in (3, 4):
+        assert tune.report(trials[number], 40, float(number)) == TrialScheduler.PAUSE
+    again = restored(tune, HyperbandSettings())
+    for number in (5, 6, 7):
+        trial = again.trials[number]
+        start(again, trial)
+        decision = again.report(trial, 40, float(number))
+    assert decision == TrialScheduler.STOP
+    assert sorted(again.stopped) == ["trial5", "trial6"]
+
+
+def test_a_trial_that_the_snapshot_beside_does_not_have_is_forgotten():
+    tune = half_way(HyperbandSettings())
+    again = restored(tune, HyperbandSettings(), gone={"trial4"})
+    again.scheduler.records.keep(again.scheduler.trial_ids)
+    brackets = [bracket for band in again.scheduler.inner._hyperbands for bracket in band]
+    assert "trial4" not in {trial.trial_id for bracket in brackets for trial in bracket.current_trials()}
+    assert 4 not in again.scheduler.records.trials
+
+
+def test_a_failed_trial_that_is_queued_again_keeps_its_place():
+    tune = half_way(HyperbandSettings())
+    before = memory(tune.scheduler)
+    trial = next(trial for trial in tune.trials if trial.status == Trial.RUNNING)
+    trial.max_failures = 2
+    tune.scheduler.on_trial_error(tune, trial)
+    tune.scheduler.on_trial_add(tune, trial)
+    assert memory(tune.scheduler) == before
+
+
+def test_a_diverged_trial_is_the_worst():
+    tune = tune_of(AshaSettings(10, reduction_factor=2))
+    for number, loss in enumerate((0.5, 0.4, 0.3)):
+        trial = trial_of(number)
+        tune.add(trial)
+        start(tune, trial)
+        tune.report(trial, 10, loss)
+    diverged = trial_of(3)
+    tune.add(diverged)
+    start(tune, diverged)
+    assert tune.report(diverged, 10, float("nan")) == TrialScheduler.STOP
+
+
+def test_a_spent_budget_stops_every_trial_with_its_next_report_and_those_that_wait():
+    tune = tune_of(HyperbandSettings(), steps=50)
+    trials = [trial_of(number) for number in range(4)]
+    for trial in trials:
+        tune.add(trial)
+    for trial in trials[:2]:
+        start(tune, trial)
+    assert tune.report(trials[0], 30, 0.5) == TrialScheduler.CONTINUE
+    assert tune.report(trials[1], 20, 0.5) == TrialScheduler.STOP
+    assert tune.scheduler.choose_trial_to_run(tune) is None
+    assert tune.stopped == ["trial2", "trial3"]
+    assert tune.report(trials[0], 40, 0.5) == TrialScheduler.STOP
+
+
+def test_no_more_trials_train_at_a_time_than_the_limit():
+    tune = tune_of(HyperbandSettings(), concurrent=2)
+    for number in range(3):
+        tune.add(trial_of(number))
+    for _ in range(2):
+        chosen = tune.scheduler.choose_trial_to_run(tune)
+        start(tune, chosen)
+    assert tune.scheduler.choose_trial_to_run(tune) is None
