@@ -51,6 +51,7 @@ class TrialRecords:
         self._numbers: dict[str, int] = {}
         self._steps: dict[int, int] = {}
         self._finished: set[int] = set()
+        self._inherited: dict[int, TrialRecord] = {}
         self._reported = False
         self._before = 0.0
         self._start: float | None = None
@@ -130,7 +131,7 @@ class TrialRecords:
             known = ", ".join(sorted(_measures(result)))
             raise ValueError(f"no trial reports {self.settings.metric!r}; trials report {known}")
         self._reported = True
-        best, best_step = self._better(record, result, step)
+        best, best_step = self._better(self._inherited.pop(number, record), result, step)
         self._heard(
             replace(
                 record,
@@ -150,7 +151,10 @@ class TrialRecords:
         self._changed(trial_id, "paused")
 
     def copied(self, trial_id: str, donor_id: str, values: Mapping[str, Any], step: int) -> None:
-        """A trial goes on from another's state at ``step``, new values, and the network that one keeps."""
+        """A trial goes on from another's state at ``step``, with new values.
+
+        From its next report on it keeps that one's best network, or a better one of its own; until then its own.
+        """
         number, donor = self._numbers[trial_id], self.trials[self._numbers[donor_id]]
         record = self.trials[number]
         self._heard(
@@ -160,10 +164,9 @@ class TrialRecords:
                 status="paused",
                 training_step=step,
                 copied=donor.number,
-                best=donor.best,
-                best_step=donor.best_step,
             )
         )
+        self._inherited[number] = donor
 
     def ended(self, trial_id: str) -> None:
         """A trial has come to its end, or was stopped."""
@@ -188,6 +191,7 @@ class TrialRecords:
             "numbers": dict(self._numbers),
             "steps": dict(self._steps),
             "finished": set(self._finished),
+            "inherited": dict(self._inherited),
             "time": self.time,
         }
 
@@ -196,6 +200,7 @@ class TrialRecords:
         self.spent, self.drawn, self.is_exhausted = state["spent"], state["drawn"], state["exhausted"]
         self._numbers, self._steps = dict(state["numbers"]), dict(state["steps"])
         self._finished = set(state["finished"])
+        self._inherited = dict(state["inherited"])
         self._before = state["time"]
 
     def __getstate__(self) -> dict[str, Any]:
