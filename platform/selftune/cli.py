@@ -327,13 +327,15 @@ def _report(options: argparse.Namespace) -> int:
     from selftune.studies.mistakes import UserError
     from selftune.sweeps.comparison.record import is_comparison
     from selftune.tracking.report import write_report
+    from selftune.tracking.sweep_report import write_sweep_report
 
     folder = options.folder
     if is_comparison(folder):
         return report_comparison(options)
     check_recorded(folder)
+    is_sweep = (folder / "study.yaml").is_file() and has_sweep(folder / "study.yaml")
     try:
-        print(write_report(folder))
+        print(write_sweep_report(folder) if is_sweep else write_report(folder))
     except FileNotFoundError as error:
         if (folder / "study.yaml").is_file():
             raise UserError(

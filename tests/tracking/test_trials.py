@@ -79,8 +79,29 @@ def test_the_winner_has_the_values_that_it_was_trained_with() -> None:
 
 
 def test_of_a_trial_and_its_copy_the_trial_wins() -> None:
-    donor = TrialRecord(1, {}, training_step=10, spent=10, best=0.2, measures={"validation_loss": 0.2})
-    copy = TrialRecord(0, {}, training_step=20, spent=20, best=0.2, copied=1, measures={"validation_loss": 0.3})
-    trials = told(TrialRecord(0, {}), donor, copy)
+    loss = "validation_loss"
+    donor = TrialRecord(1, {"a": 1}, training_step=10, spent=10, best=0.2, measures={loss: 0.2})
+    before = TrialRecord(0, {"a": 5}, training_step=10, spent=10, best=0.9, measures={loss: 0.9})
+    copied = replace(before, values={"a": 2}, status="paused", copied=1, best=0.2)
+    after = replace(copied, status="running", training_step=20, spent=20, measures={loss: 0.3})
+    trials = told(before, donor, copied, after)
     assert trials.winner == donor
-    assert trials.curves[0].copied == (0,)
+    assert trials.at_best[0].values == {"a": 1}, "the best value was met with them"
+    assert trials.curves[0].measures[loss].tolist() == [0.9, 0.3]
+    assert trials.curves[0].copied == (1,)
+
+
+def test_what_is_done_again_after_a_fault_takes_the_place_of_what_was_lost() -> None:
+    first = TrialRecord(0, {}, training_step=10, spent=10, best=0.5, measures={"validation_loss": 0.5})
+    lost = replace(first, training_step=20, spent=20, best=0.4, measures={"validation_loss": 0.4})
+    restarted = replace(lost, training_step=10)
+    again = replace(lost, spent=30)
+    curve = told(first, lost, restarted, again).curves[0]
+    assert curve.training_step.tolist() == [10, 20]
+    assert curve.spent.tolist() == [10, 30]
+
+
+def test_the_best_of_each_trial_is_where_it_was_met() -> None:
+    each = TRIALS.best_of_each()
+    assert sorted(each.number.tolist()) == sorted(TRIALS.at_best)
+    assert (np.diff(each.spent) >= 0).all()

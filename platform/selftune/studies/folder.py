@@ -23,6 +23,8 @@ from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.trajectory import TRAJECTORY
 
 STUDY_FILE = "study.yaml"
+WINNER = "winner.yaml"
+"""Of a sweep: the study file with the winner's values, without the section ``sweep``."""
 CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 RUNS = Path("runs")
@@ -105,7 +107,7 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
         raise error.in_file(str(file)) from error
     if swept:
         raise UserError(
-            f"{folder}: holds a sweep; the study of its best trial is {folder / 'winner.yaml'}, which"
+            f"{folder}: holds a sweep; the study of its best trial is {folder / WINNER}, which"
             " `selftune run` trains again"
         )
     study, summary = load_study(file), read_summary(folder)
@@ -114,7 +116,7 @@ def open_folder(folder: Path) -> tuple[Study, Summary]:
 
 
 def load_network(folder: Path) -> nn.Module:
-    """The tuned network of a study's folder, built as the study file says, in evaluation mode.
+    """The network of a study's or sweep's folder, built as the (winner's) study file says, in evaluation mode.
 
     Raises:
         DamagedFile: if the network is missing, not what was written, or not that of the study file, or if this is
@@ -123,7 +125,8 @@ def load_network(folder: Path) -> nn.Module:
     if (folder / CALL).is_file():
         raise DamagedFile("the network was not sent: only the call of selftune.tune that made it can build it")
     try:
-        state, strategy = read_network(folder, TUNED), load_study(folder / STUDY_FILE).strategy
+        file = folder / (WINNER if (folder / WINNER).is_file() else STUDY_FILE)
+        state, strategy = read_network(folder, TUNED), load_study(file).strategy
         network = strategy.as_network(folder).untrained()
     except UserError as error:
         raise DamagedFile(f"the network was not sent: {error.lines[0]}") from error

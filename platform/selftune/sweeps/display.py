@@ -87,7 +87,7 @@ class SweepDisplay(TrialsListener):
         self._trials[trial.number] = trial
         self._spent += trial.spent - (0 if before is None else before.spent)
         self._time = max(self._time, trial.time)
-        if trial.measures and (before is None or trial.training_step != before.training_step):
+        if trial.spent > (0 if before is None else before.spent):  # a report
             history = self._histories.setdefault(trial.number, History())
             history.append(trial.measures.get(self._settings.metric, math.nan))
         if trial.best is not None and self._sign * trial.best < self._lowest:

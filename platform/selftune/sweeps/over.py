@@ -74,7 +74,7 @@ def _swept(key: str, given: Any, content: Mapping[str, Any]) -> Swept:
         raise SettingError("", f"cannot be swept: {head} is the same for all trials")
     if head == "regularizers":
         _check_not_tuned(key, content)
-    declared = _declared(key)
+    declared = declared_at(key)
     if given == OWN:
         return Swept(key, _prior(key, declared, content))
     when: dict[str, tuple[Any, ...]] = {}
@@ -113,7 +113,7 @@ def is_tuned(given: Any) -> bool:
     return bool(given == "tune") or (isinstance(given, Mapping) and ("start" in given or "domain" in given))
 
 
-def _declared(key: str) -> Hyperparameter | None:
+def declared_at(key: str) -> Hyperparameter | None:
     """The hyperparameter of a regularizer that a key is the value or the start value of, if it is one."""
     path = key.removesuffix(START).split(".")
     if len(path) != 3 or path[0] != "regularizers" or path[1] not in regularizers.names():

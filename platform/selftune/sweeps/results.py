@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selftune.studies.display import say
+from selftune.studies.folder import WINNER
 from selftune.studies.progress import duration
 from selftune.studies.results import mlflow_command, print_results
 from selftune.tracking.search_file import read_search
@@ -16,7 +17,7 @@ from selftune.tracking.summary import Summary
 from selftune.tracking.swept_values import value_text
 
 _FILES = (
-    ("study", "winner.yaml", "the study file with the winner's values"),
+    ("study", WINNER, "the study file with the winner's values"),
     ("network", "network.pt", "the winner's best network, torch.load(path, weights_only=False)"),
     ("report", "report.html", "open it in a browser"),
 )

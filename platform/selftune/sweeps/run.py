@@ -13,7 +13,7 @@ from selftune.search import TrialRecord
 from selftune.search.trial_record import TrialsListeners
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import say
-from selftune.studies.folder import STUDY_FILE, held
+from selftune.studies.folder import STUDY_FILE, WINNER, held
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.original_study import check_unchanged, write_original
 from selftune.studies.runner import Runner, StudyFailed
@@ -23,11 +23,9 @@ from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
 from selftune.tracking.summary import Summary, read_summary, write_summary
+from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
 from selftune.tracking.trials_file import TrialsWriter, read_trials
-
-WINNER = "winner.yaml"
-"""The winner's study file: the swept one with the winner's values, without the section ``sweep``."""
 
 
 def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool = True) -> Summary:
@@ -61,6 +59,7 @@ def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool
                 trials = read_trials(folder)
                 summary = {**summary, **_measured(swept, folder, trials)}
                 write_summary(folder, summary)
+            write_sweep_report(folder, {**summary, "status": "finished"})
             status = "finished"
         except KeyboardInterrupt:
             status = "interrupted"

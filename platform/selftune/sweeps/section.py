@@ -13,11 +13,12 @@ from selftune.lower_level.objective import NetworkObjective
 from selftune.search import SearchSettings, SearchSpace
 from selftune.search.misfits import misfits
 from selftune.search.searchers import SEARCHERS
-from selftune.search.trial_schedulers import TRIAL_SCHEDULERS
+from selftune.search.trial_schedulers import TRIAL_SCHEDULERS, PopulationSettings
 from selftune.studies.mistakes import Mistakes, as_mistakes, join
 from selftune.studies.settings import build_settings, check_mapping, unknown_key
 from selftune.studies.strategies.network import metrics_of
 from selftune.studies.study import Study
+from selftune.sweeps.changeable import is_changeable
 
 _REPORTS = 20  # of a trial, where nothing else is said
 KEYS = (
@@ -147,3 +148,11 @@ def _misfits(settings: SearchSettings, study: Study, space: SearchSpace) -> Iter
             "budget.steps", f"lasts for less than one trial of {of}; give at least {steps * members}"
         )
     yield from misfits(space, settings, steps)
+    if isinstance(settings.scheduler, PopulationSettings):
+        for key in space.keys:
+            if not is_changeable(key):
+                yield SettingError(
+                    f"over.{key}",
+                    "cannot change while a trial trains, as pbt and pb2 change values; use another scheduler, or"
+                    " give it a fixed value",
+                )

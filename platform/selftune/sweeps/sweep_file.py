@@ -87,7 +87,9 @@ def _tunes(content: Mapping[str, Any], space: SearchSpace) -> bool:
     if any(one.key.endswith(START) for one in space):
         return True
     sections = content.get("regularizers")
-    chosen = sections.values() if isinstance(sections, Mapping) else ()
+    if not isinstance(sections, Mapping):  # of smooth problems it is the objective that is tuned
+        return True
+    chosen = sections.values()
     return any(is_tuned(value) for one in chosen if isinstance(one, Mapping) for value in one.values())
 
 
@@ -98,11 +100,21 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
         study = parse_study(text_of(content, values))
     except SettingError as error:
         raise Mistakes([SettingError(f"{SECTION}.over.{error.key}", error.message)]) from error
+    except Mistakes as error:
+        raise Mistakes(_of_sweep(one, values) for one in error.mistakes) from error
     if not isinstance(study.objective, NetworkObjective):
         raise mistake(SECTION, "is for studies that train networks; this one solves a smooth problem")
     if study.budget.steps is None:
         raise mistake("budget", "must be in steps where a study is swept, so that all trials train equally long")
     return study
+
+
+def _of_sweep(mistake: SettingError, values: Mapping[str, Any]) -> SettingError:
+    """A mistake of a sample as one of the section, where a swept value is what is wrong."""
+    if mistake.key not in values:
+        return mistake
+    at = "" if mistake.message.startswith("unknown key") else f"at {shown(values[mistake.key])}: "
+    return SettingError(f"{SECTION}.over.{mistake.key}", f"{at}{mistake.message}")
 
 
 def _unfit(content: Mapping[str, Any], space: SearchSpace) -> Iterator[SettingError]:
@@ -120,8 +132,9 @@ def _unfit(content: Mapping[str, Any], space: SearchSpace) -> Iterator[SettingEr
                 parse_study(text_of(content, values))
             except Mistakes as error:
                 wrong = error.mistakes[0]
-                where = "" if wrong.key == one.key else f"{wrong.key}: "
-                yield SettingError(f"{SECTION}.over.{one.key}", f"at {shown(value)}: {where}{wrong.message}")
+                if wrong.key != one.key:
+                    wrong = SettingError(one.key, str(wrong))
+                yield _of_sweep(wrong, values)
                 break
 
 

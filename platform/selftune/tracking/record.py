@@ -25,6 +25,7 @@ class Run:
     run_id: str
     sent: int = -1
     status: str = "RUNNING"
+    tags: dict[str, str] = field(default_factory=dict)  # that may change
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Destination:
     experiment_id: str = ""
     runs: dict[str, Run] = field(default_factory=dict)
     parameters: list[str] = field(default_factory=list)  # which groups of them
+    trials: dict[str, str] = field(default_factory=dict)  # run of a trial: digest of the values it was drawn with
     files: dict[str, str] = field(default_factory=dict)  # name: digest of the content that was sent
     results: str = ""  # digest
     network: str = ""  # digest

@@ -1,43 +1,41 @@
-"""One study on one MLflow server: a parent run, a run per trainer, parameters, metrics, files, network."""
+"""What a folder holds on one MLflow server: a parent run, runs below it, parameters, metrics, files, network."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
-import pyarrow.compute as pc
 import yaml
 from torch import nn
 
-from selftune.tracking.journal import read_table, write_parquet
-from selftune.tracking.points import MAXIMUM_NAMES, Row, flattened, keys_of, trainer_rows, trajectory_rows
+from selftune.tracking.points import Row, flattened, keys_of
 from selftune.tracking.record import Record, Run
 from selftune.tracking.requirements import requirements_of
 from selftune.tracking.server import Server
 from selftune.tracking.summary import Summary, read_summary
-from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_reports, read_trajectory
 
-STUDY = "study"  # the parent run in the record; the others are "trainer 0", "trainer 1", ...
+STUDY = "study"  # the parent run in the record; the others are "trainer 0" or "trial 0", ...
 POINTS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow takes no more
-FILES = ("study.yaml", "summary.json", "report.html", "conversion.txt", "parameters.pt", "pictures.npz")
-BEST_NETWORK = "best_network.safetensors"
 STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
 
 
-class Sender:
-    """Sends what a study's folder holds and its record (``mlflow.json``) does not list yet.
+class Sender(ABC):
+    """Sends what a folder holds and its record (``mlflow.json``) does not list yet.
 
     Args:
-        folder: a study's output folder.
+        folder: the output folder of a study or a sweep.
         uri: the tracking server's address.
         network: builds the trained network of a folder; without it none is sent.
     """
+
+    FILES: ClassVar[tuple[str, ...]]
+    """That become artifacts of the parent run, as far as they exist; so do the plots."""
 
     def __init__(self, folder: Path, uri: str, network: Callable[[Path], nn.Module] | None = None) -> None:
         self._network = network
@@ -50,7 +48,6 @@ class Sender:
         self.record.save()  # even if the server is away, so that a later sync knows where to send
         self._checked = False
         self._sent_files: object = None
-        self._failed: set[str] = set()
         self.sent = False  # whether the server got anything
 
     def send(self, complete: bool, abandoned: bool = False) -> None:
@@ -77,6 +74,27 @@ class Sender:
             if complete:
                 self._send_network(parent)
 
+    @abstractmethod
+    def _fingerprint(self) -> object:
+        """Something that is another whenever there may be new rows."""
+
+    @abstractmethod
+    def _send_rows(self, parent: Run) -> None:
+        """Sends what was recorded since the last time, to the parent run and those below it."""
+
+    @abstractmethod
+    def _results(self, summary: Summary) -> tuple[dict[str, float], tuple[float, int]]:
+        """What came out, by name, and at how many seconds and steps."""
+
+    def _status_of(self, name: str, status: str) -> str:
+        """The status of a run, given that of the parent run."""
+        return status
+
+    def _ended(self, name: str) -> float:
+        """When a run ended, in seconds since 1970."""
+        path = self.folder / "summary.json"
+        return path.stat().st_mtime if path.exists() else time.time()
+
     def _check_server(self) -> None:
         known = self.there.runs.get(STUDY)
         if not self._checked and known and not self.server.knows(known.run_id):
@@ -85,7 +103,8 @@ class Sender:
             self.there = self.record.destination(self.server.uri, self.started)
         self._checked = True
 
-    def _run(self, name: str) -> Run:
+    def _run(self, name: str, seconds: float = 0.0) -> Run:
+        """The run of that name, made if there is none, so many seconds after the first one."""
         there = self.there
         if name in there.runs:
             return there.runs[name]
@@ -95,8 +114,9 @@ class Sender:
         tags = {"selftune.study": there.study, "selftune.run": name}
         if name != STUDY:
             tags["mlflow.parentRunId"] = there.runs[STUDY].run_id
+        started = there.started + int(1000 * seconds)
         shown = name if name != STUDY else self.folder.resolve().name
-        there.runs[name] = Run(self.server.run_id(there.experiment_id, shown, there.started, tags))
+        there.runs[name] = Run(self.server.run_id(there.experiment_id, shown, started, tags))
         self._recorded()
         return there.runs[name]
 
@@ -106,32 +126,17 @@ class Sender:
             settings = flattened(yaml.safe_load(study.read_text(encoding="utf-8")))
             self._send_parameters(parent, "settings", settings)
 
-    def _send_parameters(self, parent: Run, name: str, values: dict[str, str]) -> None:
+    def _send_parameters(self, run: Run, name: str, values: dict[str, str]) -> None:
+        """Sends a group of parameters, which gets a name to be known by."""
         from mlflow.entities import Param
 
         keyed = zip(keys_of(list(values)), values.values(), strict=True)
         parameters = [Param(key, value[:PARAMETER_LENGTH]) for key, value in keyed]
         for at in range(0, len(parameters), PARAMETERS_PER_BATCH):
             batch = parameters[at : at + PARAMETERS_PER_BATCH]
-            self.server.client.log_batch(parent.run_id, params=batch)
+            self.server.client.log_batch(run.run_id, params=batch)
         self.there.parameters.append(name)
         self._recorded()
-
-    def _send_rows(self, parent: Run) -> None:
-        try:
-            trajectory = read_trajectory(self.folder)
-            reports = read_reports(self.folder)
-        except FileNotFoundError:  # followed from its first moment, the study has not started yet
-            return
-        if len(trajectory) and "start" not in self.there.parameters:
-            self._send_parameters(parent, "start", _start_values(trajectory))
-        self._send_points(parent, partial(trajectory_rows, trajectory))
-        for trainer in sorted(set(reports["trainer"].to_pylist())):
-            name = f"trainer {trainer}"
-            own = reports.filter(pc.equal(reports["trainer"], trainer))
-            self._send_points(self._run(name), partial(trainer_rows, own))
-            if own["kind"][-1].as_py() in ("diverged", "lost"):
-                self._failed.add(name)
 
     def _send_points(self, run: Run, rows_after: Callable[[int], Iterator[Row]]) -> None:
         for rows in _batches(rows_after(run.sent)):
@@ -151,12 +156,7 @@ class Sender:
             self.server.client.log_batch(run.run_id, metrics=metrics)
 
     def _send_results(self, parent: Run, summary: Summary) -> None:
-        at = summary.get("seconds", 0.0), summary.get("training_steps", summary.get("work", 0))
-        results = {"tuned": summary.get("tuned", {}), "fixed": summary.get("fixed", {})}
-        best = summary.get("best")
-        if best is not None:
-            results["best"] = {"hyper_step": best["hyper_step"], **best["measures"]}
-        flat = {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}
+        flat, at = self._results(summary)
         digest = hashlib.sha256(json.dumps([flat, at]).encode()).hexdigest()
         if flat and digest != self.there.results:
             self._send_metrics(parent, [Row.of(0, flat, *at)])
@@ -165,23 +165,9 @@ class Sender:
 
     def _send_files(self, parent: Run) -> None:
         plots = sorted((self.folder / "plots").glob("*.svg"))
-        for path in [self.folder / name for name in (*FILES, BEST_NETWORK)] + plots:
+        for path in [self.folder / name for name in self.FILES] + plots:
             if path.exists():
                 self._send_file(parent, path, path.relative_to(self.folder))
-        for name in (TRAJECTORY, TRAINERS):
-            self._send_table(parent, name)
-
-    def _send_table(self, parent: Run, name: str) -> None:
-        path = self.folder / f"{name}.parquet"
-        if not (self.folder / f"{name}.arrows").exists():
-            if path.exists():
-                self._send_file(parent, path, Path(path.name))
-            return
-        # The study runs or was killed: its Parquet file is behind.
-        with tempfile.TemporaryDirectory() as temporary:
-            merged = Path(temporary) / path.name
-            write_parquet(read_table(self.folder, name), merged)
-            self._send_file(parent, merged, Path(path.name))
 
     def _send_file(self, parent: Run, path: Path, name: Path) -> None:
         digest = _digest(path)
@@ -196,15 +182,13 @@ class Sender:
         if abandoned and status == "RUNNING":
             status = "KILLED"
         for name, run in self.there.runs.items():
-            wanted = "FAILED" if name in self._failed else status
+            wanted = self._status_of(name, status)
             if run.status == wanted:
                 continue
             if wanted == "RUNNING":  # resumed
                 self.server.client.update_run(run.run_id, wanted)
             else:
-                path = self.folder / "summary.json"
-                ended = path.stat().st_mtime if path.exists() else time.time()
-                self.server.client.set_terminated(run.run_id, wanted, int(ended * 1000))
+                self.server.client.set_terminated(run.run_id, wanted, int(self._ended(name) * 1000))
             run.status = wanted
             self._recorded()
 
@@ -222,21 +206,9 @@ class Sender:
         self.sent = True
         self.record.save()
 
-    def _fingerprint(self) -> object:
-        names = [f"{name}.{kind}" for name in (TRAJECTORY, TRAINERS) for kind in ("arrows", "parquet")]
-        stats = [(self.folder / name).stat() for name in names if (self.folder / name).exists()]
-        return [(stat.st_size, stat.st_mtime_ns) for stat in stats]
-
 
 def _experiment() -> str:
     return os.environ.get("MLFLOW_EXPERIMENT_NAME") or "selftune"
-
-
-def _start_values(trajectory: Trajectory) -> dict[str, str]:
-    if len(trajectory.names) > MAXIMUM_NAMES:
-        return {}
-    values = zip(trajectory.names, trajectory.values[0], strict=True)
-    return {f"start/{name}": f"{value:.6g}" for name, value in values}
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -50,24 +50,19 @@ def best_so_far(trials: Trials) -> Plot:
     """The best value of the metric that any trial had met against the training steps of all networks."""
     best = trials.best_so_far()
     metric = trials.settings.metric.replace("_", " ")
-    spent, value = [], []
-    total: dict[int, int] = {}
-    met = {id(record) for record in trials.at_best.values()}
-    for record in trials.records:
-        total[record.number] = record.spent
-        if id(record) in met:
-            spent.append(sum(total.values()))
-            value.append(record.best or 0.0)
+    each = trials.best_of_each()
 
     def draw(axes: Axes) -> None:
-        axes.plot(spent, value, "o", ms=3, color=LEVELS[2], mec="none", label="best of each trial", zorder=2)
+        axes.plot(
+            each.spent, each.value, "o", ms=3, color=LEVELS[2], mec="none", label="best of each trial", zorder=2
+        )
         steps = [*best.spent, max(trials.spent, int(best.spent[-1]))]
         values = [*best.value, best.value[-1]]
         axes.plot(steps, values, drawstyle="steps-post", color=COLOURS[0], label="best so far", zorder=3)
         label = f"{best.value[-1]:.4g}, trial {best.number[-1]}"
         axes.plot(steps[-2:-1], values[-1:], "o", ms=6, mfc="none", mec=COLOURS[1], mew=1.3, label=label, zorder=4)
         draw_legend(axes)
-        set_scale(axes, np.array([*values, *value], dtype=np.float64))
+        set_scale(axes, np.array([*values, *each.value]))
         axes.set_ylabel(metric)
 
     return wide_plot("best-so-far", f"Best {metric} so far", "training steps of all networks", draw)

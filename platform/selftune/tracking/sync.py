@@ -20,9 +20,12 @@ from torch import nn
 
 from selftune.storage.files import DamagedFile
 from selftune.tracking.record import PasswordMissing, tracking_uri
+from selftune.tracking.search_file import SEARCH_FILE
 from selftune.tracking.sender import Sender
 from selftune.tracking.server import Refused, Unreachable
+from selftune.tracking.study_sender import StudySender
 from selftune.tracking.summary import has_ended, read_summary
+from selftune.tracking.sweep_sender import SweepSender
 
 INTERVAL = 1.0  # seconds between two looks at the folder
 LONGEST_PAUSE = 30.0  # between two attempts at a server that is away
@@ -37,7 +40,7 @@ class SyncError(RuntimeError):
 
 
 def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Module] | None = None) -> bool:
-    """Sends what a study's folder holds and the tracking server lacks, exactly once.
+    """Sends what the folder of a study or a sweep holds and the tracking server lacks, exactly once.
 
     The server is ``MLFLOW_TRACKING_URI``, else the one that the study was sent to before, else the database
     ``mlflow.db`` in the working folder; the experiment is ``MLFLOW_EXPERIMENT_NAME``, else "selftune".
@@ -65,7 +68,7 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
     except PasswordMissing as error:
         raise SyncError(str(error)) from error
     with _alone(folder):
-        sender = Sender(folder, uri, network)
+        sender = _sender(folder, uri, network)
         pause = INTERVAL
         next_attempt = 0.0
         while True:
@@ -86,6 +89,11 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
                     return sender.sent
                 next_attempt = _clock() + pause
             _pause(INTERVAL)
+
+
+def _sender(folder: Path, uri: str, network: Callable[[Path], nn.Module] | None) -> Sender:
+    is_sweep = (folder / SEARCH_FILE).exists() or read_summary(folder).get("kind") == "sweep"
+    return (SweepSender if is_sweep else StudySender)(folder, uri, network)
 
 
 @contextmanager

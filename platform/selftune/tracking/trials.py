@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """The best value of the metric that any trial had met, at each of the moments when it became better.
+    """Values of the metric, and the moments when they were met; of the best so far those when it became better.
 
     Attributes:
         spent: training steps of all networks of all trials together.
@@ -77,10 +77,15 @@ class Trials:
     def curves(self) -> dict[int, Curve]:
         """What each trial reported, by number; those that reported nothing are left out."""
         reports: dict[int, list[TrialRecord]] = {number: [] for number in self.last}
+        spent: dict[int, int] = {}
         for record in self.records:
             own = reports[record.number]
-            is_new = not own or (record.spent, record.copied) != (own[-1].spent, own[-1].copied)
-            if record.measures and is_new:  # a pause and an end repeat the report before
+            if record.spent <= spent.get(record.number, 0):
+                continue  # a start, a pause and an end say again what the report before them said
+            spent[record.number] = record.spent
+            if record.copied is None:  # done again from a checkpoint after a fault: what was beyond it is void
+                own[:] = [one for one in own if one.training_step < record.training_step]
+            if record.measures:
                 own.append(record)
         return {number: _curve(own) for number, own in reports.items() if own}
 
@@ -102,23 +107,35 @@ class Trials:
         Trials that failed are left out: what they leave behind need not be whole. Of equal trials the one that
         met the value first counts, as where one went on from another's copy.
         """
-        whole = [one for one in self.at_best.values() if self.last[one.number].status != "failed"]
-        best = min((self._order(one.best) for one in whole), default=None)
-        equal = {id(one) for one in whole if self._order(one.best) == best}
-        return next((one for one in self.records if id(one) in equal), None)
+        whole = {
+            number: (self._order(one.best), index)
+            for number, (index, one) in self._met.items()
+            if self.last[number].status != "failed"
+        }
+        return self._met[min(whole, key=whole.__getitem__)][1] if whole else None
 
-    @cached_property
+    @property
     def at_best(self) -> dict[int, TrialRecord]:
         """The report of each trial in which it met its best value, by number; those without a value are left out.
 
-        Its values are those the trial was trained with then: population-based training changes them later.
+        Its values and measures are those of then: population-based training changes them later. What a trial
+        copied was met with the values of the other.
         """
-        found: dict[int, TrialRecord] = {}
-        for record in self.records:
-            best = self.last[record.number].best
-            if _is_number(best) and record.best == best:
-                found.setdefault(record.number, record)
-        return dict(sorted(found.items()))
+        return {number: record for number, (_, record) in sorted(self._met.items())}
+
+    @cached_property
+    def _met(self) -> dict[int, tuple[int, TrialRecord]]:
+        """For each trial the index of the record in which it met its best value, and what was in force then."""
+        met: dict[int, tuple[int, TrialRecord]] = {}
+        for index, record in enumerate(self.records):
+            known = met.get(record.number)
+            if not _is_number(record.best) or (known is not None and known[1].best == record.best):
+                continue
+            donor = None if record.copied is None else met.get(record.copied)
+            if donor is not None and donor[1].best == record.best:
+                record = replace(record, values=donor[1].values, measures=donor[1].measures)
+            met[record.number] = index, record
+        return met
 
     def ranked(self) -> list[TrialRecord]:
         """The trials as they stand, the best first, those without a value last."""
@@ -129,21 +146,30 @@ class Trials:
 
     def best_so_far(self) -> BestSoFar:
         """The best value against what was spent until then; trials that failed are left out, as in ``winner``."""
-        moments = list(self._moments())
-        spent, time, value, number = zip(*moments, strict=True) if moments else ((), (), (), ())
-        return BestSoFar(
-            np.array(spent, dtype=np.int64),
-            np.array(time, dtype=np.float64),
-            np.array(value, dtype=np.float64),
-            np.array(number, dtype=np.int64),
-        )
+        return _arrays(list(self._moments()))
 
-    def _moments(self) -> Iterator[tuple[int, float, float, int]]:
+    def best_of_each(self) -> BestSoFar:
+        """The best value of each trial, at the moments when they were met."""
+        found = [
+            (self._totals[index], self.records[index].time, float(record.best or 0.0), record.number)
+            for index, record in sorted(self._met.values(), key=lambda one: one[0])
+        ]
+        return _arrays(found)
+
+    @cached_property
+    def _totals(self) -> list[int]:
+        """Training steps of all networks of all trials together, by the time of each record."""
         spent: dict[int, int] = {}
-        total, best = 0, math.inf
+        totals, total = [], 0
         for record in self.records:
             total += record.spent - spent.get(record.number, 0)
             spent[record.number] = record.spent
+            totals.append(total)
+        return totals
+
+    def _moments(self) -> Iterator[tuple[int, float, float, int]]:
+        best = math.inf
+        for record, total in zip(self.records, self._totals, strict=True):
             if self.last[record.number].status == "failed" or not _is_number(record.best):
                 continue
             if self._order(record.best) < best:
@@ -158,6 +184,16 @@ class Trials:
 
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
+
+
+def _arrays(moments: list[tuple[int, float, float, int]]) -> BestSoFar:
+    spent, time, value, number = zip(*moments, strict=True) if moments else ((), (), (), ())
+    return BestSoFar(
+        np.array(spent, dtype=np.int64),
+        np.array(time, dtype=np.float64),
+        np.array(value, dtype=np.float64),
+        np.array(number, dtype=np.int64),
+    )
 
 
 def _curve(reports: list[TrialRecord]) -> Curve:

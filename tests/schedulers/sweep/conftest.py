@@ -6,5 +6,7 @@ from ray import cloudpickle
 sys.path.insert(0, str(Path(__file__).parent))
 
 import sweep_fakes
+import team_fakes
 
-cloudpickle.register_pickle_by_value(sweep_fakes)  # workers do not see this folder
+for module in (sweep_fakes, team_fakes):
+    cloudpickle.register_pickle_by_value(module)  # workers do not see this folder

@@ -47,12 +47,18 @@ def test_the_worst_goes_on_from_the_best_with_changed_values_and_its_own_number(
     worst = worst_reports(tune)
     record = tune.scheduler.records.trials[4]
     assert (record.copied, record.status, record.training_step) == (1, "paused", 40)
-    assert record.best == tune.scheduler.records.trials[1].best
+    own, donor = record.best, tune.scheduler.records.trials[1].best
+    assert own > donor  # its checkpoint, and so its best network, are still its own
     assert worst.config["number"] == 4
     assert worst.config["values"] == record.values
     assert record.values["x"] not in (0.1, 0.4)
     assert worst.checkpoint.path == str(tmp_path)
-    assert tune.scheduler.records.spent == spent + 20  # what it has copied was not trained
+    assert tune.scheduler.records.spent == spent + 20
+    tune.scheduler.records.started(worst.trial_id, worst.config["values"], 40)
+    tune.report(worst, 50, 5.0)
+    record = tune.scheduler.records.trials[4]
+    assert (record.best, record.best_step) == (donor, 40)
+    assert tune.scheduler.records.spent == spent + 30  # what it has copied was not trained
 
 
 @pytest.mark.parametrize("settings", POPULATIONS)

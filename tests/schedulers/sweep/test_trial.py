@@ -125,3 +125,64 @@ def test_reports_come_with_the_first_round_that_reaches_them(every):
     steps = [result["training_step"] for result in results(Rare({VALUES: {RATE: 0.1}}))]
     assert steps[-1] == 60
     assert steps == sorted(set(steps))
+
+
+def test_a_network_that_diverges_later_fails_its_trial_and_leaves_the_best_one_before(tmp_path):
+    one = trial()
+    before = one.train()["validation_loss"]
+    for parameter in one._run.trainers[0].lower.network.parameters():
+        parameter.data.fill_(1e30)
+    last = one.train()
+    assert last["done"]
+    assert last["failed"]
+    assert last["validation_loss"] == float("inf")
+    assert (last["best"], last["best_step"]) == (before, 20)
+    one.save_checkpoint(str(tmp_path))
+    assert load_state(tmp_path / BEST, KIND)["best"]["step"] == 20
+
+
+# Copies of another trial -----------------------------------------------------------------------------
+
+
+def test_a_copy_of_another_trial_goes_on_at_its_own_learning_rate(tmp_path):
+    donor, copy = trial(0.1), trial(0.02)
+    donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    copy.load_checkpoint(str(tmp_path))
+
+    made = plan({RATE: 0.1})  # the same by hand, in one run
+    run = TeamRun(made.method(), {0: made.trainers(0)})
+    run.join()
+    while run.training_step < 20:
+        run.round()
+    (group,) = run.trainers[0].lower.optimizer.param_groups
+    group["lr"] = 0.02
+    while not run.done:
+        run.round()
+
+    found = results(copy)
+    assert [result["training_step"] for result in found] == [40, 60]
+    assert found[-1]["validation_loss"] == run.last[0].measures["validation_loss"]
+    assert torch.equal(copy._run.method.hyperparameters, run.method.hyperparameters)
+
+
+def test_a_copy_takes_the_place_of_a_trial_in_its_process(tmp_path):
+    donor, other = trial(0.1), trial(0.3)
+    donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    other.train()
+    alone = trial(0.02)
+    for one in (other, alone):
+        one.reset_config({VALUES: {RATE: 0.02}})
+        one.load_checkpoint(str(tmp_path))
+    assert [r["validation_loss"] for r in results(other)] == [r["validation_loss"] for r in results(alone)]
+
+
+def test_a_copy_keeps_the_best_network_of_the_other_until_it_has_a_better_one(tmp_path):
+    donor, copy = trial(0.1), trial(1e-12)
+    best = donor.train()
+    donor.save_checkpoint(str(tmp_path))
+    copy.load_checkpoint(str(tmp_path))
+    result = copy.train()
+    assert result["best"] <= best["validation_loss"]
+    assert result["best_step"] in (20, 40)

@@ -6,7 +6,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from sweep_fakes import SETTINGS
 
-from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler
+from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler, PbtSettings
 
 SCHEDULERS = {"none": NoScheduler()} | {name: given["scheduler"] for name, given in SETTINGS.items()}
 
@@ -91,6 +91,30 @@ def test_a_spent_budget_stops_every_trial_with_its_next_report_and_those_that_wa
     assert tune.scheduler.choose_trial_to_run(tune) is None
     assert tune.stopped == ["trial2", "trial3"]
     assert tune.report(trials[0], 40, 0.5) == TrialScheduler.STOP
+
+
+def test_trials_start_side_by_side_as_many_as_the_cluster_holds():
+    tune = tune_of(PbtSettings(20), trials=4)
+    tune.scheduler.admission.fit = 3
+    for number in range(4):
+        tune.add(trial_of(number))
+    chosen = []
+    for _ in range(4):
+        trial = tune.scheduler.choose_trial_to_run(tune)
+        trial.status = Trial.PENDING
+        chosen.append(trial.trial_id)
+    assert chosen == ["trial0", "trial1", "trial2", "trial0"]
+
+
+def test_a_population_takes_turns_only_when_the_cluster_is_full():
+    tune = tune_of(PbtSettings(20), trials=4)
+    tune.scheduler.admission.fit = 2
+    for number in range(4):
+        tune.add(trial_of(number))
+    start(tune, tune.trials[0])
+    assert tune.report(tune.trials[0], 20, 0.5) == TrialScheduler.CONTINUE
+    start(tune, tune.trials[1])
+    assert tune.report(tune.trials[1], 20, 0.5) == TrialScheduler.PAUSE
 
 
 def test_no_more_trials_train_at_a_time_than_the_limit():

@@ -23,6 +23,7 @@ class Admission:
 
     Attributes:
         is_filling: whether the scheduler's present bracket waits for more trials.
+        fit: how many trials the cluster holds at a time.
     """
 
     def __init__(self, limit: int | None, draws: Draws) -> None:
@@ -31,6 +32,7 @@ class Admission:
         self._live: dict[str, Any] = {}
         self._waiting: set[str] = set()
         self.is_filling = False
+        self.fit = 1
 
     @property
     def holds_back(self) -> bool:
@@ -54,7 +56,25 @@ class Admission:
     def has_room(self) -> bool:
         if self._limit is None:
             return True
-        return sum(trial.status in (Trial.PENDING, Trial.RUNNING) for trial in self._live.values()) < self._limit
+        return self._count(Trial.PENDING, Trial.RUNNING) < self._limit
+
+    def has_place(self) -> bool:
+        """Whether the cluster has place for one more trial than those that train."""
+        return self._count(Trial.RUNNING) < self._most
+
+    def next_to_start(self) -> Any:
+        """A trial that has waited since it was drawn, if one more can be started while another starts."""
+        if self._count(Trial.PENDING, Trial.RUNNING) >= self._most:
+            return None
+        waiting = (trial for trial_id, trial in self._live.items() if trial_id in self._waiting)
+        return next((trial for trial in waiting if trial.status == Trial.PAUSED), None)
+
+    @property
+    def _most(self) -> int:
+        return self.fit if self._limit is None else min(self.fit, self._limit)
+
+    def _count(self, *status: str) -> int:
+        return sum(trial.status in status for trial in self._live.values())
 
     def may_draw(self) -> bool:
         """Whether the searcher should be asked for one more sample."""

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 
 class Member:
-    """An actor with the trainer of one member."""
+    """An actor with the trainer of one member, of one trial after the other."""
 
-    def __init__(self, planner: Planner, values: Mapping[str, Any], member: int) -> None:
-        self._trainer: Executes = planner(values).trainers(member)
+    def __init__(self, planner: Planner, member: int) -> None:
+        self._planner, self._member = planner, member
+        self._trainer: Executes
 
-    def space(self) -> Space:
+    def begin(self, values: Mapping[str, Any]) -> Space:
+        self._trainer = self._planner(values).trainers(self._member)
         return self._trainer.space
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
@@ -43,15 +45,14 @@ class RemoteTrainer:
     """A member's trainer as the trial sees it; see ``Dispatches``.
 
     Args:
-        planner: makes the trial's plan.
-        values: of the trial.
+        planner: makes plans of trials.
         member: whose bundle of the trial's placement group it gets.
 
     Raises:
         RayActorError: by every call, if the member has died; Tune then restarts the trial.
     """
 
-    def __init__(self, planner: Planner, values: Mapping[str, Any], member: int) -> None:
+    def __init__(self, planner: Planner, member: int) -> None:
         group = get_current_placement_group()
         assert group is not None, "a trial of a team has a placement group"
         bundle = group.bundle_specs[member]
@@ -62,8 +63,17 @@ class RemoteTrainer:
             "scheduling_strategy": strategy,
         }
         actor: Any = ray.remote(Member)
-        self._actor: Any = actor.options(**options).remote(planner, values, member)
-        self.space: Space = ray.get(self._actor.space.remote())
+        self._actor: Any = actor.options(**options).remote(planner, member)
+        self._begun: Any = None
+        self.space: Space
+
+    def begin(self, values: Mapping[str, Any]) -> None:
+        """Begins to make the trainer of a trial; ``wait`` ends with it."""
+        self._begun = self._actor.begin.remote(dict(values))
+
+    def wait(self) -> None:
+        """Waits until the trainer is made."""
+        self.space = ray.get(self._begun)
 
     def dispatch(self, order: WorkOrder, warm: Any = None) -> Callable[[], Report]:
         reference = self._actor.execute.remote(order, warm)

@@ -16,6 +16,12 @@ NUMBER, VALUES = "number", "values"
 
 STEP = "training_step"
 
+BEST_VALUE, BEST_STEP = "best", "best_step"
+"""What a result may say of the network that the trial keeps: the metric's value, and its training step."""
+
+FAILED = "failed"
+"""Whether a last result is that of a trial that could not go on; why, its message says."""
+
 
 def accept(values: Mapping[str, Any]) -> str | None:
     """Refuses no values."""
@@ -45,6 +51,7 @@ class TrialRecords:
         self._numbers: dict[str, int] = {}
         self._steps: dict[int, int] = {}
         self._finished: set[int] = set()
+        self._inherited: dict[int, TrialRecord] = {}
         self._reported = False
         self._before = 0.0
         self._start: float | None = None
@@ -118,13 +125,13 @@ class TrialRecords:
         work = max(0, step - self._steps[number]) * self.members
         self._steps[number] = step
         self.spent += work
-        if result.get("done"):
+        if result.get("done") and not result.get(FAILED):
             self._finished.add(number)
         if not self._reported and self.settings.metric not in result:
             known = ", ".join(sorted(_measures(result)))
             raise ValueError(f"no trial reports {self.settings.metric!r}; trials report {known}")
         self._reported = True
-        best, best_step = self._better(record, result, step)
+        best, best_step = self._better(self._inherited.pop(number, record), result, step)
         self._heard(
             replace(
                 record,
@@ -132,7 +139,7 @@ class TrialRecords:
                 training_step=step,
                 spent=record.spent + work,
                 seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
-                measures=_measures(result),
+                measures=record.measures if result.get(FAILED) else _measures(result),
                 best=best,
                 best_step=best_step,
                 message=str(result.get("message", "")),
@@ -144,7 +151,10 @@ class TrialRecords:
         self._changed(trial_id, "paused")
 
     def copied(self, trial_id: str, donor_id: str, values: Mapping[str, Any], step: int) -> None:
-        """A trial goes on from another's state at ``step``, new values, and the network that one keeps."""
+        """A trial goes on from another's state at ``step``, with new values.
+
+        From its next report on it keeps that one's best network, or a better one of its own; until then its own.
+        """
         number, donor = self._numbers[trial_id], self.trials[self._numbers[donor_id]]
         record = self.trials[number]
         self._heard(
@@ -154,16 +164,16 @@ class TrialRecords:
                 status="paused",
                 training_step=step,
                 copied=donor.number,
-                best=donor.best,
-                best_step=donor.best_step,
             )
         )
+        self._inherited[number] = donor
 
     def ended(self, trial_id: str) -> None:
         """A trial has come to its end, or was stopped."""
         number = self._numbers[trial_id]
         if number in self.trials:
-            self._changed(trial_id, "finished" if number in self._finished else "stopped")
+            failed = bool(self.trials[number].message)
+            self._changed(trial_id, "finished" if number in self._finished else "failed" if failed else "stopped")
         else:
             del self._numbers[trial_id]  # drawn, but stopped before it started
 
@@ -181,6 +191,7 @@ class TrialRecords:
             "numbers": dict(self._numbers),
             "steps": dict(self._steps),
             "finished": set(self._finished),
+            "inherited": dict(self._inherited),
             "time": self.time,
         }
 
@@ -189,6 +200,7 @@ class TrialRecords:
         self.spent, self.drawn, self.is_exhausted = state["spent"], state["drawn"], state["exhausted"]
         self._numbers, self._steps = dict(state["numbers"]), dict(state["steps"])
         self._finished = set(state["finished"])
+        self._inherited = dict(state["inherited"])
         self._before = state["time"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -198,6 +210,8 @@ class TrialRecords:
     def _better(
         self, record: TrialRecord, result: Mapping[str, Any], step: int
     ) -> tuple[float | None, int | None]:
+        if BEST_VALUE in result:
+            return float(result[BEST_VALUE]), int(result[BEST_STEP])
         value = result.get(self.settings.metric)
         if value is None or not math.isfinite(value):
             return record.best, record.best_step

@@ -81,7 +81,7 @@ def run_trials_on_ray(
             raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
         shutil.rmtree(place)  # of a run that was killed before its first snapshot
     with quiet(), _quiet_optuna(), connected(address):
-        _check_room(settings, members, {"CPU": cpus, "GPU": gpus}, say)
+        fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
         if resume:
@@ -93,6 +93,7 @@ def run_trials_on_ray(
             records = TrialRecords(settings, members)
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
+        ray_internals.scheduler_of(tuner).admission.fit = fit
         with ray_internals.own_interrupts(), _seeded(settings.seed):
             try:
                 tuner.fit()
@@ -162,15 +163,17 @@ def trial_folder(number: int) -> str:
     return f"trial-{number}"
 
 
-def _check_room(
+def _fitting(
     settings: SearchSettings, members: int, request: Mapping[str, float], say: Callable[[str], None]
-) -> None:
+) -> int:
+    """How many trials the cluster holds at a time."""
     fit = slots.slots(request) // members
     if not fit:
         raise SchedulerError(slots.shortage(request, members))
     if settings.concurrent is not None and settings.concurrent > fit:
         trials = "1 trial fits" if fit == 1 else f"{fit} trials fit"
         say(f"concurrent is {settings.concurrent}, but {trials} on the cluster at a time; that many run")
+    return fit
 
 
 @contextmanager

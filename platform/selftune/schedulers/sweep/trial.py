@@ -14,7 +14,7 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import STEP, VALUES
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
 from selftune.storage.state_file import load_state, save_state
@@ -53,27 +53,36 @@ class SweepTrial(tune.Trainable):
     A result holds ``training_step`` and the measures of the first member's plain network over the whole validation
     split. The plain network with the best value of the metric so far is kept, and is in every checkpoint.
 
-    A network whose loss is not finite any more ends the trial: its last result is that of the last good report,
-    with a ``message``.
+    A network whose loss is not finite any more ends the trial as a failed one: its last result says why in its
+    ``message``, and its metric is infinitely bad. What was best before stays in the checkpoint.
+
+    A trial that goes on from the checkpoint of another one takes its networks, optimizers' memory, response and
+    tuned values; learning rates and what else its own values set are its own.
     """
 
     def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
         self._planner, self._settings = planner, settings
+        self._remote: dict[int, RemoteTrainer] = {}
         self._begin(config[VALUES])
 
     def _begin(self, values: Mapping[str, Any]) -> None:
         plan = self._plan = self._planner(values)
         self._values = dict(values)
-        self._remote = {member: RemoteTrainer(self._planner, values, member) for member in range(1, plan.members)}
-        self._run = TeamRun(plan.method(), {0: plan.trainers(0), **self._remote})
+        for member in range(1, plan.members):
+            if member not in self._remote:
+                self._remote[member] = RemoteTrainer(self._planner, member)
+            self._remote[member].begin(values)
+        own = plan.trainers(0)
+        for trainer in self._remote.values():  # made side by side
+            trainer.wait()
+        self._run = TeamRun(plan.method(), {0: own, **self._remote})
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
         self._best: dict[str, Any] | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the place of another trial, in the same processes as far as they stay."""
-        self.cleanup()
+        """Takes the place of another trial, in the same processes."""
         self._begin(new_config[VALUES])
         return True
 
@@ -87,7 +96,7 @@ class SweepTrial(tune.Trainable):
             while not run.done and (run.training_step < due or run.training_step >= self._plan.steps):
                 run.round()
         except NoTrainerLeft as error:
-            return self._result(done=True, message=str(error))
+            return self._failed(str(error))
         self._step = run.training_step
         self._evaluate()
         return self._result(done=run.done)
@@ -108,10 +117,17 @@ class SweepTrial(tune.Trainable):
     def _is_better(self, value: float, other: float) -> bool:
         return value < other if self._settings.mode == "min" else value > other
 
-    def _result(self, done: bool, message: str = "") -> dict[str, Any]:
+    def _result(self, done: bool) -> dict[str, Any]:
+        return {STEP: self._step, "done": done, **self._so_far(), **self._measures}
+
+    def _failed(self, message: str) -> dict[str, Any]:
+        """The last result where there is no network any more: as bad as can be, for schedulers that compare."""
         worst = math.inf if self._settings.mode == "min" else -math.inf
-        measures = self._measures or {self._settings.metric: worst}  # schedulers of trials compare with it
-        return {STEP: self._step, "done": done, "message": message, **measures}
+        failed = {FAILED: True, "message": message, self._settings.metric: worst}
+        return {STEP: self._step, "done": True, **self._so_far(), **failed}
+
+    def _so_far(self) -> dict[str, Any]:
+        return {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
 
     # Checkpoints -------------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ class SweepScheduler(TrialScheduler):
         admission: the limit of trials at a time.
         unit: training steps of one unit of the scheduler's time.
         keeps_nan: whether it knows what to do with a metric that is not a number.
+        only_shares_time: whether it pauses a trial for no other reason than that others wait.
     """
 
     _supports_buffered_results = False
@@ -47,6 +48,7 @@ class SweepScheduler(TrialScheduler):
         admission: Admission,
         unit: float = 1.0,
         keeps_nan: bool = False,
+        only_shares_time: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.inner: Any = inner
@@ -54,6 +56,7 @@ class SweepScheduler(TrialScheduler):
         self.admission = admission
         self._unit = unit
         self._keeps_nan = keeps_nan
+        self._only_shares_time = only_shares_time
         self._trials: dict[str, Any] = {}
         self._stopped: set[str] = set()
         self._saved: Mapping[str, Any] | None = None
@@ -115,6 +118,8 @@ class SweepScheduler(TrialScheduler):
         if self.records.is_spent:
             return TrialScheduler.STOP
         decision = self.inner.on_trial_result(tune_controller, trial, self._seen(result))
+        if decision == TrialScheduler.PAUSE and self._only_shares_time and self.admission.has_place():
+            decision = TrialScheduler.CONTINUE  # for others there is room beside it
         if decision == TrialScheduler.STOP:
             self._stopped.add(trial.trial_id)
         elif decision == TrialScheduler.PAUSE:
@@ -143,7 +148,11 @@ class SweepScheduler(TrialScheduler):
             return None
         if not self.admission.has_room():
             return None
-        return self.inner.choose_trial_to_run(tune_controller)
+        chosen = self.inner.choose_trial_to_run(tune_controller)
+        if chosen is not None and chosen.status == chosen.PENDING:
+            # it starts already, and that takes seconds, in which others can start too
+            return self.admission.next_to_start() or chosen
+        return chosen
 
     def debug_string(self) -> str:
         return str(self.inner.debug_string())

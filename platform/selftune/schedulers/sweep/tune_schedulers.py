@@ -70,7 +70,8 @@ def sweep_scheduler(space: SearchSpace, records: TrialRecords, steps: int) -> Sw
         case PopulationSettings():
             population = population_scheduler(space, records, chosen.interval_steps or max(1, steps // 10), by)
             keeps_nan = isinstance(chosen, Pb2Settings)  # its Gaussian process leaves such points out
-            return SweepScheduler(population, records, Admission(limit, "all"), keeps_nan=keeps_nan)
+            admission = Admission(limit, "all")
+            return SweepScheduler(population, records, admission, keeps_nan=keeps_nan, only_shares_time=True)
         case other:
             raise TypeError(f"no scheduler has the settings {other!r}")
 
