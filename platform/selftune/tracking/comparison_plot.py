@@ -16,6 +16,7 @@ Curve = tuple[Float[np.ndarray, "moments"], Float[np.ndarray, "moments"]]
 
 _POINTS = 400
 _SIZE = (8.0, 4.4)  # inches
+_LOGARITHMIC_FROM = 3.0  # ratio of the largest to the smallest value: the best methods are close to each other
 _EARLY = 0.25  # share of the budget whose values may lie outside of the picture
 _STYLES: tuple[Literal["-", "--", ":"], ...] = ("-", "--", ":")  # once the colours are used up
 
@@ -58,7 +59,7 @@ def comparison_plot(
         draw_legend(axes)
         late = [values.mean(axis=0)[spent > _EARLY * budget] for values in found.values()]
         seen = np.concatenate([*late, np.empty(0)])
-        set_scale(axes, seen)
+        set_scale(axes, seen, _LOGARITHMIC_FROM)
         _look_at(axes, seen[np.isfinite(seen)])
         axes.set_ylabel(f"best {metric.replace('_', ' ')} so far")
 

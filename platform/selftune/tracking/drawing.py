@@ -155,10 +155,10 @@ def _inches(axes: Axes) -> tuple[float, float]:
     return float(width), float(height)
 
 
-def set_scale(axes: Axes, values: Any) -> None:
+def set_scale(axes: Axes, values: Any, logarithmic_from: float = LOGARITHMIC_FROM) -> None:
     known = values[np.isfinite(values)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 0.0)
-    if low > 0 and high / low >= LOGARITHMIC_FROM:
+    if low > 0 and high / low >= logarithmic_from:
         axes.set_yscale("log")
         within_a_decade_or_two = high / low < 200
         subs = (1.0, 2.0, 5.0) if within_a_decade_or_two else (1.0,)
