@@ -133,6 +133,7 @@ def comparison_on(task: str, options: argparse.Namespace) -> Comparison:
         seeds=options.seeds,
         starts=options.starts,
         concurrent=options.concurrent,
+        start_values_first=options.start_values_first,
         **budget,
     )
     return comparison_of(yaml.safe_dump(content, sort_keys=False), settings)
@@ -148,7 +149,10 @@ def record_of(comparison: Comparison, folder: Path) -> ComparisonRecord:
         return start_record(comparison)
     record = read_record(folder)
     asked, there = comparison.settings, record.settings
-    if record.text != comparison.study.text or (asked.steps, asked.seconds) != (there.steps, there.seconds):
+    same = replace(there, methods=asked.methods, seeds=asked.seeds, concurrent=asked.concurrent)
+    if 0 in (there.starts, asked.starts):  # random starts may be asked for later, too
+        same = replace(same, starts=asked.starts)
+    if record.text != comparison.study.text or same != asked:
         sys.exit(f"{folder}: holds another study, or one with another budget; choose another --output")
     return replace(record, settings=asked)
 
@@ -167,6 +171,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--budget", type=int, default=6, help="in lengths of a trial")
     parser.add_argument("--seconds", type=float, help="in the place of --budget")
     parser.add_argument("--starts", type=int, default=0, help="random starts, see `selftune compare`")
+    parser.add_argument("--start-values-first", action="store_true", help="for searches, too")
     parser.add_argument("--concurrent", type=int, help="trials at a time")
     parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of cifar10-14k.parquet")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
 
 _WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output")
+_SWITCHES = ("start_values_first", "no_mlflow")
 """Options that mean something only together with ``--methods``."""
 
 
@@ -46,6 +47,11 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="methods that tune online, and single trials of random search, from the same N random starts, too",
+    )
+    parser.add_argument(
+        "--start-values-first",
+        action="store_true",
+        help="searches, too, try the study's start values in their first trial",
     )
     parser.add_argument(
         "--concurrent", type=positive, metavar="N", help="trials at a time (default: as many as fit)"
@@ -89,9 +95,10 @@ def _rank(options: argparse.Namespace) -> int:
     from selftune.studies.ranking import ranked
     from selftune.studies.results import print_ranking
 
-    given = next((name for name in _WITH_METHODS if getattr(options, name) is not None), None)
-    if given is not None or options.no_mlflow:
-        name = given or "no-mlflow"
+    given = [name for name in _WITH_METHODS if getattr(options, name) is not None]
+    given += [name for name in _SWITCHES if getattr(options, name)]
+    if given:
+        name = given[0].replace("_", "-")
         raise UserError(f"--{name}: is for the comparison of methods on a study; name them with --methods")
     print_ranking(Console(), ranked([Path(place) for place in options.places]))
     return 0
@@ -124,6 +131,7 @@ def _comparison(options: argparse.Namespace) -> Comparison:
             seeds=options.seeds or 3,
             starts=options.starts or 0,
             concurrent=options.concurrent,
+            start_values_first=options.start_values_first,
             **options.budget,
         )
         comparison = comparison_of(read_text(path), settings, options.seed, options.steps)

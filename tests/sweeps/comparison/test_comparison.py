@@ -29,6 +29,12 @@ def test_all_methods_have_one_seed_before_the_next():
     assert [cell.name for cell in compared("held", "tpe").cells] == ["held-5", "tpe-5", "held-6", "tpe-6"]
 
 
+def test_a_searcher_that_learns_nothing_within_the_budget_is_said_to():
+    sentence = "tpe: its first 10 trials are random, and the budget lasts for 4, so that it is random search"
+    assert compared("random", "tpe").notes == [sentence]
+    assert not compared("random", "tpe", steps=1200).notes
+
+
 def test_every_start_is_the_same_for_all():
     comparison = compared("self_tuning", "tpe", starts=3)
     starts = [cell for cell in comparison.cells if cell.by_start]

@@ -135,3 +135,9 @@ def test_a_study_that_a_method_can_tune_nothing_of():
     text = "\n".join(line for line in STUDY.splitlines() if "weight_decay" not in line and "smoothing" not in line)
     with pytest.raises(Mistakes, match="it can tune nothing of this study"):
         written("implicit", text=text)
+
+
+def test_searches_may_try_the_start_values_first():
+    assert "first" not in written("tpe")[1]["sweep"]
+    _, content = written("tpe", start_values_first=True)
+    assert content["sweep"]["first"] == [{RATE: 0.1, STRENGTH: 1e-4, EPSILON: 0.02}]

@@ -11,6 +11,7 @@ import torch
 
 from selftune.errors import SettingError
 from selftune.lower_level.objective import NetworkObjective
+from selftune.search.searchers import SEARCHERS
 from selftune.studies.mistakes import Mistakes, mistake
 from selftune.studies.study import Study
 from selftune.studies.study_file import parse_study
@@ -77,6 +78,22 @@ class Comparison:
     def axis(self) -> Literal["spent", "time"]:
         """What the budget counts: training steps of all networks, or seconds of the clock."""
         return "time" if self.settings.steps is None else "spent"
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the results should know: searchers that learn nothing within the budget."""
+        if self.settings.steps is None:
+            return []
+        trials = self.settings.steps // self.length
+        learning = {
+            method.name: getattr(SEARCHERS[method.searcher](), "startup_trials", 0) for method in self.methods
+        }
+        return [
+            f"{name}: its first {random} trials are random, and the budget lasts for {trials}, so that it is"
+            " random search"
+            for name, random in learning.items()
+            if random >= trials
+        ]
 
 
 def comparison_of(

@@ -21,6 +21,7 @@ class ComparisonSettings:
         starts: random start values from which methods that tune online, and single trials of random search, are
             run one by one; 0 for none.
         concurrent: trials at a time, at most; None for as many as fit.
+        start_values_first: whether the first trial of black-box searches has the study's start values, too.
 
     Raises:
         SettingError: if a number is out of range, or not one of ``steps`` and ``seconds`` is given.
@@ -32,6 +33,7 @@ class ComparisonSettings:
     seconds: float | None = None
     starts: int = 0
     concurrent: int | None = None
+    start_values_first: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

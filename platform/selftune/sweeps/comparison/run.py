@@ -38,6 +38,8 @@ def run_comparison(
         record = read_record(folder)
         waiting = [cell for cell in comparison.cells if cell.name not in record.outcomes]
         if waiting:
+            for note in comparison.notes:
+                say(console, note)
             with Runner(comparison.study, local=False).ready():
                 for cell in waiting:
                     number = comparison.cells.index(cell) + 1

@@ -155,7 +155,7 @@ def _remarks(comparison: Comparison, record: ComparisonRecord) -> list[str]:
     there = len(comparison.cells) - len(lacking)
     seconds = sum(outcome.clock for outcome in record.outcomes.values())
     lines = [f"{there} of {len(comparison.cells)} sweeps have ended, in {duration(seconds)}"]
-    return lines + [f"missing {line}" for line in lacking]
+    return [*comparison.notes, *lines, *(f"missing {line}" for line in lacking)]
 
 
 def _heading(comparison: Comparison) -> str:
