@@ -8,6 +8,7 @@ strengths while it trains, against searches that have as many training steps in 
 - ``tuned_starts``: tuned online too, but as many short runs as a search has, from its random samples
 - ``random``, ``tpe``: searches over the same strengths, drawn from their priors, of ``--trials`` runs of
   ``--steps`` steps; the first run of each has the start values
+- ``tpe_again``: the values that ``tpe`` found held for as many steps as all its runs had, at twice the price
 - ``boosting``: scikit-learn's HistGradientBoostingClassifier; ``boosting_tuned``: stopped early, learning rate and
   leaves chosen on the validation split
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import argparse
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,12 @@ def best_of(study: Study, trainer: Trainer, reports: Iterator[Report]) -> Found:
     return {**best, **trainer.lower.evaluate(plain.eval(), "test")}
 
 
-def held_network(study: Study, seed: int, steps: int) -> Found:
+def held_network(study: Study, seed: int, steps: int, values: Mapping[str, float] | None = None) -> Found:
+    """Plain training with the start values, or with other ones by name."""
+    space = study.space
+    vector = torch.tensor([values[name] for name in space.names]) if values else space.constrain(space.start)
     trainer = study.strategy.trainers(seed)(0)
-    return best_of(study, trainer, held(trainer, study.space.constrain(study.space.start), steps))
+    return best_of(study, trainer, held(trainer, vector, steps))
 
 
 def tuned_network(study: Study, seed: int) -> Found:
@@ -219,11 +223,12 @@ EARLY = [
 
 # Cells ------------------------------------------------------------------------------------------------
 
-METHODS = ("boosting", "boosting_tuned", "plain", "held", "random", "tpe", "tuned", "tuned_starts")
+METHODS = ("boosting", "boosting_tuned", "plain", "held", "random", "tpe", "tpe_again", "tuned", "tuned_starts")
 
 
-def measured(cell: Cell, folder: Path, trials: int, steps: int) -> Found:
+def measured(cell: Cell, records: CellRecords, trials: int, steps: int) -> Found:
     """What a method hands out on a table."""
+    folder = records.folder / "tables"
     table, method, seed = str(cell["table"]), str(cell["method"]), int(cell["seed"])
     long, short = (study_of(table, folder, seed, number) for number in (trials * steps, steps))
     if method == "boosting":
@@ -234,6 +239,9 @@ def measured(cell: Cell, folder: Path, trials: int, steps: int) -> Found:
         return held_network(study_of(table, folder, seed, trials * steps, NOTHING), seed, trials * steps)
     if method == "held":
         return held_network(long, seed, trials * steps)
+    if method == "tpe_again":
+        (search,) = records.read([{**cell, "method": "tpe"}])
+        return held_network(long, seed, trials * steps, search["result"]["values"])
     if method == "tuned":
         return tuned_network(long, seed)
     if method == "tuned_starts":
@@ -242,14 +250,7 @@ def measured(cell: Cell, folder: Path, trials: int, steps: int) -> Found:
             return tuned_network(study_of(table, folder, seed, steps, starting_at(values)), seed)
 
         return searched(short, seed, trials, "random", tuned_from)
-
-    def held_at(values: dict[str, float]) -> Found:
-        trainer = short.strategy.trainers(seed)(0)
-        return best_of(
-            short, trainer, held(trainer, torch.tensor([values[name] for name in short.space.names]), steps)
-        )
-
-    return searched(short, seed, trials, method, held_at)
+    return searched(short, seed, trials, method, lambda values: held_network(short, seed, steps, values))
 
 
 def main() -> None:
@@ -269,9 +270,8 @@ def main() -> None:
     shared = {"trials": arguments.trials, "steps": arguments.steps, "cocktail": COCKTAIL, "method": METHOD}
     records, failed = CellRecords(arguments.records, shared), []
     if not arguments.print_only:
-        tables = arguments.records / "tables"
         failed = records.run(
-            chosen(cells, arguments.only), lambda cell: measured(cell, tables, arguments.trials, arguments.steps)
+            chosen(cells, arguments.only), lambda cell: measured(cell, records, arguments.trials, arguments.steps)
         )
     print(records.state(cells) + "\n")
     print(paired(records.read(cells), METHODS, "tuned"))

@@ -2,8 +2,8 @@ import pytest
 
 from selftune.errors import SettingError
 from selftune.listener import Listener
-from selftune.schedulers import SchedulerError, run_on_ray
-from selftune.schedulers.run import check_private, has_snapshot
+from selftune.schedulers import OrderTrainable, SchedulerError, run_on_ray
+from selftune.schedulers.run import check_private, has_snapshot, restored
 
 
 @pytest.fixture
@@ -46,3 +46,11 @@ def test_a_folder_that_others_may_write_is_not_resumed(tmp_path, which):
     path.chmod(path.stat().st_mode | 0o002)
     with pytest.raises(SettingError, match="others may write here"):
         check_private(folder / "ray")
+
+
+@pytest.mark.parametrize("content", [b"", b"cselftune.schedulers\nNoSuchClass\n.", b"cno_such_package\nThing\n."])
+def test_a_snapshot_that_this_version_cannot_read_is_refused_in_one_sentence(tmp_path, content):
+    (tmp_path / "tuner.pkl").write_bytes(content)
+    (tmp_path / "trainable.pkl").write_bytes(b"")
+    with pytest.raises(SchedulerError, match="written by another version"):
+        restored(tmp_path, OrderTrainable)

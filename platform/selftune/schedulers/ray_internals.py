@@ -10,6 +10,7 @@
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
+| ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
 The first four belong to the direct transport; the mailbox transport does without them. ``problem`` checks
@@ -30,6 +31,7 @@ from typing import Any
 import ray
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
+from ray.air._internal import usage
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
@@ -188,6 +190,17 @@ def own_interrupts() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
+
+
+@contextmanager
+def uncounted_callbacks() -> Iterator[None]:
+    """Keeps ``fit`` from importing MLflow, which takes seconds, to count callbacks for Ray's usage statistics."""
+    known = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = known
 
 
 def _unwrapped(controller: Any) -> Any:

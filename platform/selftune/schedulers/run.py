@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
@@ -78,7 +80,7 @@ def run_on_ray(
             raise SchedulerError(slots.shortage(request, members))
         worker = tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus})
         if resume:
-            tuner = tune.Tuner.restore(str(place), worker, resume_unfinished=True)
+            tuner = restored(place, worker)
         else:
             logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
             scheduler = BilevelScheduler(method_factory, members, transport=transport, patience=patience)
@@ -92,7 +94,7 @@ def run_on_ray(
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
         scheduler.listener = _Same(listener)
-        with ray_internals.own_interrupts():
+        with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks():
             tuner.fit()
         return _outcome(scheduler)
 
@@ -127,6 +129,24 @@ def has_snapshot(place: Path) -> bool:
     except json.JSONDecodeError:
         return False  # killed while it was written: starting anew gives the same trajectory
     return True
+
+
+def restored(place: Path, worker: Any) -> tune.Tuner:
+    """Tune's run of a folder, to go on with.
+
+    Args:
+        worker: the trainable, as it was given to the run.
+
+    Raises:
+        SchedulerError: if the snapshot is damaged, or another version of selftune or Ray wrote it.
+    """
+    try:
+        return tune.Tuner.restore(str(place), worker, resume_unfinished=True)
+    except (AttributeError, ImportError, EOFError, pickle.UnpicklingError) as error:
+        raise SchedulerError(
+            f"{place} is damaged, or was written by another version of selftune or Ray ({error}); go on with that"
+            " version, or start anew in another folder"
+        ) from error
 
 
 def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:

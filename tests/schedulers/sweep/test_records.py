@@ -1,6 +1,7 @@
 import pytest
 from sweep_fakes import Heard
 
+from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.sweep.records import TrialRecords
 from selftune.search import SearchSettings
 
@@ -82,3 +83,15 @@ def test_the_state_is_everything_that_is_known():
     again.listener = Heard()
     again.begin()
     assert again.listener.states == [records.trials]
+
+
+def test_a_trial_can_fail_before_it_starts_and_a_search_of_failures_ends():
+    records = records_of(trials=None, steps=1000)
+    for number in range(2, 11):
+        records.added(f"trial{number}", number)
+        records.failed(f"trial{number}", VALUES, "it has no network")
+    assert records.trials[5].status == "failed"
+    with pytest.raises(SchedulerError, match=r"10 trials failed before any reported, .* it has no network"):
+        records.failed("trial0", VALUES, "it has no network")
+    report(records, 1, 10)
+    records.failed("trial1", VALUES, "it has no network")

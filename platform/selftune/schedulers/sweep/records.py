@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from selftune.schedulers.errors import SchedulerError
 from selftune.search.settings import SearchSettings
 from selftune.search.trial_record import TrialRecord, TrialsListener, TrialStatus
 
@@ -18,6 +19,12 @@ STEP = "training_step"
 
 BEST_VALUE, BEST_STEP = "best", "best_step"
 """What a result may say of the network that the trial keeps: the metric's value, and its training step."""
+
+WORK = "work"
+"""How many training steps all of a trial's networks took since its last result; else the records count its own."""
+
+MOST_FAILURES = 10
+"""Trials that may fail one after the other without a report."""
 
 FAILED = "failed"
 """Whether a last result is that of a trial that could not go on; why, its message says."""
@@ -53,6 +60,7 @@ class TrialRecords:
         self._finished: set[int] = set()
         self._inherited: dict[int, TrialRecord] = {}
         self._reported = False
+        self._failures = 0
         self._before = 0.0
         self._start: float | None = None
 
@@ -122,7 +130,7 @@ class TrialRecords:
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         number = self._numbers[trial_id]
         record, step = self.trials[number], int(result[STEP])
-        work = max(0, step - self._steps[number]) * self.members
+        work = int(result.get(WORK, max(0, step - self._steps[number]) * self.members))
         self._steps[number] = step
         self.spent += work
         if result.get("done") and not result.get(FAILED):
@@ -131,6 +139,7 @@ class TrialRecords:
             known = ", ".join(sorted(_measures(result)))
             raise ValueError(f"no trial reports {self.settings.metric!r}; trials report {known}")
         self._reported = True
+        self._failures = 0
         best, best_step = self._better(self._inherited.pop(number, record), result, step)
         self._heard(
             replace(
@@ -177,8 +186,20 @@ class TrialRecords:
         else:
             del self._numbers[trial_id]  # drawn, but stopped before it started
 
-    def failed(self, trial_id: str, message: str) -> None:
+    def failed(self, trial_id: str, values: Mapping[str, Any], message: str) -> None:
+        """A trial has failed for good, maybe before it started.
+
+        Raises:
+            SchedulerError: if it is one of many that failed without a report: the next ones would, too.
+        """
+        number = self._numbers[trial_id]
+        self.trials.setdefault(number, TrialRecord(number, values))
         self._changed(trial_id, "failed", message)
+        self._failures += 1
+        if self._failures == MOST_FAILURES:
+            raise SchedulerError(
+                f"{MOST_FAILURES} trials failed before any reported, the last because of {message}"
+            )
 
     # State --------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from ray import tune
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.run import FOLDER, check_private, has_snapshot
+from selftune.schedulers.run import FOLDER, check_private, has_snapshot, restored
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
@@ -85,7 +85,7 @@ def run_trials_on_ray(
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
         if resume:
-            tuner = tune.Tuner.restore(str(place), worker, resume_unfinished=True)
+            tuner = restored(place, worker)
             records = ray_internals.scheduler_of(tuner).records
             records.settings = settings
             records.check, records.listener = check, listener
@@ -94,7 +94,7 @@ def run_trials_on_ray(
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
         ray_internals.scheduler_of(tuner).admission.fit = fit
-        with ray_internals.own_interrupts(), _seeded(settings.seed):
+        with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks(), _seeded(settings.seed):
             try:
                 tuner.fit()
             finally:

@@ -49,4 +49,4 @@ class SweepCallback(Callback):
         self._records.ended(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._records.failed(trial.trial_id, last_failure(trial.error_file))
+        self._records.failed(trial.trial_id, trial.config[VALUES], last_failure(trial.error_file))
