@@ -154,7 +154,8 @@ def _sections(trials: Trials, shares: dict[str, float]) -> list[dict[str, Any]]:
         ),
         _section(
             "Learning curves",
-            f"Of the plain network on the validation split. A cross is where scheduler or budget stopped a trial.{copies}",
+            "Of the plain network on the validation split. A cross is where scheduler or budget stopped a trial."
+            + copies,
             [sweep_plots.learning_curves(trials)],
         ),
         _section(
