@@ -57,7 +57,7 @@ class Meter(TrialsListener):
         self.say = say
         self.ended_trials = self.reports = 0
         self.memory: dict[int, float] = {}
-        self.start = time.perf_counter()
+        self.start, self.processor = time.perf_counter(), time.process_time()
 
     def heard(self, trial: TrialRecord) -> None:
         if trial.has_ended:
@@ -68,6 +68,7 @@ class Meter(TrialsListener):
                 self.say(
                     f"{self.ended_trials:5d} trials  {self.memory[self.ended_trials]:7.1f} MB"
                     f"  {self.reports / seconds:6.1f} reports/s  {self.ended_trials / seconds:5.1f} trials/s"
+                    f"  {1e3 * (time.process_time() - self.processor) / self.reports:5.1f} ms CPU per report"
                 )
         elif trial.training_step:
             self.reports += 1

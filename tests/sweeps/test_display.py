@@ -149,6 +149,16 @@ def test_the_largest_is_best_where_the_mode_says_so() -> None:
     assert "best validation accuracy 0.7 (trial 1)" in out.file.getvalue().splitlines()[-1]
 
 
+def test_a_copy_does_not_lead_before_what_it_was_copied_from() -> None:
+    clock, out = Clock(), console(terminal=False)
+    display = SweepDisplay(out, "digits", settings(), None, clock)
+    donor = TrialRecord(1, {}, spent=9, measures={"validation_loss": 0.2}, best=0.2, time=1.0)
+    before = replace(donor, number=0, best=0.9, time=2.0)
+    play(display, clock, [TrialRecord(0, {}), donor, before, replace(before, copied=1, best=0.2, time=3.0)])
+    display.ended()
+    assert "best validation loss 0.2 (trial 1)" in out.file.getvalue().splitlines()[-1]
+
+
 def test_messages_are_no_markup_and_not_without_end() -> None:
     clock, out = Clock(), console(terminal=False)
     display = SweepDisplay(out, "digits", settings(trials=100), None, clock)

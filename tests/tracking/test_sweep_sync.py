@@ -13,6 +13,7 @@ from synthetic_trials import DROPOUT, RATE, SPACE, records, settings, tell
 from torch import nn
 
 from selftune.search import TrialRecord
+from selftune.search.trial_schedulers import PbtSettings
 from selftune.storage.state_file import save_state
 from selftune.tracking import sync as sync_module
 from selftune.tracking.server import Server
@@ -38,11 +39,11 @@ def history(uri: str, run: Run, key: str) -> list[tuple[int, float]]:
     return [(m.step, m.value) for m in MlflowClient(uri).get_metric_history(run.info.run_id, key)]
 
 
-def write(folder: Path, heard: list[TrialRecord], status: str) -> None:
+def write(folder: Path, heard: list[TrialRecord], status: str, **changed: object) -> None:
     """What a sweep that got so far leaves in its folder."""
     folder.mkdir(exist_ok=True)
     (folder / "study.yaml").write_text(STUDY)
-    writer = TrialsWriter(folder, SPACE, settings(trials=10))
+    writer = TrialsWriter(folder, SPACE, settings(trials=10, **changed))
     tell(writer, heard)
     trials = read_trials(folder)
     summary: Summary = {"kind": "sweep", "name": "digits", "status": status}
@@ -167,7 +168,7 @@ def test_values_that_change_on_the_way_become_metrics(tmp_path: Path, tracking: 
     donor = replace(first, number=1, measures={loss: 0.2}, best=0.2, time=1.0)
     copied = replace(first, values={DROPOUT: 0.5}, status="paused", copied=1, best=0.2, time=2.0)
     after = replace(copied, status="running", training_step=20, spent=20, measures={loss: 0.1}, best=0.1, time=3.0)
-    write(folder, [first, donor, copied, after], "running")
+    write(folder, [first, donor, copied, after], "running", scheduler=PbtSettings())
     sync(folder)
     run = runs(tracking)["trial 0"]
     assert run.data.params[DROPOUT] == "0.1"

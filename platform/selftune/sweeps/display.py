@@ -57,6 +57,7 @@ class SweepDisplay(TrialsListener):
         self._live: Live | None = None
         self._trials: dict[int, TrialRecord] = {}
         self._histories: dict[int, History] = {}
+        self._met: dict[int, float] = {}  # when each trial met its best value: of equal ones the first leads
         self._sign = 1 if settings.mode == "min" else -1
         self._best, self._lowest = History(), math.inf
         self._spent, self._time = 0, 0.0
@@ -71,6 +72,7 @@ class SweepDisplay(TrialsListener):
     def resumed(self, trials: Mapping[int, TrialRecord]) -> None:
         self._trials = dict(trials)
         self._histories = {}
+        self._met = {number: trial.time for number, trial in trials.items()}
         self._best, self._lowest = History(), math.inf
         self._spent = sum(trial.spent for trial in trials.values())
         self._time = max((trial.time for trial in trials.values()), default=0.0)
@@ -90,6 +92,8 @@ class SweepDisplay(TrialsListener):
         if trial.spent > (0 if before is None else before.spent):  # a report
             history = self._histories.setdefault(trial.number, History())
             history.append(trial.measures.get(self._settings.metric, math.nan))
+        if before is None or trial.best != before.best:
+            self._met[trial.number] = trial.time
         if trial.best is not None and self._sign * trial.best < self._lowest:
             self._lowest = self._sign * trial.best
             self._best.append(trial.best)
@@ -133,8 +137,8 @@ class SweepDisplay(TrialsListener):
         self._last_line = self._clock()
         self._next_share = math.floor(10 * self._share() + 1e-9) / 10 + 0.1
         parts = [f"{self._title}: {self._progress()}"]
-        if running := self._counts()["running"]:
-            parts.append(f"{running} running")
+        counts = self._counts()
+        parts += [f"{counts[status]} {status}" for status in ("running", "paused") if counts[status]]
         if leading := self._leading(1):
             parts.append(f"best {self._metric()} {leading[0].best:.4g} (trial {leading[0].number})")
         if left := self._left():
@@ -233,11 +237,11 @@ class SweepDisplay(TrialsListener):
     def _leading(self, number: int) -> list[TrialRecord]:
         """The best trials; those that failed are left out, because what they leave need not be whole."""
         known = [
-            (self._sign * trial.best, trial.number)
+            (self._sign * trial.best, self._met[trial.number], trial.number)
             for trial in self._trials.values()
             if trial.best is not None and math.isfinite(trial.best) and trial.status != "failed"
         ]
-        return [self._trials[found] for _, found in heapq.nsmallest(number, known)]
+        return [self._trials[found] for *_, found in heapq.nsmallest(number, known)]
 
     def _counts(self) -> Counter[str]:
         return Counter(trial.status for trial in self._trials.values())

@@ -137,6 +137,8 @@ def _sections(trials: Trials, shares: dict[str, float]) -> list[dict[str, Any]]:
     drawn = [key for key in trials.space.keys if key in keys[: sweep_plots.MAXIMUM_AXES]]
     few = len(keys) > len(drawn)
     left_out = f" Of {len(keys)} keys the {len(drawn)} most important ones are shown." if few else ""
+    is_copied = any(curve.copied for curve in trials.curves.values())
+    copies = " A bar is where a trial went on from a copy of another." if is_copied else ""
     colours = "The darker a line, the better the trial; on a dark page, the lighter."
     sections: list[dict[str, Any]] = [
         _section(
@@ -152,7 +154,8 @@ def _sections(trials: Trials, shares: dict[str, float]) -> list[dict[str, Any]]:
         ),
         _section(
             "Learning curves",
-            "Of the plain network on the validation split. A cross is where scheduler or budget stopped a trial.",
+            "Of the plain network on the validation split. A cross is where scheduler or budget stopped a trial."
+            + copies,
             [sweep_plots.learning_curves(trials)],
         ),
         _section(

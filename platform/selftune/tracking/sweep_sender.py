@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from selftune.search import TrialRecord
+from selftune.search.trial_schedulers import PopulationSettings
 from selftune.tracking.points import Row, keys_of
 from selftune.tracking.record import Run
 from selftune.tracking.search_file import SEARCH_FILE
@@ -31,6 +32,7 @@ class SweepSender(Sender):
     def __init__(self, folder: Path, uri: str, network: Callable[[Path], nn.Module] | None = None) -> None:
         super().__init__(folder, uri, network)
         self._trials: dict[str, TrialRecord] = {}
+        self._changes = False  # whether values change on the way
 
     def _fingerprint(self) -> object:
         path = self.folder / TRIALS_FILE
@@ -41,6 +43,7 @@ class SweepSender(Sender):
             trials = read_trials(self.folder)
         except FileNotFoundError:  # followed from its first moment, the sweep has not started yet
             return
+        self._changes = isinstance(trials.settings.scheduler, PopulationSettings)
         records: dict[int, list[TrialRecord]] = {}
         for record in trials.records:
             if trials.last[record.number].status != "refused":
@@ -70,7 +73,7 @@ class SweepSender(Sender):
             self._recorded()
         if name not in self.there.parameters:
             self._send_parameters(run, name, {key: _parameter(value) for key, value in first.values.items()})
-        self._send_points(run, partial(_trial_rows, records))
+        self._send_points(run, partial(_trial_rows, records, self._changes))
         self._send_tags(run, {"selftune.status": last.status, "selftune.message": last.message})
 
     def _send_tags(self, run: Run, tags: dict[str, str]) -> None:
@@ -120,12 +123,11 @@ def _best_rows(trials: Trials, after: int) -> Iterator[Row]:
             yield Row.of(int(spent), {key: float(value), "best/trial": float(number)}, float(time), int(spent))
 
 
-def _trial_rows(records: list[TrialRecord], after: int) -> Iterator[Row]:
-    """What a trial reported beyond what it had spent ``after``; values that changed on the way, too.
+def _trial_rows(records: list[TrialRecord], changes: bool, after: int) -> Iterator[Row]:
+    """What a trial reported beyond what it had spent ``after``; where values change on the way, these, too.
 
     A report is known by what the trial had spent: one that is done again after a resume is not sent again.
     """
-    changes = any(record.values != records[0].values for record in records)
     spent = 0
     for record in records:
         if record.spent <= spent:

@@ -1,5 +1,7 @@
 """Trials of whole teams on a cluster: the same numbers as in one process, although a member is killed."""
 
+from dataclasses import replace
+
 import pytest
 import team_fakes
 import torch
@@ -10,6 +12,8 @@ from selftune.hyperparameters.distribution import Uniform
 from selftune.schedulers.sweep import best_network, run_trials_on_ray, sweep_trial
 from selftune.search import SearchSettings, SearchSpace, Swept
 from selftune.training.team_run import TeamRun
+
+pytestmark = pytest.mark.timeout(300)  # processes with torch start one after the other on a busy machine
 
 SETTINGS = SearchSettings(metric="validation_loss", mode="min", report_every=20, trials=2)
 
@@ -23,29 +27,48 @@ def here(rate):
     return run.last
 
 
-def test_a_team_is_one_trial_with_the_numbers_of_one_process_although_a_member_is_killed(tmp_path, cluster):
-    heard, marker = Heard(), tmp_path / "killed"
+def search(folder, cluster, settings, marker=None):
+    """Runs a search over teams of two; returns who heard of it."""
+    heard = Heard()
     run_trials_on_ray(
-        sweep_trial(Plans(marker), SETTINGS),
+        sweep_trial(Plans(marker), settings),
         check=lambda values: None,
         space=SearchSpace((Swept(RATE, Uniform(0.05, 0.2)),)),
-        settings=SETTINGS,
+        settings=settings,
         members=2,
         cpus=0.5,
         gpus=0,
         trial_steps=team_fakes.STEPS,
-        folder=tmp_path / "sweep",
+        folder=folder,
         listener=heard,
         address=cluster,
     )
-    assert marker.exists()
-    for number, trial in heard.last.items():  # the second one in the processes of the first
-        assert (trial.status, trial.training_step, trial.best_step) == ("finished", 60, 60)
-        finish = here(trial.values[RATE])[0]
-        assert trial.measures["validation_loss"] == finish.measures["validation_loss"]
-        found = best_network(tmp_path / "sweep", number)
-        assert all(torch.equal(found[name], tensor) for name, tensor in finish.network.items())
-        assert trial.spent >= 2 * 60
+    return heard
+
+
+def check_as_here(folder, trial):
+    """A trial has the numbers of the same team in one process."""
+    assert (trial.status, trial.training_step, trial.best_step) == ("finished", 60, 60)
+    finish = here(trial.values[RATE])[0]
+    assert trial.measures["validation_loss"] == finish.measures["validation_loss"]
+    found = best_network(folder, trial.number)
+    assert all(torch.equal(found[name], tensor) for name, tensor in finish.network.items())
+
+
+def test_a_team_is_one_trial_with_the_numbers_of_one_process(tmp_path, cluster):
+    heard = search(tmp_path, cluster, SETTINGS)
     assert sorted(heard.last) == [0, 1]
+    for trial in heard.last.values():  # the second one in the processes of the first
+        check_as_here(tmp_path, trial)
+        assert trial.spent == 2 * 60
     with pytest.raises(FileNotFoundError, match="holds no checkpoint"):
-        best_network(tmp_path / "sweep", 7)
+        best_network(tmp_path, 7)
+
+
+@pytest.mark.full
+def test_a_trial_whose_member_is_killed_goes_on_from_its_checkpoint_to_the_same_numbers(tmp_path, cluster):
+    marker = tmp_path / "killed"
+    heard = search(tmp_path / "sweep", cluster, replace(SETTINGS, trials=1), marker)
+    assert marker.exists()
+    check_as_here(tmp_path / "sweep", heard.last[0])
+    assert heard.last[0].spent >= 2 * 60  # what was done again counts twice

@@ -57,6 +57,7 @@ def test_a_trial_reports_the_plain_network_over_the_whole_validation_split():
     one = trial()
     found = results(one)
     assert [result["training_step"] for result in found] == [20, 40, 60]
+    assert [result["work"] for result in found] == [20, 20, 20]
     made = plan({RATE: 0.1})
     run = TeamRun(made.method(), {0: made.trainers(0)})
     run.join()
@@ -162,6 +163,7 @@ def test_a_copy_of_another_trial_goes_on_at_its_own_learning_rate(tmp_path):
 
     found = results(copy)
     assert [result["training_step"] for result in found] == [40, 60]
+    assert [result["work"] for result in found] == [20, 20], "what the other one did is its own"
     assert found[-1]["validation_loss"] == run.last[0].measures["validation_loss"]
     assert torch.equal(copy._run.method.hyperparameters, run.method.hyperparameters)
 

@@ -20,6 +20,9 @@ STEP = "training_step"
 BEST_VALUE, BEST_STEP = "best", "best_step"
 """What a result may say of the network that the trial keeps: the metric's value, and its training step."""
 
+WORK = "work"
+"""How many training steps all of a trial's networks took since its last result; else the records count its own."""
+
 MOST_FAILURES = 10
 """Trials that may fail one after the other without a report."""
 
@@ -127,7 +130,7 @@ class TrialRecords:
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         number = self._numbers[trial_id]
         record, step = self.trials[number], int(result[STEP])
-        work = max(0, step - self._steps[number]) * self.members
+        work = int(result.get(WORK, max(0, step - self._steps[number]) * self.members))
         self._steps[number] = step
         self.spent += work
         if result.get("done") and not result.get(FAILED):

@@ -14,7 +14,8 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES, WORK
+from selftune.schedulers.sweep.work_done import WorkDone
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
 from selftune.storage.state_file import load_state, save_state
@@ -67,7 +68,6 @@ class SweepTrial(tune.Trainable):
 
     def _begin(self, values: Mapping[str, Any]) -> None:
         plan = self._plan = self._planner(values)
-        self._values = dict(values)
         for member in range(1, plan.members):
             if member not in self._remote:
                 self._remote[member] = RemoteTrainer(self._planner, member)
@@ -75,7 +75,8 @@ class SweepTrial(tune.Trainable):
         own = plan.trainers(0)
         for trainer in self._remote.values():  # made side by side
             trainer.wait()
-        self._run = TeamRun(plan.method(), {0: own, **self._remote})
+        self._work = WorkDone()
+        self._run = TeamRun(plan.method(), {0: own, **self._remote}, self._work)
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
@@ -127,7 +128,8 @@ class SweepTrial(tune.Trainable):
         return {STEP: self._step, "done": True, **self._so_far(), **failed}
 
     def _so_far(self) -> dict[str, Any]:
-        return {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
+        best = {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
+        return {WORK: self._work.taken(), **best}
 
     # Checkpoints -------------------------------------------------------------------------------------
 
@@ -140,6 +142,7 @@ class SweepTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         folder = Path(checkpoint_dir)
         self._run.restore(folder)
+        self._work.goes_on_from(self._run.last)
         state = load_state(folder / BEST, KIND)
         self._best, self._step, self._measures = state["best"], state["step"], state["measures"]
 
