@@ -39,6 +39,11 @@ def quiet() -> Iterator[None]:
         log.setLevel(level)
 
 
+def is_connected() -> bool:
+    """Whether this process is connected to a cluster."""
+    return bool(ray.is_initialized())
+
+
 @contextmanager
 def connected(address: str | None = None) -> Iterator[None]:
     """Connects to the cluster at ``address`` or ``RAY_ADDRESS``, or starts one that ends with the context.

@@ -21,6 +21,7 @@ from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
 from selftune.training.team_run import Executes
@@ -88,7 +89,7 @@ def run_on_ray(
                 worker,
                 tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members),
                 run_config=scheduler.run_config(
-                    name=FOLDER, storage_path=str(place.parent), verbose=0, callbacks=[logger]
+                    name=FOLDER, storage_path=str(place.parent), verbose=0, callbacks=[logger, SilentProgress()]
                 ),
             )
         scheduler = ray_internals.scheduler_of(tuner)

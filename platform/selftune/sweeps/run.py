@@ -86,6 +86,7 @@ def open_sweep(folder: Path) -> tuple[SweptStudy, Summary]:
 
 
 def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
+    from selftune.schedulers.cluster import is_connected
     from selftune.schedulers.errors import SchedulerError
     from selftune.schedulers.sweep import run_trials_on_ray, sweep_trial
 
@@ -94,7 +95,8 @@ def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
     display = SweepDisplay(console, study.study, swept.settings, study.budget.steps)
     listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), display])
     runner = Runner(study, local=False)
-    say(console, "starting Ray")
+    if not is_connected():  # as within a comparison
+        say(console, "starting Ray")
     with runner.ready():
         try:
             run_trials_on_ray(

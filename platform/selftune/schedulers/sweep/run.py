@@ -17,6 +17,7 @@ from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.run import FOLDER, check_private, has_snapshot, restored
+from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
@@ -133,7 +134,7 @@ def _tuner(
             name=FOLDER,
             storage_path=str(place.parent),
             verbose=0,
-            callbacks=[SweepCallback(scheduler, records)],
+            callbacks=[SweepCallback(scheduler, records), SilentProgress()],
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=kept, checkpoint_frequency=every, checkpoint_at_end=True
