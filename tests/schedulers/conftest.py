@@ -57,7 +57,11 @@ def node(monkeypatch):
 
 @pytest.fixture
 def local_trainables(monkeypatch, tmp_path):
-    """Trainables that neither ask Ray for its address nor write outside of the test's folder."""
+    """Trainables that neither ask Ray for its address nor write outside of the test's folder.
+
+    Their parameters, such as lists of a test, stay in this process even while another test's cluster is running.
+    """
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "127.0.0.1")
     monkeypatch.setenv("RAY_RESULTS_DIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -85,8 +85,9 @@ def coordinates(space: SearchSpace, values: Mapping[str, Any]) -> dict[str, floa
     """Values as numbers on which a step has the same meaning everywhere: logarithms of log-uniform ones.
 
     >>> from selftune.search import Swept
-    >>> coordinates(SearchSpace((Swept("a", LogUniform(0.1, 1.0)), Swept("b", Integers(1, 8)))), {"a": 1.0, "b":
-    2}) {'a': 0.0, 'b': 2.0}
+    >>> space = SearchSpace((Swept("a", LogUniform(0.1, 1.0)), Swept("b", Integers(1, 8))))
+    >>> coordinates(space, {"a": 1.0, "b": 2})
+    {'a': 0.0, 'b': 2.0}
     """
     return {one.key: coordinate(one.distribution, values[one.key]) for one in space}
 
