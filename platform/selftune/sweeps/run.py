@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -11,18 +10,18 @@ from rich.console import Console
 
 from selftune.search import TrialRecord
 from selftune.search.trial_record import TrialsListeners
-from selftune.storage.files import remove_leftovers, replacing
+from selftune.storage.files import replacing
 from selftune.studies.display import say
-from selftune.studies.folder import STUDY_FILE, WINNER, held
-from selftune.studies.mlflow_process import MlflowProcess
-from selftune.studies.original_study import check_unchanged, write_original
+from selftune.studies.folder import STUDY_FILE, WINNER
+from selftune.studies.original_study import check_unchanged
+from selftune.studies.recorded_run import recorded_run
 from selftune.studies.runner import Runner, StudyFailed
 from selftune.studies.saved_network import TUNED, save_network
 from selftune.sweeps.display import SweepDisplay
 from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
-from selftune.tracking.summary import Summary, read_summary, write_summary
+from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
 from selftune.tracking.trials_file import TrialsWriter, read_trials
@@ -44,33 +43,14 @@ def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
         UserError: if another process runs the sweep of this folder.
     """
-    with held(folder):
-        remove_leftovers(folder)
-        write_original(folder, swept.text, local=False)
-        name = swept.study.study
-        summary = cast(Summary, {"kind": "sweep", "name": name, **read_summary(folder), "status": "running"})
-        summary.pop("message", None)
-        write_summary(folder, summary)
-        sender = MlflowProcess(folder) if mlflow else None
-        status = "failed"
-        try:
-            if "winner" not in summary:
-                _search(swept, folder, console)
-                trials = read_trials(folder)
-                summary = {**summary, **_measured(swept, folder, trials)}
-                write_summary(folder, summary)
-            write_sweep_report(folder, {**summary, "status": "finished"})
-            status = "finished"
-        except KeyboardInterrupt:
-            status = "interrupted"
-            raise
-        finally:  # a bug leaves its traceback, and still a folder that says "failed"
-            if status != "finished":
-                summary = {**read_summary(folder), "message": f"{sys.exc_info()[1]}"}
-            write_summary(folder, {**summary, "status": status})
-            if sender is not None:
-                sender.finish(console, patient=status == "finished")
-        return summary
+    begins: Summary = {"kind": "sweep", "name": swept.study.study}
+    with recorded_run(folder, begins, swept.text, console, local=False, mlflow=mlflow) as recorded:
+        if "winner" not in recorded.summary:
+            _search(swept, folder, console)
+            found = _measured(swept, folder, read_trials(folder))
+            recorded.keep({**recorded.summary, **found})
+        write_sweep_report(folder, {**recorded.summary, "status": "finished"})
+    return recorded.summary
 
 
 def open_sweep(folder: Path) -> tuple[SweptStudy, Summary]:
