@@ -24,10 +24,14 @@ def test_the_summary_says_at_any_time_how_far_a_run_is(tmp_path):
     ("error", "status"), [(ArithmeticError("a bug"), "failed"), (KeyboardInterrupt("stopped"), "interrupted")]
 )
 def test_a_run_that_breaks_off_says_why_and_keeps_what_it_had(tmp_path, error, status):
-    with pytest.raises(type(error)), run(tmp_path) as recorded:
-        recorded.keep({**recorded.summary, "training_steps": 5})
-        recorded.summary = {**recorded.summary, "training_steps": 7}  # not kept
-        raise error
+    def breaks_off():
+        with run(tmp_path) as recorded:
+            recorded.keep({**recorded.summary, "training_steps": 5})
+            recorded.summary = {**recorded.summary, "training_steps": 7}  # not kept
+            raise error
+
+    with pytest.raises(type(error)):
+        breaks_off()
     summary = read_summary(tmp_path)
     assert (summary["status"], summary["message"], summary["training_steps"]) == (status, str(error), 5)
     with run(tmp_path) as recorded:
