@@ -214,6 +214,7 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
     assert "trains no network, so there is no schedule to replay" in capsys.readouterr().err
 
 
+@pytest.mark.full  # tests/studies/test_run.py does the same with a network
 @pytest.mark.timeout(300)  # a busy machine is no failure
 def test_ray_gives_the_same_as_this_process(tmp_path, console):
     text = STUDY.replace("budget:", "trainers: {number: 2, cpus: 0.5}\nbudget:")

@@ -183,7 +183,7 @@ def test_nothing_is_drawn_between_pictures(monkeypatch: pytest.MonkeyPatch) -> N
 def test_curves_of_trials_that_are_not_drawn_any_more_are_forgotten() -> None:
     clock = Clock()
     display = SweepDisplay(console(terminal=True), "digits", settings(trials=500), 400, clock)
-    play(display, clock, records(200))
+    play(display, clock, records(40))
     display.ended()
     display.picture()
     assert len(display._histories) <= BEST_ROWS
