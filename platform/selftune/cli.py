@@ -395,22 +395,14 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
 
 def _go(study: Study, folder: Path, local: bool, mlflow: bool) -> int:
+    from selftune.studies.carried_out import carried_out
     from selftune.studies.results import print_summary
     from selftune.studies.run import run
-    from selftune.studies.runner import StudyFailed
-    from selftune.studies.stopping import Stopped
 
     console = _console()
-    try:
-        summary = run(study, folder, console, local=local, mlflow=mlflow)
-    except StudyFailed as error:
-        _complain(f"selftune: {error}; what was recorded until then is in {folder}")
+    summary = carried_out(folder, lambda: run(study, folder, console, local=local, mlflow=mlflow))
+    if summary is None:
         return 1
-    except OSError as error:  # a full disk, a network drive that went away
-        _complain(f"selftune: {error}; mend that and go on with `selftune resume {folder}`")
-        return 1
-    except KeyboardInterrupt as error:
-        raise Stopped(f"go on with `selftune resume {folder}`") from error
     print_summary(console, summary, folder, mlflow)
     return 0
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftune.command_arguments import positive
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from selftune.sweeps.comparison.comparison import Comparison
 
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
@@ -186,20 +183,13 @@ def _run(comparison: Comparison, folder: Path, mlflow: bool) -> int:
     """Runs what of a comparison has not ended, and shows it."""
     from rich.console import Console
 
-    from selftune.studies.mistakes import printable
-    from selftune.studies.runner import StudyFailed
-    from selftune.studies.stopping import Stopped
+    from selftune.studies.carried_out import carried_out
     from selftune.sweeps.comparison.run import run_comparison
     from selftune.sweeps.comparison.shown import print_comparison
 
-    console: Console = Console()
-    try:
-        record = run_comparison(comparison, folder, console, mlflow)
-    except (StudyFailed, OSError) as error:  # no cluster; a full disk, a network drive that went away
-        sentence = f"selftune: {error}; mend that and go on with `selftune resume {folder}`"
-        print(printable(sentence), file=sys.stderr, flush=True)
+    console = Console()
+    record = carried_out(folder, lambda: run_comparison(comparison, folder, console, mlflow))
+    if record is None:
         return 1
-    except KeyboardInterrupt as error:
-        raise Stopped(f"go on with `selftune resume {folder}`") from error
     print_comparison(console, comparison, record, folder)
     return 1 if record.failures else 0

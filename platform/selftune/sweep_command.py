@@ -103,28 +103,15 @@ def _load(path: Path, options: argparse.Namespace) -> SweptStudy:
 
 
 def _go(swept: SweptStudy, folder: Path, mlflow: bool) -> int:
-    import sys
-
     from rich.console import Console
 
-    from selftune.studies.mistakes import printable
-    from selftune.studies.runner import StudyFailed
-    from selftune.studies.stopping import Stopped
+    from selftune.studies.carried_out import carried_out
     from selftune.sweeps.results import print_sweep
     from selftune.sweeps.run import run_sweep
 
     console = Console()
-    try:
-        summary = run_sweep(swept, folder, console, mlflow=mlflow)
-    except StudyFailed as error:
-        message = f"selftune: {error}; what was recorded until then is in {folder}"
-        print(printable(message), file=sys.stderr, flush=True)
+    summary = carried_out(folder, lambda: run_sweep(swept, folder, console, mlflow=mlflow))
+    if summary is None:
         return 1
-    except OSError as error:  # a full disk, a network drive that went away
-        message = f"selftune: {error}; mend that and go on with `selftune resume {folder}`"
-        print(printable(message), file=sys.stderr, flush=True)
-        return 1
-    except KeyboardInterrupt as error:
-        raise Stopped(f"go on with `selftune resume {folder}`") from error
     print_sweep(console, summary, folder, mlflow)
     return 0

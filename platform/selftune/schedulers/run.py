@@ -68,13 +68,7 @@ def run_on_ray(
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
-    resume = resume and has_snapshot(place)
-    if resume:
-        check_private(place)
-    if not resume and place.exists():
-        if has_snapshot(place):
-            raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
-        shutil.rmtree(place)  # of a run that was killed before its first snapshot
+    resume = goes_on(place, resume)
     with quiet(), connected(address):
         request = {"CPU": cpus, "GPU": gpus}
         if not patience and slots.slots(request) < members:
@@ -129,6 +123,26 @@ def has_snapshot(place: Path) -> bool:
         json.loads(snapshots[-1].read_text())
     except json.JSONDecodeError:
         return False  # killed while it was written: starting anew gives the same trajectory
+    return True
+
+
+def goes_on(place: Path, resume: bool) -> bool:
+    """Whether a run goes on from the snapshot in Tune's folder; what a run without one left there is removed.
+
+    Args:
+        resume: whether it may.
+
+    Raises:
+        SchedulerError: if there is a snapshot, and the run may not go on from it.
+        SettingError: if others may have written it.
+    """
+    if not has_snapshot(place):
+        if place.exists():
+            shutil.rmtree(place)  # of a run that was killed before its first snapshot
+        return False
+    if not resume:
+        raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
+    check_private(place)
     return True
 
 

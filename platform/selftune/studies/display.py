@@ -147,13 +147,7 @@ class Display(Progress):
         while words and len(" · ".join([self._progress(), *words])) > room:
             del words[0]
         sentence = " · ".join([self._progress(), *words])
-        cells: list[RenderableType] = [Text(self._title, style="bold")]
-        width = min(_BAR, room - len(sentence) - 1)
-        if width >= _BAR // 3:
-            cells.append(ProgressBar(total=1.0, completed=self._share(), width=width))
-        head = Table.grid(padding=(0, 1))
-        head.add_row(*cells, Text(sentence))
-        return head
+        return head_line(self._title, self._share(), sentence, room)
 
     def _table(self) -> Table | Text:
         histories = self._hyperparameters.values()
@@ -181,6 +175,22 @@ class Display(Progress):
 def say(console: Console, sentence: str, style: str = "") -> None:
     """Prints a sentence as it is: on one line, however long, and with no meaning in its brackets."""
     console.print(sentence, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def head_line(title: str, share: float, sentence: str, room: int) -> Table:
+    """A title, a bar and a sentence in one line; the bar only where there is room for it.
+
+    Args:
+        share: that is done, in [0, 1].
+        room: cells beside the title.
+    """
+    cells: list[RenderableType] = [Text(title, style="bold")]
+    width = min(_BAR, room - len(sentence) - 1)
+    if width >= _BAR // 3:
+        cells.append(ProgressBar(total=1.0, completed=share, width=width))
+    head = Table.grid(padding=(0, 1))
+    head.add_row(*cells, Text(sentence))
+    return head
 
 
 def sparkline(series: Sequence[float]) -> str:

@@ -37,7 +37,7 @@ def new_folder(study: Study, output: Path | None, local: bool) -> Path:
         UserError: if ``output`` holds something else, or cannot be written; nothing is changed then.
     """
     try:
-        folder = _free_folder(study.study) if output is None else _empty_folder(output, study)
+        folder = free_folder(study.study) if output is None else _empty_folder(output, study)
         write_original(folder, study.text, local)
         with replacing(folder / STUDY_FILE) as temporary:
             temporary.write_text(study.text, encoding="utf-8")
@@ -50,7 +50,8 @@ def new_folder(study: Study, output: Path | None, local: bool) -> Path:
     return folder
 
 
-def _free_folder(name: str) -> Path:
+def free_folder(name: str) -> Path:
+    """Makes ``runs/<name>-<n>``, with the first n that is free."""
     RUNS.mkdir(exist_ok=True)
     number = 1
     while True:
@@ -62,9 +63,24 @@ def _free_folder(name: str) -> Path:
             number += 1
 
 
-def _empty_folder(folder: Path, study: Study) -> Path:
+def empty_folder(folder: Path, what: str) -> Path:
+    """Makes a folder, unless it is there and empty.
+
+    Args:
+        what: would have to be in it, so that it could be gone on with.
+
+    Raises:
+        UserError: if it is a file, or holds something.
+    """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose a folder with --output")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty and holds no {what}; choose another folder with --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _empty_folder(folder: Path, study: Study) -> Path:
     file = folder / STUDY_FILE
     if file.is_file():
         if file.read_text(encoding="utf-8", errors="replace") != study.text:
@@ -78,10 +94,7 @@ def _empty_folder(folder: Path, study: Study) -> Path:
             f"{folder}: holds this study, unfinished; continue it with `selftune resume {folder}`,"
             " or choose another folder with --output"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: is not empty and holds no study; choose another folder with --output")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return empty_folder(folder, "study")
 
 
 def open_folder(folder: Path) -> tuple[Study, Summary]:

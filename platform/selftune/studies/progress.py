@@ -137,13 +137,22 @@ class Progress(Listener):
             yield f"training loss {self._training_loss:.4g}"
 
     def _left(self) -> str:
-        if self._began is None:
-            return ""
-        then, share_then = self._began
-        elapsed, gained = self._clock() - then, self._share() - share_then
-        if gained <= 0 or elapsed <= 0 or self._share() >= 1:
-            return ""
-        return f"{duration(elapsed / gained * (1 - self._share()))} left"
+        return "" if self._began is None else time_left(self._began, (self._clock(), self._share()))
+
+
+def time_left(began: tuple[float, float], now: tuple[float, float]) -> str:
+    """How long a run will go on, in words; nothing where that cannot be said.
+
+    Args:
+        began, now: seconds of a clock, and the share that was or is done.
+
+    >>> time_left((0.0, 0.0), (75.0, 0.5))
+    '1:15 left'
+    """
+    elapsed, gained = now[0] - began[0], now[1] - began[1]
+    if gained <= 0 or elapsed <= 0 or now[1] >= 1:
+        return ""
+    return f"{duration(elapsed / gained * (1 - now[1]))} left"
 
 
 def duration(seconds: float) -> str:

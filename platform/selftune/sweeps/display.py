@@ -13,18 +13,16 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from selftune.search import SearchSettings, TrialRecord, TrialsListener
-from selftune.studies.display import REFRESH_SECONDS, History, say, sparkline
-from selftune.studies.progress import LINE_SECONDS, QUIET_SECONDS, duration
+from selftune.studies.display import REFRESH_SECONDS, History, head_line, say, sparkline
+from selftune.studies.progress import LINE_SECONDS, QUIET_SECONDS, time_left
 from selftune.tracking.swept_values import short_names, value_text
 
 BEST_ROWS, RUNNING_ROWS = 5, 8
 MESSAGES = 5  # of trials that failed, and of those that were refused, before a line says where the others are
-_BAR = 24
 _TITLE = 8  # characters that a column's title may have in a line, however short its cells are
 _STATUSES = ("running", "paused", "finished", "stopped", "failed", "refused")
 
@@ -167,13 +165,7 @@ class SweepDisplay(TrialsListener):
         while len(parts) > 1 and len(" · ".join(parts)) > room:
             del parts[-2 if len(parts) > 2 else -1]
         sentence = " · ".join(parts)
-        cells: list[RenderableType] = [Text(self._title, style="bold")]
-        width = min(_BAR, room - len(sentence) - 1)
-        if width >= _BAR // 3:
-            cells.append(ProgressBar(total=1.0, completed=self._share(), width=width))
-        head = Table.grid(padding=(0, 1))
-        head.add_row(*cells, Text(sentence))
-        return head
+        return head_line(self._title, self._share(), sentence, room)
 
     def _sentences(self, leading: list[TrialRecord]) -> Iterator[Text]:
         counts = self._counts()
@@ -283,13 +275,7 @@ class SweepDisplay(TrialsListener):
         return min(1.0, max(shares))
 
     def _left(self) -> str:
-        if self._began is None:
-            return ""
-        then, share_then = self._began
-        elapsed, gained = self._clock() - then, self._share() - share_then
-        if gained <= 0 or elapsed <= 0 or self._share() >= 1:
-            return ""
-        return f"{duration(elapsed / gained * (1 - self._share()))} left"
+        return "" if self._began is None else time_left(self._began, (self._clock(), self._share()))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from ray import tune
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.run import FOLDER, check_private, has_snapshot, restored
+from selftune.schedulers.run import FOLDER, goes_on, restored
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
@@ -74,13 +73,7 @@ def run_trials_on_ray(
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
-    resume = resume and has_snapshot(place)
-    if resume:
-        check_private(place)
-    elif place.exists():
-        if has_snapshot(place):
-            raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
-        shutil.rmtree(place)  # of a run that was killed before its first snapshot
+    resume = goes_on(place, resume)
     with quiet(), _quiet_optuna(), connected(address):
         fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from selftune.errors import SettingError
-from selftune.studies.folder import RUNS
+from selftune.studies.folder import RUNS, empty_folder, free_folder
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.sweeps.comparison.comparison import Comparison, comparison_of
 from selftune.sweeps.comparison.record import FILE, ComparisonRecord, is_comparison, read_record
@@ -18,7 +18,7 @@ def new_comparison_folder(comparison: Comparison, output: Path | None) -> Path:
         UserError: if ``output`` holds something already, or cannot be written; nothing is changed then.
     """
     try:
-        folder = _free_folder(comparison.study.study) if output is None else _empty_folder(output)
+        folder = free_folder(f"compare-{comparison.study.study}") if output is None else _empty_folder(output)
         start_record(comparison).write(folder)
     except OSError as error:
         place = error.filename or output or RUNS
@@ -35,30 +35,13 @@ def start_record(comparison: Comparison) -> ComparisonRecord:
     return ComparisonRecord(study.text, comparison.settings, study.study, study.metric, study.mode)
 
 
-def _free_folder(name: str) -> Path:
-    RUNS.mkdir(exist_ok=True)
-    number = 1
-    while True:
-        folder = RUNS / f"compare-{name}-{number}"
-        try:
-            folder.mkdir()
-            return folder
-        except FileExistsError:
-            number += 1
-
-
 def _empty_folder(folder: Path) -> Path:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; choose a folder with --output")
     if is_comparison(folder):
         raise UserError(
             f"{folder}: holds a comparison; go on with it with `selftune resume {folder}`, or choose another"
             " folder with --output"
         )
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: is not empty and holds no comparison; choose another folder with --output")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return empty_folder(folder, "comparison")
 
 
 def open_comparison(folder: Path) -> Comparison:
