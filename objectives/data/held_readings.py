@@ -15,7 +15,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 MOST = 2
-"""Readings that a reader holds: those of two data sets, or of one with two settings, such as two sizes of images."""
+"""Readings that a reader holds: those of two data sets, or of one with two settings, such as two sizes."""
 
 
 def held(read: Callable[Concatenate[AnyPath, P], T]) -> Callable[Concatenate[AnyPath, P], T]:
@@ -37,7 +37,7 @@ def held(read: Callable[Concatenate[AnyPath, P], T]) -> Callable[Concatenate[Any
     readings: OrderedDict[Hashable, T] = OrderedDict()
 
     @wraps(read)
-    def reader(path: AnyPath, *settings: P.args, **named: P.kwargs) -> T:
+    def reader(path: AnyPath, /, *settings: P.args, **named: P.kwargs) -> T:
         found = Path(path).expanduser().absolute()
         key = found, _stamps(found), _frozen(settings), _frozen(named)
         if key not in readings:

@@ -35,8 +35,8 @@ ROWS = 64
 """Images in a row group: few, so that one image can be had without reading many others."""
 
 LAYOUTS = (
-    "a folder of images or of *.txt files, a table (*.csv, *.tsv), a text (*.txt), or Parquet of these: a file, or a"
-    " folder of files"
+    "a folder of images or of *.txt files, a table (*.csv, *.tsv), a text (*.txt), or Parquet of these: a file, or"
+    " a folder of files"
 )
 Sort = Literal["images", "text", "table"]
 

@@ -27,10 +27,7 @@ def read_columns(path: Path) -> Any:
     """
     if path.is_dir() and not is_sharded(path):
         raise SettingError("path", f"{path} is a folder; give {LAYOUT}, or Parquet, or {SHARDS}")
-    if path.is_dir() or is_parquet(path):
-        rows = _parquet(path)
-    else:
-        rows = _csv(path)
+    rows = _parquet(path) if path.is_dir() or is_parquet(path) else _csv(path)
     names = rows.column_names
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:

@@ -28,7 +28,6 @@ from selftune.lower_level.regression import Regression
 from selftune.lower_level.supervised_objective import SupervisedObjective
 from selftune.shapes import Float, Tensor
 
-
 _read = held(read_table)
 
 
