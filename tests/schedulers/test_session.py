@@ -55,7 +55,9 @@ def seen(tmp_path_factory):
 
 def test_a_session_has_a_token_of_its_own_that_only_its_user_can_read(seen):
     for session in seen["sessions"]:
-        assert session["is its own"] and session["asks"] and not session["is left"]
+        assert session["is its own"]
+        assert session["asks"]
+        assert not session["is left"]
         assert session["modes"] == ["0o700", "0o600"]
         assert len(session["token"]) == 64
     first, second = seen["sessions"]

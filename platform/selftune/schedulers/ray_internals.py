@@ -113,8 +113,8 @@ def authentication(settings: Mapping[str, str | None]) -> Iterator[None]:
     """Sets Ray's environment variables of authentication, and has Ray read them: it has read the old ones.
 
     Raises:
-        RuntimeError: if this process is connected to a cluster. That would refuse everything without its token, and
-            Ray's client then ends the process, with status 1 and without an exception.
+        RuntimeError: if this process is connected to a cluster. That would refuse everything without its token,
+            and Ray's client then ends the process, with status 1 and without an exception.
     """
     if ray.is_initialized():
         raise RuntimeError("this process is connected to a Ray cluster, which another token would cut off")
