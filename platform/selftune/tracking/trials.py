@@ -160,7 +160,7 @@ class Trials:
 
     @cached_property
     def _totals(self) -> list[tuple[int, float]]:
-        """What all trials together have cost by the time of each record: training steps of all networks, seconds."""
+        """What all trials together have cost by the time of each record: training steps and seconds."""
         last: dict[int, TrialRecord] = {}
         totals, spent, seconds = [], 0, 0.0
         for record in self.records:
