@@ -17,8 +17,8 @@ class Outcome:
         winner: number of the trial whose best network is the best; None if no trial has one.
         values: its values of the swept keys.
         measures: of its best network, over whole splits, by name.
-        spent, computed, best: training steps of all networks of all trials, seconds that their trainers computed, and
-            the best value of the metric so far, at each of the moments when it became better.
+        spent, computed, best: training steps of all networks of all trials, seconds that their trainers computed,
+            and the best value of the metric so far, at each of the moments when it became better.
         steps: training steps of all networks of all trials in all.
         seconds: that all trainers computed in all.
         clock: seconds from the search's begin to its end, over all of its runs.
