@@ -1,8 +1,8 @@
 """Ends what a cluster leaves behind when its driver is done with it, or dead.
 
 Run as a script, ``python watchdog.py FOLDER DRIVER SESSION``, by the driver with its process id and that of its
-session (as ``setsid`` makes them), which sets it apart from the cluster's processes. Once the driver has written to
-this process's standard input, or is dead, every process of the cluster is ended and its folder removed.
+session (as ``setsid`` makes them), which sets it apart from the cluster's processes. Once the driver has written
+to this process's standard input, or is dead, every process of the cluster is ended and its folder removed.
 Ray sees to most of its processes itself, but its agents, which wait for the cluster's control store to come back,
 outlive a killed driver by more than half a minute.
 
