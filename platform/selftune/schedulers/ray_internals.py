@@ -7,6 +7,7 @@
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
 | ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
+| ``Trainable._storage`` | the folder of a trial, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
@@ -25,6 +26,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -90,6 +92,12 @@ def scheduler_of(tuner: tune.Tuner) -> Any:
     """The scheduler of a tuner: after ``Tuner.restore`` it is a new object."""
     internal: Any = tuner._local_tuner
     return internal._tune_config.scheduler
+
+
+def folder_of(trainable: tune.Trainable) -> Path | None:
+    """Where the checkpoints of the trial are that a trainable runs now; None without Tune."""
+    storage: Any = trainable._storage
+    return None if storage is None else Path(storage.trial_fs_path)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from ray import tune
 
 from selftune.hyperparameters.distribution import Uniform
+from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.run import run_trials_on_ray
 from selftune.search import SearchSettings, SearchSpace, Swept
 from selftune.search.searchers import TPESearch
@@ -58,7 +59,7 @@ class Curve(tune.Trainable):
         return True
 
     def save_checkpoint(self, folder):
-        state = {"step": self.training_step, "loss": self.loss}
+        state = {"step": self.training_step, "loss": self.loss, "trial": str(ray_internals.folder_of(self))}
         Path(folder, "state.json").write_text(json.dumps(state))
 
     def load_checkpoint(self, folder):

@@ -84,7 +84,7 @@ def run_trials_on_ray(
             records.settings = settings
             records.check, records.listener = check, listener
         else:
-            records = TrialRecords(settings, members)
+            records = TrialRecords(settings, members, trial_steps)
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
         ray_internals.scheduler_of(tuner).admission.fit = fit
