@@ -11,6 +11,7 @@
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
+| ``_FilesystemSyncer._sync_up_command`` | a driver that is killed leaves its snapshots whole |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
@@ -30,13 +31,16 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import LocalFileSystem
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
+from ray.train._internal import storage
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
 from selftune.schedulers.environment import environment
+from selftune.schedulers.snapshots import Snapshot
 
 KNOWN_VERSION = "2.60"
 REQUIREMENT = "ray[tune]>=2.60,<2.61"
@@ -96,8 +100,8 @@ def scheduler_of(tuner: tune.Tuner) -> Any:
 
 def folder_of(trainable: tune.Trainable) -> Path | None:
     """Where the checkpoints of the trial are that a trainable runs now; None without Tune."""
-    storage: Any = trainable._storage
-    return None if storage is None else Path(storage.trial_fs_path)
+    place: Any = trainable._storage
+    return None if place is None else Path(place.trial_fs_path)
 
 
 @contextmanager
@@ -216,6 +220,25 @@ def uncounted_callbacks() -> Iterator[None]:
         yield
     finally:
         usage.tag_callbacks = known
+
+
+@contextmanager
+def whole_snapshots() -> Iterator[None]:
+    """Has ``fit`` put its snapshots into the run's folder whole, see ``Snapshot``; not so into other storage."""
+    syncer: Any = storage._FilesystemSyncer
+    known = syncer._sync_up_command
+
+    def command(self: Any, local_path: str, uri: str, exclude: list[str] | None = None) -> Any:
+        if exclude or not isinstance(self.storage_filesystem, LocalFileSystem):
+            return known(self, local_path, uri, exclude)
+        # Tune asks for the command between two of its snapshots, and runs it in a thread beside its loop
+        return Snapshot(Path(local_path)).put, {"target": Path(uri)}
+
+    syncer._sync_up_command = command
+    try:
+        yield
+    finally:
+        syncer._sync_up_command = known
 
 
 def _unwrapped(controller: Any) -> Any:
