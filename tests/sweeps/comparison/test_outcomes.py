@@ -80,7 +80,7 @@ def test_the_best_so_far_is_told_at_shares_of_the_budget(comparison, record):
 
 
 def test_at_equal_seconds_everybody_has_as_many_as_the_fastest_needs(comparison, record):
-    """Random search is through after 3 seconds of seed 0; self_tuning has computed for 2 when it becomes better."""
+    """Random search is through after 3 seconds of seed 0, when self_tuning has become better once, after 2."""
     outcomes = {
         **record.outcomes,
         "random-0": replace(record.outcomes["random-0"], seconds=3.0),

@@ -95,7 +95,7 @@ def rows_of(comparison: Comparison, outcomes: Mapping[str, Outcome]) -> list[Row
 
 
 def _shortest(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> dict[int, float]:
-    """For each seed the seconds that every method but the baselines, which train one network, has spent at least."""
+    """For each seed the seconds that every method has spent at least; baselines train one network only."""
     shortest: dict[int, float] = {}
     for cell in cells:
         seconds = math.inf if cell.method.kind == "baseline" else outcomes[cell.name].seconds
