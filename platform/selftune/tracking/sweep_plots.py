@@ -149,7 +149,7 @@ def _upright(title: str, axes_of: list[SweptAxis], titles: list[str], lines: lis
     room = 13 * width / len(titles)  # characters of a title
     with mpl.rc_context(STYLE):
         figure, axes = new_figure((width, 3.9), title, "", "")
-        _draw_paths(axes, [(np.arange(len(places)), places, *style) for places, *style in lines])
+        _draw_paths(axes, ((np.arange(len(places)), places, colour, best) for places, colour, best in lines))
         for at, (axis, name) in enumerate(zip(axes_of, titles, strict=True)):
             axes.plot([at, at], [0, 1], color=MUTED, lw=0.8, zorder=4)
             axes.text(at, 1.07, shortened(name, int(room)), ha="center", color=INK, size=8, parse_math=False)
@@ -166,7 +166,7 @@ def _lying(title: str, axes_of: list[SweptAxis], titles: list[str], lines: list[
     with mpl.rc_context(STYLE):
         height = 0.6 + 0.62 * len(titles)
         figure, axes = new_figure((3.7, height), title, "", "")
-        _draw_paths(axes, [(places, -np.arange(len(places)), *style) for places, *style in lines])
+        _draw_paths(axes, ((places, -np.arange(len(places)), colour, best) for places, colour, best in lines))
         for at, (axis, name) in enumerate(zip(axes_of, titles, strict=True)):
             axes.plot([0, 1], [-at, -at], color=MUTED, lw=0.8, zorder=4)
             tick = _TICK | {"va": "top"}
