@@ -25,7 +25,6 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import ray
@@ -113,8 +112,12 @@ def on_loopback() -> Iterator[None]:
 def authentication(settings: Mapping[str, str | None]) -> Iterator[None]:
     """Sets Ray's environment variables of authentication, and has Ray read them: it has read the old ones.
 
-    Only while this process is connected to no cluster.
+    Raises:
+        RuntimeError: if this process is connected to a cluster. That would refuse everything without its token,
+            and Ray's client then ends the process, with status 1 and without an exception.
     """
+    if ray.is_initialized():
+        raise RuntimeError("this process is connected to a Ray cluster, which another token would cut off")
     try:
         with environment(settings):
             _read_authentication()
@@ -165,15 +168,19 @@ def signals_of_the_program() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Gives the processes of a cluster that starts within the context sessions of their own.
+def apart(marks: Mapping[str, str]) -> Iterator[None]:
+    """Gives the processes of a cluster that starts within the context sessions of their own, and these variables.
 
     What is sent to the process group of the driver, as ``timeout`` and many supervisors do, then reaches the
     driver alone, which needs its cluster to end in order.
     """
     internal: Any = services
     known = internal.ConsolePopen
-    internal.ConsolePopen = partial(known, start_new_session=True)
+
+    def start(*command: Any, env: Mapping[str, str], **settings: Any) -> Any:
+        return known(*command, env={**env, **marks}, start_new_session=True, **settings)
+
+    internal.ConsolePopen = start
     try:
         yield
     finally:

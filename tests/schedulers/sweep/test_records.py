@@ -34,6 +34,17 @@ def test_all_networks_of_a_trial_are_paid_and_work_done_twice_is_paid_twice():
     assert records.trials[0].seconds == 0.5
 
 
+def test_a_budget_in_seconds_is_of_all_trainers_together():
+    records = records_of(trials=None, seconds=4.0)
+    assert report(records, 0, 10, seconds=2.5).seconds == 2.5
+    assert not records.is_spent
+    assert report(records, 1, 10, seconds=1.5).seconds == 1.5
+    assert records.is_spent
+    again = records_of(trials=None, seconds=4.0)
+    again.load_state_dict(records.state_dict())
+    assert again.is_spent
+
+
 @pytest.mark.parametrize(("mode", "best", "step"), [("min", 0.2, 20), ("max", 0.9, 30)])
 def test_the_best_value_is_kept_with_its_step(mode, best, step):
     records = records_of(mode=mode)

@@ -58,6 +58,7 @@ def test_a_trial_reports_the_plain_network_over_the_whole_validation_split():
     found = results(one)
     assert [result["training_step"] for result in found] == [20, 40, 60]
     assert [result["work"] for result in found] == [20, 20, 20]
+    assert all(result["seconds"] > 0 for result in found)
     made = plan({RATE: 0.1})
     run = TeamRun(made.method(), {0: made.trainers(0)})
     run.join()

@@ -26,6 +26,9 @@ WORK = "work"
 MOST_FAILURES = 10
 """Trials that may fail one after the other without a report."""
 
+SECONDS = "seconds"
+"""How many seconds its trainers computed since its last result; else Tune's own time of a result."""
+
 FAILED = "failed"
 """Whether a last result is that of a trial that could not go on; why, its message says."""
 
@@ -53,6 +56,7 @@ class TrialRecords:
         self.listener = TrialsListener()
         self.trials: dict[int, TrialRecord] = {}
         self.spent = 0
+        self.seconds = 0.0
         self.drawn = 0
         self.is_exhausted = False
         self._numbers: dict[str, int] = {}
@@ -75,7 +79,7 @@ class TrialRecords:
     def is_spent(self) -> bool:
         """Whether the budget is used up."""
         steps, seconds = self.settings.steps, self.settings.seconds
-        return (steps is not None and self.spent >= steps) or (seconds is not None and self.time >= seconds)
+        return (steps is not None and self.spent >= steps) or (seconds is not None and self.seconds >= seconds)
 
     @property
     def is_enough(self) -> bool:
@@ -132,7 +136,9 @@ class TrialRecords:
         record, step = self.trials[number], int(result[STEP])
         work = int(result.get(WORK, max(0, step - self._steps[number]) * self.members))
         self._steps[number] = step
+        seconds = float(result.get(SECONDS, result.get("time_this_iter_s", 0.0)))
         self.spent += work
+        self.seconds += seconds
         if result.get("done") and not result.get(FAILED):
             self._finished.add(number)
         if not self._reported and self.settings.metric not in result:
@@ -147,7 +153,7 @@ class TrialRecords:
                 status="running",
                 training_step=step,
                 spent=record.spent + work,
-                seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
+                seconds=record.seconds + seconds,
                 measures=record.measures if result.get(FAILED) else _measures(result),
                 best=best,
                 best_step=best_step,
@@ -207,6 +213,7 @@ class TrialRecords:
         return {
             "trials": dict(self.trials),
             "spent": self.spent,
+            "seconds": self.seconds,
             "drawn": self.drawn,
             "exhausted": self.is_exhausted,
             "numbers": dict(self._numbers),
@@ -218,7 +225,8 @@ class TrialRecords:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.trials = dict(state["trials"])
-        self.spent, self.drawn, self.is_exhausted = state["spent"], state["drawn"], state["exhausted"]
+        self.spent, self.seconds = state["spent"], state["seconds"]
+        self.drawn, self.is_exhausted = state["drawn"], state["exhausted"]
         self._numbers, self._steps = dict(state["numbers"]), dict(state["steps"])
         self._finished = set(state["finished"])
         self._inherited = dict(state["inherited"])

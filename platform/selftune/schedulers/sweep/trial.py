@@ -14,11 +14,12 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES, WORK
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, SECONDS, STEP, VALUES, WORK
 from selftune.schedulers.sweep.work_done import WorkDone
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
 from selftune.storage.state_file import load_state, save_state
+from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes, NoTrainerLeft, TeamRun
 
 BEST, KIND = "best.safetensors", "best_network"
@@ -33,12 +34,14 @@ class TrialPlan:
         trainers: makes the trainer of a member.
         members: size of the team.
         steps: training steps of each network.
+        device: a torch device that they train on.
     """
 
     method: Callable[[], TeamMethod]
     trainers: Callable[[int], Executes]
     members: int
     steps: int
+    device: str = "cpu"
 
 
 Planner = Callable[[Mapping[str, Any]], TrialPlan]
@@ -77,6 +80,7 @@ class SweepTrial(tune.Trainable):
             trainer.wait()
         self._work = WorkDone()
         self._run = TeamRun(plan.method(), {0: own, **self._remote}, self._work)
+        self._watch = Stopwatch(plan.device)
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
@@ -129,7 +133,12 @@ class SweepTrial(tune.Trainable):
 
     def _so_far(self) -> dict[str, Any]:
         best = {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
-        return {WORK: self._work.taken(), **best}
+        return {WORK: self._work.taken(), SECONDS: self._seconds(), **best}
+
+    def _seconds(self) -> float:
+        """Seconds of computing of all members since the last result."""
+        elsewhere = [trainer.seconds() for trainer in self._remote.values()]
+        return self._watch.taken() + sum(each() for each in elsewhere)
 
     # Checkpoints -------------------------------------------------------------------------------------
 

@@ -75,9 +75,9 @@ class Comparison:
         return self.study.budget.steps
 
     @property
-    def axis(self) -> Literal["spent", "time"]:
-        """What the budget counts: training steps of all networks, or seconds of the clock."""
-        return "time" if self.settings.steps is None else "spent"
+    def axis(self) -> Literal["spent", "computed"]:
+        """What the budget counts: training steps of all networks, or seconds that trainers compute."""
+        return "computed" if self.settings.steps is None else "spent"
 
     @property
     def notes(self) -> list[str]:
