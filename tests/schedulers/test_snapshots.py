@@ -1,3 +1,5 @@
+import pickle
+
 from selftune.schedulers.snapshots import Snapshot
 
 
@@ -24,6 +26,12 @@ def test_files_of_a_moment_are_put_together_although_they_change_meanwhile(tmp_p
         (written / name).write_text("2, half of i")
     snapshot.put(kept)
     assert [(kept / name).read_text() for name in ("trials.json", "searcher.pkl", "trial-0/log")] == ["1"] * 3
+
+
+def test_a_snapshot_does_not_hold_the_one_before(tmp_path):
+    """Tune pickles what copied the last one."""
+    (tmp_path / "state.json").write_bytes(bytes(10000))
+    assert len(pickle.dumps(Snapshot(tmp_path))) < 1000
 
 
 def test_what_is_in_the_folder_already_stays(tmp_path):

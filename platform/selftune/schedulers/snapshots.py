@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 
 class Snapshot:
@@ -31,6 +32,10 @@ class Snapshot:
     def __init__(self, folder: Path) -> None:
         self._files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
         self._logs = [path for path in folder.iterdir() if path.is_dir()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Tune's state refers to the copy that was made last: without its content, or each would hold all before it
+        return {"_files": {}, "_logs": []}
 
     def put(self, target: Path) -> None:
         """Puts it into a folder: every file there is the old one or the new one, and all change in an instant.
