@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import inf, isfinite, nan
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
 from rich.console import Console
 
 from selftune.studies.packaged import find_study
+from selftune.studies.yaml_file import parse_yaml
 from selftune.sweeps.comparison.comparison import Comparison, comparison_of
 from selftune.sweeps.comparison.comparison_settings import ComparisonSettings
 from selftune.sweeps.comparison.folder import start_record
@@ -175,6 +178,7 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of cifar10-14k.parquet")
     parser.add_argument("--show", action="store_true", help="run nothing, print what is there")
+    parser.add_argument("--summary", action="store_true", help="run nothing, print a row per task")
     options = parser.parse_args(arguments)
     unknown = [task for task in options.tasks if task not in TASKS]
     if unknown:
@@ -182,10 +186,80 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     return options
 
 
+def place_of(task: str, options: argparse.Namespace) -> Path:
+    """The folder of a task's comparison."""
+    place: Path = options.output / (task if options.seconds is None else f"{task}-seconds")
+    return place
+
+
+def summary(options: argparse.Namespace) -> Iterator[str]:
+    """Tables in Markdown, a row per task and a column per method: means over the seeds that every method has."""
+    records = {task: read_record(place_of(task, options)) for task in options.tasks if is_there(task, options)}
+    for title, value in COLUMNS.items():
+        yield f"| {title} | seeds | {' | '.join(f'`{method}`' for method in options.methods)} |"
+        yield f"| --- | --- |{' --- |' * len(options.methods)}"
+        for task, record in records.items():
+            seeds, values = shared_seeds(record, options.methods)
+            means = {
+                method: fmean(value(record, method, seed, values) for seed in seeds)
+                for method in options.methods
+                if method in values and seeds
+            }
+            if any(isfinite(mean) for mean in means.values()):
+                best = nan if "seconds of" in title else (max if "accuracy" in title else min)(means.values())
+                cells = " | ".join(cell(means.get(method), best) for method in options.methods)
+                yield f"| {task} | {len(seeds)} | {cells} |"
+        yield ""
+
+
+def is_there(task: str, options: argparse.Namespace) -> bool:
+    return is_comparison(place_of(task, options))
+
+
+def shared_seeds(record: ComparisonRecord, methods: Sequence[str]) -> tuple[list[int], list[str]]:
+    """The seeds that all of these methods have which have any, and those methods."""
+    known = [method for method in methods if any(name.startswith(f"{method}-") for name in record.outcomes)]
+    first = parse_yaml(record.text).get("seed", 0)
+    seeds = range(first, first + record.settings.seeds)
+    return [seed for seed in seeds if all(f"{method}-{seed}" in record.outcomes for method in known)], known
+
+
+def measured(name: str) -> Value:
+    """A measure of the network that a method hands over."""
+    return lambda record, method, seed, methods: record.outcomes[f"{method}-{seed}"].measures.get(name, nan)
+
+
+def at_equal_seconds(record: ComparisonRecord, method: str, seed: int, methods: Sequence[str]) -> float:
+    """The best so far when the fastest method but the baselines was through, in seconds of computing."""
+    spent = [record.outcomes[f"{m}-{seed}"].seconds for m in methods if m not in ("held", "rule")]
+    through = min(spent, default=inf)
+    best = record.outcomes[f"{method}-{seed}"].best_at(through, "computed")
+    return nan if best is None else best
+
+
+Value = Callable[[ComparisonRecord, str, int, Sequence[str]], float]
+COLUMNS: dict[str, Value] = {
+    "test loss": measured("test_loss"),
+    "test accuracy": measured("test_accuracy"),
+    "best validation loss at equal seconds": at_equal_seconds,
+    "seconds of trainers": lambda record, method, seed, methods: record.outcomes[f"{method}-{seed}"].seconds,
+}
+
+
+def cell(mean: float | None, best: float) -> str:
+    if mean is None or not isfinite(mean):
+        return ""
+    written = f"{mean:.0f}" if mean > 10 else f"{mean:.4f}"
+    return f"**{written}**" if mean == best else written
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options, console = parsed(arguments), Console()
+    if options.summary:
+        print("\n".join(summary(options)))
+        return
     for task in options.tasks:
-        folder = options.output / (task if options.seconds is None else f"{task}-seconds")
+        folder = place_of(task, options)
         try:
             comparison = comparison_on(task, options)
         except FileNotFoundError as error:

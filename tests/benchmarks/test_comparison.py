@@ -47,5 +47,24 @@ def test_what_is_there_is_kept_when_more_is_asked_for(benchmark, tmp_path, capsy
     assert "0.2500" in shown
     assert "1 of 9 sweeps have ended" in shown
     assert "missing tpe-2" in shown
+    benchmark.main(["--tasks", "wine,iris", "--methods", "held,random", "--output", str(tmp_path), "--summary"])
+    assert capsys.readouterr().out.startswith("| test loss | seeds | `held` | `random` |")
     with pytest.raises(SystemExit, match="holds another study, or one with another budget"):
         benchmark.main(["--tasks", "wine", "--budget", "9", "--output", str(tmp_path), "--show"])
+
+
+def test_a_summary_has_a_row_per_task_over_the_seeds_that_all_have(benchmark, tmp_path, capsys):
+    comparison = benchmark.comparison_on("wine", asked(benchmark, tmp_path))
+    (tmp_path / "wine").mkdir()
+    record = benchmark.record_of(comparison, tmp_path / "wine")
+    for name, loss, seconds in (("held-0", 0.5, 1.0), ("random-0", 0.25, 9.0), ("held-1", 7.0, 1.0)):
+        outcome = Outcome(
+            measures={"test_loss": loss}, spent=(10, 20), computed=(1.0, 10.0), best=(loss, 0.1), seconds=seconds
+        )
+        record = record.with_outcome(name, outcome)
+    record.write(tmp_path / "wine")
+    benchmark.main(["--tasks", "wine", "--methods", "held,random,tpe", "--output", str(tmp_path), "--summary"])
+    shown = capsys.readouterr().out
+    assert "| wine | 1 | 0.5000 | **0.2500** |  |" in shown
+    assert "| wine | 1 | 0.5000 | 0.2500 |  |" not in shown
+    assert "| wine | 1 | 1.0000 | 9.0000 |  |" in shown
