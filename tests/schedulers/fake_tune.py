@@ -126,6 +126,8 @@ class FakeTune:
         self.starting = []
         self.snapshots = []
         self.garbage = []
+        self.record = None
+        self.folder = None
         scheduler.set_search_properties(metric, metric and "min")
 
     def restored(self, trials_from, state_from, seed=1, kill=0.0, listener=None):
@@ -181,6 +183,12 @@ class FakeTune:
             self._kill_one()
         else:
             self._event()
+        if self.record is not None:
+            self.record.on_step_end(0, self.trials)
+
+    def keep(self, record, folder):
+        """This driver's record is written beside; checkpoints go to a folder of its own."""
+        self.record, self.folder = record, folder
 
     def add(self, trial):
         self.trials.append(trial)
@@ -230,7 +238,7 @@ class FakeTune:
             assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
             actor.trainable.restore(argument)
         elif name == "save":
-            self._saved(trial, actor.trainable.save())
+            self._saved(trial, actor.trainable.save(self._place(trial)))
         else:
             try:
                 result = actor.trainable.train()
@@ -238,6 +246,12 @@ class FakeTune:
                 self.fail(trial, error)
             else:
                 self._result(trial, pickle.loads(cloudpickle.dumps(result)))
+
+    def _place(self, trial):
+        if self.folder is None:
+            return None
+        number = int(trial.checkpoints[-1].checkpoint.path.rpartition("-")[2]) + 1 if trial.checkpoints else 0
+        return str(self.folder / trial.trial_id / f"checkpoint-{number}")
 
     def fail(self, trial, error="the worker died"):
         trial.error_file = Path(tempfile.mkdtemp()) / "error.txt"
@@ -270,6 +284,8 @@ class FakeTune:
         trial.checkpoints = trial.checkpoints[-3:]
         trial.is_saving = False
         self.callback.on_trial_save(0, self.trials, trial)
+        if self.record is not None:
+            self.record.on_trial_save(0, self.trials, trial)
         if trial.results and trial.results[-1]["done"]:
             self.stop_trial(trial)
 

@@ -13,7 +13,7 @@ from full_matrix import first_of
 from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
-from ray_fakes import Recorder, ToyMethod, Toys
+from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
 from selftune.errors import SettingError
@@ -41,6 +41,7 @@ def run(folder, method, toys=None, **settings):
         gpus=settings.pop("gpus", 0),
         folder=folder,
         listener=recorder,
+        space=SPACE,
         **settings,
     )
     return {m: report.tensors["network.weights"].tolist() for m, report in reports.items()}, recorder
@@ -180,7 +181,15 @@ def search(folder, factory, transport="direct"):
     """A search by two trainers: what is heard of it, and their last reports."""
     recorder = Recorder()
     reports = run_on_ray(
-        method(2), factory, members=2, cpus=1, gpus=0, folder=folder, listener=recorder, transport=transport
+        method(2),
+        factory,
+        members=2,
+        cpus=1,
+        gpus=0,
+        folder=folder,
+        listener=recorder,
+        space=SmoothTrainerFactory(PROBLEM)(0).space,
+        transport=transport,
     )
     return recorder, reports
 
@@ -229,6 +238,7 @@ def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, 
         gpus=0,
         folder=tmp_path / "run",
         listener=recorder,
+        space=Networks(name)(0).space,
     )
     steps, networks = network_fakes.here(name)
     assert marker.exists()
@@ -240,7 +250,16 @@ def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, 
 def test_a_wrong_setting_found_at_the_first_order_comes_back_as_such(tmp_path):
     single = partial(Penalty, Budget(steps=20), PenaltySettings(warmup_steps=0, train_steps=1, momentum=0.3), 2)
     with pytest.raises(SettingError, match=r"method\.momentum: is for one gradient per training step"):
-        run_on_ray(single, network_fakes.stepwise, members=2, cpus=1, gpus=0, folder=tmp_path, listener=Recorder())
+        run_on_ray(
+            single,
+            network_fakes.stepwise,
+            members=2,
+            cpus=1,
+            gpus=0,
+            folder=tmp_path,
+            listener=Recorder(),
+            space=network_fakes.stepwise(0).space,
+        )
 
 
 def test_a_cluster_that_asks_for_a_token_is_told_from_one_that_is_away(cluster):

@@ -18,6 +18,7 @@ from selftune.methods.reports import Diverged
 from selftune.methods.team import TeamMethod
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
+from selftune.schedulers.driver_record import DriverState
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
@@ -48,6 +49,9 @@ class BilevelScheduler(TrialScheduler):
         SettingError: if ``team_size`` is less than 1.
         SchedulerError: if the direct transport is asked for and does not know this version of Ray.
 
+    Attributes:
+        left: what an earlier driver left; a run that starts then goes on from there.
+
     >>> from selftune.methods import Budget, SelfTuning
     >>> BilevelScheduler(lambda: SelfTuning(Budget(steps=100))).debug_string()
     '0 teams of 1'
@@ -70,6 +74,7 @@ class BilevelScheduler(TrialScheduler):
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
+        self.left: DriverState | None = None
         self._transport = make_transport(transport)
         self._patience = patience
         self._reset()
@@ -79,11 +84,13 @@ class BilevelScheduler(TrialScheduler):
         self._failure: Exception | None = None
         self._has_callback = False
         self._new_checkpoint = False
+        if self.left is not None:
+            self.load_state_dict({**self.left.scheduler, "places": {}})  # those of this run's trials are new
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
         runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint")
-        return {key: value for key, value in self.__dict__.items() if key not in runtime}
+        return {key: value for key, value in self.__dict__.items() if key not in runtime} | {"left": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -157,6 +164,9 @@ class BilevelScheduler(TrialScheduler):
             "stateful": team.method.stateful,
             **self._transport.config(),
         }
+        start = None if self.left is None else self.left.checkpoints.get(member)
+        if start is not None:
+            settings["start"] = str(start)
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics
@@ -267,6 +277,10 @@ class BilevelScheduler(TrialScheduler):
         """The run is over."""
         for team in self.teams:
             team.listener.ended()
+
+    def member_of(self, trial: Any) -> int:
+        """Which member of its team a trial is."""
+        return self._groups.team_of(trial)[1]
 
     def hyper_step_of(self, trial: Any) -> int | None:
         """The number of the last hyper-step of the trial's team."""

@@ -12,8 +12,10 @@ from selftune.listener import Listener
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
 from selftune.schedulers.errors import SchedulerError
+from selftune.storage.state_tree import record
 
 
+@record
 @dataclass
 class Member:
     """What is known of one trainer.
@@ -229,7 +231,12 @@ class Team:
 
     @property
     def over(self) -> bool:
-        return all(entry.over for entry in self.members.values())
+        return not self.open_members
+
+    @property
+    def open_members(self) -> list[int]:
+        """Members that have something left to do."""
+        return [member for member, entry in self.members.items() if not entry.over]
 
     @property
     def stalled(self) -> bool:

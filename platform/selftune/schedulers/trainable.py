@@ -64,6 +64,8 @@ class OrderTrainable(tune.Trainable):
             self._trainer = call(factory, self._member, team=settings.get("team", 0), config=users_config(config))
         except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
             self._refusal = error
+        if "start" in settings:  # what an earlier driver's trainer saved; what this one's has saved comes later
+            self.load_checkpoint(settings["start"])
 
     def receive(self, order: WorkOrder, warm: Any = None) -> None:
         """Keeps the order for the next step, with the state of another trainer that it starts from."""

@@ -89,6 +89,7 @@ class Runner:
                 folder=folder,
                 listener=listener,
                 resume=True,
+                space=self.study.space,
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

@@ -15,11 +15,12 @@ from ray import tune
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.run import FOLDER, goes_on, restored
+from selftune.schedulers.run import FOLDER
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
+from selftune.schedulers.sweep.snapshots import goes_on, restored
 from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
