@@ -49,7 +49,7 @@ def run_on_ray(
         method_factory, trainer_factory: build the method and, on a worker, a member's trainer; picklable.
         members: size of the team.
         cpus, gpus: resources of one trainer.
-        folder: the study's output folder; the driver's record goes to its subfolder ``ray``, and Tune's files below
+        folder: the study's output folder; the driver's record goes to its subfolder ``ray``, Tune's files below
             that. With a cluster of several nodes it must be storage that all of them reach.
         listener: hears everything on this side. After a resume it hears again, with the same numbers, what
             happened since the last record before the driver died (at most about a second).
