@@ -68,6 +68,7 @@ class DriverRecord(Callback):
         self._folder, self._scheduler, self._space = folder, scheduler, space
         self._run = 0 if state is None else state.run + 1
         self._checkpoints = {} if state is None else dict(state.checkpoints)
+        self._trains = () if state is None else tuple(state.open_members)
         self._is_due = False
         self._next = 0.0
         self._old = [path for path in run_folders(folder) if path.name != self.run_name]
@@ -105,7 +106,8 @@ class DriverRecord(Callback):
 
     def _forget_old(self) -> None:
         """Removes folders of drivers before this one, once no record names a checkpoint in them."""
-        if not self._old or any(not self._is_own(member) for member in self._scheduler.teams[0].open_members):
+        members = self._scheduler.teams[0].members
+        if not self._old or not all(self._is_own(m) for m in self._trains if members[m].lost is None):
             return
         (self._folder / BEFORE).unlink(missing_ok=True)
         for path in self._old:

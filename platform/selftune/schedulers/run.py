@@ -85,9 +85,8 @@ def run_on_ray(
             if not patience and slots.slots(request) < len(open_members):
                 raise SchedulerError(slots.shortage(request, len(open_members)))
             place.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(
-                place / record.run_name, ignore_errors=True
-            )  # of a driver killed before its first record
+            # of a driver that was killed before its first record
+            shutil.rmtree(place / record.run_name, ignore_errors=True)
             logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
             tuner = tune.Tuner(
                 tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus}),

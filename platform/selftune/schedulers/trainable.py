@@ -56,6 +56,7 @@ class OrderTrainable(tune.Trainable):
         self._columns = dict.fromkeys((*_COLUMNS, *settings.get("metrics", ())), math.nan)
         self._incarnation = uuid.uuid4().hex
         self._greeted = False
+        self._start = settings.get("start")  # what an earlier driver's trainer saved
         self._sent: Opaque | None = None
         self._refusal: SettingError | None = None
         mailbox = settings.get("mailbox")
@@ -64,8 +65,6 @@ class OrderTrainable(tune.Trainable):
             self._trainer = call(factory, self._member, team=settings.get("team", 0), config=users_config(config))
         except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
             self._refusal = error
-        if "start" in settings:  # what an earlier driver's trainer saved; what this one's has saved comes later
-            self.load_checkpoint(settings["start"])
 
     def receive(self, order: WorkOrder, warm: Any = None) -> None:
         """Keeps the order for the next step, with the state of another trainer that it starts from."""
@@ -94,6 +93,8 @@ class OrderTrainable(tune.Trainable):
             return self._result("refused", key=error.key, message=error.message)
 
     def _ready(self) -> dict[str, Any]:
+        if self._start is not None:  # this driver's trainers have saved nothing yet, else Tune had loaded that
+            self.load_checkpoint(self._start)
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
         return self._result("ready", incarnation=self._incarnation, space=Opaque(self._trainer.space)) | nothing
@@ -150,6 +151,7 @@ class OrderTrainable(tune.Trainable):
         save_state(Path(checkpoint_dir) / CHECKPOINT, state, KIND)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        self._start = None
         state = load_state(Path(checkpoint_dir) / CHECKPOINT, KIND)
         if self._refusal is None:
             self._trainer.load_state_dict(state["trainer"])
