@@ -129,7 +129,8 @@ def _comparison(options: argparse.Namespace) -> Comparison:
     except Mistakes as error:
         raise error.in_file(str(path)) from error
     except SettingError as error:
-        raise UserError(f"--{error.key}: {error.message}") from error
+        option = "budget" if error.key in ("steps", "seconds") else error.key
+        raise UserError(f"--{option}: {error.message}") from error
     return comparison
 
 
