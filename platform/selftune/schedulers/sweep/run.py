@@ -20,7 +20,7 @@ from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
-from selftune.schedulers.sweep.snapshots import goes_on, restored
+from selftune.schedulers.sweep.snapshot_folder import goes_on, restored
 from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
@@ -85,11 +85,16 @@ def run_trials_on_ray(
             records.settings = settings
             records.check, records.listener = check, listener
         else:
-            records = TrialRecords(settings, members)
+            records = TrialRecords(settings, members, trial_steps)
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
         ray_internals.scheduler_of(tuner).admission.fit = fit
-        with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks(), _seeded(settings.seed):
+        with (
+            ray_internals.own_interrupts(),
+            ray_internals.uncounted_callbacks(),
+            ray_internals.whole_snapshots(),
+            _seeded(settings.seed),
+        ):
             try:
                 tuner.fit()
             finally:

@@ -2,7 +2,7 @@ import pytest
 
 from selftune.errors import SettingError
 from selftune.schedulers import OrderTrainable, SchedulerError
-from selftune.schedulers.sweep.snapshots import check_private, goes_on, has_snapshot, restored
+from selftune.schedulers.sweep.snapshot_folder import check_private, goes_on, has_snapshot, restored
 
 
 @pytest.fixture
