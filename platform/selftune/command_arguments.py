@@ -3,6 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import math
+
+from selftune.studies.driver import GRACE
+
+
+def add_driving(parser: argparse.ArgumentParser) -> None:
+    """Adds what every command takes that runs a study, a sweep or a comparison."""
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        metavar="SECONDS",
+        help=f"after SIGTERM a hyper-step may take so long to its end (default: {GRACE:g})",
+    )
+
+
+def grace(options: argparse.Namespace) -> float:
+    """The seconds after SIGTERM that were given, or the usual ones."""
+    return GRACE if options.grace is None else float(options.grace)
+
+
+def seconds(text: str) -> float:
+    """A time of at least 0 seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+
+    >>> seconds("2.5")
+    2.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, at least 0, got {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import say
-from selftune.studies.folder import STUDY_FILE, held
+from selftune.studies.driver import GRACE, Driver, held
+from selftune.studies.folder import STUDY_FILE
 from selftune.studies.runner import Runner, StudyFailed
 from selftune.sweeps.comparison.comparison import Cell, Comparison
 from selftune.sweeps.comparison.measured import outcome_of
@@ -18,7 +19,7 @@ from selftune.sweeps.run import run_sweep
 
 
 def run_comparison(
-    comparison: Comparison, folder: Path, console: Console, mlflow: bool = True
+    comparison: Comparison, folder: Path, console: Console, mlflow: bool = True, grace: float = GRACE
 ) -> ComparisonRecord:
     """Runs what of a comparison has not ended yet, and leaves tables, a picture and all numbers in its folder.
 
@@ -27,13 +28,15 @@ def run_comparison(
         folder: made by ``new_comparison_folder``.
         console: where progress is shown.
         mlflow: whether sweeps are sent to MLflow.
+        grace: seconds that trials may take to their next reports after SIGTERM.
 
     Raises:
         StudyFailed: if there is no cluster to run on. A sweep that fails is noted, and the others go on.
+        Stopped: after a request, or SIGTERM; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
         UserError: if another process runs the comparison of this folder.
     """
-    with held(folder):
+    with held(folder, grace) as driver:
         remove_leftovers(folder)
         record = read_record(folder)
         waiting = [cell for cell in comparison.cells if cell.name not in record.outcomes]
@@ -44,18 +47,20 @@ def run_comparison(
                 for cell in waiting:
                     number = comparison.cells.index(cell) + 1
                     say(console, f"{cell.name}, sweep {number} of {len(comparison.cells)}", style="bold")
-                    record = _ran(cell, folder, console, mlflow, record)
+                    record = _ran(cell, folder, console, mlflow, record, driver)
                     record.write(folder)
                     write_comparison(folder, comparison, record)
         write_comparison(folder, comparison, record)
     return record
 
 
-def _ran(cell: Cell, folder: Path, console: Console, mlflow: bool, record: ComparisonRecord) -> ComparisonRecord:
+def _ran(
+    cell: Cell, folder: Path, console: Console, mlflow: bool, record: ComparisonRecord, driver: Driver
+) -> ComparisonRecord:
     place = folder / cell.name
     try:
         _prepare(place, cell)
-        run_sweep(cell.swept, place, console, mlflow=mlflow)
+        run_sweep(cell.swept, place, console, mlflow=mlflow, grace=driver.grace, within=driver)
         return record.with_outcome(cell.name, outcome_of(cell.swept, place, cell.by_start))
     except StudyFailed as error:
         say(console, f"{cell.name}: {error}")
