@@ -85,7 +85,8 @@ class Status:
         seconds_left: of this phase; None where that cannot be said.
         best: None before there is one.
         teams: those that are not over; of a study the only one.
-        trials: of a sweep, how many stand how.
+        trials: of a sweep, how many stand how; of a comparison, how many sweeps.
+        part: of a comparison, the folder within its own of the sweep that runs.
         updated: when it was written, in seconds since 1970.
 
     >>> import tempfile
@@ -107,6 +108,7 @@ class Status:
     best: Best | None = None
     teams: list[TeamStatus] = field(default_factory=list)
     trials: dict[str, int] = field(default_factory=dict)
+    part: str = ""
     faults: Faults = field(default_factory=Faults)
     updated: float = 0.0
 

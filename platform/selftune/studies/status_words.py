@@ -29,12 +29,14 @@ class Standing:
             ``new`` (nothing has run).
         driver: the process that runs it, or ran it last.
         status: how far it is.
+        part: of a comparison, how the sweep stands that runs or ran last.
     """
 
     folder: Path
     state: str
     driver: DriverRecord | None
     status: Status | None
+    part: Standing | None = None
 
     @property
     def runs(self) -> bool:
@@ -48,6 +50,7 @@ class Standing:
             "state": self.state,
             "driver": None if self.driver is None else asdict(self.driver),
             "status": None if self.status is None else asdict(self.status),
+            "part": None if self.part is None else self.part.as_mapping(),
         }
 
 
@@ -65,7 +68,9 @@ def standing(folder: Path) -> Standing:
     else:
         driver = read_driver(folder) or driver  # it may have ended meanwhile
         state = driver.ended or "killed"
-    return Standing(folder, state, driver, read_status(folder))
+    status = read_status(folder)
+    part = standing(folder / status.part) if status is not None and status.part else None
+    return Standing(folder, state, driver, status, part)
 
 
 def lines(standing: Standing) -> Iterator[str]:
@@ -81,10 +86,11 @@ def lines(standing: Standing) -> Iterator[str]:
         if standing.runs:
             yield "  it has not begun to train yet"
         return
-    yield from (f"  {line}" for line in _status_lines(status, standing.runs))
+    yield from (f"  {line}" for line in _status_lines(status, standing))
 
 
-def _status_lines(status: Status, runs: bool) -> Iterator[str]:
+def _status_lines(status: Status, standing: Standing) -> Iterator[str]:
+    runs = standing.runs
     parts = [f"{status.phase}: {status.progress}"]
     if status.hyper_steps:
         parts.append(f"{status.hyper_steps:,} hyper-steps")
@@ -100,7 +106,11 @@ def _status_lines(status: Status, runs: bool) -> Iterator[str]:
         where = f"trial {best.trial}" if best.trial is not None else f"hyper-step {best.hyper_step}"
         yield f"best {best.metric.replace('_', ' ')} {best.value:.4g}, of {where}"
     if status.trials:
-        yield f"trials: {', '.join(f'{count} {state}' for state, count in status.trials.items())}"
+        counts = ", ".join(f"{count} {state}" for state, count in status.trials.items() if count)
+        yield f"{'sweeps' if status.phase == 'comparison' else 'trials'}: {counts or 'none yet'}"
+    if standing.part is not None:
+        yield from lines(standing.part)
+        return
     yield from _team_lines(status.teams)
     faults = {name: count for name, count in asdict(status.faults).items() if count}
     yield f"faults: {', '.join(f'{count} {_FAULTS[name]}' for name, count in faults.items()) or 'none'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -10,7 +11,9 @@ from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import say
 from selftune.studies.driver import GRACE, Driver, held
 from selftune.studies.folder import STUDY_FILE
+from selftune.studies.progress import seconds_left
 from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.status import Status, write_status
 from selftune.sweeps.comparison.comparison import Cell, Comparison
 from selftune.sweeps.comparison.measured import outcome_of
 from selftune.sweeps.comparison.record import ComparisonRecord, read_record
@@ -44,14 +47,40 @@ def run_comparison(
             for note in comparison.notes:
                 say(console, note)
             with Runner(comparison.study, local=False).ready():
+                began = time.monotonic(), len(record.outcomes) / len(comparison.cells)
                 for cell in waiting:
+                    _write_status(folder, comparison, record, cell.name, began)
                     number = comparison.cells.index(cell) + 1
                     say(console, f"{cell.name}, sweep {number} of {len(comparison.cells)}", style="bold")
                     record = _ran(cell, folder, console, mlflow, record, driver)
                     record.write(folder)
                     write_comparison(folder, comparison, record)
+            _write_status(folder, comparison, record)
         write_comparison(folder, comparison, record)
     return record
+
+
+def _write_status(
+    folder: Path,
+    comparison: Comparison,
+    record: ComparisonRecord,
+    part: str = "",
+    began: tuple[float, float] | None = None,
+) -> None:
+    """Says how many sweeps have ended, and which one runs; how far that is, it says itself."""
+    ended, total = len(record.outcomes), len(comparison.cells)
+    share = ended / total
+    status = Status(
+        record.name,
+        "comparison",
+        progress=f"{ended}/{total} sweeps",
+        share=share,
+        seconds_left=None if began is None else seconds_left(began, (time.monotonic(), share)),
+        trials={"finished": ended, "failed": len(record.failures)},
+        part=part,
+        updated=time.time(),
+    )
+    write_status(folder, status)
 
 
 def _ran(
