@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftune.command_arguments import add_driving, grace, positive
+from selftune.command_arguments import add_driving, driving, positive
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
@@ -416,7 +416,7 @@ def _go(study: Study, folder: Path, local: bool, options: argparse.Namespace) ->
 
     console, mlflow = _console(), not options.no_mlflow
     summary = carried_out(
-        folder, lambda: run(study, folder, console, local=local, mlflow=mlflow, grace=grace(options))
+        folder, lambda: run(study, folder, console, local=local, mlflow=mlflow, driving=driving(options))
     )
     if summary is None:
         return 1

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftune.command_arguments import add_driving, grace, positive
+from selftune.command_arguments import add_driving, driving, positive
 
 if TYPE_CHECKING:
     from selftune.sweeps.comparison.comparison import Comparison
 
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
 
-_WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output", "grace")
+_WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output", "grace", "log_level")
 _SWITCHES = ("start_values_first", "no_mlflow")
 """Options that mean something only together with ``--methods``."""
 
@@ -190,7 +190,7 @@ def _run(comparison: Comparison, folder: Path, options: argparse.Namespace) -> i
 
     console = Console()
     mlflow = not options.no_mlflow
-    record = carried_out(folder, lambda: run_comparison(comparison, folder, console, mlflow, grace(options)))
+    record = carried_out(folder, lambda: run_comparison(comparison, folder, console, mlflow, driving(options)))
     if record is None:
         return 1
     print_comparison(console, comparison, record, folder)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftune.command_arguments import grace
+from selftune.command_arguments import driving
 
 if TYPE_CHECKING:
     import argparse
@@ -112,7 +112,9 @@ def _go(swept: SweptStudy, folder: Path, options: argparse.Namespace) -> int:
     from selftune.sweeps.run import run_sweep
 
     console, mlflow = Console(), not options.no_mlflow
-    summary = carried_out(folder, lambda: run_sweep(swept, folder, console, mlflow=mlflow, grace=grace(options)))
+    summary = carried_out(
+        folder, lambda: run_sweep(swept, folder, console, mlflow=mlflow, driving=driving(options))
+    )
     if summary is None:
         return 1
     print_sweep(console, summary, folder, mlflow)

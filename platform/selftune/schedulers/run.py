@@ -16,6 +16,7 @@ from ray.tune.logger import JsonLoggerCallback
 
 from selftune.errors import SettingError, Stopped
 from selftune.listener import Listener
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
@@ -45,6 +46,7 @@ def run_on_ray(
     transport: TransportName = "auto",
     patience: float = 0.0,
     stop: Callable[[], bool] = never,
+    log: WorkerLog | None = None,
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
 
@@ -61,6 +63,7 @@ def run_on_ray(
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
         stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
+        log: where workers log; None where they do not.
 
     Returns:
         The final report of each member that got to its end, as far as it holds a result of the method.
@@ -94,6 +97,7 @@ def run_on_ray(
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
         scheduler.listener = _Same(listener)
+        scheduler.log = log
         with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
             scheduler.ending = Ending(stop, end)
             tuner.fit()

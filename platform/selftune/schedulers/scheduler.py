@@ -13,6 +13,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from selftune.errors import SettingError
 from selftune.listener import Listener, Place
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.methods.reports import Diverged
 from selftune.methods.team import TeamMethod
@@ -72,6 +73,7 @@ class BilevelScheduler(TrialScheduler):
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
+        self.log: WorkerLog | None = None
         self.ending: Ending | None = None  # given after Tune has pickled the scheduler, if at all
         self._transport = make_transport(transport)
         self._patience = patience
@@ -161,6 +163,8 @@ class BilevelScheduler(TrialScheduler):
             "stateful": team.method.stateful,
             **self._transport.config(),
         }
+        if self.log is not None:
+            settings["log"] = self.log.as_mapping()
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics

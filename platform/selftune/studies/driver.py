@@ -9,21 +9,33 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from selftune.errors import Stopped
+from selftune.logs import WorkerLog
 from selftune.studies.driver_record import DRIVER, HEARTBEAT, ended, this_process, write_driver
 from selftune.studies.mistakes import UserError
 
 LOCK = ".lock"
 REQUEST = "stop.request"
 """A file that asks the driver to stop; shared folders carry it from one machine to another."""
-GRACE = 20.0
-"""Seconds that a hyper-step may take to its end after SIGTERM, unless somebody says otherwise. Kubernetes kills 30
-seconds after it, and what is written at the end takes some, too."""
-
 _LOOK = 1.0  # seconds between two looks for a request
+
+
+@dataclass(frozen=True)
+class DriverSettings:
+    """How a driver answers and what it says.
+
+    Args:
+        grace: seconds that a hyper-step may take to its end after SIGTERM. Kubernetes kills 30 seconds after it,
+            and what is written at the end takes some, too.
+        log_level: the lowest that is logged, of ``LEVELS``.
+    """
+
+    grace: float = 20.0
+    log_level: str = "info"
 
 
 class Driver:
@@ -31,19 +43,23 @@ class Driver:
 
     Args:
         folder: where requests to stop arrive.
-        grace: seconds from SIGTERM to the end of what was begun.
+        settings: how it answers.
         within: of a run that this one is a part of; what stops that one stops this one.
 
     Attributes:
         status: exit status that says who asked it to stop; None as long as nobody did.
     """
 
-    def __init__(self, folder: Path, grace: float = GRACE, within: Driver | None = None) -> None:
+    def __init__(self, folder: Path, settings: DriverSettings, within: Driver | None = None) -> None:
         self.folder = folder
-        self.grace = grace
+        self.settings = settings
         self.within = within
         self.status: int | None = None
         self._next_look = 0.0
+
+    def worker_log(self, study: str) -> WorkerLog:
+        """How the workers of a run log."""
+        return WorkerLog(str(self.folder.resolve()), self.settings.log_level, study)
 
     def asked(self) -> bool:
         """Whether it is to stop; between two looks at the folder a second passes."""
@@ -77,7 +93,7 @@ class Driver:
             yield
             return
         before = signal.getsignal(signal.SIGTERM)
-        over = threading.Timer(self.grace, os.kill, (os.getpid(), signal.SIGTERM))
+        over = threading.Timer(self.settings.grace, os.kill, (os.getpid(), signal.SIGTERM))
         over.daemon = True
 
         def terminate(number: int, frame: FrameType | None) -> None:
@@ -94,14 +110,14 @@ class Driver:
 
 
 @contextmanager
-def held(folder: Path, grace: float = GRACE, within: Driver | None = None) -> Iterator[Driver]:
+def held(folder: Path, settings: DriverSettings | None = None, within: Driver | None = None) -> Iterator[Driver]:
     """Keeps other processes from running what the same folder holds meanwhile.
 
     ``driver.json`` says which process it is, and how it ended; while it runs, the file's time is never older than
     ten seconds.
 
     Args:
-        grace, within: see ``Driver``.
+        settings, within: see ``Driver``; None for the usual ones.
 
     Raises:
         UserError: if another process runs it.
@@ -117,7 +133,7 @@ def held(folder: Path, grace: float = GRACE, within: Driver | None = None) -> It
         how = "failed"
         try:
             with _heart(folder / DRIVER):
-                yield Driver(folder, grace, within)
+                yield Driver(folder, settings or DriverSettings(), within)
             how = "finished"
         except Stopped:
             how = "stopped"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +13,14 @@ from pathlib import Path
 from rich.console import Console
 
 from selftune.errors import Stopped
+from selftune.logs import driver_log
 from selftune.storage.files import remove_leftovers
-from selftune.studies.driver import GRACE, Driver, held
+from selftune.studies.driver import Driver, DriverSettings, held
 from selftune.studies.mlflow_process import MlflowProcess
 from selftune.studies.original_study import write_original
 from selftune.tracking.summary import Summary, read_summary, write_summary
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,7 +46,7 @@ def recorded_run(
     *,
     local: bool,
     mlflow: bool,
-    grace: float = GRACE,
+    driving: DriverSettings | None = None,
     within: Driver | None = None,
 ) -> Iterator[RecordedRun]:
     """Within it a study of a folder runs, from the start or from where it was stopped.
@@ -55,18 +60,22 @@ def recorded_run(
         console: where it is said what MLflow did not get.
         local: whether the study runs in this process instead of on Ray.
         mlflow: whether a process beside this one sends the folder to MLflow.
-        grace, within: see ``Driver``.
+        driving, within: settings and surroundings of the ``Driver``.
 
     Raises:
         UserError: if another process runs the study of this folder.
     """
-    with held(folder, grace, within) as driver:
+    with (
+        held(folder, driving, within) as driver,
+        driver_log(folder, driver.settings.log_level, study=begins["name"]),
+    ):
         remove_leftovers(folder)
         write_original(folder, text, local)  # a larger budget counts from now on
         summary: Summary = {**begins, **read_summary(folder), "status": "running"}
         summary.pop("message", None)
         run = RecordedRun(folder, summary, driver)
         run.keep(summary)
+        logger.info("begins, or goes on, in process %d; the folder is %s", os.getpid(), folder)
         sender = MlflowProcess(folder) if mlflow else None
         status = "failed"
         try:
@@ -84,5 +93,6 @@ def recorded_run(
             if status not in ("finished", "stopped"):
                 run.summary["message"] = f"{sys.exc_info()[1]}"
             run.keep({**run.summary, "status": status})
+            logger.info("%s", status)
             if sender is not None:
                 sender.finish(console, patient=status == "finished")

@@ -9,7 +9,7 @@ from rich.console import Console
 from selftune.listener import Listeners
 from selftune.lower_level.smooth_objective import LowerLevelError
 from selftune.studies.display import say
-from selftune.studies.driver import GRACE
+from selftune.studies.driver import DriverSettings
 from selftune.studies.metric import metric_of
 from selftune.studies.recorded_run import RecordedRun, recorded_run
 from selftune.studies.runner import Runner, StudyFailed
@@ -21,7 +21,13 @@ from selftune.tracking.trajectory import TrajectoryWriter
 
 
 def run(
-    study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True, grace: float = GRACE
+    study: Study,
+    folder: Path,
+    console: Console,
+    *,
+    local: bool,
+    mlflow: bool = True,
+    driving: DriverSettings | None = None,
 ) -> Summary:
     """Runs the study of a folder to its end, from the start or from where it was stopped.
 
@@ -33,7 +39,7 @@ def run(
         console: where progress is shown.
         local: run in-process instead of on Ray.
         mlflow: whether a process beside this one sends the study to MLflow.
-        grace: seconds that a hyper-step may take to its end after SIGTERM.
+        driving: how this process answers, and what it logs.
 
     Raises:
         StudyFailed: one sentence, if no trainer gets to the end.
@@ -42,7 +48,9 @@ def run(
         UserError: if another process runs the study of this folder.
     """
     begins: Summary = {"name": study.study}
-    with recorded_run(folder, begins, study.text, console, local=local, mlflow=mlflow, grace=grace) as recorded:
+    with recorded_run(
+        folder, begins, study.text, console, local=local, mlflow=mlflow, driving=driving
+    ) as recorded:
         study.strategy.begin(folder, console)
         _phases(study, folder, console, Runner(study, local, recorded.driver), recorded)
         write_report(folder, {**recorded.summary, "status": "finished"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,14 @@ from selftune.methods import Budget, Method, Report
 from selftune.methods.best_step import BestStep
 from selftune.studies.driver import Driver
 from selftune.studies.folder import CHECKPOINTS
+from selftune.studies.run_log import RunLog
 from selftune.studies.status_writer import StatusWriter
 from selftune.studies.study import Study
 from selftune.training import NoTrainerLeft, run_in_process
 from selftune.training.runner import never
 from selftune.training.team_run import Executes
+
+logger = logging.getLogger(__name__)
 
 
 class StudyFailed(RuntimeError):
@@ -81,13 +85,13 @@ class Runner:
         number = members or self.study.trainers.number
         if self.driver is None:
             return self._run(method, trainers, folder, listener, number, never)
-        listener = Listeners([listener, self._status(self.driver, phase, budget)])
+        listener = Listeners([RunLog(), listener, self._status(self.driver, phase, budget)])
         with self.driver.finishing():
             return self._run(method, trainers, folder, listener, number, self.driver.asked)
 
     def _status(self, driver: Driver, phase: str, budget: Budget) -> StatusWriter:
         study = self.study
-        progress = study.strategy.lines(lambda line: None, phase, budget)
+        progress = study.strategy.lines(logger.info, phase, budget)
         return StatusWriter(driver.folder, study.study, phase, progress, BestStep(study.metric, study.mode))
 
     def _run(
@@ -122,6 +126,7 @@ class Runner:
                 listener=listener,
                 resume=True,
                 stop=stop,
+                log=None if self.driver is None else self.driver.worker_log(self.study.study),
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

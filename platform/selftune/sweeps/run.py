@@ -12,7 +12,7 @@ from selftune.search import TrialRecord
 from selftune.search.trial_record import TrialsListeners
 from selftune.storage.files import replacing
 from selftune.studies.display import say
-from selftune.studies.driver import GRACE, Driver
+from selftune.studies.driver import Driver, DriverSettings
 from selftune.studies.folder import STUDY_FILE, WINNER
 from selftune.studies.original_study import check_unchanged
 from selftune.studies.recorded_run import recorded_run
@@ -23,6 +23,7 @@ from selftune.sweeps.status_writer import SweepStatusWriter
 from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
+from selftune.sweeps.trials_log import TrialsLog
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
@@ -35,7 +36,7 @@ def run_sweep(
     console: Console,
     *,
     mlflow: bool = True,
-    grace: float = GRACE,
+    driving: DriverSettings | None = None,
     within: Driver | None = None,
 ) -> Summary:
     """Runs the sweep of a folder to its end, from the start or from where it was stopped.
@@ -44,7 +45,7 @@ def run_sweep(
         folder: made by ``new_folder``, holding the study file.
         console: where progress is shown.
         mlflow: whether a process beside this one sends the sweep to MLflow.
-        grace, within: see ``Driver``.
+        driving, within: settings and surroundings of the ``Driver``.
 
     Returns:
         What ``summary.json`` holds.
@@ -57,7 +58,7 @@ def run_sweep(
     """
     begins: Summary = {"kind": "sweep", "name": swept.study.study}
     with recorded_run(
-        folder, begins, swept.text, console, local=False, mlflow=mlflow, grace=grace, within=within
+        folder, begins, swept.text, console, local=False, mlflow=mlflow, driving=driving, within=within
     ) as recorded:
         if "winner" not in recorded.summary:
             _search(swept, folder, console, recorded.driver)
@@ -88,14 +89,14 @@ def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -
     assert study.budget.steps is not None
     display = SweepDisplay(console, study.study, swept.settings, study.budget.steps)
     status = SweepStatusWriter(folder, study.study, swept.settings, study.budget.steps)
-    listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), display, status])
+    listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), TrialsLog(), display, status])
     runner = Runner(study, local=False)
     if not is_connected():  # as within a comparison
         say(console, "starting Ray")
     with runner.ready(), driver.finishing():
         try:
             run_trials_on_ray(
-                sweep_trial(TrialPlanner(swept.content), swept.settings),
+                sweep_trial(TrialPlanner(swept.content), swept.settings, driver.worker_log(study.study)),
                 check=swept.refusal,
                 space=swept.space,
                 settings=swept.settings,

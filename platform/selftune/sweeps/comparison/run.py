@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from selftune.logs import driver_log
 from selftune.storage.files import remove_leftovers, replacing
 from selftune.studies.display import say
-from selftune.studies.driver import GRACE, Driver, held
+from selftune.studies.driver import Driver, DriverSettings, held
 from selftune.studies.folder import STUDY_FILE
 from selftune.studies.progress import seconds_left
 from selftune.studies.runner import Runner, StudyFailed
@@ -22,7 +23,11 @@ from selftune.sweeps.run import run_sweep
 
 
 def run_comparison(
-    comparison: Comparison, folder: Path, console: Console, mlflow: bool = True, grace: float = GRACE
+    comparison: Comparison,
+    folder: Path,
+    console: Console,
+    mlflow: bool = True,
+    driving: DriverSettings | None = None,
 ) -> ComparisonRecord:
     """Runs what of a comparison has not ended yet, and leaves tables, a picture and all numbers in its folder.
 
@@ -31,7 +36,7 @@ def run_comparison(
         folder: made by ``new_comparison_folder``.
         console: where progress is shown.
         mlflow: whether sweeps are sent to MLflow.
-        grace: seconds that trials may take to their next reports after SIGTERM.
+        driving: how this process answers, and what it logs.
 
     Raises:
         StudyFailed: if there is no cluster to run on. A sweep that fails is noted, and the others go on.
@@ -39,7 +44,10 @@ def run_comparison(
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
         UserError: if another process runs the comparison of this folder.
     """
-    with held(folder, grace) as driver:
+    with (
+        held(folder, driving) as driver,
+        driver_log(folder, driver.settings.log_level, study=comparison.study.study),
+    ):
         remove_leftovers(folder)
         record = read_record(folder)
         waiting = [cell for cell in comparison.cells if cell.name not in record.outcomes]
@@ -89,7 +97,7 @@ def _ran(
     place = folder / cell.name
     try:
         _prepare(place, cell)
-        run_sweep(cell.swept, place, console, mlflow=mlflow, grace=driver.grace, within=driver)
+        run_sweep(cell.swept, place, console, mlflow=mlflow, driving=driver.settings, within=driver)
         return record.with_outcome(cell.name, outcome_of(cell.swept, place, cell.by_start))
     except StudyFailed as error:
         say(console, f"{cell.name}: {error}")
