@@ -15,13 +15,14 @@ from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
 from selftune.errors import SettingError, Stopped
-from selftune.listener import Listener
+from selftune.listener import Listener, Listeners
 from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.metrics import StudyMetrics
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
@@ -47,6 +48,7 @@ def run_on_ray(
     patience: float = 0.0,
     stop: Callable[[], bool] = never,
     log: WorkerLog | None = None,
+    study: str = "",
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
 
@@ -64,6 +66,7 @@ def run_on_ray(
         patience: seconds to wait for an autoscaling cluster to become large enough.
         stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
         log: where workers log; None where they do not.
+        study: its name, in metrics.
 
     Returns:
         The final report of each member that got to its end, as far as it holds a result of the method.
@@ -96,7 +99,7 @@ def run_on_ray(
             )
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
-        scheduler.listener = _Same(listener)
+        scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
         scheduler.log = log
         with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
             scheduler.ending = Ending(stop, end)

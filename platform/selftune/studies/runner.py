@@ -126,6 +126,7 @@ class Runner:
                 listener=listener,
                 resume=True,
                 stop=stop,
+                study=self.study.study,
                 log=None if self.driver is None else self.driver.worker_log(self.study.study),
             )
         except SchedulerError as error:

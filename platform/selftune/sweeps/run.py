@@ -109,6 +109,7 @@ def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -
                 say=partial(say, console),
                 resume=True,
                 stop=driver.asked,
+                study=study.study,
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

@@ -17,6 +17,7 @@ from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.metrics import SweepMetrics
 from selftune.schedulers.run import FOLDER, goes_on, restored
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
@@ -26,7 +27,7 @@ from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
 from selftune.search.space import SearchSpace
-from selftune.search.trial_record import TrialsListener
+from selftune.search.trial_record import TrialsListener, TrialsListeners
 from selftune.search.trial_schedulers import PopulationSettings
 from selftune.training.runner import never
 
@@ -50,6 +51,7 @@ def run_trials_on_ray(
     address: str | None = None,
     say: Callable[[str], None] = lambda sentence: None,
     stop: Callable[[], bool] = never,
+    study: str = "",
 ) -> None:
     """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
 
@@ -70,6 +72,7 @@ def run_trials_on_ray(
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         say: hears sentences that a person should read.
         stop: looked at again and again: whether to end once the trials that train have reported.
+        study: its name, in metrics.
 
     Raises:
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
@@ -81,6 +84,7 @@ def run_trials_on_ray(
     place = Path(folder).resolve() / FOLDER
     resume = goes_on(place, resume)
     with quiet(), _quiet_optuna(), connected(address):
+        listener = TrialsListeners([listener, SweepMetrics(study)])
         fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))

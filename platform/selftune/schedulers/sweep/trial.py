@@ -67,7 +67,7 @@ class SweepTrial(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]
-        self, config: dict[str, Any], planner: Planner, settings: SearchSettings, log: WorkerLog | None
+        self, config: dict[str, Any], planner: Planner, settings: SearchSettings, log: WorkerLog | None = None
     ) -> None:
         self._planner, self._settings, self._log = planner, settings, log
         self._remote: dict[int, RemoteTrainer] = {}
