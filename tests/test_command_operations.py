@@ -44,7 +44,8 @@ def start():
     for process in processes:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.wait()
+        process.stderr.close()
 
 
 def status(capsys):

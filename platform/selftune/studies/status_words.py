@@ -69,6 +69,8 @@ def standing(folder: Path) -> Standing:
         driver = read_driver(folder) or driver  # it may have ended meanwhile
         state = driver.ended or "killed"
     status = read_status(folder)
+    if status is not None and driver is not None and not driver.ended and status.updated < driver.began:
+        status = None  # of the driver before, by the same clock or one that is close to it
     part = standing(folder / status.part) if status is not None and status.part else None
     return Standing(folder, state, driver, status, part)
 
