@@ -142,7 +142,14 @@ class CycleMethod(TeamMethod):
 
     def _finish(self) -> FinishTraining:
         remark = self.message if self.stopped == "patience" else ""
-        return FinishTraining(values=self.values, keep=self._to_keep, remark=remark, checkpoint=True)
+        return FinishTraining(
+            values=self.values,
+            keep=self._to_keep,
+            metric=self.best.metric,
+            mode=self.best.mode,
+            remark=remark,
+            checkpoint=True,
+        )
 
     def _checkpoint(self, steps: int) -> bool:
         every = self._cycles.checkpoint_every

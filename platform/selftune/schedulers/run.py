@@ -101,7 +101,11 @@ def run_on_ray(
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
         scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
         scheduler.log = log
-        with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
+        with (
+            ray_internals.own_interrupts() as end,
+            ray_internals.uncounted_callbacks(),
+            ray_internals.whole_snapshots(),
+        ):
             scheduler.ending = Ending(stop, end)
             tuner.fit()
         return _outcome(scheduler)

@@ -37,21 +37,21 @@ class SweepProgress(TrialsListener):
         self._trials: dict[int, TrialRecord] = {}
         self._met: dict[int, float] = {}  # when each trial met its best value: of equal ones the first leads
         self._sign = 1 if settings.mode == "min" else -1
-        self._spent, self._time = 0, 0.0
+        self._spent, self._seconds = 0, 0.0
         self._began: tuple[float, float] | None = None  # clock and share done at the first record
 
     def resumed(self, trials: Mapping[int, TrialRecord]) -> None:
         self._trials = dict(trials)
         self._met = {number: trial.time for number, trial in trials.items()}
         self._spent = sum(trial.spent for trial in trials.values())
-        self._time = max((trial.time for trial in trials.values()), default=0.0)
+        self._seconds = sum(trial.seconds for trial in trials.values())
         self._began = None
 
     def heard(self, trial: TrialRecord) -> None:
         before = self._trials.get(trial.number)
         self._trials[trial.number] = trial
         self._spent += trial.spent - (0 if before is None else before.spent)
-        self._time = max(self._time, trial.time)
+        self._seconds += trial.seconds - (0.0 if before is None else before.seconds)
         if before is None or trial.best != before.best:
             self._met[trial.number] = trial.time
         if self._began is None:
@@ -83,7 +83,7 @@ class SweepProgress(TrialsListener):
             yield f"{self._spent:,}/{settings.steps:,} training steps"
         if settings.seconds:
             digits = 1 if settings.seconds < 60 else 0
-            yield f"{self._time:.{digits}f} of {settings.seconds:g} s"
+            yield f"{self._seconds:.{digits}f} of {settings.seconds:g} s"
 
     def progress(self) -> str:
         """How far the sweep is, in words."""
@@ -102,7 +102,7 @@ class SweepProgress(TrialsListener):
         if settings.steps:
             shares.append(self._spent / settings.steps)
         if settings.seconds:
-            shares.append(self._time / settings.seconds)
+            shares.append(self._seconds / settings.seconds)
         return min(1.0, max(shares))
 
     def seconds_left(self) -> float | None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from selftune.schedulers.ending import Ending
@@ -121,7 +122,7 @@ class SweepScheduler(TrialScheduler):
         self._ready(tune_controller)
         self.records.reported(trial.trial_id, result)
         self._heard = trial.trial_id
-        if self.records.is_spent:
+        if not self.records.lasts_for({trial.config[NUMBER], *self._training()}):
             return TrialScheduler.STOP
         decision = self.inner.on_trial_result(tune_controller, trial, self._seen(result))
         if decision == TrialScheduler.PAUSE and self._only_shares_time and self.admission.has_place():
@@ -154,10 +155,7 @@ class SweepScheduler(TrialScheduler):
             trial = self._trials[trial_id]
             if trial.status in (trial.PENDING, trial.PAUSED):
                 tune_controller.stop_trial(trial)
-        if self.records.is_spent:
-            for trial in self.admission.waiting():
-                tune_controller.stop_trial(trial)
-            return None
+        self._stop_excess(tune_controller)
         if not self.admission.has_room():
             return None
         chosen = self.inner.choose_trial_to_run(tune_controller)
@@ -170,14 +168,26 @@ class SweepScheduler(TrialScheduler):
         """Starts no more trials; ends the run once those that train have reported, which saves their state."""
         if not self.admission.is_closed:
             self.admission.is_closed = True
-            self._awaited = self.admission.running()
+            self._awaited = self.admission.trials(Trial.RUNNING)
         waits = [
             trial
             for trial in self._awaited
-            if trial.status == trial.RUNNING and (trial.is_saving or trial.trial_id not in self._reported)
+            if trial.status == Trial.RUNNING and (trial.is_saving or trial.trial_id not in self._reported)
         ]
         if not waits and not ending.has_ended:
             ending.now()
+
+    def _training(self) -> set[int]:
+        return {trial.config[NUMBER] for trial in self.admission.trials(Trial.RUNNING)}
+
+    def _stop_excess(self, controller: Any) -> None:
+        """Stops trials that wait, and for which the budget does not last beside those that train or will soon."""
+        soon = self._training()
+        for trial in self.admission.waiting():
+            if not self.records.lasts_for({trial.config[NUMBER], *soon}):
+                controller.stop_trial(trial)
+            elif trial.status == Trial.PENDING:
+                soon.add(trial.config[NUMBER])
 
     def debug_string(self) -> str:
         return str(self.inner.debug_string())
