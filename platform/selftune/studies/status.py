@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -114,11 +115,12 @@ class Status:
 
 
 def write_status(folder: Path, status: Status) -> None:
-    """Replaces the file.
+    """Replaces the file; ``updated`` becomes the present time.
 
     Raises:
         OSError: if it cannot be written.
     """
+    status.updated = time.time()
     with replacing(folder / STATUS, durable=False) as temporary:
         temporary.write_text(json.dumps(asdict(status)) + "\n", encoding="utf-8")
 

@@ -122,5 +122,4 @@ class StatusWriter(Listener):
             status.hyper_steps_per_minute = 60 * self._pace.rates[1]
         status.progress, status.share = self._progress.progress(), self._progress.share()
         status.seconds_left = self._progress.seconds_left()
-        status.updated = time.time()
         write_status(self._folder, status)

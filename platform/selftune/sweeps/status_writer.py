@@ -93,7 +93,6 @@ class SweepStatusWriter(SweepProgress):
         for best in self.leading(1):
             assert best.best is not None
             status.best = Best(self._settings.metric, best.best, trial=best.number, training_step=best.best_step)
-        status.updated = time.time()
         write_status(self._folder, status)
 
     def _member(self, trial: TrialRecord) -> MemberStatus:

@@ -86,7 +86,6 @@ def _write_status(
         seconds_left=None if began is None else seconds_left(began, (time.monotonic(), share)),
         trials={"finished": ended, "failed": len(record.failures)},
         part=part,
-        updated=time.time(),
     )
     write_status(folder, status)
 
