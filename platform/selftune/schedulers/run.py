@@ -9,17 +9,22 @@ from pathlib import Path
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
+from selftune.errors import Stopped
 from selftune.hyperparameters import Space
-from selftune.listener import Listener
+from selftune.listener import Listener, Listeners
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
-from selftune.schedulers.driver_record import DriverRecord, read_record
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.metrics import StudyMetrics
+from selftune.schedulers.run_record import RunRecord, read_record
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
+from selftune.training.runner import never
 from selftune.training.team_run import Executes
 
 FOLDER = "ray"
@@ -39,11 +44,14 @@ def run_on_ray(
     space: Space,
     transport: TransportName = "auto",
     patience: float = 0.0,
+    stop: Callable[[], bool] = never,
+    log: WorkerLog | None = None,
+    study: str = "",
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
 
     A driver that goes on makes a new run of Tune's from the record and the checkpoints of the one before it
-    (``DriverRecord``): nothing that Tune saved is read, so that it may be another version of Ray.
+    (``RunRecord``): nothing that Tune saved is read, so that it may be another version of Ray.
 
     Args:
         method_factory, trainer_factory: build the method and, on a worker, a member's trainer; picklable.
@@ -58,6 +66,9 @@ def run_on_ray(
         space: the study's hyperparameters, as its trainers have them.
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
+        stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
+        log: where workers log; None where they do not.
+        study: its name, in metrics.
 
     Returns:
         The final report of each member that got to its end, as far as it holds a result of the method.
@@ -67,6 +78,7 @@ def run_on_ray(
             got to its end; says why.
         DamagedFile: if what is resumed is damaged.
         SettingError: if a trainer refuses a setting.
+        Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
@@ -79,7 +91,7 @@ def run_on_ray(
     if not open_members:  # the driver before this one was killed when all was done but the end
         scheduler.set_search_properties(None, None)
     else:
-        record = DriverRecord(place, scheduler, space, left)
+        record = RunRecord(place, scheduler, space, left)
         with quiet(), connected(address):
             request = {"CPU": cpus, "GPU": gpus}
             if not patience and slots.slots(request) < len(open_members):
@@ -99,8 +111,10 @@ def run_on_ray(
                     callbacks=[record, logger, SilentProgress()],
                 ),
             )
-            scheduler.listener = _Same(listener)
-            with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks():
+            scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
+            scheduler.log = log
+            with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
+                scheduler.ending = Ending(stop, end)
                 tuner.fit()
     return _outcome(scheduler)
 
@@ -108,6 +122,9 @@ def run_on_ray(
 def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:
     team = scheduler.teams[0]
     if not team.over and not team.method.done:
+        if scheduler.ending is not None and scheduler.ending.has_ended:
+            steps = 0 if team.hyper_step is None else team.hyper_step + 1
+            raise Stopped(f"after {steps} hyper-step{'s' * (steps != 1)}")
         raise KeyboardInterrupt("interrupted; the study can be resumed")
     members = team.members.items()
     reports = {member: entry.final for member, entry in members if entry.final is not None}

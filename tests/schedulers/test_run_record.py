@@ -10,7 +10,7 @@ from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 
 from selftune.listener import Listener
 from selftune.schedulers import BilevelScheduler, SchedulerError, run_on_ray, trainable
-from selftune.schedulers.driver_record import BEFORE, RECORD, DriverRecord, read_record, run_folders
+from selftune.schedulers.run_record import BEFORE, RECORD, RunRecord, read_record, run_folders
 from selftune.storage.files import DamagedFile
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
@@ -23,7 +23,7 @@ def driver(place, recorder, seed=0, kill=0.0, toys=None):
     scheduler = BilevelScheduler(ToyMethod(2), 2, listener=lambda team: recorder)
     scheduler.left = left
     members = range(2) if left is None else left.open_members
-    record = DriverRecord(place, scheduler, SPACE, left)
+    record = RunRecord(place, scheduler, SPACE, left)
     trials = [FakeTrial(f"{record.run_name}-t{member}", {"member": member}) for member in members]
     if not trials:
         return None

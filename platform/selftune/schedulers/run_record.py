@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORD, BEFORE, KIND = "driver.safetensors", "driver.before.safetensors", "driver"
+RECORD, BEFORE, X
 _EVERY = 1.0
 """Seconds between two records without a new checkpoint, of teams whose trainers save none."""
 
 
 @dataclass(frozen=True)
-class DriverState:
+class RunState:
     """What a record holds.
 
     Args:
@@ -49,7 +49,7 @@ class DriverState:
         return [member for member, entry in team["members"].items() if not entry.over]
 
 
-class DriverRecord(Callback):
+class RunRecord(Callback):
     """Writes the record of a study whenever a trainer has saved a checkpoint, and about once a second.
 
     The record and the checkpoints that it names suffice to go on: Tune's own files serve the run that wrote them,
@@ -63,7 +63,7 @@ class DriverRecord(Callback):
     """
 
     def __init__(
-        self, folder: Path, scheduler: BilevelScheduler, space: Space, state: DriverState | None = None
+        self, folder: Path, scheduler: BilevelScheduler, space: Space, state: RunState | None = None
     ) -> None:
         self._folder, self._scheduler, self._space = folder, scheduler, space
         self._run = 0 if state is None else state.run + 1
@@ -124,7 +124,7 @@ def run_folders(folder: Path) -> list[Path]:
     return sorted(folder.glob("run-*"))
 
 
-def read_record(folder: Path, space: Space) -> DriverState | None:
+def read_record(folder: Path, space: Space) -> RunState | None:
     """What the last driver left; what the one before left where that is damaged, and None if there is nothing.
 
     Raises:
@@ -149,7 +149,7 @@ def read_record(folder: Path, space: Space) -> DriverState | None:
         if damage is not None:
             logger.warning("%s; going on from the record before it", damage)
         checkpoints = {member: folder / path for member, path in state["checkpoints"].items()}
-        return DriverState(state["run"], state["scheduler"], checkpoints)
+        return RunState(state["run"], state["scheduler"], checkpoints)
     if damage is not None:
         raise DamagedFile(f"{damage}; remove {folder} to start the study from its beginning")
     return None
