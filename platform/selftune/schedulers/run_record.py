@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RECORD, BEFORE, X
+RECORD, BEFORE, KIND = "record.safetensors", "record.before.safetensors", "run"
 _EVERY = 1.0
 """Seconds between two records without a new checkpoint, of teams whose trainers save none."""
 
