@@ -55,9 +55,8 @@ def flag_aggregation(
     Where several subspaces explain the workers equally well, as where all are orthogonal, any may be taken.
 
     Args:
-        rank: dimension of the subspace, at most workers and size; by default half of the workers and one more,
-            which
-            0 stands for in a study file.
+        rank: dimension of the subspace, at most workers and size; by default, and with 0 in a study file,
+            half of the workers and one more.
         strength: at least 0.
         iterations: at most so many reweighted steps.
         epsilon: positive; keeps weights finite.
