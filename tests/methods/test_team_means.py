@@ -1,4 +1,4 @@
-"""Teams move by the plain mean of their hypergradients, to the last bit, unless a study asks for something else."""
+"""Teams move by the plain mean of their hypergradients, to the last bit, unless a study asks otherwise."""
 
 import statistics
 
