@@ -57,7 +57,7 @@ class Aggregation:
     def __post_init__(self) -> None:
         check_fields(self)
         if not (self.outlier > 1 and math.isfinite(self.outlier)):
-            raise SettingError("outlier", f"must be a number above 1, got {self.outlier}")
+            raise SettingError("outlier", f"must be a number above 1, got {self.outlier:g}")
         for key, low in (("offences", 1), ("restarts", 0)):
             if getattr(self, key) < low:
                 raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
