@@ -199,7 +199,7 @@ class Trainer:
         if order.start is not None:
             if warm is None:
                 return False
-            self._load(warm)
+            self._load(copy.deepcopy(warm))  # which others may start from, too
             self.lower.draw_as(self._draws)
         self._kept.retain(order.states)
         return True
