@@ -88,17 +88,28 @@ class CellRecords:
 
     def write(self, cell: Cell, result: Mapping[str, Any], seconds: float) -> None:
         """Writes the record of a cell, at once and onto the disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             "cell": dict(cell),
             "settings": dict(self.settings),
             "result": dict(result),
             "seconds": round(seconds, 3),
-            "command": shlex.join(sys.argv),
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": versions(),
+            **_circumstances(),
         }
-        with replacing(self.path(cell)) as temporary:
+        self._put(self.path(cell), record)
+        self.failure_path(cell).unlink(missing_ok=True)
+
+    def failure_path(self, cell: Cell) -> Path:
+        """The file that says why a cell failed, as long as it has no record."""
+        return self.path(cell).with_suffix(".failed")
+
+    def _write_failure(self, cell: Cell, error: Exception) -> None:
+        said = "".join(traceback.format_exception(error))
+        record = {"cell": dict(cell), "settings": dict(self.settings), "error": said, **_circumstances()}
+        self._put(self.failure_path(cell), record)
+
+    def _put(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
             temporary.write_text(json.dumps(record, indent=1) + "\n")
 
     def read(self, cells: Iterable[Cell]) -> list[dict[str, Any]]:
@@ -117,11 +128,11 @@ class CellRecords:
     ) -> list[Cell]:
         """Measures every cell that has no record yet.
 
-        A cell whose measurement raises is left out with its traceback, and the others go on; the next run tries it
-        again. Several processes may share a folder, each with cells of its own.
+        A cell whose measurement raises is left out, with its traceback on stderr and in ``failure_path``, and the
+        others go on; the next run tries it again. Several processes may share a folder, each with its own cells.
 
         Returns:
-            The cells that failed.
+            The cells that failed; a command that gets any ends with exit status 1.
         """
         missing = self.missing(cells)
         if self.folder.exists():
@@ -132,8 +143,10 @@ class CellRecords:
             begin = time.perf_counter()
             try:
                 result = measure(cell)
-            except Exception:  # noqa: BLE001 - one cell of many: it is said, and the others are worth having
+            # Whatever a library raises in one cell, after hours of others: it is said and kept, and they go on.
+            except Exception as error:  # noqa: BLE001
                 say(f"[{number}/{len(missing)}] {described(cell)} failed\n{traceback.format_exc()}")
+                self._write_failure(cell, error)
                 failed.append(cell)
                 continue
             seconds = time.perf_counter() - begin
@@ -150,10 +163,17 @@ class CellRecords:
         lines = []
         for name, of_row in rows.items():
             missing = self.missing(of_row)
-            rest = "; ".join(described(dict(list(cell.items())[1:])) for cell in missing) or "-"
-            rest = "all" if len(missing) == len(of_row) else rest
+            rest = "; ".join(map(self._described_rest, missing)) or "-"
+            is_untouched = len(missing) == len(of_row) and not any(
+                self.failure_path(cell).exists() for cell in missing
+            )
+            rest = "all" if is_untouched else rest
             lines.append([name, f"{len(of_row) - len(missing)} of {len(of_row)}", rest])
         return table([first, "there", "missing"], lines)
+
+    def _described_rest(self, cell: Cell) -> str:
+        rest = described(dict(list(cell.items())[1:]))
+        return f"{rest} (failed)" if self.failure_path(cell).exists() else rest
 
 
 def described(cell: Cell) -> str:
@@ -218,6 +238,15 @@ def chosen(cells: Iterable[Cell], only: Sequence[str]) -> list[Cell]:
             known = ", ".join(sorted(there)) or "no cell has this coordinate"
             raise ValueError(f"--only {key}={value}: there is no such cell; known: {known}")
     return [cell for cell in cells if all(str(cell.get(key)) in values for key, values in wanted.items())]
+
+
+def _circumstances() -> dict[str, Any]:
+    """How and when a record was made."""
+    return {
+        "command": shlex.join(sys.argv),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
 
 
 @cache

@@ -7,7 +7,7 @@ command; more methods and seeds may be asked for later. At the end it prints wha
     python benchmarks/comparison.py --tasks digits,breast_cancer --methods held,random,asha,self_tuning --budget 6
 
 The budget is in lengths of a trial, so that 6 is as much training as six trials; --seconds gives every method that
-many seconds in its place, for the comparison at equal seconds.
+many seconds of computing in its place. --steps makes the trials of a slow task shorter.
 """
 
 from __future__ import annotations
@@ -126,17 +126,16 @@ def comparison_on(task: str, options: argparse.Namespace) -> Comparison:
         FileNotFoundError: if its data are not there.
     """
     content = TASKS[task](options)
-    length = content["budget"]["steps"]
+    length = content["budget"]["steps"] if options.steps is None else options.steps
     budget = {"steps": options.budget * length} if options.seconds is None else {"seconds": options.seconds}
     settings = ComparisonSettings(
         methods=options.methods,
         seeds=options.seeds,
         starts=options.starts,
         concurrent=options.concurrent,
-        start_values_first=options.start_values_first,
         **budget,
     )
-    return comparison_of(yaml.safe_dump(content, sort_keys=False), settings)
+    return comparison_of(yaml.safe_dump(content, sort_keys=False), settings, steps=length)
 
 
 def record_of(comparison: Comparison, folder: Path) -> ComparisonRecord:
@@ -169,9 +168,9 @@ def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", type=names, default=METHODS, help="as `selftune compare` has them")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=int, default=6, help="in lengths of a trial")
-    parser.add_argument("--seconds", type=float, help="in the place of --budget")
+    parser.add_argument("--seconds", type=float, help="of computing, in the place of --budget")
+    parser.add_argument("--steps", type=int, help="of a trial; the task's own if left out")
     parser.add_argument("--starts", type=int, default=0, help="random starts, see `selftune compare`")
-    parser.add_argument("--start-values-first", action="store_true", help="for searches, too")
     parser.add_argument("--concurrent", type=int, help="trials at a time")
     parser.add_argument("--output", type=Path, default=Path("runs/comparison"))
     parser.add_argument("--data", type=Path, default=DATA, help="folder of cifar10-14k.parquet")

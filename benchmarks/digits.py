@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-from dataclasses import replace
 
 from selftune.listener import Listener
-from selftune.methods import Replay, Segment
+from selftune.methods import Held, HeldSettings, Replay, Segment
 from selftune.studies.packaged import find_study
 from selftune.studies.study_file import load_study
 from selftune.training import run_in_process
@@ -38,7 +37,7 @@ def main() -> None:
     study = load_study(find_study(arguments.study))
     steps = study.budget.steps
     rows: dict[str, list[dict[str, float]]] = {}
-    still = replace(study, method=replace(study.method, learning_rate=0.0))  # measured as often as what is tuned
+    still = HeldSettings(train_steps=study.method.train_steps)  # measured as often as what is tuned
 
     def record(name, method, seed, listener=None):
         reports = run_in_process(method, {0: study.strategy.trainers(seed)(0)}, listener)
@@ -51,7 +50,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         method, schedule = study.strategy.method(), Schedule()
         record("tuned online", method, seed, schedule)
-        record("start values held", still.strategy.method(), seed)
+        record("start values held", Held(study.budget, still), seed)
         start = Segment(steps, study.space.constrain(study.space.start))
         fresh = seed + 1000
         record("schedule replayed, fresh seed", Replay(schedule.segments, steps), fresh)

@@ -1,5 +1,7 @@
 """Pictures that tests read again."""
 
+import io
+
 import numpy as np
 from PIL import Image
 
@@ -10,6 +12,13 @@ def picture(seed, height=HEIGHT, width=WIDTH, channels=3):
     """An image of random pixels."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
     return Image.fromarray(pixels[..., 0] if channels == 1 else pixels)
+
+
+def encoded_picture(seed):
+    """The bytes of a PNG file of it."""
+    buffer = io.BytesIO()
+    picture(seed).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def folder_of_pets(folder):

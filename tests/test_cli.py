@@ -82,6 +82,8 @@ def test_wrong_arguments(arguments, capsys):
         (["replay", "absent"], "absent: is not a folder; give the output folder of `selftune run`"),
         (["report", "absent"], "absent: is not a folder; give the output folder of a study"),
         (["sync", "absent"], "absent: holds no study; give the output folder of a study"),
+        (["report", "tiny.yaml"], "tiny.yaml: is not a folder; give the output folder of a study"),
+        (["sync", "tiny.yaml"], "tiny.yaml: holds no study; give the output folder of a study"),
     ],
 )
 def test_requests_that_cannot_be_met(arguments, line, place, capsys):

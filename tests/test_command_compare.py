@@ -42,6 +42,18 @@ def place(tmp_path, monkeypatch):
             " shorter trials with --steps",
         ),
         ("tiny.yaml --methods tpe --budget 0s", "--budget: must be a positive number of seconds, got 0"),
+        ("tiny.yaml --methods tpe --budget nans", "--budget: must be a number"),
+        ("tiny.yaml --methods tpe --budget infs", "--budget: must be "),
+        (
+            "tiny.yaml --methods pbt --budget 200",
+            "--budget: makes a population of 2, of which a quantile of 0.25 is less than one trial with pbt; give"
+            " more, or shorter trials with --steps",
+        ),
+        (
+            "tiny.yaml",
+            "tiny.yaml: is a file, and finished studies are folders; to compare methods of tuning on a study file,"
+            " name them with --methods",
+        ),
         (
             "swept.yaml --methods tpe --budget 400",
             "swept.yaml: sweep: cannot be compared: each method is a sweep of its own; take the section out",

@@ -1,12 +1,13 @@
 """``selftune data``: folders and files become Parquet, and are described."""
 
 import io
+import sys
 
 import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from pictures import folder_of_pets, picture
+from pictures import encoded_picture, folder_of_pets, picture
 from PIL import Image
 from selftune.objectives.data.image_files import read_images
 from selftune.objectives.data.tables import read_table
@@ -86,6 +87,66 @@ def test_images_are_resized_where_it_is_asked_for(pets, out, capsys):
     assert torch.equal(read_images(out).pixels, read_images(pets, size=[4, 3]).pixels)
     stored = pyarrow.parquet.read_table(out)["image"][0].as_py()
     assert Image.open(io.BytesIO(stored)).size == (3, 4)
+
+
+def hugging_face(folder, labels):
+    """Twelve training images in two files, four test images."""
+    for name, numbers in (
+        ("train-00000-of-00002", range(7)),
+        ("train-00001-of-00002", range(7, 12)),
+        ("test-00000-of-00001", range(12, 16)),
+    ):
+        images = [{"bytes": encoded_picture(number), "path": None} for number in numbers]
+        columns = {"img": images} | {label: [number % 2 for number in numbers] for label in labels}
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        pyarrow.parquet.write_table(pyarrow.table(columns), folder / "data" / f"{name}.parquet")
+    return folder
+
+
+def test_downloads_of_hugging_face_become_one_file(tmp_path, out, capsys):
+    pets = hugging_face(tmp_path / "pets", ["label"])
+    lines = imported(capsys, pets, out, "--split", "validation=0.25")
+    assert lines[2] == "splits: train 9, validation 3, test 4"
+    made = read_images(out)
+    for number in range(16):
+        np.testing.assert_array_equal(made.pixels[number].movedim(0, 2), picture(number))
+    assert made.splits["test"].tolist() == [12, 13, 14, 15]
+    assert main(["data", "show", str(pets)]) == 0
+    assert capsys.readouterr().out.splitlines()[2] == "splits: train 12, test 4"
+
+
+def test_of_several_columns_of_labels_one_is_named(tmp_path, out, capsys):
+    pets = hugging_face(tmp_path / "pets", ["fine_label", "coarse_label"])
+    refused(capsys, pets, out, "several columns of labels, fine_label, coarse_label; choose one, by")
+    imported(capsys, pets, out, "--label", "fine_label")
+    assert main(["data", "show", str(pets)]) == 2
+    assert main(["data", "show", str(pets), "--label", "coarse_label", "--image", "img"]) == 0
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    assert main(["data", "show", str(tmp_path / "a.csv"), "--label", "y"]) == 2
+    assert "label: does not go with" in capsys.readouterr().err
+    other = out.with_name("other.parquet")
+    refused(capsys, tmp_path / "a.csv", other, "label: does not go with", "--label", "y", "--target", "y")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_is_told_how_far_it_is(pets, out, monkeypatch, capsys):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", terminal)
+    out.parent.mkdir()
+    assert main(["data", "import", str(pets), "--output", str(out)]) == 0
+    assert "20/20" in terminal.getvalue()
+    assert capsys.readouterr().out.startswith(f"{out}: 20 images")
+
+
+def test_a_pipe_is_told_nothing_but_the_result(pets, out, capsys):
+    out.parent.mkdir()
+    assert main(["data", "import", str(pets), "--output", str(out)]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_text_is_cut_at_ends_of_lines(tmp_path, out, capsys):

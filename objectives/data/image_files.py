@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from selftune.objectives.data.data_files import AnyPath, existing, is_parquet
 from selftune.objectives.data.image_folders import LAYOUT, image_folder
-from selftune.objectives.data.image_parquet import image_parquet
+from selftune.objectives.data.image_parquet import ImageShards, image_parquet, image_shards
 from selftune.objectives.data.image_sources import ImageSource
+from selftune.objectives.data.parquet_shards import is_sharded
 from selftune.objectives.data.pictures import all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
 
@@ -39,20 +40,29 @@ class Images:
 
 
 def read_images(
-    path: AnyPath, size: Sequence[int] | None = None, split: Mapping[str, float] | None = None, seed: int = 0
+    path: AnyPath,
+    size: Sequence[int] | None = None,
+    split: Mapping[str, float] | None = None,
+    seed: int = 0,
+    image: str | None = None,
+    label: str | None = None,
 ) -> Images:
-    """Reads labelled images from a folder or a Parquet file.
+    """Reads labelled images from a folder or Parquet.
 
     Args:
         path: a folder, ``FOLDER/<class>/*.png`` or ``FOLDER/<split>/<class>/*.png`` (jpg, webp and others, too),
-            or a Parquet file with the columns ``image`` (bytes of image files), ``label`` and perhaps ``split``.
+            or a Parquet file with columns of images (bytes of image files), of labels and perhaps ``split``, or a
+            folder of such files whose names say their split, as ``train-00000-of-00002.parquet``.
         size: height and width in pixels to which images are resized; None takes images of one size as they are.
         split: fractions of the training images that are held out, where the data have no such split.
         seed: decides which images these are. Classes are held out in equal shares.
+        image, label: columns of Parquet; None finds them by their usual names, such as ``image`` or ``img``,
+            ``label`` or ``fine_label``.
 
     Raises:
         SettingError: under the key ``path``, if nothing is there, or what is there cannot be used: the message
-            names the file; under ``size`` if images are of different sizes; under ``split`` if a split is empty.
+            names the file; under ``size`` if images are of different sizes; under ``split`` if a split is empty;
+            under ``image`` or ``label`` if several columns could be meant.
 
     >>> from tempfile import mkdtemp
     >>> from pathlib import Path
@@ -66,7 +76,7 @@ def read_images(
     >>> images.pixels.shape, images.classes, len(images.splits["train"])
     (torch.Size([10, 3, 3, 4]), ('a', 'b'), 6)
     """
-    source = image_source(path)
+    source = image_source(path, image, label)
     checked = checked_size(size)
     splits = completed(source.splits, len(source.labels), split, seed, source.labels)
     pixels: np.ndarray | None = None
@@ -91,24 +101,32 @@ def _check_memory(needed: int, path: AnyPath) -> None:
         )
 
 
-def image_source(path: AnyPath) -> ImageSource:
-    """The images of a folder or a Parquet file, still encoded.
+def image_source(path: AnyPath, image: str | None = None, label: str | None = None) -> ImageSource:
+    """The images of a folder or of Parquet, still encoded.
+
+    Args:
+        image, label: columns of Parquet; None finds them.
 
     Raises:
-        SettingError: under the key ``path``.
+        SettingError: under the key ``path``, ``image`` or ``label``.
     """
     found = existing(path, IMAGES)
-    return image_folder(found) if found.is_dir() else parquet_source(found)
+    if not found.is_dir() or is_sharded(found):
+        return image_parquet(parquet_shards(found, image, label))
+    for key, column in (("image", image), ("label", label)):
+        if column is not None:
+            raise SettingError(key, f"is a column of Parquet, and {found} is a folder of images; leave it out")
+    return image_folder(found)
 
 
-def parquet_source(path: AnyPath) -> ImageSource:
-    """The images of a Parquet file, still encoded.
+def parquet_shards(path: AnyPath, image: str | None = None, label: str | None = None) -> ImageShards:
+    """The files of a data set of images in Parquet.
 
     Raises:
-        SettingError: under the key ``path``.
+        SettingError: under the key ``path``, ``image`` or ``label``.
     """
     found = existing(path, IMAGES)
-    if found.is_dir() or not is_parquet(found):
+    if not (is_sharded(found) if found.is_dir() else is_parquet(found)):
         making = f"`selftune data import SOURCE --output FILE.parquet` makes one, where SOURCE is {IMAGES}"
         raise SettingError("path", f"{found} is no Parquet file of images; {making}")
-    return image_parquet(found)
+    return image_shards(found, image, label)

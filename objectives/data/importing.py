@@ -11,15 +11,18 @@ from itertools import islice, tee
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from selftune.objectives.data.counted import Say, counted
 from selftune.objectives.data.data_files import existing, is_parquet, opened_parquet
+from selftune.objectives.data.image_columns import has_images
 from selftune.objectives.data.image_files import image_source
 from selftune.objectives.data.image_parquet import CLASSES
 from selftune.objectives.data.image_sources import ImageSource
 from selftune.objectives.data.image_statistics import ImageStatistics
+from selftune.objectives.data.parquet_shards import is_sharded, shards_of
 from selftune.objectives.data.pictures import Pixels, Size, all_decoded, checked_size
 from selftune.objectives.data.splits import Splits, completed
-from selftune.objectives.data.table_files import read_columns
-from selftune.objectives.data.tables import SPLIT, table_of
+from selftune.objectives.data.table_files import SPLIT, read_columns
+from selftune.objectives.data.tables import table_of
 from selftune.objectives.data.text_sources import split_parts, text_parts
 
 from selftune.errors import SettingError
@@ -32,7 +35,8 @@ ROWS = 64
 """Images in a row group: few, so that one image can be had without reading many others."""
 
 LAYOUTS = (
-    "a folder of images or of *.txt files, a table (*.csv, *.tsv), a text (*.txt), or a Parquet file of these"
+    "a folder of images or of *.txt files, a table (*.csv, *.tsv), a text (*.txt), or Parquet of these: a file, or"
+    " a folder of files"
 )
 Sort = Literal["images", "text", "table"]
 
@@ -48,6 +52,7 @@ class ImportSettings:
         size: height and width to which images are resized.
         split: fractions for validation and test, where the data have no such splits.
         seed: decides which examples these are.
+        image, label: columns of Parquet that hold images and their labels.
 
     Raises:
         SettingError: if a value is not of its type.
@@ -62,6 +67,8 @@ class ImportSettings:
     size: Sequence[int] | None = None
     split: Mapping[str, float] | None = None
     seed: int = 0
+    image: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -69,7 +76,7 @@ class ImportSettings:
 
 
 _USED = {
-    "images": ("size", "split", "seed"),
+    "images": ("size", "split", "seed", "image", "label"),
     "text": ("split",),
     "table": ("target", "categorical", "ignore", "split", "seed"),
 }
@@ -82,21 +89,24 @@ class Imported(NamedTuple):
     images: ImageStatistics | None = None
 
 
-def import_data(source: str, file: Path, settings: ImportSettings) -> Imported:
+def import_data(source: str, file: Path, settings: ImportSettings, say: Say | None = None) -> Imported:
     """Writes what ``source`` holds to a Parquet file that the readers of this package read, with its splits.
 
     Images keep their bytes, or become PNG files where they are resized; their row groups are small.
+
+    Args:
+        say: is told of every image.
 
     Raises:
         SettingError: if the source cannot be used, or a setting does not go with it.
         OSError: if the file cannot be written.
     """
-    sort = sort_of(source)
+    sort = "images" if settings.image is not None else sort_of(source)
     for field in dataclasses.fields(settings):
         if getattr(settings, field.name) != field.default and field.name not in _USED[sort]:
             raise SettingError(field.name, f"does not go with {source}, which is taken as {sort}; leave it out")
     if sort == "images":
-        return _import_images(source, file, settings)
+        return _import_images(source, file, settings, say)
     if sort == "text":
         return _import_text(source, file, settings)
     return _import_table(source, file, settings)
@@ -109,11 +119,12 @@ def sort_of(source: str) -> Sort:
         SettingError: under the key ``path``, if nothing is there, or nobody can tell.
     """
     found = existing(source, LAYOUTS)
-    if found.is_dir():
+    sharded = found.is_dir() and is_sharded(found)
+    if found.is_dir() and not sharded:
         return "text" if any(found.glob("*.txt")) else "images"
-    if is_parquet(found):
-        columns = opened_parquet(found).schema_arrow.names
-        return "images" if "image" in columns else "text" if {*columns} <= {"text", SPLIT} else "table"
+    if sharded or is_parquet(found):
+        schema = opened_parquet(shards_of(found)[0].path).schema_arrow
+        return "images" if has_images(schema) else "text" if {*schema.names} <= {"text", SPLIT} else "table"
     suffixes = {suffix.lower() for suffix in found.suffixes}
     if suffixes & {".csv", ".tsv"}:
         return "table"
@@ -122,11 +133,11 @@ def sort_of(source: str) -> Sort:
     raise SettingError("path", f"{found} says by no suffix what it is; give {LAYOUTS}")
 
 
-def _import_images(source: str, file: Path, settings: ImportSettings) -> Imported:
+def _import_images(source: str, file: Path, settings: ImportSettings, say: Say | None) -> Imported:
     import pyarrow
     import pyarrow.parquet
 
-    images = image_source(source)
+    images = image_source(source, settings.image, settings.label)
     splits = completed(images.splits, len(images.labels), settings.split, settings.seed, images.labels)
     names = _names(splits, len(images.labels))
     schema = pyarrow.schema(
@@ -134,7 +145,7 @@ def _import_images(source: str, file: Path, settings: ImportSettings) -> Importe
         {CLASSES: json.dumps(images.classes)},
     )
     statistics = ImageStatistics()
-    contents = _encoded(images, checked_size(settings.size), names, statistics)
+    contents = counted(_encoded(images, checked_size(settings.size), names, statistics), len(names), say)
     with pyarrow.parquet.ParquetWriter(
         file, schema, compression={"image": "none", "label": "zstd", SPLIT: "zstd"}
     ) as out:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from selftune.objectives.data.data_files import AnyPath, opened_parquet
-from selftune.objectives.data.image_files import parquet_source
-from selftune.objectives.data.image_parquet import images_of
+from selftune.objectives.data.image_files import parquet_shards
+from selftune.objectives.data.image_parquet import image_parquet, images_of
 from selftune.objectives.data.pictures import check_same_size, checked_size, decoded
 from selftune.objectives.data.splits import completed
 from torch.utils.data import Dataset
@@ -26,14 +26,14 @@ Item = tuple[Any, int]
 
 
 class ParquetImages(Dataset[Item]):
-    """One split of a Parquet file of images; row groups are read when one of their images is asked for.
+    """One split of Parquet files of images; row groups are read when one of their images is asked for.
 
     An item is a pair of pixels and the number of the class. Several items asked for at once, as a batch, are read
     row group by row group. The file that ``selftune data import`` writes has small row groups, so that few other
     images are read besides.
 
     Args:
-        path: a Parquet file with the columns ``image``, ``label`` and perhaps ``split``.
+        path: a Parquet file, or a folder of them, see ``read_images``.
         split: train, validation or test.
         size: height and width to which images are resized; None takes images of one size.
         channels: 1 or 3; None takes those of the first image. Grey images get three where it says so.
@@ -42,6 +42,7 @@ class ParquetImages(Dataset[Item]):
         fractions: of the training images that are held out, where the file has no such split.
         seed: decides which images these are.
         cached: row groups kept in memory, still encoded.
+        image, label: columns; None finds them by their usual names.
 
     Raises:
         SettingError: under the name of the argument; under ``path`` also when an image is read that is damaged.
@@ -69,6 +70,8 @@ class ParquetImages(Dataset[Item]):
         fractions: Mapping[str, float] | None = None,
         seed: int = 0,
         cached: int = 8,
+        image: str | None = None,
+        label: str | None = None,
     ) -> None:
         if split not in SPLITS:
             raise SettingError("split", f"unknown split {split!r}; {suggestion(str(split), SPLITS)}")
@@ -80,15 +83,20 @@ class ParquetImages(Dataset[Item]):
         self.size = checked_size(size)
         self.transform = transform
         self.cached = cached
-        self._opened: tuple[int, Any] | None = None
+        self._opened: tuple[int, list[Any]] | None = None
         self._groups: OrderedDict[int, list[object]] = OrderedDict()
-        source = parquet_source(self.path)
+        self._shards = parquet_shards(self.path, image, label)
+        source = image_parquet(self._shards)
         self.classes = source.classes
         self._rows = completed(source.splits, len(source.labels), fractions, seed, source.labels)[split]
         self._labels = source.labels[self._rows]
-        about = self._file().metadata
-        self._ends = [*accumulate(about.row_group(group).num_rows for group in range(about.num_row_groups))]
-        first = decoded(self._contents([0])[0], f"{self.path}, row 0", self.size)
+        abouts = [file.metadata for file in self._files()]
+        self._places = [
+            (file, group) for file, about in enumerate(abouts) for group in range(about.num_row_groups)
+        ]
+        self._ends = [*accumulate(abouts[file].row_group(group).num_rows for file, group in self._places)]
+        self._firsts = [0, *accumulate(about.num_rows for about in abouts)]
+        first = decoded(self._contents([0])[0], self._where(0), self.size)
         self._channels = channels or len(first)
         self._size = first.shape[1:]
 
@@ -121,7 +129,7 @@ class ParquetImages(Dataset[Item]):
         return {**self.__dict__, "_opened": None, "_groups": OrderedDict()}
 
     def _pixels(self, content: object, row: int) -> Any:
-        where = f"{self.path}, row {row}"
+        where = self._where(row)
         pixels = torch.from_numpy(decoded(content, where, self.size).copy())
         check_same_size(tuple(pixels.shape[1:]), self._size, where)
         if len(pixels) > self._channels:
@@ -135,22 +143,29 @@ class ParquetImages(Dataset[Item]):
         for place, row in enumerate(rows):
             by_group.setdefault(bisect_right(self._ends, row), []).append(place)
         contents: list[object] = [None] * len(rows)
-        for group, places in by_group.items():
-            images = self._group(group)
-            start = self._ends[group] - len(images)
+        for number, places in by_group.items():
+            images = self._group(number)
+            start = self._ends[number] - len(images)
             for place in places:
                 contents[place] = images[rows[place] - start]
         return contents
 
-    def _group(self, group: int) -> list[object]:
-        if group not in self._groups:
-            self._groups[group] = images_of(self._file(), self.path, group)
+    def _where(self, row: int) -> str:
+        """Names a row in a refusal."""
+        file = bisect_right(self._firsts, row) - 1
+        return f"{self._shards.shards[file].path}, row {row - self._firsts[file]}"
+
+    def _group(self, number: int) -> list[object]:
+        if number not in self._groups:
+            file, group = self._places[number]
+            path = self._shards.shards[file].path
+            self._groups[number] = images_of(self._files()[file], path, self._shards.image, group)
             if len(self._groups) > self.cached:
                 self._groups.popitem(last=False)
-        self._groups.move_to_end(group)
-        return self._groups[group]
+        self._groups.move_to_end(number)
+        return self._groups[number]
 
-    def _file(self) -> Any:
+    def _files(self) -> list[Any]:
         if self._opened is None or self._opened[0] != os.getpid():  # a worker opens its own
-            self._opened = os.getpid(), opened_parquet(self.path)
+            self._opened = os.getpid(), [opened_parquet(shard.path) for shard in self._shards.shards]
         return self._opened[1]

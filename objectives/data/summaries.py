@@ -7,45 +7,60 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from selftune.objectives.data.counted import Say, counted
 from selftune.objectives.data.data_files import is_parquet, opened_parquet
 from selftune.objectives.data.image_files import image_source
 from selftune.objectives.data.image_sources import ImageSource
 from selftune.objectives.data.image_statistics import ImageStatistics
 from selftune.objectives.data.importing import TARGET, sort_of
+from selftune.objectives.data.parquet_shards import shards_of
 from selftune.objectives.data.pictures import all_decoded
 from selftune.objectives.data.splits import named_splits
 from selftune.objectives.data.table_columns import is_categorical
-from selftune.objectives.data.table_files import read_columns
-from selftune.objectives.data.tables import SPLIT, table_of
+from selftune.objectives.data.table_files import SPLIT, read_columns
+from selftune.objectives.data.tables import table_of
 from selftune.objectives.data.text_files import tokens_of
 from selftune.objectives.data.text_sources import text_parts
 
+from selftune.errors import SettingError
 from selftune.shapes import Int, Tensor
 
 _SHOWN = 30
 """Classes, columns and files that are listed one by one."""
 
 
-def summary(path: str, name: str | None = None, images: ImageStatistics | None = None) -> list[str]:
+def summary(
+    path: str,
+    name: str | None = None,
+    images: ImageStatistics | None = None,
+    image: str | None = None,
+    label: str | None = None,
+    say: Say | None = None,
+) -> list[str]:
     """What a folder or a file holds.
 
     Args:
         name: what to call it.
         images: what is known of the training images; without it all images are read and checked.
+        image, label: columns of Parquet that hold images and their labels; None finds them.
+        say: is told of every image that is looked at.
 
     Raises:
-        SettingError: under the key ``path``, if nothing is there, or it cannot be used.
+        SettingError: under the key ``path``, if nothing is there, or it cannot be used; under ``image`` or
+            ``label`` if several columns could be meant, or none is.
     """
-    sort = sort_of(path)
-    lines = _images(path, images) if sort == "images" else {"text": _text, "table": _table}[sort](path)
-    first, *rest = lines
+    sort = "images" if image is not None else sort_of(path)
+    if sort == "images":
+        source = image_source(path, image, label)
+        first, *rest = _images(path, source, images or statistics_of(source, say))
+    elif label is not None:
+        raise SettingError("label", f"does not go with {path}, which is taken as {sort}; leave it out")
+    else:
+        first, *rest = _text(path) if sort == "text" else _table(path)
     return [f"{name or path}: {first}", *rest]
 
 
-def _images(path: str, statistics: ImageStatistics | None) -> Iterator[str]:
-    source = image_source(path)
-    if statistics is None:
-        statistics = statistics_of(source)
+def _images(path: str, source: ImageSource, statistics: ImageStatistics) -> Iterator[str]:
     height, width = statistics.size
     colours = "grey" if statistics.channels == 1 else "in colour"
     yield (
@@ -60,7 +75,7 @@ def _images(path: str, statistics: ImageStatistics | None) -> Iterator[str]:
     yield from _left_out(source.left_out)
 
 
-def statistics_of(source: ImageSource) -> ImageStatistics:
+def statistics_of(source: ImageSource, say: Say | None = None) -> ImageStatistics:
     """Looks at all images; those of the train split count, or all where there are no splits.
 
     Raises:
@@ -68,7 +83,7 @@ def statistics_of(source: ImageSource) -> ImageStatistics:
     """
     train = {*source.splits.get("train", torch.arange(len(source.labels))).tolist()}
     found = ImageStatistics()
-    for position, pixels in enumerate(all_decoded(source.contents())):
+    for position, pixels in enumerate(counted(all_decoded(source.contents()), len(source.labels), say)):
         found.add(pixels, position in train)
     return found
 
@@ -94,7 +109,8 @@ def _text(path: str) -> Iterator[str]:
 def _table(path: str) -> Iterator[str]:
     found = Path(path).expanduser()
     rows = read_columns(found)
-    metadata = (opened_parquet(found).schema_arrow.metadata or {}) if is_parquet(found) else {}
+    in_parquet = found.is_dir() or is_parquet(found)
+    metadata = (opened_parquet(shards_of(found)[0].path).schema_arrow.metadata or {}) if in_parquet else {}
     yield f"table of {len(rows):,} rows and {len(rows.column_names)} columns, {_bytes(path)}"
     splits = named_splits(rows[SPLIT].to_pylist(), path) if SPLIT in rows.column_names else {}
     yield from _split_sizes(splits)

@@ -12,7 +12,7 @@ from selftune.objectives.data.classes import check_every_class
 from selftune.objectives.data.data_files import AnyPath, check_column, existing
 from selftune.objectives.data.splits import Splits, completed, named_splits
 from selftune.objectives.data.table_columns import check_type, coded, is_categorical, is_whole, numbers_of
-from selftune.objectives.data.table_files import LAYOUT, read_columns
+from selftune.objectives.data.table_files import LAYOUT, SPLIT, read_columns
 
 from selftune.errors import SettingError
 from selftune.shapes import Float, Int, Tensor
@@ -20,7 +20,6 @@ from selftune.shapes import Float, Int, Tensor
 FEW = 20
 """Whole numbers as a target are classes if there are at most this many."""
 
-SPLIT = "split"
 Kind = Literal["classification", "regression"]
 
 
@@ -71,7 +70,8 @@ def read_table(
     missing values.
 
     Args:
-        path: a CSV file whose first line names the columns (separated by commas, semicolons or tabs), or Parquet.
+        path: a CSV file whose first line names the columns (separated by commas, semicolons or tabs), or Parquet:
+            a file, or a folder of files whose names may say their split.
         target: the column to predict.
         categorical: columns of numbers that are categories, too.
         kind: what the target is; None decides: texts, truth values and at most 20 different whole numbers are

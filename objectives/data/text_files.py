@@ -51,8 +51,8 @@ def read_text(
     ``ptb.train.txt``), or are joined in the order of their names. The vocabulary is that of the train split.
 
     Args:
-        path: a text file in UTF-8, a folder of ``*.txt`` files, or a Parquet file with the columns ``text`` and
-            perhaps ``split``, whose rows are joined.
+        path: a text file in UTF-8, a folder of ``*.txt`` files, or Parquet with the columns ``text`` and
+            perhaps ``split``, whose rows are joined: a file, or a folder of files whose names may say their split.
         unit: what a token is: a character, or a word. Punctuation marks and ends of lines are words, too.
         vocabulary: number of tokens to tell apart; rarer ones are one unknown token, which counts. None takes all.
         split: fractions for validation and test, where files do not name their splits: the end of the text is for

@@ -16,6 +16,7 @@ from selftune.objectives.data.data_files import (
     reason,
     rows_of,
 )
+from selftune.objectives.data.parquet_shards import is_sharded, shards_of
 from selftune.objectives.data.splits import Splits, check_not_given, consecutive, named_splits, split_called
 
 from selftune.data import SPLITS
@@ -32,9 +33,14 @@ def text_parts(path: AnyPath) -> list[tuple[str | None, str]]:
         SettingError: under the key ``path``, if nothing is there, or it is no text.
     """
     found = existing(path, LAYOUT)
-    if found.is_dir():
+    if found.is_dir() and not is_sharded(found):
         return _folder(found)
-    return _parquet(found) if is_parquet(found) else [(None, _content(found))]
+    if not found.is_dir() and not is_parquet(found):
+        return [(None, _content(found))]
+    parts = [(shard.split, part) for shard in shards_of(found) for part in _parquet(shard.path)]
+    if not parts:
+        raise SettingError("path", f"{found} has no rows; bring some")
+    return [(split or own, text) for split, (own, text) in parts]
 
 
 def split_parts(
@@ -108,8 +114,6 @@ def _parquet(path: Path) -> list[tuple[str | None, str]]:
     check_column("path", "text", names, path)
     rows = rows_of(file, path, [name for name in ("text", "split") if name in names])
     texts = rows["text"].to_pylist()
-    if not texts:
-        raise SettingError("path", f"{path} has no rows; bring some")
     for row, text in enumerate(texts):
         if not isinstance(text, str):
             raise SettingError("path", f"{path}, row {row}: the column text holds {text!r}; write a text")

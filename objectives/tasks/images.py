@@ -8,14 +8,12 @@ from typing import Literal
 from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.image_classification import ImageClassification
 from selftune.objectives.common.sizes import check_sizes
-from selftune.objectives.data.image_files import Images as Read
-from selftune.objectives.data.image_files import read_images
 from selftune.objectives.data.photograph_tiles import photograph_tiles
+from selftune.objectives.data.split_images import SplitImages, read_split_images, split_images
 from selftune.objectives.networks.resnet import ResNet18
 from selftune.objectives.networks.small_cnn import LAYERS, SmallCNN
 from torch import nn
 
-from selftune.data import SPLITS
 from selftune.errors import SettingError
 from selftune.lower_level.objective import tasks
 from selftune.lower_level.optimization import Optimization
@@ -34,8 +32,9 @@ class Images(ImageClassification):
     standardises by mean and deviation of every channel over the training split.
 
     Args:
-        dataset: path of a folder of images or of a Parquet file (see ``read_images``); ``photographs`` are 960
-            tiles of 32 x 32 pixels of scikit-image's ten photographs, a class for each photograph.
+        dataset: path of a folder of images, of a Parquet file or of a folder of these (see ``read_images``);
+            ``photographs`` are 960 tiles of 32 x 32 pixels of scikit-image's ten photographs, a class for each
+            photograph.
         size: height and width to which the images of files are resized; None takes images of one size as they are.
         architecture: the network.
         width: channels of its first convolution; None takes 16 for the CNN, 64 for ResNet-18.
@@ -43,6 +42,7 @@ class Images(ImageClassification):
         batch_size, optimizer, learning_rate, momentum: see ``Optimization``.
         validation_batch_size: examples per hypergradient; None uses the whole validation split.
         split_seed: decides which images go into which split.
+        image, label: columns of Parquet; None finds them by their usual names.
 
     Raises:
         SettingError: if there are no such images, they cannot be used, or a size is out of its range.
@@ -64,33 +64,34 @@ class Images(ImageClassification):
     momentum: float | None = None
     validation_batch_size: int | None = None
     split_seed: int = 0
+    image: str | None = None
+    label: str | None = None
 
     def __post_init__(self) -> None:
         check_sizes(self, "width")
         images = self._images()
         self.class_names = images.classes
-        self._channels = images.pixels.shape[1]
-        height, width = images.pixels.shape[2:]
+        self._channels, height, width = images.train[0].shape[1:]
         if min(height, width) < _LEAST:
             raise SettingError(
                 "size", f"images must have at least {_LEAST} x {_LEAST} pixels, these have {height} x {width}"
             )
-        train, validation, test = (
-            (images.pixels[images.splits[name]], images.labels[images.splits[name]]) for name in SPLITS
-        )
         optimization = Optimization(self.batch_size, self.optimizer, self.learning_rate, self.momentum)
-        super().__init__(self._network, train, validation, test, optimization, self.validation_batch_size)
+        super().__init__(
+            self._network, images.train, images.validation, images.test, optimization, self.validation_batch_size
+        )
 
-    def _images(self) -> Read:
+    def _images(self) -> SplitImages:
         if self.dataset == BUNDLED:
-            if self.size is not None:
-                raise SettingError(
-                    "size", "is for images in files; the tiles have 32 x 32 pixels, so leave it out"
-                )
-            return photograph_tiles(self.split, self.split_seed)
+            for key in ("size", "image", "label"):
+                if getattr(self, key) is not None:
+                    raise SettingError(
+                        key, "is for images in files; the tiles come with sizes and labels, so leave it out"
+                    )
+            return split_images(photograph_tiles(self.split, self.split_seed))
         check_word(self.dataset, [BUNDLED])
         with under_dataset():
-            return read_images(self.dataset, self.size, self.split, self.split_seed)
+            return read_split_images(self.dataset, self.size, self.split, self.split_seed, self.image, self.label)
 
     def _network(self, first: nn.Module) -> nn.Module:
         width = self.width or _WIDTHS[self.architecture]

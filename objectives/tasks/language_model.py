@@ -9,6 +9,7 @@ from typing import Any, Literal
 from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.bundled_text import descriptions
+from selftune.objectives.data.held_readings import held
 from selftune.objectives.data.text_files import Text, read_text, text_in_memory
 from selftune.objectives.networks.awd_lstm import AWDLSTM
 from selftune.objectives.networks.gpt import GPT
@@ -21,6 +22,7 @@ from selftune.lower_level.optimization import Optimization
 
 BUNDLED = "descriptions"
 _HEADS = 4
+_read = held(read_text)
 
 
 @dataclass
@@ -88,7 +90,7 @@ class LanguageModel(LanguageModelling):
         if self.dataset != BUNDLED:
             check_word(self.dataset, [BUNDLED])
             with under_dataset():
-                return read_text(self.dataset, self.unit, self.vocabulary, self.split)
+                return _read(self.dataset, self.unit, self.vocabulary, self.split)
         return text_in_memory(descriptions(), self.unit, self.vocabulary, self.split)
 
     def _builder(self, vocabulary: int) -> Any:

@@ -11,6 +11,7 @@ import torch
 from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.bundled_tables import BUNDLED, bundled_table
+from selftune.objectives.data.held_readings import held
 from selftune.objectives.data.tables import Table as Rows
 from selftune.objectives.data.tables import read_table
 from selftune.objectives.networks.perceptron import check_hidden
@@ -26,6 +27,8 @@ from selftune.lower_level.optimization import Optimization
 from selftune.lower_level.regression import Regression
 from selftune.lower_level.supervised_objective import SupervisedObjective
 from selftune.shapes import Float, Tensor
+
+_read = held(read_table)
 
 
 class _OneHotInputs(SupervisedObjective):
@@ -130,7 +133,7 @@ class Table(NetworkObjective):
             if self.target is None:
                 raise SettingError("target", f"is missing; name the column of {self.dataset} to predict")
             with under_dataset():
-                return read_table(
+                return _read(
                     self.dataset,
                     self.target,
                     self.categorical,

@@ -9,6 +9,7 @@ import torch
 from selftune.objectives.common.dataset_key import check_word, under_dataset
 from selftune.objectives.common.sizes import check_sizes
 from selftune.objectives.data.cylinder_bell_funnel import CLASSES, cylinder_bell_funnel
+from selftune.objectives.data.held_readings import held
 from selftune.objectives.data.splits import Splits, completed
 from selftune.objectives.data.tables import read_table
 from selftune.objectives.networks.signal_cnn import SignalCNN
@@ -21,6 +22,7 @@ from selftune.lower_level.optimization import Optimization
 from selftune.shapes import Float, Int, Tensor
 
 GENERATED = "cylinder_bell_funnel"
+_read = held(read_table)
 _EXAMPLES, _NOISE = 900, 1.0
 
 
@@ -96,7 +98,7 @@ class TimeSeries(Classification):
         if self.target is None:
             raise SettingError("target", f"is missing; name the column of {self.dataset} that holds the classes")
         with under_dataset():
-            table = read_table(
+            table = _read(
                 self.dataset, self.target, None, "classification", self.ignore, self.split, self.split_seed
             )
         length = table.numbers.shape[1]

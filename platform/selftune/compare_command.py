@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
 
 _WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output")
-_SWITCHES = ("start_values_first", "no_mlflow")
 """Options that mean something only together with ``--methods``."""
 
 
@@ -44,11 +43,6 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         metavar="N",
         help="methods that tune online, and single trials of random search, from the same N random starts, too",
-    )
-    parser.add_argument(
-        "--start-values-first",
-        action="store_true",
-        help="searches, too, try the study's start values in their first trial",
     )
     parser.add_argument(
         "--concurrent", type=positive, metavar="N", help="trials at a time (default: as many as fit)"
@@ -93,7 +87,7 @@ def _rank(options: argparse.Namespace) -> int:
     from selftune.studies.results import print_ranking
 
     given = [name for name in _WITH_METHODS if getattr(options, name) is not None]
-    given += [name for name in _SWITCHES if getattr(options, name)]
+    given += ["no_mlflow"] if options.no_mlflow else []
     if given:
         name = given[0].replace("_", "-")
         raise UserError(f"--{name}: is for the comparison of methods on a study; name them with --methods")
@@ -128,7 +122,6 @@ def _comparison(options: argparse.Namespace) -> Comparison:
             seeds=options.seeds or 3,
             starts=options.starts or 0,
             concurrent=options.concurrent,
-            start_values_first=options.start_values_first,
             **options.budget,
         )
         comparison = comparison_of(read_text(path), settings, options.seed, options.steps)
@@ -136,7 +129,8 @@ def _comparison(options: argparse.Namespace) -> Comparison:
     except Mistakes as error:
         raise error.in_file(str(path)) from error
     except SettingError as error:
-        raise UserError(f"--{error.key}: {error.message}") from error
+        option = "budget" if error.key in ("steps", "seconds") else error.key
+        raise UserError(f"--{option}: {error.message}") from error
     return comparison
 
 

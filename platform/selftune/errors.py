@@ -42,7 +42,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     'did you mean dropout?'
     >>> suggestion("foo", ["dropout", "mixup"])
     'known are dropout, mixup'
+    >>> suggestion("foo", [])
+    'there are none'
     """
     known = sorted(known)
+    if not known:
+        return "there are none"
     close = difflib.get_close_matches(name, known, n=2)
     return f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"

@@ -150,6 +150,8 @@ def _described(annotation: Any) -> Iterator[str]:
 
 
 def _hint(value: Any, annotation: Any) -> str:
+    if isinstance(value, int) and abs(value) >= _LARGEST_WHOLE:
+        return "; whole numbers are smaller than 2**63"
     options = [option for option in _options(annotation) if isinstance(option, str)]
     if not (isinstance(value, str) and options):
         return ""

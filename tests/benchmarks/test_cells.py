@@ -67,6 +67,15 @@ def test_a_cell_that_fails_is_said_and_the_others_go_on(tmp_path):
     assert records.run(CELLS, measure, said.append) == CELLS[::2]
     assert records.missing(CELLS) == CELLS[::2]
     assert sum("not this one" in line for line in said) == 2
+    kept = json.loads(records.failure_path(CELLS[0]).read_text())
+    assert kept["cell"] == CELLS[0]
+    assert kept["error"].endswith("ZeroDivisionError: not this one\n")
+    assert records.state(CELLS).splitlines()[2:] == [
+        "| wine   | 1 of 2 | seed 0 (failed) |",
+        "| a/b, c | 1 of 2 | seed 0 (failed) |",
+    ]
+    assert records.run(CELLS, lambda cell: {}, quiet) == []
+    assert not list(tmp_path.glob("*.failed")), "a cell that was measured has not failed any more"
 
 
 def test_what_is_there_and_what_is_missing(tmp_path):

@@ -40,7 +40,7 @@ def test_what_is_there_is_kept_when_more_is_asked_for(benchmark, tmp_path, capsy
     comparison = benchmark.comparison_on("wine", asked(benchmark, tmp_path))
     folder = tmp_path / "wine"
     folder.mkdir()
-    outcome = Outcome(measures={"validation_loss": 0.25}, spent=(10,), time=(1.0,), best=(0.25,))
+    outcome = Outcome(measures={"validation_loss": 0.25}, spent=(10,), computed=(1.0,), best=(0.25,))
     benchmark.record_of(comparison, folder).with_outcome("held-0", outcome).write(folder)
     benchmark.main(["--tasks", "wine", "--methods", "held,random,tpe", "--output", str(tmp_path), "--show"])
     shown = capsys.readouterr().out

@@ -68,7 +68,7 @@ def session_of(driver):
     """The folder that the driver made for its cluster: its watchdog was told."""
     for child in driver.children():
         if any(part.endswith("watchdog.py") for part in child.cmdline()):
-            return Path(child.cmdline()[-1])
+            return Path(child.cmdline()[-3])
     raise AssertionError("no watchdog")
 
 

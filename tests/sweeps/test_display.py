@@ -110,7 +110,7 @@ def test_many_trials_at_a_time_are_counted() -> None:
     [
         ({"steps": None, "trials": 48}, "22/48 trials"),
         ({"steps": 21_200, "trials": None}, "22 trials, 10,600/21,200 training steps"),
-        ({"steps": None, "trials": None, "seconds": 151.0}, "22 trials, 76 of 151 s"),
+        ({"steps": None, "trials": None, "seconds": 212.0}, "22 trials, 106 of 212 s"),
     ],
 )
 def test_the_time_left_follows_from_the_budget_that_is_there(changed: dict[str, object], words: str) -> None:

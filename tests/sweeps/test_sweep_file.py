@@ -49,6 +49,15 @@ def test_every_sample_is_a_study_with_the_values_at_their_keys():
     assert study.method_name == "held", "nothing is tuned inside of the trials"
 
 
+def test_a_section_and_what_is_in_it_are_swept_in_any_order():
+    rate = {"objective.optimization.learning_rate": {"choice": [0.5]}}
+    section = {"objective.optimization": {"choice": [{"optimizer": "sgd"}]}}
+    for over in (rate | section, section | rate):
+        swept = parse_sweep(yaml.safe_dump({**STUDY, "sweep": {"over": over, "trials": 1}}, sort_keys=False))
+        optimization = swept.study.objective.optimization
+        assert (optimization.optimizer, optimization.learning_rate) == ("sgd", 0.5)
+
+
 def test_start_values_are_swept_where_the_study_tunes():
     regularizers = {"dropout": {"rate": {"start": 0.1, "domain": {"interval": [0, 0.6]}}}}
     swept = parse_sweep(text({"over": {"regularizers.dropout.rate.start": "domain"}}, regularizers=regularizers))
@@ -159,6 +168,17 @@ def test_a_sample_that_does_not_fit_together_is_refused_with_a_reason():
             {},
             "sweep.over.seed.when.objective.hidden: is not swept",
         ),
+        (
+            {"over": RATE | {"objective.hidden": {"choice": [[4]], "when": {"regularizers.dropout.rate": []}}}},
+            {},
+            "sweep.over.objective.hidden.when.regularizers.dropout.rate: is an empty list",
+        ),
+        ({"over": RATE, "searcher": 3}, {}, "sweep.searcher: must be a name (random, grid, quasi-random, tpe"),
+        ({"over": RATE, "searcher": {"name": "random", "n": 3}}, {}, "searcher.n: unknown key; there are none"),
+        ({"over": RATE, "scheduler": ["asha"]}, {}, "sweep.scheduler: must be a name (none, asha"),
+        ({"over": RATE, "budget": {}}, {}, "sweep.budget: says nothing; give steps, or seconds"),
+        ({"over": {"foo.bar": {"integer": [1, 2]}}}, {}, "sweep.over.foo.bar: foo is an unknown key; known are"),
+        ({"over": RATE, "trials": 10**30}, {}, "; whole numbers are smaller than 2**63"),
     ],
 )
 def test_what_cannot_be_swept_is_refused_in_one_sentence_with_its_key(sweep, changes, says):

@@ -105,6 +105,18 @@ def test_a_sweep_that_has_not_ended_has_a_page(tmp_path: Path, heard: list[Trial
     assert said in " ".join(shown.text.split())
 
 
+def test_a_page_of_many_trials_stays_small_and_shows_each(tmp_path: Path) -> None:
+    sizes = []
+    for number in (40, 80):
+        (tmp_path / str(number)).mkdir()
+        shown = page(tmp_path / str(number), records(number), trials=number)
+        sizes.append(len(re.sub(r"<table.*?</table>", "", shown.source, flags=re.DOTALL)))
+        svg = next((tmp_path / str(number) / "plots").glob("slice-*dropout*")).read_text()
+        met = number - sum(trial % 12 == 7 for trial in range(number))  # the others were refused
+        assert svg.count("<use ") > met
+    assert (sizes[1] - sizes[0]) / 40 < 1300, "bytes per trial"
+
+
 def test_one_key_and_equal_values(tmp_path: Path) -> None:
     space = SearchSpace((Swept(DROPOUT, Uniform(0.0, 0.8)),))
     measures = {"validation_loss": 0.5}

@@ -39,6 +39,8 @@ def test_the_best_so_far_only_gets_better() -> None:
     assert (np.diff(best.value) < 0).all()
     assert (np.diff(best.spent) > 0).all()
     assert best.spent[-1] <= TRIALS.spent
+    assert (np.diff(best.seconds) > 0).all()
+    assert best.seconds[-1] <= sum(record.seconds for record in TRIALS.last.values())
     assert TRIALS.winner is not None
     assert (best.value[-1], best.number[-1]) == (TRIALS.winner.best, TRIALS.winner.number)
 

@@ -1,8 +1,14 @@
+import pytest
 import torch
 from rounding import rounding
+from selftune.objectives.tasks.digits import Digits
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from selftune import Classification, Optimization
+from selftune.methods.values import Values
+from selftune.methods.work_orders import FinishTraining, FollowSchedule
+from selftune.training import Trainer
 from selftune.training.weight_average import WeightAverage
 
 
@@ -48,3 +54,24 @@ def test_a_loaded_state_is_a_copy():
     other.update()
     assert float(average.state_dict()["average"]["weight"]) == 1
     assert float(other.state_dict()["average"]["weight"]) == 2
+
+
+@pytest.mark.parametrize("spoilt", ["average", "weights"])
+@pytest.mark.parametrize(("metric", "mode"), [("validation_loss", "min"), ("validation_accuracy", "max")])
+def test_the_best_network_has_the_weights_or_their_average_whichever_is_better(spoilt, metric, mode):
+    data = Digits().splits()
+    pairs = [(split["inputs"], split["labels"]) for split in data.values()]
+    optimization = Optimization(optimizer="adam", learning_rate=0.003, average=0.9)
+    trainer = Trainer(Classification(lambda: nn.Linear(64, 10), *pairs, optimization), [])
+    trainer.execute(FollowSchedule(segments=((60, torch.empty(0)),)))
+    average = trainer.lower.descent.average._average
+    with torch.no_grad():
+        for tensor in (trainer.lower.parameters if spoilt == "weights" else average).values():
+            tensor.neg_()
+    trainer._keep_best(Values(torch.empty(0), torch.empty(0), 0))
+    there = trainer._plain_state(None, averaged=spoilt == "weights")
+    wanted = {name: tensor.clone() for name, tensor in there.items()}
+    trainer.execute(FollowSchedule(segments=((5, torch.empty(0)),)))
+    report = trainer.execute(FinishTraining(metric=metric, mode=mode))
+    assert all(torch.equal(report.best_network[name], tensor) for name, tensor in wanted.items())
+    assert report.best_measures == trainer.evaluated(trainer._built(wanted))

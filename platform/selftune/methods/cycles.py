@@ -238,7 +238,14 @@ class CycleMethod(TeamMethod):
 
     def _finish(self) -> FinishTraining:
         remark = self.message if self.stopped in ("patience", "lost") else ""
-        return FinishTraining(values=self.values, keep=self._to_keep, remark=remark, checkpoint=True)
+        return FinishTraining(
+            values=self.values,
+            keep=self._to_keep,
+            metric=self.best.metric,
+            mode=self.best.mode,
+            remark=remark,
+            checkpoint=True,
+        )
 
     def _checkpoint(self, steps: int) -> bool:
         every = self._cycles.checkpoint_every

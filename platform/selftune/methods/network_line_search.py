@@ -260,6 +260,8 @@ class NetworkLineSearch(TeamMethod):
             start=None if source is None else self._state,
             states=(self._state,) if self._best_state is None else (self._state, self._best_state),
             best_state=self._best_state,
+            metric=self.best.metric,
+            mode=self.best.mode,
             remark=f"{said}accepted steps passed tests that err with a probability of at most"
             f" {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
             checkpoint=True,

@@ -183,6 +183,8 @@ class FinishTraining(Finish):
         start: key of the state that holds the network; None for the one the trainer is in.
         states: keys of the states that are still wanted.
         best_state: key of the state that holds the best network; None where it was kept by itself.
+        metric, mode: which of the best network's weights come out, those that were trained or their average:
+            those with the better metric over the whole validation split.
         remark: what the report says of the end.
     """
 
@@ -191,6 +193,8 @@ class FinishTraining(Finish):
     start: str | None = None
     states: tuple[str, ...] = ()
     best_state: str | None = None
+    metric: str = "validation_loss"
+    mode: Literal["min", "max"] = "min"
     remark: str = ""
 
 

@@ -72,7 +72,7 @@ def connected(address: str | None = None) -> Iterator[None]:
 @contextmanager
 def _initialized(**settings: Any) -> Iterator[None]:
     try:
-        with ray_internals.signals_of_the_program(), ray_internals.apart():
+        with ray_internals.signals_of_the_program():
             ray_internals.knock(settings["address"])  # at "local" nobody answers
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **settings)
         yield

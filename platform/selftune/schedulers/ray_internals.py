@@ -7,9 +7,11 @@
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
 | ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
+| ``Trainable._storage`` | the folder of a trial, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
+| ``_FilesystemSyncer._sync_up_command`` | a driver that is killed leaves its snapshots whole |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
@@ -25,17 +27,20 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import LocalFileSystem
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
+from ray.train._internal import storage
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
 from selftune.schedulers.environment import environment
+from selftune.schedulers.snapshots import Snapshot
 
 KNOWN_VERSION = "2.60"
 REQUIREMENT = "ray[tune]>=2.60,<2.61"
@@ -93,6 +98,12 @@ def scheduler_of(tuner: tune.Tuner) -> Any:
     return internal._tune_config.scheduler
 
 
+def folder_of(trainable: tune.Trainable) -> Path | None:
+    """Where the checkpoints of the trial are that a trainable runs now; None without Tune."""
+    place: Any = trainable._storage
+    return None if place is None else Path(place.trial_fs_path)
+
+
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Gives the node of a cluster that starts within the context the address 127.0.0.1, and no other listens.
@@ -113,8 +124,12 @@ def on_loopback() -> Iterator[None]:
 def authentication(settings: Mapping[str, str | None]) -> Iterator[None]:
     """Sets Ray's environment variables of authentication, and has Ray read them: it has read the old ones.
 
-    Only while this process is connected to no cluster.
+    Raises:
+        RuntimeError: if this process is connected to a cluster. That would refuse everything without its token,
+            and Ray's client then ends the process, with status 1 and without an exception.
     """
+    if ray.is_initialized():
+        raise RuntimeError("this process is connected to a Ray cluster, which another token would cut off")
     try:
         with environment(settings):
             _read_authentication()
@@ -165,15 +180,19 @@ def signals_of_the_program() -> Iterator[None]:
 
 
 @contextmanager
-def apart() -> Iterator[None]:
-    """Gives the processes of a cluster that starts within the context sessions of their own.
+def apart(marks: Mapping[str, str]) -> Iterator[None]:
+    """Gives the processes of a cluster that starts within the context sessions of their own, and these variables.
 
     What is sent to the process group of the driver, as ``timeout`` and many supervisors do, then reaches the
     driver alone, which needs its cluster to end in order.
     """
     internal: Any = services
     known = internal.ConsolePopen
-    internal.ConsolePopen = partial(known, start_new_session=True)
+
+    def start(*command: Any, env: Mapping[str, str], **settings: Any) -> Any:
+        return known(*command, env={**env, **marks}, start_new_session=True, **settings)
+
+    internal.ConsolePopen = start
     try:
         yield
     finally:
@@ -201,6 +220,25 @@ def uncounted_callbacks() -> Iterator[None]:
         yield
     finally:
         usage.tag_callbacks = known
+
+
+@contextmanager
+def whole_snapshots() -> Iterator[None]:
+    """Has ``fit`` put its snapshots into the run's folder whole, see ``Snapshot``; not so into other storage."""
+    syncer: Any = storage._FilesystemSyncer
+    known = syncer._sync_up_command
+
+    def command(self: Any, local_path: str, uri: str, exclude: list[str] | None = None) -> Any:
+        if exclude or not isinstance(self.storage_filesystem, LocalFileSystem):
+            return known(self, local_path, uri, exclude)
+        # Tune asks for the command between two of its snapshots, and runs it in a thread beside its loop
+        return Snapshot(Path(local_path)).put, {"target": Path(uri)}
+
+    syncer._sync_up_command = command
+    try:
+        yield
+    finally:
+        syncer._sync_up_command = known
 
 
 def _unwrapped(controller: Any) -> Any:

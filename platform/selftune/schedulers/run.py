@@ -89,7 +89,11 @@ def run_on_ray(
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
         scheduler.listener = _Same(listener)
-        with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks():
+        with (
+            ray_internals.own_interrupts(),
+            ray_internals.uncounted_callbacks(),
+            ray_internals.whole_snapshots(),
+        ):
             tuner.fit()
         return _outcome(scheduler)
 

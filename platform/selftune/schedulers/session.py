@@ -26,7 +26,10 @@ def private_session() -> Iterator[Path]:
     the processes of the cluster find through their environment. Nothing is written to the home directory.
 
     When the context ends, or this process dies in whatever way, what is left of the cluster is ended and the
-    folder removed.
+    folder removed. What this process itself has started or forked meanwhile is left alone.
+
+    Raises:
+        RuntimeError: if this process is connected to a cluster, which would be lost with its token.
     """
     outer = Path(tempfile.mkdtemp(prefix="selftune-", dir=_base()))  # of mode 0700; Ray opens its own to everybody
     with _watched(outer):
@@ -38,7 +41,8 @@ def private_session() -> Iterator[Path]:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_AUTH_TOKEN": None,  # would come before the file
         }
-        with ray_internals.on_loopback(), ray_internals.authentication(closed):
+        mark = {watchdog.MARK: str(outer)}
+        with ray_internals.authentication(closed), ray_internals.on_loopback(), ray_internals.apart(mark):
             yield outer / "ray"
 
 
@@ -49,18 +53,17 @@ def _base() -> str:
 
 @contextmanager
 def _watched(folder: Path) -> Iterator[None]:
+    about = str(folder), str(os.getpid()), str(os.getsid(0))
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(watchdog.__file__), str(folder)],
+        [sys.executable, "-I", "-S", str(watchdog.__file__), *about],
         stdin=subprocess.PIPE,  # which ends with this process, however that ends
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd="/",
         start_new_session=True,
     )
-    assert process.stdin is not None
     try:
         yield
     finally:
-        process.stdin.close()
         with suppress(subprocess.TimeoutExpired):  # it goes on by itself
-            process.wait(timeout=_END)
+            process.communicate(b"end", timeout=_END)

@@ -1,9 +1,10 @@
 """Ends what a cluster leaves behind when its driver is done with it, or dead.
 
-Run as a script, ``python watchdog.py FOLDER``, by the driver, which keeps the other end of its standard input
-open. Once that is closed, by the driver or by the system after it, every process of the cluster is ended and the
-cluster's folder removed. Ray sees to most of its processes itself, but its agents, which wait for the cluster's
-control store to come back, outlive a killed driver by more than half a minute.
+Run as a script, ``python watchdog.py FOLDER DRIVER SESSION``, by the driver with its process id and that of its
+session (as ``setsid`` makes them), which sets it apart from the cluster's processes. Once the driver has written
+to this process's standard input, or is dead, every process of the cluster is ended and its folder removed.
+Ray sees to most of its processes itself, but its agents, which wait for the cluster's control store to come back,
+outlive a killed driver by more than half a minute.
 
 Standard library only: a process that waits must not weigh as much as torch.
 """
@@ -11,31 +12,34 @@ Standard library only: a process that waits must not weigh as much as torch.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 PATIENCE = 5.0  # seconds until processes that do not even end when killed are left to the system
+MARK = "SELFTUNE_CLUSTER"  # the variable that the processes of a cluster inherit: its folder
+_LOOK_EVERY = 1.0  # seconds between two looks whether the driver lives
 
 
-def main(folder: str) -> None:
-    """Waits for the end of standard input, then ends the cluster of ``folder``."""
+def main(folder: str, driver: int, driver_session: int) -> None:
+    """Waits for the end of the driver, or its word, then ends the cluster of ``folder``."""
     for kind in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # they are for the driver, whose end is seen here
         signal.signal(kind, signal.SIG_IGN)
-    driver = os.getppid()
-    while os.read(0, 1):
+    # standard input ends with the driver, unless a process that it forked has the other end too
+    while os.getppid() == driver and not select.select([0], [], [], _LOOK_EVERY)[0]:
         pass
-    end(folder, spared={os.getpid(), driver})
+    end(folder, driver_session)
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end(folder: str, spared: Container[int] = ()) -> None:
+def end(folder: str, driver_session: int) -> None:
     """Kills every process of the cluster whose files are in ``folder``, and those that they start meanwhile."""
     deadline = time.monotonic() + PATIENCE
-    while (found := list(members(folder, spared))) and time.monotonic() < deadline:
+    while (found := list(members(folder, driver_session))) and time.monotonic() < deadline:
         for pid in found:
             try:
                 os.kill(pid, signal.SIGKILL)
@@ -44,23 +48,30 @@ def end(folder: str, spared: Container[int] = ()) -> None:
         time.sleep(0.05)
 
 
-def members(folder: str, spared: Container[int] = ()) -> Iterator[int]:
-    """Processes that have the folder in their environment, or a file in it open for writing.
+def members(folder: str, driver_session: int) -> Iterator[int]:
+    """Processes that have inherited the cluster's mark, or have a file in its folder open for writing.
 
-    The environment alone does not do: processes that give themselves a title overwrite what others see of it.
-    Who only reads a log is no member.
+    The mark alone does not do: processes that give themselves a title overwrite what others see of their
+    environment. Who only reads a log is no member. Nor is the driver, or what it has forked: they have its own
+    logs of the cluster open, but are in its session, where no process of the cluster is.
     """
     for entry in Path("/proc").glob("[0-9]*"):
-        pid = int(entry.name)
-        if pid not in spared and (_inherits(entry, folder) or _writes(entry, folder)):
-            yield pid
+        if _is_marked(entry, folder) or (_session(entry) != driver_session and _writes(entry, folder)):
+            yield int(entry.name)
 
 
-def _inherits(process: Path, folder: str) -> bool:
+def _is_marked(process: Path, folder: str) -> bool:
     try:
-        return os.fsencode(f"={folder}/") in (process / "environ").read_bytes()
+        return os.fsencode(f"{MARK}={folder}") in (process / "environ").read_bytes().split(b"\0")
     except OSError:  # another user's, or gone
         return False
+
+
+def _session(process: Path) -> int | None:
+    try:
+        return os.getsid(int(process.name))
+    except ProcessLookupError:
+        return None
 
 
 def _writes(process: Path, folder: str) -> bool:
@@ -82,4 +93,4 @@ def _for_writing(process: Path, descriptor: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

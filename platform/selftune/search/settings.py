@@ -24,7 +24,7 @@ class SearchSettings:
         concurrent: how many at a time, at most; None for as many as fit on the cluster.
         metric, mode: what says which trial is the best.
         steps: training steps of all networks of all trials together; None for no limit.
-        seconds: of the clock, over all runs of the search; None for no limit.
+        seconds: that the trainers of all trials compute together, see ``TrialRecord``; None for no limit.
         report_every: training steps between two reports of a trial.
         seed: of the draws.
         first: values of the first trials, by key; keys that are left out are drawn.

@@ -21,7 +21,7 @@ class TrialRecord:
         status: see ``TrialStatus``.
         training_step: training steps that its networks have behind them.
         spent: training steps of all its networks together that it cost so far, those of copied ones left out.
-        seconds: that its training took so far.
+        seconds: that its trainers computed so far: of the processor, on a GPU of the clock.
         measures: of the plain network of the team's first member over the validation split, by name.
         best: the best value of the search's metric so far; None before the first report.
         best_step: training step at which it was met.

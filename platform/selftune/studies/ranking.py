@@ -43,6 +43,12 @@ def ranked(folders: Sequence[Path]) -> list[tuple[Path, Summary]]:
     Raises:
         UserError: if a folder holds no finished study, or metrics or tasks differ.
     """
+    for folder in folders:
+        if folder.is_file():
+            raise UserError(
+                f"{folder}: is a file, and finished studies are folders; to compare methods of tuning on a study"
+                " file, name them with --methods"
+            )
     found = [(folder, _of_winner(folder, read_summary(folder))) for folder in folders]
     for folder, summary in found:
         if summary.get("status") != "finished" or "metric" not in summary:

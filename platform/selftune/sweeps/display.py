@@ -58,7 +58,7 @@ class SweepDisplay(TrialsListener):
         self._met: dict[int, float] = {}  # when each trial met its best value: of equal ones the first leads
         self._sign = 1 if settings.mode == "min" else -1
         self._best, self._lowest = History(), math.inf
-        self._spent, self._time = 0, 0.0
+        self._spent, self._seconds = 0, 0.0
         self._messages: Counter[str] = Counter()
         self._began: tuple[float, float] | None = None  # clock and share done at the first record
         self._next_picture = self._last_line = -math.inf
@@ -73,7 +73,7 @@ class SweepDisplay(TrialsListener):
         self._met = {number: trial.time for number, trial in trials.items()}
         self._best, self._lowest = History(), math.inf
         self._spent = sum(trial.spent for trial in trials.values())
-        self._time = max((trial.time for trial in trials.values()), default=0.0)
+        self._seconds = sum(trial.seconds for trial in trials.values())
         self._began = None
         if trials:
             say(self._console, f"{self._title}: goes on after {self._progress()}")
@@ -86,7 +86,7 @@ class SweepDisplay(TrialsListener):
         before = self._trials.get(trial.number)
         self._trials[trial.number] = trial
         self._spent += trial.spent - (0 if before is None else before.spent)
-        self._time = max(self._time, trial.time)
+        self._seconds += trial.seconds - (0.0 if before is None else before.seconds)
         if trial.spent > (0 if before is None else before.spent):  # a report
             history = self._histories.setdefault(trial.number, History())
             history.append(trial.measures.get(self._settings.metric, math.nan))
@@ -253,7 +253,7 @@ class SweepDisplay(TrialsListener):
             yield f"{self._spent:,}/{settings.steps:,} training steps"
         if settings.seconds:
             digits = 1 if settings.seconds < 60 else 0
-            yield f"{self._time:.{digits}f} of {settings.seconds:g} s"
+            yield f"{self._seconds:.{digits}f} of {settings.seconds:g} s"
 
     def _progress(self) -> str:
         return ", ".join(self._budgets())
@@ -271,7 +271,7 @@ class SweepDisplay(TrialsListener):
         if settings.steps:
             shares.append(self._spent / settings.steps)
         if settings.seconds:
-            shares.append(self._time / settings.seconds)
+            shares.append(self._seconds / settings.seconds)
         return min(1.0, max(shares))
 
     def _left(self) -> str:

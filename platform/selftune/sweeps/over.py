@@ -148,6 +148,11 @@ def _prior(key: str, declared: Hyperparameter | None, content: Mapping[str, Any]
 def _when(given: Any) -> dict[str, tuple[Any, ...]]:
     if not isinstance(given, Mapping) or not given:
         raise SettingError("when", f"must map swept keys to a value or a list of values, got {shown(given)}")
+    for key, value in given.items():
+        if value == []:
+            raise SettingError(
+                f"when.{key}", "is an empty list, so that the key would never be there; name a value"
+            )
     return {str(key): tuple(value) if isinstance(value, list) else (value,) for key, value in given.items()}
 
 

@@ -15,6 +15,8 @@ START = ".start"
 def placed(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
     """A copy of the content with the values at their dotted keys; sections on the way are made where missing.
 
+    A section that is a value itself comes before what is put into it, in whatever order they are given.
+
     Raises:
         SettingError: if a key leads through something that has no keys.
 
@@ -22,7 +24,7 @@ def placed(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, A
     {'objective': {'task': 'digits', 'optimization': {'learning_rate': 0.1}}}
     """
     made: dict[str, Any] = copy.deepcopy(dict(content))
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=lambda one: one[0].count(".")):
         *sections, last = key.split(".")
         here = made
         for depth, section in enumerate(sections):

@@ -68,6 +68,8 @@ def search_settings(given: Mapping[str, Any], study: Study, space: SearchSpace) 
     if "budget" in given:
         try:
             budget = build_settings(SearchBudget, given["budget"])
+            if budget == SearchBudget():
+                raise Mistakes([SettingError("", "says nothing; give steps, or seconds, or leave it out")])
             made |= {"steps": budget.steps, "seconds": budget.seconds}
         except Mistakes as error:
             mistakes += error.under("budget").mistakes
@@ -108,7 +110,10 @@ def _named(given: Any, kinds: Mapping[str, type[Any]]) -> Any:
     """Settings by name: the name alone, or a mapping with ``name`` and settings."""
     if isinstance(given, str):
         given = {"name": given}
-    check_mapping(given)
+    if not isinstance(given, Mapping):
+        raise SettingError(
+            "", f"must be a name ({', '.join(kinds)}), or a mapping of a name and settings, got {shown(given)}"
+        )
     name = given.get("name")
     if not isinstance(name, str):
         raise SettingError("name", f"must be one of {', '.join(kinds)}, got {shown(name)}")

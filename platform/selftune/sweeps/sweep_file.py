@@ -111,9 +111,13 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
 
 def _of_sweep(mistake: SettingError, values: Mapping[str, Any]) -> SettingError:
     """A mistake of a sample as one of the section, where a swept value is what is wrong."""
+    unknown = mistake.message.startswith("unknown key")
+    above = next((key for key in values if unknown and key.startswith(f"{mistake.key}.")), None)
+    if above is not None:  # a section that the sweep alone brings
+        return SettingError(f"{SECTION}.over.{above}", f"{mistake.key} is an {mistake.message}")
     if mistake.key not in values:
         return mistake
-    at = "" if mistake.message.startswith("unknown key") else f"at {shown(values[mistake.key])}: "
+    at = "" if unknown else f"at {shown(values[mistake.key])}: "
     return SettingError(f"{SECTION}.over.{mistake.key}", f"{at}{mistake.message}")
 
 

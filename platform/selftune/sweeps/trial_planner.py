@@ -33,4 +33,5 @@ class TrialPlanner:
             trainers=study.strategy.trainers(),
             members=study.trainers.number,
             steps=study.budget.steps,
+            device=study.trainers.device,
         )

@@ -207,4 +207,34 @@ def svg_of(figure: Figure) -> str:
     _fit(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return buffer.getvalue()
+    return small(buffer.getvalue())
+
+
+_MARKS = re.compile(r"<g([^>]*)>\n((?:\s*<use [^>]*/>\n)+)")
+_PLACES = re.compile(r' (?:d|x|y)="[^"]*"')
+
+
+def small(svg: str) -> str:
+    """The same picture in about half the bytes: places in hundredths of a point, one style for many marks alike.
+
+    >>> print(small('<g>\\n <use x="1.23456" style="fill: red"/>\\n <use x="2" style="fill: red"/>\\n</g>'))
+    <g style="fill: red">
+    <use x="1.23"/>
+    <use x="2"/>
+    </g>
+    """
+    rounded = _PLACES.sub(lambda found: re.sub(r"\d+\.\d{3,}", _hundredths, found[0]), svg)
+    return _MARKS.sub(_with_one_style, rounded)
+
+
+def _hundredths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}".rstrip("0").rstrip(".")
+
+
+def _with_one_style(group: re.Match[str]) -> str:
+    attributes, marks = group[1], re.sub(r"^\s+", "", group[2], flags=re.MULTILINE)
+    styles = set(re.findall(r' style="[^"]*"', marks))
+    if len(styles) != 1 or "style=" in attributes or marks.count(" style=") != marks.count("<use "):
+        return group[0]
+    (style,) = styles
+    return f"<g{attributes}{style}>\n{marks.replace(style, '')}"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -52,17 +54,29 @@ def save_plots(folder: Path, saved: Sequence[Plot]) -> None:
         (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
 
 
-def inline(plot: Plot) -> dict[str, Markup]:
-    """The figure as a part of the page, and that of a narrow screen where it has one."""
-    narrow = _part_of_page(plot.narrow, f"{plot.name}-narrow", plot.title) if plot.narrow else Markup("")
-    return {"whole": _part_of_page(plot.svg, plot.name, plot.title), "narrow": narrow}
+def with_figures(sections: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The sections of a page, each with the figures of its ``plots`` under ``drawn``."""
+    numbers = count(1)
+    return [
+        section | {"drawn": [inline(plot, next(numbers)) for plot in section["plots"]]} for section in sections
+    ]
 
 
-def _part_of_page(drawn: str, name: str, title: str) -> Markup:
+def inline(plot: Plot, number: int) -> dict[str, Markup]:
+    """The figure as a part of the page, and that of a narrow screen where it has one.
+
+    Args:
+        number: of the figure on the page.
+    """
+    narrow = _part_of_page(plot.narrow, f"n{number}", plot.title) if plot.narrow else Markup("")
+    return {"whole": _part_of_page(plot.svg, f"f{number}", plot.title), "narrow": narrow}
+
+
+def _part_of_page(drawn: str, prefix: str, title: str) -> Markup:
     svg = drawn[drawn.index("<svg") :]
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"| height="[^"]*"(?=[^>]*viewBox)', r"\1", svg, count=2)
     # one page, many figures: an id must not be taken twice
-    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     for colour, variable in _COLOURS.items():
         svg = svg.replace(colour, variable)
     label = html.escape(title, quote=True)

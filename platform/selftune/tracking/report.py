@@ -13,11 +13,11 @@ from selftune.tracking import plots
 from selftune.tracking.page import (
     breakable,
     counted,
-    inline,
     number_text,
     save_plots,
     text_of,
     time_text,
+    with_figures,
     write_page,
 )
 from selftune.tracking.pictures import read_pictures
@@ -71,7 +71,7 @@ def write_report(folder: Path, summary: Summary | None = None) -> Path:
         averaged=_averaged(summary),
         compared=bool(summary.get("fixed")),
         hyperparameters=_hyperparameters(trajectory, summary),
-        sections=[section | {"drawn": [inline(plot) for plot in section["plots"]]} for section in sections],
+        sections=with_figures(sections),
         pictures=read_pictures(folder),
         unit="gradients and products" if _is_smooth(trajectory, summary) else "training steps",
         trainers=_trainers(folder),

@@ -126,7 +126,7 @@ def read_summary(folder: Path) -> Summary:
     """
     try:
         return cast(Summary, read_json(Path(folder) / "summary.json"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -20,6 +20,7 @@ from selftune.tracking.drawing import (
     STYLE,
     Plot,
     draw_legend,
+    finite,
     new_figure,
     set_scale,
     shortened,
@@ -27,6 +28,7 @@ from selftune.tracking.drawing import (
     svg_of,
     wide_plot,
 )
+from selftune.tracking.strokes import Strokes
 from selftune.tracking.swept_axis import SweptAxis, axis_of, metric_axis
 from selftune.tracking.swept_values import short_names
 from selftune.tracking.trials import Trials
@@ -78,16 +80,21 @@ def learning_curves(trials: Trials) -> Plot:
     found = {trials.last[number].status for number in order}
 
     def draw(axes: Axes) -> None:
+        lines, copies, ends = Strokes(), Strokes(), Strokes()
         for number in order:
             curve, status = curves[number], trials.last[number].status
             is_winner = winner is not None and number == winner.number
             colour = COLOURS[1] if is_winner else LEVELS[level.get(number, len(LEVELS) - 1)]
-            values = np.where(np.isfinite(curve.measures[metric]), curve.measures[metric], np.nan)
-            steps = curve.training_step
-            axes.plot(steps, values, color=colour, lw=1.8 if is_winner else 0.9, zorder=3 if is_winner else 2)
-            for at in curve.copied:
-                axes.plot(steps[at : at + 1], values[at : at + 1], "|", ms=7, color=colour, zorder=3)
-            axes.plot(steps[-1:], values[-1:], _ENDS[status], ms=4, color=colour, zorder=3)
+            values, steps = finite(curve.measures[metric]), curve.training_step
+            lines.add((colour, is_winner), steps, values)
+            copies.add(colour, steps[list(curve.copied)], values[list(curve.copied)])
+            ends.add((colour, _ENDS[status]), steps[-1:], values[-1:])
+        for (colour, is_winner), stroke in lines:
+            axes.plot(*stroke, color=colour, lw=1.8 if is_winner else 0.9, zorder=3 if is_winner else 2)
+        for colour, stroke in copies:
+            axes.plot(*stroke, "|", ms=7, color=colour, zorder=3)
+        for (colour, mark), stroke in ends:
+            axes.plot(*stroke, mark, ms=4, color=colour, zorder=3)
         if winner is not None:
             axes.plot([], [], color=COLOURS[1], label=f"trial {winner.number}, the best")
         for status in [one for one in _ENDS if one in found]:
@@ -142,8 +149,7 @@ def _upright(title: str, axes_of: list[SweptAxis], titles: list[str], lines: lis
     room = 13 * width / len(titles)  # characters of a title
     with mpl.rc_context(STYLE):
         figure, axes = new_figure((width, 3.9), title, "", "")
-        for places, colour, is_winner in lines:
-            _draw_path(axes, np.arange(len(places)), places, colour, is_winner)
+        _draw_paths(axes, ((np.arange(len(places)), places, colour, best) for places, colour, best in lines))
         for at, (axis, name) in enumerate(zip(axes_of, titles, strict=True)):
             axes.plot([at, at], [0, 1], color=MUTED, lw=0.8, zorder=4)
             axes.text(at, 1.07, shortened(name, int(room)), ha="center", color=INK, size=8, parse_math=False)
@@ -160,8 +166,7 @@ def _lying(title: str, axes_of: list[SweptAxis], titles: list[str], lines: list[
     with mpl.rc_context(STYLE):
         height = 0.6 + 0.62 * len(titles)
         figure, axes = new_figure((3.7, height), title, "", "")
-        for places, colour, is_winner in lines:
-            _draw_path(axes, places, -np.arange(len(places)), colour, is_winner)
+        _draw_paths(axes, ((places, -np.arange(len(places)), colour, best) for places, colour, best in lines))
         for at, (axis, name) in enumerate(zip(axes_of, titles, strict=True)):
             axes.plot([0, 1], [-at, -at], color=MUTED, lw=0.8, zorder=4)
             tick = _TICK | {"va": "top"}
@@ -188,11 +193,16 @@ _TICK: dict[str, Any] = {
 }
 
 
-def _draw_path(axes: Axes, x: Any, y: Any, colour: str, is_winner: bool) -> None:
-    if is_winner:
-        axes.plot(x, y, color=COLOURS[1], lw=2.2, marker="o", ms=3.5, zorder=3)
-    else:
-        axes.plot(x, y, color=colour, lw=1.0, alpha=0.85, zorder=2)
+def _draw_paths(axes: Axes, paths: Iterable[tuple[Any, Any, str, bool]]) -> None:
+    """Lines with their colours, and whether each is the winner's."""
+    strokes = Strokes()
+    for x, y, colour, is_winner in paths:
+        strokes.add((colour, is_winner), x, y)
+    for (colour, is_winner), stroke in strokes:
+        if is_winner:
+            axes.plot(*stroke, color=COLOURS[1], lw=2.2, marker="o", ms=3.5, zorder=3)
+        else:
+            axes.plot(*stroke, color=colour, lw=1.0, alpha=0.85, zorder=2)
 
 
 def _bare(axes: Axes, bottom: float) -> None:
@@ -217,10 +227,12 @@ def slices(trials: Trials, keys: Sequence[str]) -> list[Plot]:
         axis = axis_of(trials.space[key], [one.values[key] for one in there])
         with mpl.rc_context(STYLE):
             figure, axes = new_figure(SMALL, labels[key], "", "")
+            points = Strokes()
             for one in there:
-                place, best = axis.place(one.values[key]), one.best or 0.0
                 mark = "x" if trials.last[one.number].status in ("stopped", "failed") else "o"
-                axes.plot([place], [best], mark, ms=4.5, color=LEVELS[level[one.number]], zorder=2)
+                points.add((LEVELS[level[one.number]], mark), [axis.place(one.values[key])], [one.best or 0.0])
+            for (colour, mark), stroke in points:
+                axes.plot(*stroke, mark, ms=4.5, color=colour, zorder=2)
             winner = trials.winner
             if winner is not None and key in winner.values:
                 place = axis.place(winner.values[key])

@@ -14,11 +14,11 @@ from selftune.tracking.importance import FEWEST_TRIALS, best_share, importance
 from selftune.tracking.page import (
     breakable,
     counted,
-    inline,
     number_text,
     save_plots,
     text_of,
     time_text,
+    with_figures,
     write_page,
 )
 from selftune.tracking.search_file import name_of
@@ -57,7 +57,7 @@ def write_sweep_report(folder: Path, summary: Summary | None = None) -> Path:
         measures=[(name.replace("_", " "), number_text(value)) for name, value in _measures(trials, summary)],
         importance=_bars(shares),
         importance_note=_importance_note(trials, shares),
-        sections=[section | {"drawn": [inline(plot) for plot in section["plots"]]} for section in sections],
+        sections=with_figures(sections),
         table=_table(trials),
         more=max(0, len(trials.last) - MAXIMUM_ROWS),
         study=text_of(folder / "study.yaml"),

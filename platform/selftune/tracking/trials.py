@@ -36,12 +36,14 @@ class BestSoFar:
 
     Attributes:
         spent: training steps of all networks of all trials together.
+        seconds: that the trainers of all trials computed together.
         time: seconds since the search began.
         value: of the metric.
         number: of the trial.
     """
 
     spent: Int[np.ndarray, "moments"]
+    seconds: Float[np.ndarray, "moments"]
     time: Float[np.ndarray, "moments"]
     value: Float[np.ndarray, "moments"]
     number: Int[np.ndarray, "moments"]
@@ -151,30 +153,32 @@ class Trials:
     def best_of_each(self) -> BestSoFar:
         """The best value of each trial, at the moments when they were met."""
         found = [
-            (self._totals[index], self.records[index].time, float(record.best or 0.0), record.number)
+            (*self._totals[index], self.records[index].time, float(record.best or 0.0), record.number)
             for index, record in sorted(self._met.values(), key=lambda one: one[0])
         ]
         return _arrays(found)
 
     @cached_property
-    def _totals(self) -> list[int]:
-        """Training steps of all networks of all trials together, by the time of each record."""
-        spent: dict[int, int] = {}
-        totals, total = [], 0
+    def _totals(self) -> list[tuple[int, float]]:
+        """What all trials together have cost by the time of each record: training steps and seconds."""
+        last: dict[int, TrialRecord] = {}
+        totals, spent, seconds = [], 0, 0.0
         for record in self.records:
-            total += record.spent - spent.get(record.number, 0)
-            spent[record.number] = record.spent
-            totals.append(total)
+            before = last.get(record.number)
+            spent += record.spent - (before.spent if before else 0)
+            seconds += record.seconds - (before.seconds if before else 0.0)
+            last[record.number] = record
+            totals.append((spent, seconds))
         return totals
 
-    def _moments(self) -> Iterator[tuple[int, float, float, int]]:
+    def _moments(self) -> Iterator[_Moment]:
         best = math.inf
         for record, total in zip(self.records, self._totals, strict=True):
             if self.last[record.number].status == "failed" or not _is_number(record.best):
                 continue
             if self._order(record.best) < best:
                 best = self._order(record.best)
-                yield total, record.time, float(record.best or 0.0), record.number
+                yield *total, record.time, float(record.best or 0.0), record.number
 
     def _order(self, value: float | None) -> float:
         """Smaller is better."""
@@ -182,14 +186,19 @@ class Trials:
         return value if self.settings.mode == "min" else -value
 
 
+_Moment = tuple[int, float, float, float, int]
+"""As in ``BestSoFar``: spent, seconds, time, value, number."""
+
+
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def _arrays(moments: list[tuple[int, float, float, int]]) -> BestSoFar:
-    spent, time, value, number = zip(*moments, strict=True) if moments else ((), (), (), ())
+def _arrays(moments: list[_Moment]) -> BestSoFar:
+    spent, seconds, time, value, number = zip(*moments, strict=True) if moments else ((), (), (), (), ())
     return BestSoFar(
         np.array(spent, dtype=np.int64),
+        np.array(seconds, dtype=np.float64),
         np.array(time, dtype=np.float64),
         np.array(value, dtype=np.float64),
         np.array(number, dtype=np.int64),

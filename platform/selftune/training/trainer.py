@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -123,7 +123,7 @@ class Trainer:
         self.training_step = 0
         self._kept = KeptStates()
         self._judged = checked
-        self._best: dict[str, Tensor] | None = None
+        self._best: list[dict[str, Tensor]] | None = None
 
     def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
         """Executes one order; a loss that is not finite makes a report ``Diverged``.
@@ -282,13 +282,15 @@ class Trainer:
             network=_on_cpu(state_of(last)),
             message=order.remark,
         )
-        state = self._best_state(order)
-        if state is None:
-            return report
-        if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
-            return replace(report, best_measures=report.measures)
-        best = self._built(state)
-        return replace(report, best_measures=self.evaluated(best), best_network=_on_cpu(state_of(best)))
+        found = []
+        for state in self._best_states(order):
+            if all(torch.equal(tensor, here[name]) for name, tensor in state.items()):  # it is sent once
+                found.append(replace(report, best_measures=report.measures))
+                continue
+            best = self._built(state)
+            measures = self.evaluated(best)
+            found.append(replace(report, best_measures=measures, best_network=_on_cpu(state_of(best))))
+        return min(found, key=lambda one: _badness(one.best_measures, order)) if found else report
 
     def _evaluate(self, order: EvaluateNetwork) -> NetworkEvaluated:
         """Measures of the plain network, and the network itself if it is wanted."""
@@ -324,16 +326,21 @@ class Trainer:
     def _keep_best(self, values: Values | None) -> None:
         """Keeps a copy of the plain network, where an order says with what the best so far was trained."""
         if values is not None:
-            state = self._plain_state(values.unconstrained)
-            self._best = {name: tensor.detach().clone() for name, tensor in state.items()}
+            self._best = self._candidates(values.unconstrained)
 
-    def _best_state(self, order: FinishTraining) -> Mapping[str, Tensor] | None:
-        """The tensors of the best network: those that were copied, or those of the state that an order names."""
+    def _candidates(self, unconstrained: Tensor | None) -> list[dict[str, Tensor]]:
+        """Copies of the plain network as it is trained, which hyper-steps measure, and of its average."""
+        kinds = (True, False) if self.lower.objective.optimization.average is not None else (True,)
+        states = [self._plain_state(unconstrained, averaged) for averaged in kinds]
+        return [{name: tensor.detach().clone() for name, tensor in state.items()} for state in states]
+
+    def _best_states(self, order: FinishTraining) -> list[dict[str, Tensor]]:
+        """Candidates for the best network: those that were copied, or those of the state that an order names."""
         key = order.best_state
         if key is None or key not in self._kept:
-            return self._best
+            return self._best or []
         with self._standing_at(key):
-            return {name: tensor.detach().clone() for name, tensor in self._plain_state(None).items()}
+            return self._candidates(None)
 
     def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
         """Counts the steps and returns their mean loss."""
@@ -365,11 +372,15 @@ class Trainer:
         """
         return self._built(self._plain_state(unconstrained))
 
-    def _plain_state(self, unconstrained: Tensor | None) -> dict[str, Tensor]:
-        """The tensors of the plain network by name, each under one name: those in use, or made of them."""
+    def _plain_state(self, unconstrained: Tensor | None, averaged: bool = True) -> dict[str, Tensor]:
+        """The tensors of the plain network by name, each under one name: those in use, or made of them.
+
+        Args:
+            averaged: whether weights are their average, where one is taken.
+        """
         again = self.lower.aliases  # a tensor with several names is changed under one of them
-        averages = self.lower.objective.optimization.average is not None
-        with self.lower.averaged():
+        averages = averaged and self.lower.objective.optimization.average is not None
+        with self.lower.averaged() if averages else nullcontext():
             state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
             if self.estimator is not None:
                 self.estimator.export(state, unconstrained)
@@ -412,7 +423,17 @@ class Trainer:
             self._estimator(*state["estimator_is"]).load_state_dict(state["estimator"])
         self.measurements.load_state_dict(state["measurements"])
         best = state["best"]
-        self._best = best and {name: tensor.to(self.device) for name, tensor in best.items()}
+        self._best = best and [{name: tensor.to(self.device) for name, tensor in state.items()} for state in best]
+
+
+def _badness(measures: Mapping[str, float], order: FinishTraining) -> float:
+    """By the order's metric, or by the validation loss where whole splits have none of this name."""
+    value = measures.get(order.metric)
+    if value is None:
+        value = measures["validation_loss"]
+    elif order.mode == "max":
+        value = -value
+    return math.inf if math.isnan(value) else value
 
 
 def _on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """Image folders and Parquet files of images."""
 
-import io
 import json
 import os
 
@@ -9,18 +8,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 import torch
+from pictures import encoded_picture as png
 from pictures import picture
 from PIL import Image
 from selftune.objectives.data.image_files import read_images
 from selftune.objectives.data.pictures import decoded
 
 from selftune.errors import SettingError
-
-
-def png(seed):
-    buffer = io.BytesIO()
-    picture(seed).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def parquet(file, metadata=None, **columns):
@@ -179,11 +173,15 @@ def test_parquet_files_that_do_not_fit_are_refused_with_column_and_row(tmp_path)
     labels = [0, 1] * 5
     file = tmp_path / "a.parquet"
     for columns, sentence in (
-        ({"img": images, "label": labels}, "has no column 'image'"),
-        ({"image": images, "labels": labels}, "has no column 'label'; did you mean labels?"),
+        ({"scan": images, "label": labels}, "has no column of images (image, img, images, picture, photo), only"),
+        (
+            {"image": images, "kind": labels},
+            "only image, kind; choose one, by `label:` in a study, or by `--label`",
+        ),
         ({"image": labels, "label": labels}, "the column image holds int64"),
-        ({"image": images, "label": [*labels[:9], None]}, "row 9: the label is None"),
+        ({"image": images, "label": [*labels[:9], None]}, "row 9: the label is nothing"),
         ({"image": images, "label": [0.5] * 10}, "row 0: the label is 0.5"),
+        ({"img": labels, "label": labels}, "has no column of images"),
         ({"image": [*images[:3], None, *images[4:]], "label": labels}, "row 3: is no picture but NoneType"),
         ({"image": [*images[:3], b"", *images[4:]], "label": labels}, "row 3: is damaged, or no picture"),
         ({"image": images, "label": labels, "split": ["left"] * 10}, "row 0: the column split holds 'left'"),
@@ -193,7 +191,8 @@ def test_parquet_files_that_do_not_fit_are_refused_with_column_and_row(tmp_path)
         refused(parquet(file, classes, **columns), sentence)
     refused(parquet(file, {"classes": "a,b,c"}, image=images, label=labels), "class 'c' has no image")
     refused(parquet(file, {"classes": "a,a"}, image=images, label=labels), "two classes of its metadata")
-    for metadata in ({"classes": "[a"}, {"huggingface": "{}"}, {"huggingface": "no"}):
+    damaged = [json.dumps({"info": {"features": features}}) for features in (3, {"label": 3})]
+    for metadata in ({"classes": "[a"}, *({"huggingface": text} for text in ("{}", "no", *damaged))):
         refused(
             parquet(file, metadata, image=images, label=labels), "names of classes in its metadata are damaged"
         )

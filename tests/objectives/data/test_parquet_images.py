@@ -50,7 +50,7 @@ def test_every_split_has_the_pixels_and_labels_of_the_images_in_memory(file):
 def test_a_batch_reads_every_row_group_once_in_any_order(file, monkeypatch):
     train = ParquetImages(file, cached=1, transform=halved)
     read = []
-    opened = type(train._file())
+    opened = type(train._files()[0])
     plain = opened.read_row_group
 
     def noted(file, group, columns):
@@ -122,8 +122,9 @@ def test_what_cannot_be_used_is_refused(file, tmp_path):
         assert sentence in str(refusal.value)
     with pytest.raises(SettingError, match=f"there is no file {tmp_path}/no.parquet; make it with `selftune"):
         ParquetImages(tmp_path / "no.parquet")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(SettingError, match="is no Parquet file of images"):
-        ParquetImages(tmp_path)
+        ParquetImages(tmp_path / "empty")
     splits = ["train"] * 16 + ["val", "test"] * 2
     mixed = parquet(tmp_path / "b.parquet", [picture(0), picture(1, 9, 9)] * 10, split=splits)
     with pytest.raises(SettingError, match="row 1 has 9 x 9 pixels and the first image 6 x 5; give size"):

@@ -48,6 +48,7 @@ def test_a_folder_by_its_path(folder, architecture):
     [
         ({"dataset": "photograph"}, "^dataset: photograph is no file.*did you mean photographs"),
         ({"size": (16, 16)}, "^size: is for images in files"),
+        ({"label": "fine_label"}, "^label: is for images in files"),
         ({"width": 0}, "^width: must be at least 1"),
         ({"batch_size": 1000}, "^batch_size: the train split has 576 examples"),
     ],

@@ -63,7 +63,7 @@ def tune_of(scheduler, **settings):
         scheduler=scheduler,
         **{"trials": 9, **settings},
     )
-    records = TrialRecords(settings, members=1)
+    records = TrialRecords(settings, members=1, trial_steps=100)
     records.listener = Heard()
     return Tune(sweep_scheduler(SPACE, records, 100))
 

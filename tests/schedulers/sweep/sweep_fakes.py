@@ -3,12 +3,12 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 from ray import tune
 
 from selftune.hyperparameters.distribution import Uniform
+from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.run import run_trials_on_ray
 from selftune.search import SearchSettings, SearchSpace, Swept
 from selftune.search.searchers import TPESearch
@@ -34,8 +34,8 @@ SETTINGS = {
 class Curve(tune.Trainable):
     """Its loss falls from 1 towards the value of x; every report is ten steps."""
 
-    def setup(self, config, steps=100, every=10, fails=None, seconds=0.0):
-        self.length, self.every, self.fails, self.seconds = steps, every, fails, seconds
+    def setup(self, config, steps=100, every=10, fails=None):
+        self.length, self.every, self.fails = steps, every, fails
         self.begin(config)
 
     def begin(self, config):
@@ -46,7 +46,6 @@ class Curve(tune.Trainable):
         if self.fails is not None and self.values["x"] > self.fails and self.training_step >= 20:
             raise ArithmeticError("the toy broke")
         floor = self.values["x"]
-        time.sleep(self.seconds)  # the work that a step is
         self.loss = floor + (self.loss - floor) * 0.8
         self.training_step += self.every
         result = {"training_step": self.training_step, "validation_loss": self.loss}
@@ -58,7 +57,7 @@ class Curve(tune.Trainable):
         return True
 
     def save_checkpoint(self, folder):
-        state = {"step": self.training_step, "loss": self.loss}
+        state = {"step": self.training_step, "loss": self.loss, "trial": str(ray_internals.folder_of(self))}
         Path(folder, "state.json").write_text(json.dumps(state))
 
     def load_checkpoint(self, folder):
@@ -67,18 +66,18 @@ class Curve(tune.Trainable):
 
 
 class Heard(TrialsListener):
-    """Keeps what it hears; kills its own process after so many reports, if told to."""
+    """Keeps what it hears; kills its own process as soon as ``dies_when()`` says so."""
 
-    def __init__(self, dies_after=None):
+    def __init__(self, dies_when=lambda: False):
         self.trials, self.states, self.ends = [], [], 0
-        self.dies_after = dies_after
+        self.dies_when = dies_when
 
     def resumed(self, trials):
         self.states.append(dict(trials))
 
     def heard(self, trial):
         self.trials.append(trial)
-        if self.dies_after is not None and len(self.trials) >= self.dies_after:
+        if self.dies_when():
             os.kill(os.getpid(), signal.SIGKILL)
 
     def ended(self):

@@ -52,7 +52,7 @@ def test_methods_are_compared_from_random_starts_too(cluster, tmp_path):
     record = compared(tmp_path / "out", methods=("held", "asha", "pbt", "self_tuning"), steps=160, starts=2)
     outcomes = record.outcomes
     assert [outcomes[f"{name}-0"].steps for name in ("held", "pbt", "self_tuning")] == [40, 160, 160]
-    assert outcomes["asha-0"].steps <= 160 + 40, "what is under way may end"
+    assert outcomes["asha-0"].steps <= 160
     for method in record.settings.methods:
         check(outcomes[f"{method}-0"])
     assert [len(outcomes[f"{method}-starts"].by_start) for method in ("self_tuning", "random")] == [2, 2]

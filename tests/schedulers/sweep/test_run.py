@@ -1,3 +1,5 @@
+import json
+
 from sweep_fakes import search
 
 from selftune.search.trial_schedulers import AshaSettings
@@ -12,6 +14,10 @@ def test_every_trial_is_trained_to_its_end_and_heard_of(tmp_path, cluster):
         assert trial.best == trial.measures["validation_loss"]
         assert [t.training_step for t in heard.trials if t.number == number] == [*range(0, 110, 10), 100]
     assert sorted(heard.last) == [0, 1, 2]
+    for number in heard.last:
+        folder = tmp_path / "ray" / f"trial-{number}"
+        saved = [json.loads(path.read_text()) for path in folder.glob("checkpoint_*/state.json")]
+        assert {state["trial"] for state in saved} == {str(folder)}, "a trial knows where its checkpoints are"
 
 
 def test_asha_stops_hopeless_trials(tmp_path, cluster):

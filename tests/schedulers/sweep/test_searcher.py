@@ -1,4 +1,5 @@
 import pytest
+from ray.tune.experiment import Trial
 from sweep_fakes import Heard
 
 from selftune.hyperparameters.distribution import Uniform
@@ -15,7 +16,7 @@ SPACE = SearchSpace((Swept("x", Uniform(0, 1)),))
 
 def searcher_of(check=lambda values: None, **settings):
     settings = SearchSettings(metric="validation_loss", mode="min", report_every=10, **{"trials": 9, **settings})
-    records = TrialRecords(settings, members=1)
+    records = TrialRecords(settings, members=1, trial_steps=100)
     records.listener, records.check = Heard(), check
     return SweepSearcher(samples_of(SPACE, settings), records, Admission(None, "room")), records
 
@@ -52,6 +53,22 @@ def test_a_search_is_finished_when_the_grid_ends_or_the_budget_is_spent():
     records.started("a", sample["values"], 0)
     report(records, "a", 10, 0.5)
     assert searcher.suggest("b") == "FINISHED"
+
+
+def test_a_trial_is_drawn_while_the_budget_lasts_for_its_first_report_beside_those_that_train():
+    searcher, records = searcher_of(trials=None, steps=25)
+    sample = searcher.suggest("a")
+    trial = Trial("Curve", config=sample, stub=True, trial_id="a")
+    searcher._admission.added(trial, new=True)
+    records.added("a", sample["number"])
+    trial.status = Trial.RUNNING
+    assert searcher.suggest("b") is not None
+    records.started("a", sample["values"], 0)
+    report(records, "a", 10, 0.5)
+    assert searcher.suggest("c") is None
+    searcher._admission.ended(trial)
+    report(records, "a", 20, 0.5)
+    assert searcher.suggest("d") == "FINISHED"
 
 
 def test_the_searcher_learns_the_best_value_and_that_a_trial_failed(monkeypatch):

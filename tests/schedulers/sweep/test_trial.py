@@ -7,8 +7,9 @@ import torch
 
 from selftune import Classification, Optimization, Tune
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
+from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.records import VALUES
-from selftune.schedulers.sweep.trial import BEST, KIND, SweepTrial, TrialPlan
+from selftune.schedulers.sweep.trial import BEST, KIND, SweepTrial, TrialPlan, best_network
 from selftune.search import SearchSettings
 from selftune.storage.state_file import load_state
 from selftune.training import TrainerFactory
@@ -58,6 +59,7 @@ def test_a_trial_reports_the_plain_network_over_the_whole_validation_split():
     found = results(one)
     assert [result["training_step"] for result in found] == [20, 40, 60]
     assert [result["work"] for result in found] == [20, 20, 20]
+    assert all(result["seconds"] > 0 for result in found)
     made = plan({RATE: 0.1})
     run = TeamRun(made.method(), {0: made.trainers(0)})
     run.join()
@@ -188,3 +190,26 @@ def test_a_copy_keeps_the_best_network_of_the_other_until_it_has_a_better_one(tm
     result = copy.train()
     assert result["best"] <= best["validation_loss"]
     assert result["best_step"] in (20, 40)
+
+
+def test_a_copy_whose_own_best_network_was_better_keeps_it(tmp_path, monkeypatch):
+    own, donor, checkpoints = trial(0.1), trial(1e-12), tmp_path / "ray" / "trial-1"
+    best = min(result["validation_loss"] for result in results(own))
+    for name in ("checkpoint_000002", "checkpoint_000003", "donor"):
+        (checkpoints / name).mkdir(parents=True)
+    own.save_checkpoint(str(checkpoints / "checkpoint_000002"))
+    (checkpoints / "checkpoint_000003" / BEST).write_bytes(b"half of")  # killed meanwhile
+    assert donor.train()["validation_loss"] > best
+    donor.save_checkpoint(str(checkpoints / "donor"))
+
+    copy = trial(0.02)
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_internals, "folder_of", lambda trainable: checkpoints)
+        copy.load_checkpoint(str(checkpoints / "donor"))
+    result = copy.train()
+    assert result["training_step"] == 40
+    assert result["validation_loss"] > result["best"] == best
+    copy.save_checkpoint(str(checkpoints / "checkpoint_000003"))
+    network = torch.nn.Linear(4, 2)
+    network.load_state_dict(best_network(tmp_path, 1))
+    assert plan({RATE: 0.1}).trainers(0).evaluated(network, ["validation"])["validation_loss"] == best

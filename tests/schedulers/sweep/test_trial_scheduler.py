@@ -93,6 +93,26 @@ def test_a_spent_budget_stops_every_trial_with_its_next_report_and_those_that_wa
     assert tune.report(trials[0], 40, 0.5) == TrialScheduler.STOP
 
 
+def test_no_trial_goes_on_whose_next_report_the_budget_does_not_last_for():
+    tune = tune_of(PbtSettings(20), trials=3, steps=45)
+    trials = [trial_of(number) for number in range(3)]
+    tune.scheduler.admission.fit = 3
+    for trial in trials:
+        tune.add(trial)
+    for trial in trials[:2]:
+        start(tune, trial)
+    assert tune.report(trials[0], 10, 0.5) == TrialScheduler.CONTINUE
+    tune.scheduler.choose_trial_to_run(tune)
+    assert tune.stopped == [], "the third one's first report is within the budget"
+    assert tune.report(trials[1], 10, 0.5) == TrialScheduler.CONTINUE
+    tune.scheduler.choose_trial_to_run(tune)
+    assert tune.stopped == ["trial2"]
+    assert tune.report(trials[0], 20, 0.5) == TrialScheduler.STOP
+    assert tune.report(trials[1], 20, 0.5) == TrialScheduler.STOP
+    assert tune.scheduler.records.spent == 40
+    assert tune.scheduler.records.is_spent
+
+
 def test_trials_start_side_by_side_as_many_as_the_cluster_holds():
     tune = tune_of(PbtSettings(20), trials=4)
     tune.scheduler.admission.fit = 3

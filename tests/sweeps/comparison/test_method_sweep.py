@@ -137,7 +137,6 @@ def test_a_study_that_a_method_can_tune_nothing_of():
         written("implicit", text=text)
 
 
-def test_searches_may_try_the_start_values_first():
-    assert "first" not in written("tpe")[1]["sweep"]
-    _, content = written("tpe", start_values_first=True)
+def test_searches_try_the_start_values_first():
+    _, content = written("tpe")
     assert content["sweep"]["first"] == [{RATE: 0.1, STRENGTH: 1e-4, EPSILON: 0.02}]

@@ -31,7 +31,7 @@ def outcome(validation, test, accuracy, moments=((100, 1.0), (400, 0.0)), **furt
         values={"regularizers.weight_decay.strength": 0.01},
         measures={"validation_loss": validation, "test_loss": test, "test_accuracy": accuracy},
         spent=tuple(spent for spent, _ in moments),
-        time=tuple(spent / 100 for spent, _ in moments),
+        computed=tuple(spent / 100 for spent, _ in moments),
         best=tuple(validation + above for _, above in moments),
         steps=400,
         seconds=8.0,
@@ -79,9 +79,23 @@ def test_the_best_so_far_is_told_at_shares_of_the_budget(comparison, record):
     assert random.columns["best at 100%"].mean == pytest.approx(0.4)
 
 
+def test_at_equal_seconds_everybody_has_as_many_as_the_fastest_needs(comparison, record):
+    """Random search is through after 3 seconds of seed 0, when self_tuning has become better once, after 2."""
+    outcomes = {
+        **record.outcomes,
+        "random-0": replace(record.outcomes["random-0"], seconds=3.0),
+        "self_tuning-0": replace(record.outcomes["self_tuning-0"], computed=(2.0, 5.0)),
+    }
+    random, tuned = rows_of(comparison, outcomes)
+    assert random.columns["best at equal seconds"].mean == pytest.approx(((0.3 + 1.0) + 0.5) / 2)
+    assert tuned.columns["best at equal seconds"].mean == pytest.approx(2.2)
+
+
 def test_a_budget_in_seconds_is_told_in_seconds(comparison, record):
     timed = replace(comparison, settings=ComparisonSettings(methods=("random", "self_tuning"), seconds=8.0))
-    assert rows_of(timed, record.outcomes)[1].columns["best at 25%"].mean == pytest.approx(0.2)
+    tuned = rows_of(timed, record.outcomes)[1]
+    assert tuned.columns["best at 25%"].mean == pytest.approx(0.2)
+    assert "best at equal seconds" not in tuned.columns
 
 
 def test_starts_give_a_median_and_a_worst_decile(comparison, record):
@@ -97,7 +111,7 @@ def test_the_best_of_a_column_stands_out_and_what_is_missing_is_said(comparison,
     lines = (tmp_path / "comparison.md").read_text().splitlines()
     tuned = [line for line in lines if line.startswith("| self_tuning ")]
     assert tuned[0] == "| self_tuning | **0.2000** | **0.3000** | **0.9500** | 1 of 2 |"
-    assert tuned[1] == "| self_tuning | 2.2000 | **0.2000** | **0.2000** | 400 | 8 | 1 of 2 |"
+    assert tuned[1] == "| self_tuning | 2.2000 | **0.2000** | **0.2000** | **0.2000** | 400 | 8 | 1 of 2 |"
     assert any("| 0.5000 ±0.1414 |" in line for line in lines if line.startswith("| random "))
     assert any(line.startswith("4 of 6 sweeps have ended") for line in lines)
     assert "missing self_tuning-1: failed: no trainer is left" in [line.rstrip() for line in lines]
@@ -111,7 +125,7 @@ def test_a_console_shows_the_same(comparison, record, tmp_path):
     print_comparison(console, comparison, record, tmp_path)
     shown = console.file.getvalue()
     assert re.search(r"self_tuning +0\.2000 +0\.3000 +0\.9500 +1 of 2", shown)
-    assert re.search(r"self_tuning +2\.2000 +0\.2000 +0\.2000 +400 +8 +1 of 2", shown)
+    assert re.search(r"self_tuning +2\.2000 +0\.2000 +0\.2000 +0\.2000 +400 +8 +1 of 2", shown)
     assert f"go on with `selftune resume {tmp_path}`" in shown
 
 

@@ -74,13 +74,17 @@ class Admission:
         return self.fit if self._limit is None else min(self.fit, self._limit)
 
     def _count(self, *status: str) -> int:
-        return sum(trial.status in status for trial in self._live.values())
+        return len(self.trials(*status))
 
     def may_draw(self) -> bool:
         """Whether the searcher should be asked for one more sample."""
         if self._draws == "room":
             return self.has_room()
         return self._draws == "all" or self.is_filling or not self._waiting
+
+    def trials(self, *status: str) -> list[Any]:
+        """Trials in one of these states of Tune's that have not ended."""
+        return [trial for trial in self._live.values() if trial.status in status]
 
     @property
     def is_idle(self) -> bool:
@@ -89,7 +93,7 @@ class Admission:
 
     def waiting(self) -> list[Any]:
         """Trials that are not training."""
-        return [trial for trial in self._live.values() if trial.status in (Trial.PENDING, Trial.PAUSED)]
+        return self.trials(Trial.PENDING, Trial.PAUSED)
 
     def unstarted(self) -> list[str]:
         """Ids of trials that have waited since they were drawn, as a snapshot has them."""

@@ -11,6 +11,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from selftune.hyperparameters import Space
 from selftune.methods import Report, WorkOrder
+from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes
 
 if TYPE_CHECKING:
@@ -25,11 +26,16 @@ class Member:
         self._trainer: Executes
 
     def begin(self, values: Mapping[str, Any]) -> Space:
-        self._trainer = self._planner(values).trainers(self._member)
+        plan = self._planner(values)
+        self._trainer = plan.trainers(self._member)
+        self._watch = Stopwatch(plan.device)
         return self._trainer.space
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
         return self._trainer.execute(order, warm)
+
+    def seconds(self) -> float:
+        return self._watch.taken()
 
     def export_state(self, key: str) -> Any:
         return self._trainer.export_state(key)
@@ -78,6 +84,11 @@ class RemoteTrainer:
     def dispatch(self, order: WorkOrder, warm: Any = None) -> Callable[[], Report]:
         reference = self._actor.execute.remote(order, warm)
         return lambda: _got(reference)
+
+    def seconds(self) -> Callable[[], float]:
+        """Asks for the seconds of computing since this was asked last; what it returns waits for them."""
+        reference = self._actor.seconds.remote()
+        return lambda: float(ray.get(reference))
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
         return self.dispatch(order, warm)()

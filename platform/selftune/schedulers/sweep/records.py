@@ -26,6 +26,9 @@ WORK = "work"
 MOST_FAILURES = 10
 """Trials that may fail one after the other without a report."""
 
+SECONDS = "seconds"
+"""How many seconds its trainers computed since its last result; else Tune's own time of a result."""
+
 FAILED = "failed"
 """Whether a last result is that of a trial that could not go on; why, its message says."""
 
@@ -44,15 +47,18 @@ class TrialRecords:
     Args:
         settings: of the search: its metric and budget.
         members: networks of a trial.
+        trial_steps: training steps of each of them.
     """
 
-    def __init__(self, settings: SearchSettings, members: int) -> None:
+    def __init__(self, settings: SearchSettings, members: int, trial_steps: int) -> None:
         self.settings = settings
         self.members = members
+        self.trial_steps = trial_steps
         self.check: Callable[[Mapping[str, Any]], str | None] = accept
         self.listener = TrialsListener()
         self.trials: dict[int, TrialRecord] = {}
         self.spent = 0
+        self.seconds = 0.0
         self.drawn = 0
         self.is_exhausted = False
         self._numbers: dict[str, int] = {}
@@ -73,9 +79,28 @@ class TrialRecords:
 
     @property
     def is_spent(self) -> bool:
-        """Whether the budget is used up."""
+        """Whether the budget is used up: it does not last for the first report of one more trial."""
+        return not self.lasts_for((), new=1)
+
+    def lasts_for(self, numbers: Collection[int], new: int = 0) -> bool:
+        """Whether the budget lasts for the next reports of all these trials, and of so many ``new`` ones.
+
+        Steps that a line search takes beside those of its network are not foreseen, nor are those of a round of
+        orders after the step at which a report is due.
+        """
         steps, seconds = self.settings.steps, self.settings.seconds
-        return (steps is not None and self.spent >= steps) or (seconds is not None and self.time >= seconds)
+        if seconds is not None and self.seconds >= seconds:
+            return False
+        due = sum(map(self._next_work, numbers)) + new * self._work_from(0)
+        return steps is None or self.spent + due <= steps
+
+    def _next_work(self, number: int) -> int:
+        return self._work_from(self.trials[number].training_step if number in self.trials else 0)
+
+    def _work_from(self, step: int) -> int:
+        """Training steps of all networks of a trial from this step to its next report."""
+        every = self.settings.report_every
+        return (min((step // every + 1) * every, self.trial_steps) - step) * self.members
 
     @property
     def is_enough(self) -> bool:
@@ -132,7 +157,9 @@ class TrialRecords:
         record, step = self.trials[number], int(result[STEP])
         work = int(result.get(WORK, max(0, step - self._steps[number]) * self.members))
         self._steps[number] = step
+        seconds = float(result.get(SECONDS, result.get("time_this_iter_s", 0.0)))
         self.spent += work
+        self.seconds += seconds
         if result.get("done") and not result.get(FAILED):
             self._finished.add(number)
         if not self._reported and self.settings.metric not in result:
@@ -140,14 +167,14 @@ class TrialRecords:
             raise ValueError(f"no trial reports {self.settings.metric!r}; trials report {known}")
         self._reported = True
         self._failures = 0
-        best, best_step = self._better(self._inherited.pop(number, record), result, step)
+        best, best_step = self._better(record, self._inherited.pop(number, record), result, step)
         self._heard(
             replace(
                 record,
                 status="running",
                 training_step=step,
                 spent=record.spent + work,
-                seconds=record.seconds + float(result.get("time_this_iter_s", 0.0)),
+                seconds=record.seconds + seconds,
                 measures=record.measures if result.get(FAILED) else _measures(result),
                 best=best,
                 best_step=best_step,
@@ -162,7 +189,7 @@ class TrialRecords:
     def copied(self, trial_id: str, donor_id: str, values: Mapping[str, Any], step: int) -> None:
         """A trial goes on from another's state at ``step``, with new values.
 
-        From its next report on it keeps that one's best network, or a better one of its own; until then its own.
+        From its next report on it keeps the better of both their best networks; until then its own.
         """
         number, donor = self._numbers[trial_id], self.trials[self._numbers[donor_id]]
         record = self.trials[number]
@@ -207,6 +234,7 @@ class TrialRecords:
         return {
             "trials": dict(self.trials),
             "spent": self.spent,
+            "seconds": self.seconds,
             "drawn": self.drawn,
             "exhausted": self.is_exhausted,
             "numbers": dict(self._numbers),
@@ -218,7 +246,8 @@ class TrialRecords:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.trials = dict(state["trials"])
-        self.spent, self.drawn, self.is_exhausted = state["spent"], state["drawn"], state["exhausted"]
+        self.spent, self.seconds = state["spent"], state["seconds"]
+        self.drawn, self.is_exhausted = state["drawn"], state["exhausted"]
         self._numbers, self._steps = dict(state["numbers"]), dict(state["steps"])
         self._finished = set(state["finished"])
         self._inherited = dict(state["inherited"])
@@ -229,17 +258,16 @@ class TrialRecords:
         return {**self.__dict__, "check": accept, "listener": TrialsListener()}
 
     def _better(
-        self, record: TrialRecord, result: Mapping[str, Any], step: int
+        self, record: TrialRecord, donor: TrialRecord, result: Mapping[str, Any], step: int
     ) -> tuple[float | None, int | None]:
         if BEST_VALUE in result:
             return float(result[BEST_VALUE]), int(result[BEST_STEP])
-        value = result.get(self.settings.metric)
-        if value is None or not math.isfinite(value):
-            return record.best, record.best_step
-        best = record.best
-        if best is None or (value < best if self.settings.mode == "min" else value > best):
-            return float(value), step
-        return best, record.best_step
+        known = [(record.best, record.best_step), (donor.best, donor.best_step)]
+        value = float(result.get(self.settings.metric, math.nan))
+        known.append((value if math.isfinite(value) else None, step))
+        better = min if self.settings.mode == "min" else max
+        found = [(best, at) for best, at in known if best is not None]
+        return better(found, key=lambda one: one[0]) if found else (None, None)
 
     def _changed(self, trial_id: str, status: TrialStatus, message: str | None = None) -> None:
         record = self.trials[self._numbers[trial_id]]

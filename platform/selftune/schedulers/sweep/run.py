@@ -84,11 +84,16 @@ def run_trials_on_ray(
             records.settings = settings
             records.check, records.listener = check, listener
         else:
-            records = TrialRecords(settings, members)
+            records = TrialRecords(settings, members, trial_steps)
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
         ray_internals.scheduler_of(tuner).admission.fit = fit
-        with ray_internals.own_interrupts(), ray_internals.uncounted_callbacks(), _seeded(settings.seed):
+        with (
+            ray_internals.own_interrupts(),
+            ray_internals.uncounted_callbacks(),
+            ray_internals.whole_snapshots(),
+            _seeded(settings.seed),
+        ):
             try:
                 tuner.fit()
             finally:

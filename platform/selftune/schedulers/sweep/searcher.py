@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from selftune.schedulers.errors import SchedulerError
@@ -38,9 +39,8 @@ class SweepSearcher(Searcher):
         return True  # it knows its space and its metric
 
     def suggest(self, trial_id: str) -> Any:
-        if self._records.is_spent:
-            return Searcher.FINISHED
-        if self._records.is_enough:
+        active = {trial.config[NUMBER] for trial in self._admission.trials(Trial.PENDING, Trial.RUNNING)}
+        if self._records.is_enough or not self._records.lasts_for(active, new=1):
             # Tune keeps the actors of paused trials for others as long as the search goes on
             return Searcher.FINISHED if self._admission.is_idle else None
         if not self._admission.may_draw():

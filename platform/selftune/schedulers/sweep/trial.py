@@ -13,12 +13,15 @@ from ray import tune
 from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
+from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, STEP, VALUES, WORK
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, SECONDS, STEP, VALUES, WORK
 from selftune.schedulers.sweep.work_done import WorkDone
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
+from selftune.storage.files import DamagedFile
 from selftune.storage.state_file import load_state, save_state
+from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes, NoTrainerLeft, TeamRun
 
 BEST, KIND = "best.safetensors", "best_network"
@@ -33,12 +36,14 @@ class TrialPlan:
         trainers: makes the trainer of a member.
         members: size of the team.
         steps: training steps of each network.
+        device: a torch device that they train on.
     """
 
     method: Callable[[], TeamMethod]
     trainers: Callable[[int], Executes]
     members: int
     steps: int
+    device: str = "cpu"
 
 
 Planner = Callable[[Mapping[str, Any]], TrialPlan]
@@ -58,7 +63,8 @@ class SweepTrial(tune.Trainable):
     ``message``, and its metric is infinitely bad. What was best before stays in the checkpoint.
 
     A trial that goes on from the checkpoint of another one takes its networks, optimizers' memory, response and
-    tuned values; learning rates and what else its own values set are its own.
+    tuned values; learning rates and what else its own values set are its own. It keeps the better of both their
+    best networks.
     """
 
     def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
@@ -77,6 +83,7 @@ class SweepTrial(tune.Trainable):
             trainer.wait()
         self._work = WorkDone()
         self._run = TeamRun(plan.method(), {0: own, **self._remote}, self._work)
+        self._watch = Stopwatch(plan.device)
         self._is_joined = False
         self._step = 0  # training steps that have been reported
         self._measures: dict[str, float] = {}
@@ -112,11 +119,14 @@ class SweepTrial(tune.Trainable):
         assert isinstance(report, NetworkEvaluated)
         self._measures = dict(report.measures)
         value = self._measures.get(self._settings.metric, math.nan)
-        if math.isfinite(value) and (self._best is None or self._is_better(value, self._best["value"])):
-            self._best = {"step": self._step, "value": value, "network": dict(report.network)}
+        if math.isfinite(value):
+            self._keep({"step": self._step, "value": value, "network": dict(report.network)})
 
-    def _is_better(self, value: float, other: float) -> bool:
-        return value < other if self._settings.mode == "min" else value > other
+    def _keep(self, best: dict[str, Any]) -> None:
+        """Keeps a network, if it is better than that which is kept."""
+        sign = 1 if self._settings.mode == "min" else -1
+        if self._best is None or sign * best["value"] < sign * self._best["value"]:
+            self._best = best
 
     def _result(self, done: bool) -> dict[str, Any]:
         return {STEP: self._step, "done": done, **self._so_far(), **self._measures}
@@ -129,7 +139,12 @@ class SweepTrial(tune.Trainable):
 
     def _so_far(self) -> dict[str, Any]:
         best = {} if self._best is None else {BEST_VALUE: self._best["value"], BEST_STEP: self._best["step"]}
-        return {WORK: self._work.taken(), **best}
+        return {WORK: self._work.taken(), SECONDS: self._seconds(), **best}
+
+    def _seconds(self) -> float:
+        """Seconds of computing of all members since the last result."""
+        elsewhere = [trainer.seconds() for trainer in self._remote.values()]
+        return self._watch.taken() + sum(each() for each in elsewhere)
 
     # Checkpoints -------------------------------------------------------------------------------------
 
@@ -145,6 +160,21 @@ class SweepTrial(tune.Trainable):
         self._work.goes_on_from(self._run.last)
         state = load_state(folder / BEST, KIND)
         self._best, self._step, self._measures = state["best"], state["step"], state["measures"]
+        own = self._own_best()  # if the checkpoint is another trial's
+        if own is not None:
+            self._keep(own)
+
+    def _own_best(self) -> dict[str, Any] | None:
+        """What this trial's own checkpoints have kept."""
+        folder = ray_internals.folder_of(self)
+        for path in [] if folder is None else _newest_first(folder):
+            try:
+                best: dict[str, Any] | None = load_state(path, KIND)["best"]
+            except DamagedFile:
+                continue  # the trial was killed while it was written
+            if best is not None:
+                return best
+        return None
 
     def cleanup(self) -> None:
         for trainer in self._remote.values():
@@ -177,9 +207,13 @@ def best_network(folder: Path, number: int) -> dict[str, Tensor]:
     from selftune.schedulers.sweep.run import trial_folder
 
     place = Path(folder) / FOLDER / trial_folder(number)
-    for path in sorted(place.glob(f"checkpoint_*/{BEST}"), reverse=True):
+    for path in _newest_first(place):
         best = load_state(path, KIND)["best"]
         if best is not None:
             tensors: dict[str, Tensor] = best["network"]
             return tensors
     raise FileNotFoundError(f"{place}: holds no checkpoint with a network")
+
+
+def _newest_first(place: Path) -> list[Path]:
+    return sorted(place.glob(f"checkpoint_*/{BEST}"), reverse=True)

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from selftune.schedulers.sweep.admission import Admission
@@ -115,7 +116,7 @@ class SweepScheduler(TrialScheduler):
         self._ready(tune_controller)
         self.records.reported(trial.trial_id, result)
         self._heard = trial.trial_id
-        if self.records.is_spent:
+        if not self.records.lasts_for({trial.config[NUMBER], *self._training()}):
             return TrialScheduler.STOP
         decision = self.inner.on_trial_result(tune_controller, trial, self._seen(result))
         if decision == TrialScheduler.PAUSE and self._only_shares_time and self.admission.has_place():
@@ -142,10 +143,7 @@ class SweepScheduler(TrialScheduler):
             trial = self._trials[trial_id]
             if trial.status in (trial.PENDING, trial.PAUSED):
                 tune_controller.stop_trial(trial)
-        if self.records.is_spent:
-            for trial in self.admission.waiting():
-                tune_controller.stop_trial(trial)
-            return None
+        self._stop_excess(tune_controller)
         if not self.admission.has_room():
             return None
         chosen = self.inner.choose_trial_to_run(tune_controller)
@@ -153,6 +151,18 @@ class SweepScheduler(TrialScheduler):
             # it starts already, and that takes seconds, in which others can start too
             return self.admission.next_to_start() or chosen
         return chosen
+
+    def _training(self) -> set[int]:
+        return {trial.config[NUMBER] for trial in self.admission.trials(Trial.RUNNING)}
+
+    def _stop_excess(self, controller: Any) -> None:
+        """Stops trials that wait, and for which the budget does not last beside those that train or will soon."""
+        soon = self._training()
+        for trial in self.admission.waiting():
+            if not self.records.lasts_for({trial.config[NUMBER], *soon}):
+                controller.stop_trial(trial)
+            elif trial.status == Trial.PENDING:
+                soon.add(trial.config[NUMBER])
 
     def debug_string(self) -> str:
         return str(self.inner.debug_string())

@@ -75,9 +75,9 @@ class Comparison:
         return self.study.budget.steps
 
     @property
-    def axis(self) -> Literal["spent", "time"]:
-        """What the budget counts: training steps of all networks, or seconds of the clock."""
-        return "time" if self.settings.steps is None else "spent"
+    def axis(self) -> Literal["spent", "computed"]:
+        """What the budget counts: training steps of all networks, or seconds that trainers compute."""
+        return "computed" if self.settings.steps is None else "spent"
 
     @property
     def notes(self) -> list[str]:
@@ -164,7 +164,13 @@ def _checked(sweeps: MethodSweeps, method: ComparedMethod, seed: int) -> Cell:
         cell = Cell(method, seed, sweeps.text(method, seed))
         assert cell.swept
     except Mistakes as error:
-        raise SettingError("methods", f"with {method.name}, {error.mistakes[0]}") from error
+        first = error.mistakes[0]
+        if first.key == f"{SECTION}.trials":  # of a population, which the budget makes
+            population = first.message.partition(";")[0].removeprefix("is ")
+            raise SettingError(
+                "budget", f"makes {population} with {method.name}; give more, or shorter trials with --steps"
+            ) from error
+        raise SettingError("methods", f"with {method.name}, {first}") from error
     return cell
 
 

@@ -17,11 +17,10 @@ class ComparisonSettings:
         methods: their names; see ``compared_method``.
         seeds: how often each is run, the study's seed counted upwards.
         steps: training steps of all networks of all trials of one method and one seed.
-        seconds: of the clock, in the place of steps.
+        seconds: that the trainers of all trials compute together, in the place of steps.
         starts: random start values from which methods that tune online, and single trials of random search, are
             run one by one; 0 for none.
         concurrent: trials at a time, at most; None for as many as fit.
-        start_values_first: whether the first trial of black-box searches has the study's start values, too.
 
     Raises:
         SettingError: if a number is out of range, or not one of ``steps`` and ``seconds`` is given.
@@ -33,7 +32,6 @@ class ComparisonSettings:
     seconds: float | None = None
     starts: int = 0
     concurrent: int | None = None
-    start_values_first: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -26,7 +26,7 @@ def outcome_of(swept: SweptStudy, folder: Path, by_start: bool) -> Outcome:
         values={} if winner is None else dict(winner.values),
         measures={} if winner is None else _measured(swept, folder, winner),
         spent=best.spent.tolist(),
-        time=best.time.tolist(),
+        computed=best.seconds.tolist(),
         best=best.value.tolist(),
         steps=trials.spent,
         seconds=sum(trial.seconds for trial in trials.last.values()),

@@ -48,9 +48,7 @@ class MethodSweeps:
             return self._written(self._baseline(method, seed), method, seed, _single(seed))
         over = self._over(method)
         section: dict[str, Any] = {"over": over, "searcher": method.searcher, "scheduler": method.scheduler}
-        if method.kind == "online" or self.settings.start_values_first:
-            section["first"] = [self._starts(method)]
-        section["budget"] = self._budget()
+        section |= {"first": [self._starts(method)], "budget": self._budget()}
         if method.is_population:
             section["trials"] = self._population(method)
         return self._written(self._drawn(method), method, seed, section)

@@ -17,10 +17,10 @@ class Outcome:
         winner: number of the trial whose best network is the best; None if no trial has one.
         values: its values of the swept keys.
         measures: of its best network, over whole splits, by name.
-        spent, time, best: training steps of all networks of all trials, and seconds of the clock, at each of the
-            moments when the best value of the metric so far became better, and that value.
+        spent, computed, best: training steps of all networks of all trials, seconds that their trainers computed,
+            and the best value of the metric so far, at each of the moments when it became better.
         steps: training steps of all networks of all trials in all.
-        seconds: that all trainers took in all.
+        seconds: that all trainers computed in all.
         clock: seconds from the search's begin to its end, over all of its runs.
         trials: how many ended how, by status.
         by_start: measures of the best network of each trial, where trials are looked at one by one.
@@ -30,7 +30,7 @@ class Outcome:
     values: Mapping[str, Any] = field(default_factory=dict)
     measures: Mapping[str, float] = field(default_factory=dict)
     spent: Sequence[int] = ()
-    time: Sequence[float] = ()
+    computed: Sequence[float] = ()
     best: Sequence[float] = ()
     steps: int = 0
     seconds: float = 0.0
@@ -38,11 +38,11 @@ class Outcome:
     trials: Mapping[str, int] = field(default_factory=dict)
     by_start: Sequence[Mapping[str, float]] = ()
 
-    def best_at(self, budget: float, axis: Literal["spent", "time"]) -> float | None:
+    def best_at(self, budget: float, axis: Literal["spent", "computed"]) -> float | None:
         """The best value of the metric within a budget; None if there was none yet.
 
-        >>> outcome = Outcome(spent=(100, 300), time=(1.0, 3.0), best=(0.5, 0.4))
-        >>> outcome.best_at(50, "spent"), outcome.best_at(299, "spent"), outcome.best_at(9.0, "time")
+        >>> outcome = Outcome(spent=(100, 300), computed=(1.0, 3.0), best=(0.5, 0.4))
+        >>> outcome.best_at(50, "spent"), outcome.best_at(299, "spent"), outcome.best_at(9.0, "computed")
         (None, 0.5, 0.4)
         """
         at = int(np.searchsorted(np.asarray(getattr(self, axis)), budget, side="right"))

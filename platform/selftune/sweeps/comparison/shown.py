@@ -42,7 +42,9 @@ def print_comparison(console: Console, comparison: Comparison, record: Compariso
         table = Table(box=None, padding=(0, 1))
         for index, name in enumerate(head):
             table.add_column(
-                name.replace("_", "\n").replace(" at ", "\nat "), justify="right" if index else "left"
+                name.replace("_", "\n").replace(" at ", "\nat "),
+                justify="right" if index else "left",
+                no_wrap=not index,
             )
         for number, cells in enumerate(body):
             table.add_row(

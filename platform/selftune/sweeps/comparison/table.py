@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 import numpy as np
 
 from selftune.lower_level.better import mode_of
-from selftune.sweeps.comparison.comparison import Comparison
+from selftune.sweeps.comparison.comparison import Cell, Comparison
 from selftune.sweeps.comparison.outcome import Outcome
 from selftune.sweeps.comparison.record import ComparisonRecord
 
@@ -19,6 +19,7 @@ SHARES = (0.25, 0.5, 1.0)
 WORST = 0.9
 """Share of the starts that do better than the worst decile."""
 STEPS, SECONDS, BEST_AT = "steps", "seconds", "best at "
+EQUAL_SECONDS = f"{BEST_AT}equal seconds"
 _ORDER = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
 
@@ -80,11 +81,26 @@ class StartsRow:
 def rows_of(comparison: Comparison, outcomes: Mapping[str, Outcome]) -> list[Row]:
     """A row per method, in the order of the comparison; those of which nothing has ended have no numbers."""
     rows = []
+    cells = [cell for cell in comparison.cells if not cell.by_start and cell.name in outcomes]
+    shortest = _shortest(cells, outcomes)
     for method in comparison.methods:
-        names = [cell.name for cell in comparison.cells if cell.method == method and not cell.by_start]
-        found = [outcomes[name] for name in names if name in outcomes]
-        rows.append(Row(method.name, len(found), dict(_columns(comparison, found))))
+        own = [cell for cell in cells if cell.method == method]
+        found = [outcomes[cell.name] for cell in own]
+        columns = dict(_columns(comparison, found))
+        if comparison.axis == "spent":
+            at_equal = [outcomes[cell.name].best_at(shortest[cell.seed], "computed") for cell in own]
+            columns[EQUAL_SECONDS] = Averaged.of([math.nan if value is None else value for value in at_equal])
+        rows.append(Row(method.name, len(found), columns))
     return rows
+
+
+def _shortest(cells: Sequence[Cell], outcomes: Mapping[str, Outcome]) -> dict[int, float]:
+    """For each seed the seconds that every method has spent at least; baselines train one network only."""
+    shortest: dict[int, float] = {}
+    for cell in cells:
+        seconds = math.inf if cell.method.kind == "baseline" else outcomes[cell.name].seconds
+        shortest[cell.seed] = min(seconds, shortest.get(cell.seed, math.inf))
+    return shortest
 
 
 def _columns(comparison: Comparison, found: Sequence[Outcome]) -> Iterator[tuple[str, Averaged]]:
