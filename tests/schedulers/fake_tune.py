@@ -15,6 +15,8 @@ from ray import cloudpickle
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from selftune.schedulers.ending import Ending
+
 
 class Reference:
     """What a call to an actor will return: nothing yet, a value, or the actor's death."""
@@ -155,6 +157,17 @@ class FakeTune:
         state = self.callback.get_state()
         self.snapshots.append((cloudpickle.dumps(copies), cloudpickle.dumps(state)))
 
+    def stopped(self, steps=10_000):
+        """Asks the scheduler to end the run; the snapshot that Tune takes then."""
+        over = []
+        self.scheduler.ending = Ending(lambda: True, lambda: over.append(True))
+        for _ in range(steps):
+            if over:
+                self.checkpoint()
+                return self.snapshots[-1]
+            self.step()
+        raise AssertionError("the run does not end")
+
     # One step, as TuneController.step ------------------------------------------------------------------
 
     def run(self, steps=100_000):
@@ -188,6 +201,10 @@ class FakeTune:
 
     def _schedule_trial_train(self, trial):
         trial.temporary_state.ray_actor.tasks.append(("train", None))
+
+    def _schedule_trial_save(self, trial):
+        trial.is_saving = True
+        trial.temporary_state.ray_actor.tasks.append(("save", None))
 
     def _kill_one(self):
         living = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.alive]

@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial
 from ray_fakes import Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
-from selftune.errors import SettingError
+from selftune.errors import SettingError, Stopped
 from selftune.methods import Budget, Penalty, PenaltySettings
 from selftune.schedulers import (
     BilevelScheduler,
@@ -31,8 +31,8 @@ from selftune.training.smooth_trainer import SmoothTrainerFactory
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def run(folder, method, toys=None, **settings):
-    recorder = Recorder()
+def run(folder, method, toys=None, recorder=None, **settings):
+    recorder = recorder or Recorder()
     reports = run_on_ray(
         method,
         toys or Toys(),
@@ -89,6 +89,19 @@ def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path
     steps, resumed = expected.of("hyper_step"), recorder.of("hyper_step")
     assert 18 - heard - 1 <= len(resumed) < 18
     assert resumed == steps[len(steps) - len(resumed) :]
+    assert weights == expected_weights
+
+
+@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+def test_a_run_that_is_asked_to_stop_goes_on_without_repeating_anything(transport, tmp_path, undisturbed):
+    method = ToyMethod(2, checkpoint_every=1000)
+    before = Recorder()
+    with pytest.raises(Stopped, match=r"after \d+ hyper-steps"):
+        run(tmp_path, method, recorder=before, transport=transport, stop=lambda: len(before.of("hyper_step")) > 4)
+    weights, after = run(tmp_path, method, resume=True)
+    expected, expected_weights = undisturbed(method)
+    assert before.of("hyper_step") + after.of("hyper_step") == expected.of("hyper_step")
+    assert sorted(before.of("reported") + after.of("reported")) == sorted(expected.of("reported"))
     assert weights == expected_weights
 
 

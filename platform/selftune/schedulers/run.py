@@ -14,16 +14,20 @@ from typing import Any
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
-from selftune.errors import SettingError
-from selftune.listener import Listener
+from selftune.errors import SettingError, Stopped
+from selftune.listener import Listener, Listeners
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.metrics import StudyMetrics
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
+from selftune.training.runner import never
 from selftune.training.team_run import Executes
 
 FOLDER = "ray"
@@ -42,6 +46,9 @@ def run_on_ray(
     address: str | None = None,
     transport: TransportName = "auto",
     patience: float = 0.0,
+    stop: Callable[[], bool] = never,
+    log: WorkerLog | None = None,
+    study: str = "",
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
 
@@ -57,6 +64,9 @@ def run_on_ray(
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
+        stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
+        log: where workers log; None where they do not.
+        study: its name, in metrics.
 
     Returns:
         The final report of each member that got to its end, as far as it holds a result of the method.
@@ -65,6 +75,7 @@ def run_on_ray(
         SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer with a result
             got to its end; says why.
         SettingError: if a trainer refuses a setting, or others may write what is resumed.
+        Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
@@ -88,12 +99,14 @@ def run_on_ray(
             )
         scheduler = ray_internals.scheduler_of(tuner)
         scheduler.make_method = method_factory  # after a resume, with the budget that is given now
-        scheduler.listener = _Same(listener)
+        scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
+        scheduler.log = log
         with (
-            ray_internals.own_interrupts(),
+            ray_internals.own_interrupts() as end,
             ray_internals.uncounted_callbacks(),
             ray_internals.whole_snapshots(),
         ):
+            scheduler.ending = Ending(stop, end)
             tuner.fit()
         return _outcome(scheduler)
 
@@ -171,6 +184,9 @@ def restored(place: Path, worker: Any) -> tune.Tuner:
 def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:
     team = scheduler.teams[0]
     if not team.over and not team.method.done:
+        if scheduler.ending is not None and scheduler.ending.has_ended:
+            steps = 0 if team.hyper_step is None else team.hyper_step + 1
+            raise Stopped(f"after {steps} hyper-step{'s' * (steps != 1)}")
         raise KeyboardInterrupt("interrupted; the study can be resumed")
     members = team.members.items()
     reports = {member: entry.final for member, entry in members if entry.final is not None}

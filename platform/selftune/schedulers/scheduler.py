@@ -12,12 +12,15 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from selftune.errors import SettingError
-from selftune.listener import Listener
+from selftune.listener import Listener, Place
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.methods.reports import Diverged
 from selftune.methods.team import TeamMethod
+from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
 from selftune.schedulers.team import Team
@@ -70,6 +73,8 @@ class BilevelScheduler(TrialScheduler):
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
+        self.log: WorkerLog | None = None
+        self.ending: Ending | None = None  # given after Tune has pickled the scheduler, if at all
         self._transport = make_transport(transport)
         self._patience = patience
         self._reset()
@@ -79,10 +84,11 @@ class BilevelScheduler(TrialScheduler):
         self._failure: Exception | None = None
         self._has_callback = False
         self._new_checkpoint = False
+        self._asked_to_save: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
-        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint")
+        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save")
         return {key: value for key, value in self.__dict__.items() if key not in runtime}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -157,6 +163,8 @@ class BilevelScheduler(TrialScheduler):
             "stateful": team.method.stateful,
             **self._transport.config(),
         }
+        if self.log is not None:
+            settings["log"] = self.log.as_mapping()
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics
@@ -181,7 +189,8 @@ class BilevelScheduler(TrialScheduler):
                 if not self._transport.arrived(trial, result["incarnation"]):
                     self._start_cold(trial)
                 try:
-                    over = team.arrive(member, result["order"], result["space"].content)
+                    place = Place(result.get("hostname", ""), result.get("pid", 0))
+                    over = team.arrive(member, result["order"], result["space"].content, place)
                 except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
                     self._failure = error
             case "report":
@@ -201,7 +210,7 @@ class BilevelScheduler(TrialScheduler):
         self._transport.departed(trial)
         team, member = self._groups.team_of(trial)
         if trial.should_recover():
-            team.depart(member)
+            team.restart(member, last_failure(trial.error_file))
         else:
             team.lose(member, last_failure(trial.error_file))
 
@@ -229,6 +238,9 @@ class BilevelScheduler(TrialScheduler):
         if self._new_checkpoint:
             self._new_checkpoint = False
             self._transport.checkpointed(tune_controller)
+        if self.ending is not None and self.ending.asked():
+            self._end(tune_controller, self.ending)
+            return None
         for group in self._groups.entries:
             if group.running:
                 self._pump(tune_controller, group)
@@ -249,6 +261,27 @@ class BilevelScheduler(TrialScheduler):
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "
                 "gave each of them its last order"
             )
+
+    def _end(self, controller: Any, ending: Ending) -> None:
+        """Gives no more orders; ends the run once nobody works on one, and each trainer's state is saved."""
+        places = [
+            (group.team, member, trial) for group in self._groups.entries for member, trial in group.trials.items()
+        ]
+        saved = [self._is_saved(controller, *place) for place in places]
+        if all(saved) and not ending.has_ended:
+            ending.now()
+
+    def _is_saved(self, controller: Any, team: Team, member: int, trial: Any) -> bool:
+        """Whether a trial needs nothing more before the run ends; a checkpoint that is missing is asked for."""
+        if trial.is_finished() or not team.present(member):  # one that starts goes on from what it has
+            return True
+        if team.members[member].over or team.working(member) or trial.is_saving:
+            return False
+        if team.is_saved(member) or trial.trial_id in self._asked_to_save:
+            return True
+        self._asked_to_save.add(trial.trial_id)
+        ray_internals.save(controller, trial)
+        return False
 
     # The callback's hooks ----------------------------------------------------------------------------
 

@@ -80,7 +80,9 @@ def trained_at_start(
     segment = Segment(steps, space.constrain(space.start))
     apart = replace(strategy.trainers(), group_size=1, diagnostics=())  # a network of each group is enough
     method = partial(Replay, [segment], steps, strategy.networks)
-    reports = runner.run(method, apart, folder / COMPARISON, listener, strategy.networks)
+    reports = runner.run(
+        method, apart, folder / COMPARISON, listener, strategy.networks, phase=HELD, budget=Budget(steps=steps)
+    )
     return _measures("fixed", reports, summary)
 
 

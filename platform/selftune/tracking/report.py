@@ -215,7 +215,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     if status == "running":
         sentences.insert(0, "This study has not ended, or it was killed: the page shows it up to its last record.")
     elif status != "finished":
-        sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
+        sentences.insert(0, f"This study {'failed' if status == 'failed' else f'was {status}'}.")
     if summary.get("message"):
         sentences.append(summary["message"])
     sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")

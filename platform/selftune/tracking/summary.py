@@ -8,7 +8,7 @@ from typing import Any, TypedDict, cast
 
 from selftune.storage.checked_json import read_json, write_json
 
-STATUSES = ("running", "finished", "failed", "interrupted")
+STATUSES = ("running", "finished", "failed", "stopped", "interrupted")
 
 
 class HyperparameterSummary(TypedDict):
