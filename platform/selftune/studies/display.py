@@ -103,8 +103,8 @@ class Display(Progress):
         self._hyperparameters.append(step.hyperparameters)
         super().hyper_step(step)
 
-    def lost(self, member: int, reason: str) -> None:
-        say(self._console, f"trainer {member} is lost: {reason}", style="yellow")
+    def warn(self, sentence: str) -> None:
+        say(self._console, sentence, style="yellow")
 
     def ended(self) -> None:
         if self._live is not None:

@@ -80,12 +80,19 @@ class Progress(Listener):
             self._show()
 
     def hyper_step(self, step: HyperStep) -> None:
+        for member, fault in step.faults.items():
+            if fault.first or fault.remark:
+                self.warn(fault.sentence(member, step.number))
         self._step = step
         self._seconds = step.seconds
         self._show()
 
     def lost(self, member: int, reason: str) -> None:
-        self.say(f"trainer {member} is lost: {reason}")
+        self.warn(f"trainer {member} is lost: {reason}")
+
+    def warn(self, sentence: str) -> None:
+        """Says what a person should know."""
+        self.say(sentence)
 
     def ended(self) -> None:
         if self._training_step:

@@ -14,7 +14,7 @@ from selftune.studies.metric import metric_of
 from selftune.studies.recorded_run import RecordedRun, recorded_run
 from selftune.studies.runner import Runner, StudyFailed
 from selftune.studies.study import Study
-from selftune.studies.verdict import HELD, LostTrainers, noted_warnings
+from selftune.studies.verdict import HELD, TrainerFaults, noted_warnings
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import TrajectoryWriter
@@ -64,7 +64,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, record
     with runner.ready():
         if "tuned" not in summary:
             display = strategy.display(console, study.study, study.budget)
-            listener = Listeners([TrajectoryWriter(folder), display, LostTrainers(folder, "tuned")])
+            listener = Listeners([TrajectoryWriter(folder), display, TrainerFaults(folder, "tuned")])
             reports = runner.run(
                 strategy.method, strategy.trainers(), folder, listener, phase="tuning", budget=study.budget
             )

@@ -376,9 +376,18 @@ def _trainers(folder: Path) -> list[dict[str, str]]:
             "step": f"{_steps(reports):,}",
             "seconds": time_text(sum(r.get("seconds") or 0.0 for r in reports)),
             "end": reports[-1]["message"] if reports[-1]["kind"] in ("diverged", "lost") else "",
+            "outvoted": _outvoted([report for report in reports if report["kind"] == "outvoted"]),
         }
         for trainer, reports in sorted(trainers.items())
     ]
+
+
+def _outvoted(reports: list[dict[str, Any]]) -> str:
+    """How often a trainer was outvoted, and what was said of the last time; nothing where it never was."""
+    if not reports:
+        return ""
+    times = "once" if len(reports) == 1 else f"{len(reports):,} times, at last"
+    return f"{times}: {reports[-1]['message']}"
 
 
 def _name(folder: Path, study: str, summary: Summary) -> str:
