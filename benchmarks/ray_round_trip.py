@@ -69,6 +69,7 @@ def measure(team: int, steps: int, runner: str) -> Clock:
             gpus=0,
             folder=Path(folder),
             listener=clock,
+            space=factory(0).space,
             transport="mailbox" if runner == "mailbox" else "direct",
         )
     return clock

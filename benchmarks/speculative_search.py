@@ -81,6 +81,7 @@ def on_ray(objective: SmoothObjective, settings: InexactLineSearchSettings, step
                 gpus=0,
                 folder=Path(folder),
                 listener=clock,
+                space=SmoothTrainerFactory(objective)(0).space,
             )
         first, before = first or iterates(clock.steps), before or clock.seconds
         same = "yes" if iterates(clock.steps) == first else "no"

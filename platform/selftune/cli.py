@@ -1,4 +1,4 @@
-"""The command ``selftune``: run, check, resume, replay, schedule, compare, report, sync, data, list, show."""
+"""The command ``selftune``: runs studies, sweeps and comparisons, and all that is done with what they leave."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftune.command_arguments import positive
+from selftune.command_arguments import add_driving, driving, positive
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
+from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
 from selftune.sweep_command import check_file, has_sweep, resume_folder, run_file
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ examples:
   selftune run my_study.yaml --local  a study of your own, in this process, without Ray
   selftune check my_study.yaml        is the file right? nothing is run or written
   selftune run my_sweep.yaml          a study whose section `sweep` says what is searched over
+  selftune status runs/digits-1       how far is it? from another terminal
+  selftune stop runs/digits-1         finish the hyper-step, save, end
   selftune resume runs/digits-1       go on after a stop or a crash
   selftune compare digits --methods random,asha,self_tuning --budget 24000
                                       which way of tuning is best at the same budget?
@@ -42,8 +45,8 @@ examples:
   selftune schedule runs/digits-* --stretch 60000 --output long.json
                                       the mean of several schedules, ten times as long
 
-Exit status: 0 done, 1 the study failed, 2 something in the request is wrong, 130 stopped with
-Ctrl-C, 143 with SIGTERM."""
+Exit status: 0 done, or stopped with `selftune stop`, 1 the study failed, 2 something in the request is
+wrong, 130 stopped with Ctrl-C, 143 with SIGTERM."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,17 +56,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(arguments)
     except SystemExit as refusal:  # argparse has said why
         return refusal.code if isinstance(refusal.code, int) else 2
-    from selftune.studies.stopping import Stopped, stoppable
+    from selftune.errors import Stopped
+    from selftune.studies.stopping import Interrupted, stoppable
 
-    with stoppable() as stop:
+    with stoppable() as interruption:
         try:
-            return _status(options)
+            return _executed(options)
+        except Stopped as stopped:
+            _complain(f"selftune: {stopped}")
+            return stopped.status
         except KeyboardInterrupt as error:
-            _complain(f"selftune: stopped; {error}" if isinstance(error, Stopped) else "selftune: stopped")
-            return stop.status
+            _complain(f"selftune: stopped; {error}" if isinstance(error, Interrupted) else "selftune: stopped")
+            return interruption.status
 
 
-def _status(options: argparse.Namespace) -> int:
+def _executed(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     from selftune.errors import SettingError
     from selftune.storage.files import DamagedFile
@@ -110,6 +117,7 @@ def _parser() -> argparse.ArgumentParser:
         "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<study>-<n>)"
     )
     _add_mlflow(one)
+    add_driving(one)
 
     one = add("check", _check, "check a study file; nothing is run or written")
     _add_study(one)
@@ -117,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     one = add("resume", _resume, "go on with a study that was stopped, to the same result")
     _add_folder(one)
     _add_mlflow(one)
+    add_driving(one)
+
+    words = "say how a study, sweep or comparison stands: progress, trainers, faults, time left"
+    add_status_arguments(add("status", status, words))
+
+    words = "ask a study, sweep or comparison that runs to stop; it can be resumed"
+    add_stop_arguments(add("stop", stop, words))
 
     one = add("replay", _replay, "train the plain network with the schedule that a study found")
     _add_folder(one)
@@ -190,7 +205,7 @@ def _run(options: argparse.Namespace) -> int:
 
     study = _load(options, local=options.local)
     folder = new_folder(study, options.output, options.local)
-    return _go(study, folder, options.local, not options.no_mlflow)
+    return _go(study, folder, options.local, options)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -255,7 +270,7 @@ def _show(options: argparse.Namespace) -> int:
 def _resume(options: argparse.Namespace) -> int:
     file = options.folder / "study.yaml"
     if file.is_file() and has_sweep(file):
-        return resume_folder(options.folder, not options.no_mlflow)
+        return resume_folder(options.folder, options)
     from selftune.studies.folder import is_local, open_folder
     from selftune.sweeps.comparison.record import is_comparison
 
@@ -265,7 +280,7 @@ def _resume(options: argparse.Namespace) -> int:
     if summary.get("status") == "finished":
         print(f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}")
         return 0
-    return _go(study, options.folder, is_local(options.folder), not options.no_mlflow)
+    return _go(study, options.folder, is_local(options.folder), options)
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -273,7 +288,7 @@ def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.replay import OTHER_NETWORK, SAME_NETWORK, SCHEDULE, replay, same_network
     from selftune.studies.results import print_results
     from selftune.studies.runner import StudyFailed
-    from selftune.studies.stopping import Stopped
+    from selftune.studies.stopping import Interrupted
 
     console = _console()
     try:
@@ -284,7 +299,7 @@ def _replay(options: argparse.Namespace) -> int:
         _complain(f"selftune: {error}")
         return 1
     except KeyboardInterrupt as error:
-        raise Stopped("nothing was kept of the replay") from error
+        raise Interrupted("nothing was kept of the replay") from error
     console.print()
     seeds = ", one seed" if options.seeds == 1 else f", mean of {options.seeds} seeds ± standard deviation"
     print_results(console, f"plain networks, the same training steps each{seeds}", results, spreads=spreads)
@@ -394,13 +409,15 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
     return study
 
 
-def _go(study: Study, folder: Path, local: bool, mlflow: bool) -> int:
+def _go(study: Study, folder: Path, local: bool, options: argparse.Namespace) -> int:
     from selftune.studies.carried_out import carried_out
     from selftune.studies.results import print_summary
     from selftune.studies.run import run
 
-    console = _console()
-    summary = carried_out(folder, lambda: run(study, folder, console, local=local, mlflow=mlflow))
+    console, mlflow = _console(), not options.no_mlflow
+    summary = carried_out(
+        folder, lambda: run(study, folder, console, local=local, mlflow=mlflow, driving=driving(options))
+    )
     if summary is None:
         return 1
     print_summary(console, summary, folder, mlflow)

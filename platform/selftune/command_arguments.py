@@ -3,6 +3,51 @@
 from __future__ import annotations
 
 import argparse
+import math
+
+from selftune.logs import LEVELS
+from selftune.studies.driver import DriverSettings
+
+
+def add_driving(parser: argparse.ArgumentParser) -> None:
+    """Adds what every command takes that runs a study, a sweep or a comparison."""
+    usual = DriverSettings()
+    parser.add_argument(
+        "--grace",
+        type=seconds,
+        metavar="SECONDS",
+        help=f"after SIGTERM a hyper-step may take so long to its end (default: {usual.grace:g})",
+    )
+    parser.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        metavar="LEVEL",
+        help=f"least level of the lines in DIR/logs: {', '.join(LEVELS)} (default: {usual.log_level})",
+    )
+
+
+def driving(options: argparse.Namespace) -> DriverSettings:
+    """What was given of ``add_driving``, or what is usual."""
+    given = {"grace": options.grace, "log_level": options.log_level}
+    return DriverSettings(**{name: value for name, value in given.items() if value is not None})
+
+
+def seconds(text: str) -> float:
+    """A time of at least 0 seconds.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+
+    >>> seconds("2.5")
+    2.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number of seconds, at least 0, got {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

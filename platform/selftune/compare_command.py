@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftune.command_arguments import positive
+from selftune.command_arguments import add_driving, driving, positive
 
 if TYPE_CHECKING:
     from selftune.sweeps.comparison.comparison import Comparison
 
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
 
-_WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output")
+_WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output", "grace", "log_level")
 """Options that mean something only together with ``--methods``."""
 
 
@@ -53,6 +53,7 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/compare-<study>-<n>)"
     )
     parser.add_argument("--no-mlflow", action="store_true", help="send nothing to MLflow")
+    add_driving(parser)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -76,7 +77,7 @@ def compare(options: argparse.Namespace) -> int:
     comparison = _comparison(options)
     from selftune.sweeps.comparison.folder import new_comparison_folder
 
-    return _run(comparison, new_comparison_folder(comparison, options.output), not options.no_mlflow)
+    return _run(comparison, new_comparison_folder(comparison, options.output), options)
 
 
 def _rank(options: argparse.Namespace) -> int:
@@ -155,7 +156,7 @@ def resume_comparison(options: argparse.Namespace) -> int:
     """Goes on with the comparison of a folder."""
     from selftune.sweeps.comparison.folder import open_comparison
 
-    return _run(open_comparison(options.folder), options.folder, not options.no_mlflow)
+    return _run(open_comparison(options.folder), options.folder, options)
 
 
 def report_comparison(options: argparse.Namespace) -> int:
@@ -173,7 +174,7 @@ def report_comparison(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run(comparison: Comparison, folder: Path, mlflow: bool) -> int:
+def _run(comparison: Comparison, folder: Path, options: argparse.Namespace) -> int:
     """Runs what of a comparison has not ended, and shows it."""
     from rich.console import Console
 
@@ -182,7 +183,8 @@ def _run(comparison: Comparison, folder: Path, mlflow: bool) -> int:
     from selftune.sweeps.comparison.shown import print_comparison
 
     console = Console()
-    record = carried_out(folder, lambda: run_comparison(comparison, folder, console, mlflow))
+    mlflow = not options.no_mlflow
+    record = carried_out(folder, lambda: run_comparison(comparison, folder, console, mlflow, driving(options)))
     if record is None:
         return 1
     print_comparison(console, comparison, record, folder)

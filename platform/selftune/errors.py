@@ -1,4 +1,4 @@
-"""The one error for a wrong setting, wherever it was written down."""
+"""The error for a wrong setting, wherever it was written down, and the end of a run that was asked to stop."""
 
 from __future__ import annotations
 
@@ -33,6 +33,20 @@ class SettingError(ValueError):
 
     def __reduce__(self) -> tuple[type[SettingError], tuple[str, str]]:
         return type(self), (self.key, self.message)  # raised on a worker, read on the driver
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was asked to stop and has, in order: all that it did is kept, and it can be resumed.
+
+    ``status`` is the exit status that says who asked: 0 for ``selftune stop``, 128 and its number for a signal.
+
+    >>> Stopped("after hyper-step 3").status
+    0
+    """
+
+    def __init__(self, message: str = "", status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

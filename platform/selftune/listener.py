@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,11 +13,30 @@ if TYPE_CHECKING:
     from selftune.methods import HyperStep, Report
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a trainer runs: the machine, and the number of the process there."""
+
+    host: str
+    process: int
+
+    @classmethod
+    def here(cls) -> Place:
+        """This process."""
+        return cls(socket.gethostname(), os.getpid())
+
+
 class Listener:
     """Hears everything that happens in a study, once and in order. Every method does nothing by default."""
 
+    def arrived(self, member: int, place: Place) -> None:
+        """A trainer is there: for the first time in this run, or again after ``departed``."""
+
+    def departed(self, member: int, reason: str) -> None:
+        """A trainer has failed, and is started again."""
+
     def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
-        """The study begins, or goes on from a saved state; comes before ``started``.
+        """The study begins, or goes on from a saved state; comes before ``started``, and after all have arrived.
 
         The first ``orders[member]`` reports of each trainer that goes on are behind it, and the first
         ``hyper_steps`` hyper-steps. Whatever was heard beyond is void: it happens again, or not at all.
@@ -55,6 +77,14 @@ class Listeners(Listener):
     def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
         for listener in self.listeners:
             listener.resumed(orders, hyper_steps)
+
+    def arrived(self, member: int, place: Place) -> None:
+        for listener in self.listeners:
+            listener.arrived(member, place)
+
+    def departed(self, member: int, reason: str) -> None:
+        for listener in self.listeners:
+            listener.departed(member, reason)
 
     def started(self, space: Space, members: int) -> None:
         for listener in self.listeners:

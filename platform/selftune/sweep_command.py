@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from selftune.command_arguments import driving
+
 if TYPE_CHECKING:
     import argparse
 
@@ -42,7 +44,7 @@ def run_file(path: Path, options: argparse.Namespace) -> int:
 
     swept = _load(path, options)
     folder = new_folder(swept.study, options.output, local=False)
-    return _go(swept, folder, not options.no_mlflow)
+    return _go(swept, folder, options)
 
 
 def check_file(path: Path, options: argparse.Namespace) -> int:
@@ -70,7 +72,7 @@ def check_file(path: Path, options: argparse.Namespace) -> int:
     return 0
 
 
-def resume_folder(folder: Path, mlflow: bool) -> int:
+def resume_folder(folder: Path, options: argparse.Namespace) -> int:
     """Goes on with a sweep that was stopped.
 
     Raises:
@@ -82,7 +84,7 @@ def resume_folder(folder: Path, mlflow: bool) -> int:
     if summary.get("status") == "finished":
         print(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}")
         return 0
-    return _go(swept, folder, mlflow)
+    return _go(swept, folder, options)
 
 
 def _load(path: Path, options: argparse.Namespace) -> SweptStudy:
@@ -102,15 +104,17 @@ def _load(path: Path, options: argparse.Namespace) -> SweptStudy:
     return swept
 
 
-def _go(swept: SweptStudy, folder: Path, mlflow: bool) -> int:
+def _go(swept: SweptStudy, folder: Path, options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from selftune.studies.carried_out import carried_out
     from selftune.sweeps.results import print_sweep
     from selftune.sweeps.run import run_sweep
 
-    console = Console()
-    summary = carried_out(folder, lambda: run_sweep(swept, folder, console, mlflow=mlflow))
+    console, mlflow = Console(), not options.no_mlflow
+    summary = carried_out(
+        folder, lambda: run_sweep(swept, folder, console, mlflow=mlflow, driving=driving(options))
+    )
     if summary is None:
         return 1
     print_sweep(console, summary, folder, mlflow)

@@ -15,6 +15,8 @@ from ray import cloudpickle
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from selftune.schedulers.ending import Ending
+
 
 class Reference:
     """What a call to an actor will return: nothing yet, a value, or the actor's death."""
@@ -126,6 +128,8 @@ class FakeTune:
         self.starting = []
         self.snapshots = []
         self.garbage = []
+        self.record = None
+        self.folder = None
         scheduler.set_search_properties(metric, metric and "min")
 
     def restored(self, trials_from, state_from, seed=1, kill=0.0, listener=None):
@@ -155,6 +159,17 @@ class FakeTune:
         state = self.callback.get_state()
         self.snapshots.append((cloudpickle.dumps(copies), cloudpickle.dumps(state)))
 
+    def stopped(self, steps=10_000):
+        """Asks the scheduler to end the run; the snapshot that Tune takes then."""
+        over = []
+        self.scheduler.ending = Ending(lambda: True, lambda: over.append(True))
+        for _ in range(steps):
+            if over:
+                self.checkpoint()
+                return self.snapshots[-1]
+            self.step()
+        raise AssertionError("the run does not end")
+
     # One step, as TuneController.step ------------------------------------------------------------------
 
     def run(self, steps=100_000):
@@ -181,6 +196,12 @@ class FakeTune:
             self._kill_one()
         else:
             self._event()
+        if self.record is not None:
+            self.record.on_step_end(0, self.trials)
+
+    def keep(self, record, folder):
+        """This driver's record is written beside; checkpoints go to a folder of its own."""
+        self.record, self.folder = record, folder
 
     def add(self, trial):
         self.trials.append(trial)
@@ -188,6 +209,10 @@ class FakeTune:
 
     def _schedule_trial_train(self, trial):
         trial.temporary_state.ray_actor.tasks.append(("train", None))
+
+    def _schedule_trial_save(self, trial):
+        trial.is_saving = True
+        trial.temporary_state.ray_actor.tasks.append(("save", None))
 
     def _kill_one(self):
         living = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.alive]
@@ -230,7 +255,7 @@ class FakeTune:
             assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
             actor.trainable.restore(argument)
         elif name == "save":
-            self._saved(trial, actor.trainable.save())
+            self._saved(trial, actor.trainable.save(self._place(trial)))
         else:
             try:
                 result = actor.trainable.train()
@@ -238,6 +263,12 @@ class FakeTune:
                 self.fail(trial, error)
             else:
                 self._result(trial, pickle.loads(cloudpickle.dumps(result)))
+
+    def _place(self, trial):
+        if self.folder is None:
+            return None
+        number = int(trial.checkpoints[-1].checkpoint.path.rpartition("-")[2]) + 1 if trial.checkpoints else 0
+        return str(self.folder / trial.trial_id / f"checkpoint-{number}")
 
     def fail(self, trial, error="the worker died"):
         trial.error_file = Path(tempfile.mkdtemp()) / "error.txt"
@@ -270,6 +301,8 @@ class FakeTune:
         trial.checkpoints = trial.checkpoints[-3:]
         trial.is_saving = False
         self.callback.on_trial_save(0, self.trials, trial)
+        if self.record is not None:
+            self.record.on_trial_save(0, self.trials, trial)
         if trial.results and trial.results[-1]["done"]:
             self.stop_trial(trial)
 

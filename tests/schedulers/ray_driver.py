@@ -25,4 +25,5 @@ run_on_ray(
     folder=Path(sys.argv[1]),
     listener=Printer(),
     address=sys.argv[2],
+    space=ray_fakes.SPACE,
 )

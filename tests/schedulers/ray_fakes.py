@@ -118,6 +118,13 @@ class Recorder(Listener):
 
     def __init__(self):
         self.events = []
+        self.arrivals, self.departures = [], []
+
+    def arrived(self, member, place):
+        self.arrivals.append(member)
+
+    def departed(self, member, reason):
+        self.departures.append((member, reason))
 
     def started(self, space, members):
         self.events.append(("started", members))

@@ -13,10 +13,10 @@ from full_matrix import first_of
 from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
-from ray_fakes import Recorder, ToyMethod, Toys
+from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
-from selftune.errors import SettingError
+from selftune.errors import SettingError, Stopped
 from selftune.methods import Budget, Penalty, PenaltySettings
 from selftune.schedulers import (
     BilevelScheduler,
@@ -31,8 +31,8 @@ from selftune.training.smooth_trainer import SmoothTrainerFactory
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def run(folder, method, toys=None, **settings):
-    recorder = Recorder()
+def run(folder, method, toys=None, recorder=None, **settings):
+    recorder = recorder or Recorder()
     reports = run_on_ray(
         method,
         toys or Toys(),
@@ -41,6 +41,7 @@ def run(folder, method, toys=None, **settings):
         gpus=settings.pop("gpus", 0),
         folder=folder,
         listener=recorder,
+        space=SPACE,
         **settings,
     )
     return {m: report.tensors["network.weights"].tolist() for m, report in reports.items()}, recorder
@@ -84,11 +85,26 @@ def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path
     process.wait()
     assert process.returncode != 0
     assert 11 <= heard < 17
+    for saved in [*tmp_path.rglob("*.pkl"), *tmp_path.rglob("experiment_state-*.json")]:
+        saved.unlink()  # nothing that Ray Tune saved is needed
     weights, recorder = run(tmp_path, ToyMethod(2), resume=True)
     expected, expected_weights = undisturbed(ToyMethod(2))
     steps, resumed = expected.of("hyper_step"), recorder.of("hyper_step")
     assert 18 - heard - 1 <= len(resumed) < 18
     assert resumed == steps[len(steps) - len(resumed) :]
+    assert weights == expected_weights
+
+
+@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+def test_a_run_that_is_asked_to_stop_goes_on_without_repeating_anything(transport, tmp_path, undisturbed):
+    method = ToyMethod(2, checkpoint_every=1000)
+    before = Recorder()
+    with pytest.raises(Stopped, match=r"after \d+ hyper-steps"):
+        run(tmp_path, method, recorder=before, transport=transport, stop=lambda: len(before.of("hyper_step")) > 4)
+    weights, after = run(tmp_path, method, resume=True)
+    expected, expected_weights = undisturbed(method)
+    assert before.of("hyper_step") + after.of("hyper_step") == expected.of("hyper_step")
+    assert sorted(before.of("reported") + after.of("reported")) == sorted(expected.of("reported"))
     assert weights == expected_weights
 
 
@@ -180,7 +196,15 @@ def search(folder, factory, transport="direct"):
     """A search by two trainers: what is heard of it, and their last reports."""
     recorder = Recorder()
     reports = run_on_ray(
-        method(2), factory, members=2, cpus=1, gpus=0, folder=folder, listener=recorder, transport=transport
+        method(2),
+        factory,
+        members=2,
+        cpus=1,
+        gpus=0,
+        folder=folder,
+        listener=recorder,
+        space=SmoothTrainerFactory(PROBLEM)(0).space,
+        transport=transport,
     )
     return recorder, reports
 
@@ -229,6 +253,7 @@ def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, 
         gpus=0,
         folder=tmp_path / "run",
         listener=recorder,
+        space=Networks(name)(0).space,
     )
     steps, networks = network_fakes.here(name)
     assert marker.exists()
@@ -240,7 +265,16 @@ def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, 
 def test_a_wrong_setting_found_at_the_first_order_comes_back_as_such(tmp_path):
     single = partial(Penalty, Budget(steps=20), PenaltySettings(warmup_steps=0, train_steps=1, momentum=0.3), 2)
     with pytest.raises(SettingError, match=r"method\.momentum: is for one gradient per training step"):
-        run_on_ray(single, network_fakes.stepwise, members=2, cpus=1, gpus=0, folder=tmp_path, listener=Recorder())
+        run_on_ray(
+            single,
+            network_fakes.stepwise,
+            members=2,
+            cpus=1,
+            gpus=0,
+            folder=tmp_path,
+            listener=Recorder(),
+            space=network_fakes.stepwise(0).space,
+        )
 
 
 def test_a_cluster_that_asks_for_a_token_is_told_from_one_that_is_away(cluster):

@@ -86,6 +86,45 @@ def test_a_driver_killed_between_its_two_files_goes_on_to_the_same_trajectory(ol
     assert finals(second) == weights
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_run_that_is_asked_to_stop_ends_with_all_that_it_did(seed, undisturbed):
+    first, before = make(2, seed=seed, kill=0.02)
+    for _ in range(30 + 17 * seed):
+        first.step()
+    began = len(before.of("hyper_step"))
+    snapshot = first.stopped()
+    assert len(before.of("hyper_step")) <= began + 1  # what was begun is finished, and nothing more
+    after = Recorder()
+    second = first.restored(snapshot, snapshot, seed, listener=lambda team: after)
+    second.run()
+    expected, weights = undisturbed(ToyMethod(2))
+    assert before.of("hyper_step") + after.of("hyper_step") == expected.of("hyper_step")  # no step is done twice
+    assert sorted(before.of("reported") + after.of("reported")) == sorted(expected.of("reported"))
+    assert finals(second) == weights
+
+
+def test_a_stopped_run_has_a_checkpoint_of_every_trainer_at_its_last_order():
+    tune, _ = make(2, seed=3)
+    for _ in range(60):
+        tune.step()
+    tune.stopped()
+    members = tune.scheduler.teams[0].members.values()
+    assert [entry.saved[-1] for entry in members] == [entry.told for entry in members]
+
+
+def test_a_run_is_stopped_before_its_first_order():
+    tune, recorder = make(2, seed=1)
+    tune.stopped()
+    assert recorder.of("reported") == []
+
+
+def test_a_trainer_that_comes_back_is_heard_of():
+    tune, recorder = make(1, seed=2, kill=0.1)
+    tune.run()
+    assert 1 < len(recorder.arrivals) <= len(recorder.departures) + 1  # it may die again before it is back
+    assert recorder.departures[0] == (0, "the worker died")
+
+
 def test_a_trial_that_ended_before_its_team_knew_says_its_last_word_again(undisturbed):
     tune, recorder = make(1)
     while not any(event[-1] == "finish" for event in recorder.of("reported")):

@@ -1,8 +1,9 @@
 import pytest
 
+from selftune.errors import Stopped
 from selftune.studies.carried_out import carried_out
 from selftune.studies.runner import StudyFailed
-from selftune.studies.stopping import Stopped
+from selftune.studies.stopping import Interrupted
 
 
 def raises(error):
@@ -28,6 +29,12 @@ def test_a_run_that_fails_says_why_in_one_sentence(tmp_path, capsys, error, says
     assert says in capsys.readouterr().err
 
 
-def test_a_run_that_is_stopped_says_how_to_go_on(tmp_path):
-    with pytest.raises(Stopped, match="go on with `selftune resume"):
+def test_a_run_that_is_interrupted_says_how_to_go_on(tmp_path):
+    with pytest.raises(Interrupted, match="go on with `selftune resume"):
         carried_out(tmp_path, lambda: raises(KeyboardInterrupt()))
+
+
+def test_a_run_that_is_stopped_says_where_and_keeps_its_exit_status(tmp_path):
+    with pytest.raises(Stopped, match="stopped after 3 hyper-steps; go on with `selftune resume") as stopped:
+        carried_out(tmp_path, lambda: raises(Stopped("after 3 hyper-steps", 143)))
+    assert stopped.value.status == 143

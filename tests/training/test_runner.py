@@ -4,6 +4,7 @@ import re
 import pytest
 import torch
 
+from selftune.errors import Stopped
 from selftune.hyperparameters import Tune
 from selftune.listener import Listener
 from selftune.lower_level.classification import Classification
@@ -20,6 +21,7 @@ from selftune.methods import (
 from selftune.regularization.regularizer import regularizers
 from selftune.storage.files import DamagedFile
 from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+from selftune.training.runner import never
 
 SETTINGS = SelfTuningSettings(warmup_steps=10, train_steps=3, checkpoint_every=4)
 
@@ -50,11 +52,11 @@ class Recorder(Listener):
         }
 
 
-def run(objective, regularization, folder=None, stop_after=None, team=2):
+def run(objective, regularization, folder=None, stop_after=None, team=2, recorder=None, stop=never):
     factory = TrainerFactory(objective, regularization, seed=3)
     method = SelfTuning(Budget(steps=70), SETTINGS, team_size=team)
-    recorder = Recorder(stop_after)
-    last = run_in_process(method, {m: factory(m) for m in range(team)}, recorder, folder)
+    recorder = recorder or Recorder(stop_after)
+    last = run_in_process(method, {m: factory(m) for m in range(team)}, recorder, folder, stop)
     return last, recorder, method
 
 
@@ -84,6 +86,54 @@ def test_an_interrupted_run_goes_on_to_the_same_trajectory(objective, regulariza
     for number, row in resumed.rows().items():
         assert torch.equal(row, expected[number])
     assert last[0].metrics["test_loss"] == run(objective, regularization)[0][0].metrics["test_loss"]
+
+
+class Asked:
+    """Says yes at its ``number``-th question."""
+
+    def __init__(self, number):
+        self.left = number
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("number", [0, 3, 9])
+def test_a_run_that_is_asked_to_stop_goes_on_later_without_repeating_anything(
+    objective, regularization, tmp_path, number
+):
+    _, undisturbed, _ = run(objective, regularization)
+    stopped = Recorder()
+    with pytest.raises(Stopped, match=r"after \d+ (hyper-|training )steps?"):
+        run(objective, regularization, tmp_path, recorder=stopped, stop=Asked(number))
+    _, resumed, _ = run(objective, regularization, tmp_path)
+    assert stopped.reports + resumed.reports == undisturbed.reports
+    rows = stopped.rows() | resumed.rows()
+    assert all(torch.equal(row, rows[step]) for step, row in undisturbed.rows().items())
+
+
+@pytest.mark.parametrize("number", [1, 4, 6])
+def test_a_line_search_stops_within_a_hyper_step_and_goes_on_to_the_same_one(objective, tmp_path, number):
+    factory = TrainerFactory(objective, {"weight_decay": {"strength": Tune(1e-2)}}, seed=3)
+    settings = NetworkLineSearchSettings(
+        warmup_steps=0, train_steps=2, lanczos_steps=1, system_steps=1, validation_samples=30
+    )
+
+    def search(folder=None, stop=never):
+        recorder = Recorder()
+        team = {member: factory(member) for member in range(2)}
+        try:
+            run_in_process(NetworkLineSearch(Budget(steps=4), settings, team_size=2), team, recorder, folder, stop)
+        except Stopped:
+            assert stop is not never
+        return recorder
+
+    undisturbed, stopped, resumed = search(), search(tmp_path, Asked(number)), search(tmp_path)
+    assert len(undisturbed.reports) > len(stopped.reports) > 0
+    assert stopped.reports + resumed.reports == undisturbed.reports
+    rows = stopped.rows() | resumed.rows()
+    assert all(torch.equal(row, rows[step]) for step, row in undisturbed.rows().items())
 
 
 def test_replaying_the_trajectory_reproduces_the_tuned_network_bit_for_bit(objective, regularization):

@@ -19,6 +19,8 @@ from selftune.shapes import Float, Tensor
         Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
     ],
     workers=8,
+    fewest=lambda faulty: 4 * faulty + 3,
+    tolerates=lambda members, faulty: faulty,
 )
 def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """Mean per coordinate of the values closest to the median among the gradients that Krum picks one by one.
@@ -26,6 +28,8 @@ def bulyan(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Te
     ``workers - 2 faulty`` gradients are picked, and ``workers - 4 faulty`` of their values averaged. The order of
     the workers has no influence: of equal scores, the gradient closest to the whole pool is picked, and of values
     equally close to the median, the smaller one counts.
+
+    Of n >= 4 faulty + 3 workers, ``faulty`` may send anything: (n - 3) // 4 at most.
 
     Args:
         faulty: how many workers may be faulty; at least 0, with workers >= 4 faulty + 3; 0 gives the mean.

@@ -8,7 +8,9 @@ from selftune.objectives.regularizers.structure.krum import _squared_distances
 from selftune.hyperparameters import Hyperparameter, Integer, Positive
 from selftune.registries.reference import Reference
 from selftune.regularization.decorators import aggregator
-from selftune.shapes import Float, Tensor
+from selftune.shapes import Bool, Float, Int, Tensor
+
+_FAR = 1e4  # radii of the smallest ball that holds a majority
 
 
 @aggregator(
@@ -24,6 +26,7 @@ from selftune.shapes import Float, Tensor
         ),
     ],
     workers=8,
+    tolerates=lambda members, faulty: (members - 1) // 2,
 )
 def geometric_median(
     gradients: Float[Tensor, "workers size"],
@@ -34,10 +37,12 @@ def geometric_median(
 ) -> Float[Tensor, "size"]:
     """The point with the smallest sum of Euclidean distances to the workers' gradients.
 
-    It stays near the honest gradients as long as fewer than half of the workers are faulty.
+    Of n workers, (n - 1) // 2 may send anything: with f of them faulty, the point is at most
+    2 (n - f) / (n - 2 f) times as far from any place as the farthest honest gradient is.
 
     Args:
-        iterations: at most so many steps of the smoothed Weiszfeld iteration, from the mean.
+        iterations: at most so many steps of the smoothed Weiszfeld iteration, from the mean of what is not far
+            away.
         epsilon: positive; distances below it count as it.
         tolerance: a step shorter than ``tolerance * max(1, norm of the point)`` is the last.
 
@@ -47,15 +52,17 @@ def geometric_median(
     >>> geometric_median(torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [9.0, 9.0]])).abs().max() < 1e-5
     tensor(True)
     """
-    # Every point of the iteration is a weighted mean of the gradients, so its distances follow from D, the squared
-    # distances between them: |g_i - sum_j w_j g_j|^2 = (D w)_i - w' D w / 2. In double precision, the difference
-    # is exact enough for gradients that lie up to a billion times farther away than others.
-    workers = len(gradients)
     between = _squared_distances(gradients.double())
+    near, centre, limit = _majority(between)
+    if not bool(near.all()):
+        gradients = _pulled_in(gradients, between, near, centre, limit)
+        between = _squared_distances(gradients.double())
+    # Every point of the iteration is a weighted mean of the gradients, so its distances follow from D, the squared
+    # distances between them: |g_i - sum_j w_j g_j|^2 = (D w)_i - w' D w / 2, exact enough in double precision.
     lengths = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64).square()
     nearest = epsilon * epsilon
-    weights = between.new_ones(workers)
-    shares = weights / workers
+    weights = near.to(between.dtype)
+    shares = weights / weights.sum()
     reach = between @ shares
     inner = shares @ reach / 2
     done = torch.zeros((), dtype=torch.bool, device=gradients.device)
@@ -70,3 +77,32 @@ def geometric_median(
         done = done | (step <= tolerance * tolerance * (moved @ lengths - inner).clamp_min(1))
         shares, reach = moved, reached
     return (weights.to(gradients.dtype)[:, None] * gradients).sum(dim=0) / weights.sum().to(gradients.dtype)
+
+
+def _majority(
+    between: Float[Tensor, "workers workers"],
+) -> tuple[Bool[Tensor, "workers"], Int[Tensor, "1"], Float[Tensor, "1"]]:
+    """Who is close to the majority, the centre of the smallest ball that holds it, and how far is too far."""
+    radii = between.sort(dim=1).values[:, len(between) // 2].sqrt()
+    centre = radii.argmin(dim=0, keepdim=True)
+    limit = _FAR * radii[centre]
+    return between[centre][0].sqrt() <= limit, centre, limit
+
+
+def _pulled_in(
+    gradients: Float[Tensor, "workers size"],
+    between: Float[Tensor, "workers workers"],
+    near: Bool[Tensor, "workers"],
+    centre: Int[Tensor, "1"],
+    limit: Float[Tensor, "1"],
+) -> Float[Tensor, "workers size"]:
+    """The gradients, those that are far away moved closer.
+
+    A gradient pulls the median by its direction alone, so that moving it along its line of sight changes nothing;
+    seen from the centre, that direction errs by 1 / _FAR at most. Without it, the iteration would need many steps
+    back from a mean that one of them can put anywhere, and rounding would drown the distances between the others.
+    """
+    middle = gradients[centre].double()
+    shrink = limit / between[centre][0].sqrt().masked_fill(near, 1.0)
+    closer = middle + (gradients.double() - middle) * shrink[:, None]
+    return torch.where(near[:, None], gradients, closer.to(gradients.dtype))

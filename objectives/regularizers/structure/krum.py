@@ -5,22 +5,31 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter, Integer
-from selftune.lower_level.objective import NetworkObjective
 from selftune.registries.reference import Reference
-from selftune.regularization.decorators import aggregator, check_workers
-from selftune.regularization.regularizer import Regularizer, register
-from selftune.regularization.step import Step
+from selftune.regularization.decorators import aggregator
 from selftune.shapes import Bool, Float, Tensor
 
 _REFERENCE = Reference("Machine Learning with Adversaries: Byzantine Tolerant Gradient Descent", "1703.02757")
 _FAULTY = Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
 
 
-@aggregator(family="structure", reference=_REFERENCE, hyperparameters=[_FAULTY], workers=8)
+def _needed(faulty: int) -> int:
+    return 2 * faulty + 3  # arXiv 1703.02757, Proposition 1
+
+
+@aggregator(
+    family="structure",
+    reference=_REFERENCE,
+    hyperparameters=[_FAULTY],
+    workers=8,
+    fewest=_needed,
+    tolerates=lambda members, faulty: faulty,
+)
 def krum(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """The gradient with the smallest sum of squared distances to its ``workers - faulty - 2`` nearest neighbours.
+
+    Of n >= 2 faulty + 3 workers, ``faulty`` may send anything: (n - 3) // 2 at most.
 
     Args:
         faulty: how many workers may be faulty; at least 0, with workers >= 2 faulty + 3.
@@ -36,14 +45,27 @@ def krum(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tens
     return multi_krum(gradients, faulty=faulty, selected=1)
 
 
+@aggregator(
+    family="structure",
+    reference=_REFERENCE,
+    hyperparameters=[
+        _FAULTY,
+        Hyperparameter("selected", Integer(0, 1022), 0, online=False, smooth=False, shared=True, swept=False),
+    ],
+    workers=8,
+    fewest=_needed,
+    tolerates=lambda members, faulty: faulty,
+)
 def multi_krum(
     gradients: Float[Tensor, "workers size"], *, faulty: int, selected: int | None = None
 ) -> Float[Tensor, "size"]:
-    """Mean of the ``selected`` gradients with the smallest scores of :func:`krum`, scored once.
+    """Mean of the ``selected`` gradients with the smallest scores of ``krum``, scored once.
+
+    Of n >= 2 faulty + 3 workers, ``faulty`` may send anything: (n - 3) // 2 at most.
 
     Args:
         faulty: how many workers may be faulty; at least 0, with workers >= 2 faulty + 3.
-        selected: from 1 to workers - faulty - 2, which is the default.
+        selected: from 1 to workers - faulty - 2, which is the default; 0 in a study file.
 
     Raises:
         ValueError: if there are too few workers, or ``selected`` is out of range.
@@ -53,10 +75,10 @@ def multi_krum(
     >>> multi_krum(torch.tensor([[0.0], [1.0], [1.5], [3.0], [100.0]]), faulty=1)
     tensor([1.2500])
     """
-    workers = len(gradients)
-    if faulty < 0 or workers < 2 * faulty + 3:
+    workers, needed = len(gradients), _needed(faulty)
+    if faulty < 0 or workers < needed:
         raise ValueError(
-            f"Krum with faulty={faulty} needs faulty >= 0 and at least {2 * faulty + 3} workers, got {workers}."
+            f"Krum with faulty={faulty} needs faulty >= 0 and at least {needed} workers, got {workers}."
         )
     neighbours = workers - faulty - 2
     count = neighbours if selected is None else selected
@@ -65,42 +87,6 @@ def multi_krum(
     everyone = torch.ones(workers, dtype=torch.bool, device=gradients.device)
     best = _scores(_squared_distances(gradients), everyone, neighbours).sort(stable=True).indices[:count]
     return gradients[best].mean(dim=0)
-
-
-@register
-class MultiKrum(Regularizer):
-    """Averages the gradients of the ``selected`` workers closest to their neighbours.
-
-    Workers are ``workers`` equal parts of the batch, of which ``faulty`` may be wrong; there must be at least
-    2 * faulty + 3. ``selected: 0`` stands for the most that may be selected, workers - faulty - 2.
-    """
-
-    name = "multi_krum"
-    family = "structure"
-    kind = "gradient"
-    reference = _REFERENCE
-    hyperparameters = (
-        Hyperparameter("workers", Integer(1, 1024), 8, online=False, smooth=False, shared=True, swept=False),
-        _FAULTY,
-        Hyperparameter("selected", Integer(0, 1022), 0, online=False, smooth=False, shared=True, swept=False),
-    )
-    needs = frozenset({"shards"})
-
-    def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
-        super().bind(objective, provided)
-        workers = self.bound["workers"].value
-        check_workers(workers, objective)
-        try:
-            self._combined(torch.eye(workers))
-        except ValueError as error:
-            raise SettingError("workers", str(error)) from error
-
-    def aggregate(self, step: Step, gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
-        return self._combined(gradients)
-
-    def _combined(self, gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
-        faulty, selected = self.bound["faulty"].value, self.bound["selected"].value
-        return multi_krum(gradients, faulty=faulty, selected=selected or None)
 
 
 def _squared_distances(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "workers workers"]:

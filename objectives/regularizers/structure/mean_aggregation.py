@@ -7,7 +7,11 @@ from selftune.regularization.decorators import aggregator
 from selftune.shapes import Float, Int, Tensor
 
 
-@aggregator(family="structure", reference=Reference("Data-parallel averaging of gradients (textbook)"))
+@aggregator(
+    family="structure",
+    reference=Reference("Data-parallel averaging of gradients (textbook)"),
+    coordinatewise=True,
+)
 def mean_aggregation(
     gradients: Float[Tensor, "workers size"],
     weights: Float[Tensor, "workers"] | Int[Tensor, "workers"] | None = None,

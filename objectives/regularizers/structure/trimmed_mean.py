@@ -20,9 +20,14 @@ _REFERENCE = Reference("Byzantine-Robust Distributed Learning: Towards Optimal S
         Hyperparameter("faulty", Integer(0, 511), 1, online=False, smooth=False, shared=True, swept=False)
     ],
     workers=8,
+    fewest=lambda faulty: 2 * faulty + 1,
+    tolerates=lambda members, faulty: faulty,
+    coordinatewise=True,
 )
 def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Float[Tensor, "size"]:
     """Mean per coordinate without its ``faulty`` smallest and ``faulty`` largest values.
+
+    Of n > 2 faulty workers, ``faulty`` may send anything: (n - 1) // 2 at most.
 
     Args:
         faulty: how many workers may be faulty, with 0 <= faulty < workers / 2; 0 gives the mean.
@@ -44,9 +49,17 @@ def trimmed_mean(gradients: Float[Tensor, "workers size"], *, faulty: int) -> Fl
     return torch.stack(sorted_rows(gradients)[faulty : workers - faulty]).mean(dim=0)
 
 
-@aggregator(family="structure", reference=_REFERENCE, workers=8)
+@aggregator(
+    family="structure",
+    reference=_REFERENCE,
+    workers=8,
+    tolerates=lambda members, faulty: (members - 1) // 2,
+    coordinatewise=True,
+)
 def coordinate_median(gradients: Float[Tensor, "workers size"]) -> Float[Tensor, "size"]:
     """Median per coordinate; for an even number of workers the mean of the two middle values.
+
+    Of n workers, (n - 1) // 2 may send anything.
 
     It lies between honest values as long as fewer than half of the workers are faulty.
 

@@ -1,12 +1,13 @@
 """Bilevel methods as ask/tell state machines."""
 
+from selftune.methods.aggregation import Aggregation
 from selftune.methods.best_step import BestStep
 from selftune.methods.budget import Budget
 from selftune.methods.held import Held, HeldSettings
 from selftune.methods.implicit import Implicit, ImplicitSettings
 from selftune.methods.inexact_line_search import InexactLineSearch
 from selftune.methods.inexact_line_search_settings import InexactLineSearchSettings
-from selftune.methods.method import HyperStep, Method
+from selftune.methods.method import Fault, HyperStep, Method
 from selftune.methods.network_line_search import NetworkLineSearch
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.online_implicit import OnlineImplicit, OnlineImplicitSettings
@@ -22,10 +23,12 @@ from selftune.methods.values import Values
 from selftune.methods.work_orders import WorkOrder
 
 __all__ = [
+    "Aggregation",
     "Ball",
     "BestStep",
     "Box",
     "Budget",
+    "Fault",
     "Held",
     "HeldSettings",
     "HyperStep",

@@ -15,6 +15,7 @@ from selftune.methods.cycles import Cycle, CycleMethod, CycleSettings
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import Trained
 from selftune.methods.work_orders import Train
+from selftune.shapes import Tensor
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Held(CycleMethod):
     def _train(self, member: int, cycle: Cycle) -> Train:
         return Train(**cycle, estimator="held")
 
-    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+    def _move(self, reports: dict[int, Trained], together: list[Tensor]) -> HyperStep:
         step = self._row(list(reports.values()), torch.zeros_like(self._u))
         self._hyper_step += 1
         return step

@@ -22,14 +22,43 @@ from selftune.storage.state_tree import record
 
 @record
 @dataclass(frozen=True)
+class Fault:
+    """Why a trainer was outvoted at a hyper-step.
+
+    Attributes:
+        reason: what was wrong with its report.
+        first: whether it was so for the first time.
+        remark: what becomes of it, where something does.
+        final: whether it is out for good.
+    """
+
+    reason: str
+    first: bool = False
+    remark: str = ""
+    final: bool = False
+
+    def sentence(self, trainer: int, hyper_step: int) -> str:
+        """All of it in words.
+
+        >>> Fault("its hypergradient is not finite", remark="excluded for good").sentence(2, hyper_step=7)
+        'trainer 2 was outvoted at hyper-step 7: its hypergradient is not finite; it is excluded for good'
+        """
+        what = f"trainer {trainer} was outvoted at hyper-step {hyper_step}: {self.reason}"
+        return f"{what}; it is {self.remark}" if self.remark else what
+
+
+@record
+@dataclass(frozen=True)
 class HyperStep:
     """One row of the trajectory: the hyperparameters that a hyper-step *started* from, and what was seen there.
 
     ``hyperparameters`` are constrained values, ``scale`` the standard deviations of the perturbation in the
-    unconstrained space, ``hypergradient`` the team's average with respect to the unconstrained vector; the
-    columns are those of ``Space.names``. ``seconds`` counts the trainers' time since the start of the study.
+    unconstrained space, ``hypergradient`` the team's, its average unless the study names another aggregator, with
+    respect to the unconstrained vector, zero where the team could not agree on one and did not move; the columns
+    are those of ``Space.names``. ``seconds`` counts the trainers' time since the start of the study.
     ``certificate`` is what the method can prove or measure about the step, by name; ``diagnostics`` is what was
-    measured on validation data beside the losses, the team's average.
+    measured on validation data beside the losses, the team's average. ``faults`` says which trainers were
+    outvoted; losses and diagnostics are those of the others.
     """
 
     number: int
@@ -42,6 +71,7 @@ class HyperStep:
     hypergradient: Float[Tensor, "hyperparameters"]
     certificate: Mapping[str, float] = field(default_factory=dict)
     diagnostics: Mapping[str, float] = field(default_factory=dict)
+    faults: Mapping[int, Fault] = field(default_factory=dict)
 
 
 class Method(ABC):

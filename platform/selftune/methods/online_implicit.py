@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
@@ -18,6 +16,7 @@ from selftune.methods.method import HyperStep
 from selftune.methods.reports import ImplicitHypergradient, Trained
 from selftune.methods.tunable import not_differentiable
 from selftune.methods.work_orders import Train
+from selftune.shapes import Tensor
 
 System = Literal["neumann", "descent", "conjugate_gradient"]
 
@@ -112,10 +111,10 @@ class OnlineImplicit(CycleMethod):
         settings = {key: getattr(self.settings, key) for key in _OF_THE_SYSTEM}
         return Train(**cycle, estimator="implicit", settings=settings)
 
-    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+    def _move(self, reports: dict[int, Trained], together: list[Tensor]) -> HyperStep:
+        (hypergradient,) = together
         found = [report.hypergradient for report in reports.values()]
         gradients = [one for one in found if isinstance(one, ImplicitHypergradient)]
-        hypergradient = torch.stack([one.hypergradient for one in gradients]).mean(dim=0)
         certificate = {
             "hypergradient_norm": float(hypergradient.norm()),
             "system_residual": average(float(one.system_residual) for one in gradients),

@@ -14,9 +14,10 @@ from selftune.methods.cycles import Cycle, CycleMethod
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep
 from selftune.methods.penalty_settings import PenaltySettings
-from selftune.methods.reports import Diverged, Finished, PenaltyGradient, Report, Trained
+from selftune.methods.reports import PenaltyGradient, Report, Trained
 from selftune.methods.tunable import not_differentiable
-from selftune.methods.work_orders import TrainPenalized, WorkOrder
+from selftune.methods.work_orders import TrainPenalized
+from selftune.shapes import Float, Tensor
 
 
 class Penalty(CycleMethod):
@@ -50,14 +51,12 @@ class Penalty(CycleMethod):
     """
 
     group_size = 2
-    SAVED = (*CycleMethod.SAVED, "_broken", "_singles")
+    SAVED = (*CycleMethod.SAVED, "_broken")
 
     def __init__(self, budget: Budget, settings: PenaltySettings | None = None, team_size: int = 2) -> None:
         self.settings = settings or PenaltySettings()
         super().__init__(budget, self.settings, team_size)
-        self._pairs = team_size // 2
         self._broken: list[int] = []  # pairs that lost a member
-        self._singles: dict[int, str] = {}  # what is left of them: member -> idle | busy | finished
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
@@ -71,41 +70,29 @@ class Penalty(CycleMethod):
 
     def join(self, member: int, space: Space) -> None:
         super().join(member, space)
-        if member // 2 in self._broken:
-            self._singles.setdefault(member, self._members.pop(member))
+        if member in self._members and member // 2 in self._broken:
+            self._dismiss(member)
 
     def leave(self, member: int) -> HyperStep | None:
         pair = member // 2
+        if member in self._dismissed:
+            return super().leave(member)
         if pair in self._broken:
-            self._singles.pop(member, None)
             return None
         if self.stopped is not None:  # its partner has come to its end all the same
             return super().leave(member)
         self._broken.append(pair)
         partner = member ^ 1
         if partner in self._members:
-            self._singles[partner] = self._members.pop(partner)
-        self._reports.pop(partner, None)
+            self._dismiss(partner)
         self.team_size -= 1  # the partner; super counts the member
         step = super().leave(member)
-        if len(self._broken) == self._pairs:
+        if len(self._broken) == self._groups:
             self.stopped = self.stopped or "lost"
             self.message = self.message or "every pair has lost a trainer"
         return step
 
-    @property
-    def done(self) -> bool:
-        return super().done and all(state == "finished" for state in self._singles.values())
-
     # Ask and tell ------------------------------------------------------------------------------------
-
-    def ask(self) -> dict[int, WorkOrder]:
-        orders = super().ask()
-        for member, state in self._singles.items():
-            if state == "idle":
-                orders[member] = self._finish()
-                self._singles[member] = "busy"
-        return orders
 
     def _train(self, member: int, cycle: Cycle) -> TrainPenalized:
         settings = self.settings
@@ -118,12 +105,6 @@ class Penalty(CycleMethod):
             draws=member // 2,
         )
 
-    def tell(self, member: int, report: Report) -> HyperStep | None:
-        if member not in self._singles or isinstance(report, Diverged):
-            return super().tell(member, report)
-        self._singles[member] = "finished" if isinstance(report, Finished) else "idle"
-        return None
-
     def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
         finished = super().results(reports)
         return {m: report for m, report in finished.items() if m % 2 == 0 and m // 2 not in self._broken}
@@ -131,21 +112,24 @@ class Penalty(CycleMethod):
     def _counted(self, reports: dict[int, Trained]) -> list[Trained]:
         return [report for member, report in reports.items() if member % 2 == 0]
 
-    def _move(self, reports: dict[int, Trained]) -> HyperStep:
+    def _votes(self, reports: dict[int, Trained]) -> dict[int, list[Float[Tensor, "batches n"]]]:
+        found = {member: report.hypergradient for member, report in reports.items()}
+        rows = {member: one.per_batch for member, one in found.items() if isinstance(one, PenaltyGradient)}
+        sigma = self.settings.sigma_of(self._hyper_step)
+        return {m // 2: [(rows[m + 1] - rows[m]) / sigma] for m in rows if m % 2 == 0}
+
+    def _move(self, reports: dict[int, Trained], together: list[Tensor]) -> HyperStep:
+        (hypergradient,) = together
         lower, penalized = self._counted(reports), [reports[m] for m in reports if m % 2 == 1]
         in_lower = [r.hypergradient for r in lower if isinstance(r.hypergradient, PenaltyGradient)]
-        in_penalized = [r.hypergradient for r in penalized if isinstance(r.hypergradient, PenaltyGradient)]
-        sigma = self.settings.sigma_of(self._hyper_step)
-        per_batch = torch.cat([one.per_batch for one in in_penalized])
-        per_batch = (per_batch - torch.cat([one.per_batch for one in in_lower])) / sigma
-        hypergradient = per_batch.mean(dim=0)
         certificate = {
-            "sigma": sigma,
+            "sigma": self.settings.sigma_of(self._hyper_step),
             "penalised_validation_loss": average(r.measures["validation_loss"] for r in penalized),
             "lower_gradient_norm": average(one.gradient_norm for one in in_lower if one.gradient_norm is not None),
             "certified": 0.0,
         }
         if self.settings.batches > 1:
+            per_batch = torch.cat([rows for (rows,) in self._votes(reports).values()])
             error = per_batch.std(dim=0) / math.sqrt(len(per_batch))
             certificate["hypergradient_noise"] = float(error.norm())
         step = self._row(lower, hypergradient, certificate=certificate)

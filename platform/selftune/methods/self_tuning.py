@@ -15,14 +15,14 @@ from selftune.methods.method import HyperStep
 from selftune.methods.reports import ResponseHypergradient, Trained
 from selftune.methods.self_tuning_settings import SCALE_BOUNDS, SelfTuningSettings
 from selftune.methods.work_orders import TrainWithResponse
-from selftune.shapes import Tensor
+from selftune.shapes import Float, Tensor
 
 
 class SelfTuning(CycleMethod):
     """Self-Tuning Networks (arXiv 1903.03088) and Delta-STN (arXiv 2010.13514) for a team of trainers.
 
     Every member trains its own network for ``train_steps`` and reports the hypergradient of its validation
-    loss; the mean over the team moves the hyperparameters that all share.
+    loss; the mean over the team, or what another aggregator makes of it, moves the hyperparameters that all share.
 
     Args:
         budget: when to stop.
@@ -75,23 +75,25 @@ class SelfTuning(CycleMethod):
             tune_scale=self.settings.tune_scale,
         )
 
-    def _move(self, reports: dict[int, Trained]) -> HyperStep:
-        found = [report.hypergradient for report in reports.values()]
-        gradients = [one for one in found if isinstance(one, ResponseHypergradient)]
-        hypergradient = _mean([one.hypergradient for one in gradients])
+    def _votes(self, reports: dict[int, Trained]) -> dict[int, list[Float[Tensor, "rows _"]]]:
+        votes = super()._votes(reports)
+        for member, report in reports.items():
+            found = report.hypergradient
+            assert isinstance(found, ResponseHypergradient)
+            if self.settings.tune_scale and found.scale_gradient is not None:
+                votes[self._group(member)].append(found.scale_gradient[None])
+        return votes
+
+    def _move(self, reports: dict[int, Trained], together: list[Tensor]) -> HyperStep:
+        hypergradient = together[0]
         step = self._row(list(reports.values()), hypergradient, scale=scale_of(self._scale_parameter))
         scale_gradient = None
         if self.settings.tune_scale:
             s = self._scale_parameter
             # the trainer differentiates with respect to sigma; s enters through sigma = softplus(s)
-            scale_gradient = _mean([one.scale_gradient for one in gradients if one.scale_gradient is not None])
-            scale_gradient *= torch.sigmoid(s)
+            scale_gradient = together[1] * torch.sigmoid(s)
             scale_gradient -= self.settings.entropy_weight * entropy_gradient(s)
         self._update([hypergradient, scale_gradient])
         low, high = (inverse_softplus(torch.tensor(bound)) for bound in SCALE_BOUNDS)
         self._scale_parameter.clamp_(low, high)
         return step
-
-
-def _mean(tensors: list[Tensor]) -> Tensor:
-    return torch.stack(tensors).mean(dim=0)

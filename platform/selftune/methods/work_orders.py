@@ -60,6 +60,11 @@ class Train(WorkOrder):
         estimator: the method whose hypergradient estimator trains and differentiates.
         settings: of the estimator.
         keep: what the trainer has now is the best network so far, trained with these values; None where it is not.
+        unchecked: whether a hypergradient that is not finite is reported, too, because the team outvotes it.
+        start: key of the state to go on from, with random numbers of one's own; None for the one the trainer is
+            in.
+        end: key under which the state at the end is kept; None for none.
+        states: keys of the states that are still wanted.
     """
 
     kind = "cycle"
@@ -69,6 +74,10 @@ class Train(WorkOrder):
     estimator: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep: Values | None = None
+    unchecked: bool = False
+    start: str | None = None
+    end: str | None = None
+    states: tuple[str, ...] = ()
 
 
 @record

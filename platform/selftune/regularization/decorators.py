@@ -23,6 +23,7 @@ from torch import nn
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Domain, Hyperparameter, Integer, StartRule
+from selftune.registries.aggregators import Aggregator, Fewest, Tolerated, aggregators
 from selftune.registries.reference import Reference
 from selftune.regularization.needs import from_signature
 from selftune.regularization.regularizer import Order, Regularizer, regularizers
@@ -313,19 +314,25 @@ def check_workers(workers: int, objective: NetworkObjective) -> None:
 class _Aggregator(Regularizer):
     kind = "gradient"
     function: Callable[..., Tensor]
+    optional: frozenset[str]
 
     def bind(self, objective: NetworkObjective, offered: frozenset[str] | None = None) -> None:
         super().bind(objective, offered)
-        check_workers(self.bound["workers"].value, objective)
-        values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
+        workers = self.bound["workers"].value
+        check_workers(workers, objective)
         try:
-            self.function(torch.eye(self.bound["workers"].value), **values)
+            self._combined(torch.eye(workers))
         except ValueError as error:
             raise SettingError("workers", str(error)) from error
 
     def aggregate(self, step: Step, gradients: Tensor) -> Tensor:
+        return self._combined(gradients)
+
+    def _combined(self, gradients: Tensor) -> Tensor:
         values = {h.name: self.bound[h.name].value for h in self.hyperparameters if h.name != "workers"}
-        return self.function(gradients, **values)
+        return self.function(
+            gradients, **{n: None if n in self.optional and not v else v for n, v in values.items()}
+        )
 
 
 def aggregator(
@@ -334,20 +341,31 @@ def aggregator(
     reference: Reference,
     hyperparameters: Sequence[Hyperparameter] = (),
     workers: int = 4,
+    fewest: Fewest = lambda faulty: 1,
+    tolerates: Tolerated = lambda members, faulty: 0,
+    coordinatewise: bool = False,
+    unit: bool = False,
 ) -> Callable[[F], F]:
-    """Registers what makes one gradient of those of ``workers`` equal parts of the batch.
+    """Registers what makes one gradient of several: as a regularizer, of those of ``workers`` equal parts of the
+    batch; in ``selftune.registries.aggregators``, of those of trainers or of data-parallel workers.
 
     The function is ``function(gradients of shape (workers, size), **hyperparameters) -> (size,)``; its
-    hyperparameters are whole numbers that stay as they are.
+    hyperparameters stay as they are. Where one has the default None in the signature, None is written as 0.
+
+    Args:
+        fewest, tolerates, coordinatewise, unit: see ``selftune.registries.aggregators.Aggregator``.
     """
 
     def decorate(function: F) -> F:
+        parameters = inspect.signature(function).parameters
+        optional = frozenset(h.name for h in hyperparameters if parameters[h.name].default is None)
         _register(
             _Aggregator,
             function,
             family=family,
             reference=reference,
             needs=frozenset({"shards"}),
+            optional=optional,
             hyperparameters=(
                 Hyperparameter(
                     "workers", Integer(1, 1024), workers, online=False, smooth=False, shared=True, swept=False
@@ -355,6 +373,11 @@ def aggregator(
                 *hyperparameters,
             ),
         )
+        name, settings = function.__name__, tuple(hyperparameters)
+        entry = Aggregator(
+            name, family, reference, function, settings, optional, fewest, tolerates, coordinatewise, unit
+        )
+        aggregators.register(name, entry)
         return function
 
     return decorate

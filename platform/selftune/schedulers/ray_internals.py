@@ -11,6 +11,8 @@
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
+| ``TuneController._schedule_trial_save(trial)`` | the checkpoint of an idle trial, before a run ends |
+| ``ray.tune.tune._setup_signal_catching`` | ending Tune's run as Ctrl-C does, so that it can be resumed |
 | ``_FilesystemSyncer._sync_up_command`` | a driver that is killed leaves its snapshots whole |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
@@ -25,8 +27,9 @@ import inspect
 import signal
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +202,31 @@ def apart(marks: Mapping[str, str]) -> Iterator[None]:
         internal.ConsolePopen = known
 
 
+def save(controller: Any, trial: Any) -> None:
+    """Asks an idle trial for a checkpoint."""
+    _unwrapped(controller)._schedule_trial_save(trial)
+
+
 @contextmanager
-def own_interrupts() -> Iterator[None]:
-    """Takes back what Tune leaves after ``fit``: a handler of Ctrl-C that does nothing, for its run has ended."""
+def own_interrupts() -> Iterator[Callable[[], None]]:
+    """Takes back what Tune leaves after ``fit``: a handler of Ctrl-C that does nothing, for its run has ended.
+
+    What it gives ends ``fit`` as Ctrl-C does: Tune saves its state, and the run can be resumed.
+    """
+    events: list[threading.Event] = []
+
+    def catching() -> threading.Event:
+        events.append(known())
+        return events[-1]
+
+    internal: Any = import_module("ray.tune.tune")
+    known, internal._setup_signal_catching = internal._setup_signal_catching, catching
     kinds = (signal.SIGINT, signal.SIGUSR1) if threading.current_thread() is threading.main_thread() else ()
     before = {kind: signal.getsignal(kind) for kind in kinds}
     try:
-        yield
+        yield lambda: events[-1].set()
     finally:
+        internal._setup_signal_catching = known
         for kind, handler in before.items():
             signal.signal(kind, handler)
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pickle
 import shutil
-import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ray import tune
 from ray.tune.logger import JsonLoggerCallback
 
-from selftune.errors import SettingError
-from selftune.listener import Listener
+from selftune.errors import Stopped
+from selftune.hyperparameters import Space
+from selftune.listener import Listener, Listeners
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.metrics import StudyMetrics
+from selftune.schedulers.run_record import RunRecord, read_record
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
+from selftune.training.runner import never
 from selftune.training.team_run import Executes
 
 FOLDER = "ray"
@@ -40,23 +41,34 @@ def run_on_ray(
     listener: Listener,
     resume: bool = False,
     address: str | None = None,
+    space: Space,
     transport: TransportName = "auto",
     patience: float = 0.0,
+    stop: Callable[[], bool] = never,
+    log: WorkerLog | None = None,
+    study: str = "",
 ) -> dict[int, Report]:
     """Runs one team on Ray Tune until its method is done.
+
+    A driver that goes on makes a new run of Tune's from the record and the checkpoints of the one before it
+    (``RunRecord``): nothing that Tune saved is read, so that it may be another version of Ray.
 
     Args:
         method_factory, trainer_factory: build the method and, on a worker, a member's trainer; picklable.
         members: size of the team.
         cpus, gpus: resources of one trainer.
-        folder: the study's output folder; Tune's files go to its subfolder ``ray``. With a cluster of several
-            nodes it must be storage that all of them reach.
+        folder: the study's output folder; the driver's record goes to its subfolder ``ray``, Tune's files below
+            that. With a cluster of several nodes it must be storage that all of them reach.
         listener: hears everything on this side. After a resume it hears again, with the same numbers, what
-            happened since the last snapshot before the driver died (at most about a second).
-        resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
+            happened since the last record before the driver died (at most about a second).
+        resume: go on from the record in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
+        space: the study's hyperparameters, as its trainers have them.
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
+        stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
+        log: where workers log; None where they do not.
+        study: its name, in metrics.
 
     Returns:
         The final report of each member that got to its end, as far as it holds a result of the method.
@@ -64,113 +76,55 @@ def run_on_ray(
     Raises:
         SchedulerError: if the folder holds a run already, the cluster is too small, or no trainer with a result
             got to its end; says why.
-        SettingError: if a trainer refuses a setting, or others may write what is resumed.
+        DamagedFile: if what is resumed is damaged.
+        SettingError: if a trainer refuses a setting.
+        Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
-    resume = goes_on(place, resume)
-    with quiet(), connected(address):
-        request = {"CPU": cpus, "GPU": gpus}
-        if not patience and slots.slots(request) < members:
-            raise SchedulerError(slots.shortage(request, members))
-        worker = tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus})
-        if resume:
-            tuner = restored(place, worker)
-        else:
+    left = read_record(place, space)
+    if left is not None and not resume:
+        raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
+    scheduler = BilevelScheduler(method_factory, members, transport=transport, patience=patience)
+    scheduler.left = left
+    open_members = list(range(members)) if left is None else left.open_members
+    if not open_members:  # the driver before this one was killed when all was done but the end
+        scheduler.set_search_properties(None, None)
+    else:
+        record = RunRecord(place, scheduler, space, left)
+        with quiet(), connected(address):
+            request = {"CPU": cpus, "GPU": gpus}
+            if not patience and slots.slots(request) < len(open_members):
+                raise SchedulerError(slots.shortage(request, len(open_members)))
+            place.mkdir(parents=True, exist_ok=True)
+            # of a driver that was killed before its first record
+            shutil.rmtree(place / record.run_name, ignore_errors=True)
             logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
-            scheduler = BilevelScheduler(method_factory, members, transport=transport, patience=patience)
             tuner = tune.Tuner(
-                worker,
-                tune_config=tune.TuneConfig(scheduler=scheduler, num_samples=members),
+                tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus}),
+                param_space={"member": tune.grid_search(open_members)},
+                tune_config=tune.TuneConfig(scheduler=scheduler),
                 run_config=scheduler.run_config(
-                    name=FOLDER, storage_path=str(place.parent), verbose=0, callbacks=[logger, SilentProgress()]
+                    name=record.run_name,
+                    storage_path=str(place),
+                    verbose=0,
+                    callbacks=[record, logger, SilentProgress()],
                 ),
             )
-        scheduler = ray_internals.scheduler_of(tuner)
-        scheduler.make_method = method_factory  # after a resume, with the budget that is given now
-        scheduler.listener = _Same(listener)
-        with (
-            ray_internals.own_interrupts(),
-            ray_internals.uncounted_callbacks(),
-            ray_internals.whole_snapshots(),
-        ):
-            tuner.fit()
-        return _outcome(scheduler)
-
-
-def check_private(place: Path) -> None:
-    """Refuses a folder of Tune's that another user may have written: going on from it runs what its pickles say.
-
-    Args:
-        place: Tune's folder in the study's output folder.
-
-    Raises:
-        SettingError: with the folder or file and what to do.
-    """
-    for path in (place.parent, place, *place.glob("*.pkl"), *place.glob("*.json")):
-        status = path.stat()
-        shared = status.st_mode & stat.S_IWOTH or (status.st_mode & stat.S_IWGRP and status.st_gid != os.getgid())
-        if shared or status.st_uid not in (os.getuid(), 0):
-            raise SettingError(
-                "",
-                f"{path}: others may write here, and resuming on Ray runs code that it holds; if it is all"
-                f" yours, `chmod -R go-w {place.parent}`",
-            )
-
-
-def has_snapshot(place: Path) -> bool:
-    """Whether Tune's folder holds a state to go on from."""
-    snapshots = sorted(place.glob("experiment_state-*.json"))
-    if not snapshots or not tune.Tuner.can_restore(str(place)):
-        return False
-    try:
-        json.loads(snapshots[-1].read_text())
-    except json.JSONDecodeError:
-        return False  # killed while it was written: starting anew gives the same trajectory
-    return True
-
-
-def goes_on(place: Path, resume: bool) -> bool:
-    """Whether a run goes on from the snapshot in Tune's folder; what a run without one left there is removed.
-
-    Args:
-        resume: whether it may.
-
-    Raises:
-        SchedulerError: if there is a snapshot, and the run may not go on from it.
-        SettingError: if others may have written it.
-    """
-    if not has_snapshot(place):
-        if place.exists():
-            shutil.rmtree(place)  # of a run that was killed before its first snapshot
-        return False
-    if not resume:
-        raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
-    check_private(place)
-    return True
-
-
-def restored(place: Path, worker: Any) -> tune.Tuner:
-    """Tune's run of a folder, to go on with.
-
-    Args:
-        worker: the trainable, as it was given to the run.
-
-    Raises:
-        SchedulerError: if the snapshot is damaged, or another version of selftune or Ray wrote it.
-    """
-    try:
-        return tune.Tuner.restore(str(place), worker, resume_unfinished=True)
-    except (AttributeError, ImportError, EOFError, pickle.UnpicklingError) as error:
-        raise SchedulerError(
-            f"{place} is damaged, or was written by another version of selftune or Ray ({error}); go on with that"
-            " version, or start anew in another folder"
-        ) from error
+            scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
+            scheduler.log = log
+            with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
+                scheduler.ending = Ending(stop, end)
+                tuner.fit()
+    return _outcome(scheduler)
 
 
 def _outcome(scheduler: BilevelScheduler) -> dict[int, Report]:
     team = scheduler.teams[0]
     if not team.over and not team.method.done:
+        if scheduler.ending is not None and scheduler.ending.has_ended:
+            steps = 0 if team.hyper_step is None else team.hyper_step + 1
+            raise Stopped(f"after {steps} hyper-step{'s' * (steps != 1)}")
         raise KeyboardInterrupt("interrupted; the study can be resumed")
     members = team.members.items()
     reports = {member: entry.final for member, entry in members if entry.final is not None}

@@ -12,14 +12,18 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
 from selftune.errors import SettingError
-from selftune.listener import Listener
+from selftune.listener import Listener, Place
+from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.methods.reports import Diverged
 from selftune.methods.team import TeamMethod
+from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
+from selftune.schedulers.run_record import RunState
 from selftune.schedulers.team import Team
 from selftune.schedulers.trainable import ENGINE, KEPT_CHECKPOINTS
 from selftune.schedulers.transport import TransportName, make_transport
@@ -48,6 +52,9 @@ class BilevelScheduler(TrialScheduler):
         SettingError: if ``team_size`` is less than 1.
         SchedulerError: if the direct transport is asked for and does not know this version of Ray.
 
+    Attributes:
+        left: what an earlier driver left; a run that starts then goes on from there.
+
     >>> from selftune.methods import Budget, SelfTuning
     >>> BilevelScheduler(lambda: SelfTuning(Budget(steps=100))).debug_string()
     '0 teams of 1'
@@ -70,6 +77,9 @@ class BilevelScheduler(TrialScheduler):
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
+        self.left: RunState | None = None
+        self.log: WorkerLog | None = None
+        self.ending: Ending | None = None  # given after Tune has pickled the scheduler, if at all
         self._transport = make_transport(transport)
         self._patience = patience
         self._reset()
@@ -79,11 +89,14 @@ class BilevelScheduler(TrialScheduler):
         self._failure: Exception | None = None
         self._has_callback = False
         self._new_checkpoint = False
+        self._asked_to_save: set[str] = set()
+        if self.left is not None:
+            self.load_state_dict({**self.left.scheduler, "places": {}})  # those of this run's trials are new
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
-        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint")
-        return {key: value for key, value in self.__dict__.items() if key not in runtime}
+        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save")
+        return {key: value for key, value in self.__dict__.items() if key not in runtime} | {"left": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
@@ -157,6 +170,11 @@ class BilevelScheduler(TrialScheduler):
             "stateful": team.method.stateful,
             **self._transport.config(),
         }
+        start = None if self.left is None else self.left.checkpoints.get(member)
+        if start is not None:
+            settings["start"] = str(start)
+        if self.log is not None:
+            settings["log"] = self.log.as_mapping()
         metrics = self._required_metrics(tune_controller)
         if metrics:
             settings["metrics"] = metrics
@@ -181,7 +199,8 @@ class BilevelScheduler(TrialScheduler):
                 if not self._transport.arrived(trial, result["incarnation"]):
                     self._start_cold(trial)
                 try:
-                    over = team.arrive(member, result["order"], result["space"].content)
+                    place = Place(result.get("hostname", ""), result.get("pid", 0))
+                    over = team.arrive(member, result["order"], result["space"].content, place)
                 except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
                     self._failure = error
             case "report":
@@ -201,7 +220,7 @@ class BilevelScheduler(TrialScheduler):
         self._transport.departed(trial)
         team, member = self._groups.team_of(trial)
         if trial.should_recover():
-            team.depart(member)
+            team.restart(member, last_failure(trial.error_file))
         else:
             team.lose(member, last_failure(trial.error_file))
 
@@ -229,6 +248,9 @@ class BilevelScheduler(TrialScheduler):
         if self._new_checkpoint:
             self._new_checkpoint = False
             self._transport.checkpointed(tune_controller)
+        if self.ending is not None and self.ending.asked():
+            self._end(tune_controller, self.ending)
+            return None
         for group in self._groups.entries:
             if group.running:
                 self._pump(tune_controller, group)
@@ -250,6 +272,27 @@ class BilevelScheduler(TrialScheduler):
                 "gave each of them its last order"
             )
 
+    def _end(self, controller: Any, ending: Ending) -> None:
+        """Gives no more orders; ends the run once nobody works on one, and each trainer's state is saved."""
+        places = [
+            (group.team, member, trial) for group in self._groups.entries for member, trial in group.trials.items()
+        ]
+        saved = [self._is_saved(controller, *place) for place in places]
+        if all(saved) and not ending.has_ended:
+            ending.now()
+
+    def _is_saved(self, controller: Any, team: Team, member: int, trial: Any) -> bool:
+        """Whether a trial needs nothing more before the run ends; a checkpoint that is missing is asked for."""
+        if trial.is_finished() or not team.present(member):  # one that starts goes on from what it has
+            return True
+        if team.members[member].over or team.working(member) or trial.is_saving:
+            return False
+        if team.is_saved(member) or trial.trial_id in self._asked_to_save:
+            return True
+        self._asked_to_save.add(trial.trial_id)
+        ray_internals.save(controller, trial)
+        return False
+
     # The callback's hooks ----------------------------------------------------------------------------
 
     def on_callback_ready(self) -> None:
@@ -267,6 +310,10 @@ class BilevelScheduler(TrialScheduler):
         """The run is over."""
         for team in self.teams:
             team.listener.ended()
+
+    def member_of(self, trial: Any) -> int:
+        """Which member of its team a trial is."""
+        return self._groups.team_of(trial)[1]
 
     def hyper_step_of(self, trial: Any) -> int | None:
         """The number of the last hyper-step of the trial's team."""

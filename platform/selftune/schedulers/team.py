@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from selftune.hyperparameters import Space
-from selftune.listener import Listener
+from selftune.listener import Listener, Place
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
 from selftune.schedulers.errors import SchedulerError
+from selftune.storage.state_tree import record
 
 
+@record
 @dataclass
 class Member:
     """What is known of one trainer.
@@ -72,8 +74,8 @@ class Team:
 
     # What happens to trainers ------------------------------------------------------------------------
 
-    def arrive(self, member: int, done: int, space: Space) -> bool:
-        """A trainer has (re)started and has done the orders up to number ``done``.
+    def arrive(self, member: int, done: int, space: Space, place: Place) -> bool:
+        """A trainer has (re)started at a place and has done the orders up to number ``done``.
 
         Returns:
             True if nothing is left for it to do.
@@ -90,6 +92,7 @@ class Team:
         known = min(done, entry.told) if self.method.stateful else entry.told
         if entry.lost is not None or (entry.final is not None and known >= entry.final.number):
             return True
+        self.listener.arrived(member, place)
         missing = [order for order in entry.log if order.number > known]
         if known < entry.issued and (not missing or missing[0].number != known + 1):
             raise SchedulerError(
@@ -106,8 +109,13 @@ class Team:
         self._announce()
         return False
 
+    def restart(self, member: int, reason: str) -> None:
+        """A trainer has failed, and is being restarted."""
+        self.depart(member)
+        self.listener.departed(member, reason)
+
     def depart(self, member: int) -> None:
-        """A trainer is being restarted."""
+        """A trainer is not there any more."""
         self._present.discard(member)
         self._working.pop(member, None)
         self._queues[member].clear()
@@ -210,6 +218,15 @@ class Team:
         self._working[member] = order.number
         return order
 
+    def is_saved(self, member: int) -> bool:
+        """Whether the last checkpoint of a member holds all that it did, or it has done nothing yet."""
+        entry = self.members[member]
+        return entry.told < 0 or (bool(entry.saved) and entry.saved[-1] >= entry.told)
+
+    def working(self, member: int) -> bool:
+        """Whether a member has an order that it has not reported."""
+        return member in self._working
+
     def present(self, member: int) -> bool:
         """Whether a member's trainer is there, at work or not."""
         return member in self._present
@@ -229,7 +246,12 @@ class Team:
 
     @property
     def over(self) -> bool:
-        return all(entry.over for entry in self.members.values())
+        return not self.open_members
+
+    @property
+    def open_members(self) -> list[int]:
+        """Members that have something left to do."""
+        return [member for member, entry in self.members.items() if not entry.over]
 
     @property
     def stalled(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -14,12 +16,16 @@ from ray import tune
 from ray.tune.result import SHOULD_CHECKPOINT
 
 from selftune.errors import SettingError
+from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
+from selftune.methods.reports import Diverged
 from selftune.schedulers.calls import call
 from selftune.schedulers.mailbox import Reader
 from selftune.schedulers.opaque import Opaque
 from selftune.storage.state_file import load_state, save_state
 from selftune.training.team_run import Executes
+
+logger = logging.getLogger(__name__)
 
 KEPT_CHECKPOINTS = 3
 """How many checkpoints of a trainer are kept, and how far back orders and reports are remembered.
@@ -48,6 +54,9 @@ class OrderTrainable(tune.Trainable):
         settings: dict[str, Any] = config.get(ENGINE, {})
         self._member: int = settings.get("member", config.get("member", 0))
         self._stateful: bool = settings.get("stateful", True)
+        if log := settings.get("log"):
+            WorkerLog(**log).open(f"trainer-{self._member}", settings.get("team", 0), self._member)
+        logger.info("begins, in process %d", os.getpid())
         self._order: WorkOrder | None = None
         self._warm: Any = None
         self._number = -1
@@ -56,6 +65,7 @@ class OrderTrainable(tune.Trainable):
         self._columns = dict.fromkeys((*_COLUMNS, *settings.get("metrics", ())), math.nan)
         self._incarnation = uuid.uuid4().hex
         self._greeted = False
+        self._start = settings.get("start")  # what an earlier driver's trainer saved
         self._sent: Opaque | None = None
         self._refusal: SettingError | None = None
         mailbox = settings.get("mailbox")
@@ -92,6 +102,8 @@ class OrderTrainable(tune.Trainable):
             return self._result("refused", key=error.key, message=error.message)
 
     def _ready(self) -> dict[str, Any]:
+        if self._start is not None:  # this driver's trainers have saved nothing yet, else Tune had loaded that
+            self.load_checkpoint(self._start)
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
         return self._result("ready", incarnation=self._incarnation, space=Opaque(self._trainer.space)) | nothing
@@ -99,6 +111,8 @@ class OrderTrainable(tune.Trainable):
     def _report(self, order: WorkOrder, warm: Any) -> dict[str, Any]:
         report, repeated = self._again(order, warm) if self._stateful else (self._execute(order, warm), False)
         self._columns.update(report.metrics)
+        if isinstance(report, Diverged):
+            logger.warning("%s", report.message)
         self._sent = Opaque(report)
         result = self._result("report", report=self._sent)
         if order.checkpoint and not repeated:
@@ -146,8 +160,10 @@ class OrderTrainable(tune.Trainable):
             "columns": self._columns,
         }
         save_state(Path(checkpoint_dir) / CHECKPOINT, state, KIND)
+        logger.info("saved its state after %d orders", self._number + 1)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
+        self._start = None
         state = load_state(Path(checkpoint_dir) / CHECKPOINT, KIND)
         if self._refusal is None:
             self._trainer.load_state_dict(state["trainer"])
@@ -155,6 +171,7 @@ class OrderTrainable(tune.Trainable):
         self._memory = state["memory"]
         self._saved.extend(state["saved"])
         self._columns.update(state["columns"])
+        logger.info("goes on after %d orders", self._number + 1)
 
 
 def users_config(config: Mapping[str, Any]) -> dict[str, Any]:

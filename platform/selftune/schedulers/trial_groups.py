@@ -33,7 +33,7 @@ class TrialGroup:
 
     @property
     def full(self) -> bool:
-        return len(self.trials) == self.team.size
+        return all(member in self.trials for member in self.team.open_members)
 
     @property
     def unfinished(self) -> int:
@@ -140,11 +140,12 @@ class TrialGroups:
                 self._refuse_incomplete(searcher, len(group.trials))
             return None
         room = slots.slots(group.request)
-        if running and room < running + self._team_size:
+        needed = len(group.trials)
+        if running and room < running + needed:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
-        if room < self._team_size and not self._patience:
-            raise SchedulerError(slots.shortage(group.request, self._team_size))
+        if room < needed and not self._patience:
+            raise SchedulerError(slots.shortage(group.request, needed))
         group.admitted = time.monotonic()
         return self.next_trial(searcher)
 
@@ -152,10 +153,9 @@ class TrialGroups:
         if not self._patience or group.admitted is None or time.monotonic() < group.admitted + self._patience:
             return
         pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
-        if pending and slots.slots(group.request) < self._team_size:
-            raise SchedulerError(
-                f"{slots.shortage(group.request, self._team_size)} after {self._patience:g} seconds"
-            )
+        needed = len(group.trials)
+        if pending and slots.slots(group.request) < needed:
+            raise SchedulerError(f"{slots.shortage(group.request, needed)} after {self._patience:g} seconds")
 
     def _refuse_incomplete(self, searcher: Any, there: int) -> None:
         part = f"{there} of the {self._team_size} trials of a team"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from selftune.listener import Place
 
 TrialStatus = Literal["running", "paused", "finished", "stopped", "failed", "refused"]
 """``finished``: trained to its end; ``stopped``: by the scheduler, or because the search's budget was spent;
@@ -63,6 +66,12 @@ class TrialsListener:
     def heard(self, trial: TrialRecord) -> None:
         """A trial has started, reported, paused or ended."""
 
+    def placed(self, number: int, place: Place) -> None:
+        """A trial trains at this place; comes before what it has reported."""
+
+    def departed(self, number: int, reason: str) -> None:
+        """A trial has failed, and is started again from its last checkpoint."""
+
     def ended(self) -> None:
         """The search is over, or the driver stops."""
 
@@ -80,6 +89,14 @@ class TrialsListeners(TrialsListener):
     def heard(self, trial: TrialRecord) -> None:
         for listener in self.listeners:
             listener.heard(trial)
+
+    def placed(self, number: int, place: Place) -> None:
+        for listener in self.listeners:
+            listener.placed(number, place)
+
+    def departed(self, number: int, reason: str) -> None:
+        for listener in self.listeners:
+            listener.departed(number, reason)
 
     def ended(self) -> None:
         for listener in self.listeners:

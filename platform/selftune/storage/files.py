@@ -17,11 +17,11 @@ class DamagedFile(ValueError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A path to write to; when the block ends well, what was written takes the place of ``path`` at once.
 
     File and name are on the disk, not only with the operating system, when this returns: what is done next may
-    rely on it even if the power fails.
+    rely on it even if the power fails. Not ``durable``, they are with the operating system, which costs no wait.
 
     Raises:
         OSError: if the folder cannot be written.
@@ -36,9 +36,11 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield temporary
-        sync(temporary)
+        if durable:
+            sync(temporary)
         os.replace(temporary, path)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 

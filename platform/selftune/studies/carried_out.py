@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from selftune.errors import Stopped
 from selftune.studies.mistakes import printable
 from selftune.studies.runner import StudyFailed
-from selftune.studies.stopping import Stopped
+from selftune.studies.stopping import Interrupted
 
 T = TypeVar("T")
 
@@ -21,7 +22,8 @@ def carried_out(folder: Path, run: Callable[[], T]) -> T | None:
         folder: that of the run, with which it can go on.
 
     Raises:
-        Stopped: after SIGINT or SIGTERM, with the way to go on.
+        Stopped: after a request, or SIGTERM, with the way to go on.
+        Interrupted: after SIGINT, or a SIGTERM that could not wait, with the way to go on.
     """
     try:
         return run()
@@ -29,7 +31,10 @@ def carried_out(folder: Path, run: Callable[[], T]) -> T | None:
         sentence = f"{error}; what was recorded until then is in {folder}"
     except OSError as error:  # a full disk, a network drive that went away
         sentence = f"{error}; mend that and go on with `selftune resume {folder}`"
+    except Stopped as error:
+        where = f" {error}" if str(error) else ""
+        raise Stopped(f"stopped{where}; go on with `selftune resume {folder}`", error.status) from error
     except KeyboardInterrupt as error:
-        raise Stopped(f"go on with `selftune resume {folder}`") from error
+        raise Interrupted(f"go on with `selftune resume {folder}`") from error
     print(printable(f"selftune: {sentence}"), file=sys.stderr, flush=True)
     return None

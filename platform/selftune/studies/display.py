@@ -103,8 +103,8 @@ class Display(Progress):
         self._hyperparameters.append(step.hyperparameters)
         super().hyper_step(step)
 
-    def lost(self, member: int, reason: str) -> None:
-        say(self._console, f"trainer {member} is lost: {reason}", style="yellow")
+    def warn(self, sentence: str) -> None:
+        say(self._console, sentence, style="yellow")
 
     def ended(self) -> None:
         if self._live is not None:
@@ -144,10 +144,10 @@ class Display(Progress):
         words = [phase] if (phase := self._phase()) else []
         if left := self._left():
             words.append(left)
-        while words and len(" · ".join([self._progress(), *words])) > room:
+        while words and len(" · ".join([self.progress(), *words])) > room:
             del words[0]
-        sentence = " · ".join([self._progress(), *words])
-        return head_line(self._title, self._share(), sentence, room)
+        sentence = " · ".join([self.progress(), *words])
+        return head_line(self._title, self.share(), sentence, room)
 
     def _table(self) -> Table | Text:
         histories = self._hyperparameters.values()

@@ -1,10 +1,7 @@
-"""The output folder of a study: made, refused, opened again, and held by one process at a time."""
+"""The output folder of a study: made, refused and opened again."""
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -26,7 +23,6 @@ STUDY_FILE = "study.yaml"
 WINNER = "winner.yaml"
 """Of a sweep: the study file with the winner's values, without the section ``sweep``."""
 CHECKPOINTS = "checkpoints"
-LOCK = ".lock"
 RUNS = Path("runs")
 
 
@@ -173,18 +169,3 @@ def check_recorded(folder: Path) -> None:
             raise UserError(error.in_file(str(file)).lines[0]) from error
     if not read_summary(folder) and (folder / STARTED).exists() and has_table(folder, TRAJECTORY):
         raise UserError(f"{folder / 'summary.json'}: is missing; `selftune resume {folder}` makes it again")
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keeps other processes from running the study of the same folder meanwhile.
-
-    Raises:
-        UserError: if one is running it.
-    """
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another process is running this study; wait until it is done") from error
-        yield

@@ -19,7 +19,7 @@ from selftune.studies.best_network import FILE as BEST
 from selftune.studies.best_network import best_network, best_row, summary_of
 from selftune.studies.metric import values_of
 from selftune.studies.saved_network import TUNED, save_network
-from selftune.studies.verdict import HELD, LostTrainers
+from selftune.studies.verdict import HELD, TrainerFaults
 from selftune.tracking.summary import HyperparameterSummary, Summary
 from selftune.tracking.trajectory import read_trajectory
 
@@ -76,11 +76,13 @@ def trained_at_start(
     """Measures of networks trained as long with the start values held."""
     steps, space = summary["training_steps"], strategy.space
     display = strategy.display(console, f"{strategy.study.study}, {HELD}", Budget(steps=steps))
-    listener = Listeners([display, LostTrainers(folder, HELD)])
+    listener = Listeners([display, TrainerFaults(folder, HELD)])
     segment = Segment(steps, space.constrain(space.start))
     apart = replace(strategy.trainers(), group_size=1, diagnostics=())  # a network of each group is enough
     method = partial(Replay, [segment], steps, strategy.networks)
-    reports = runner.run(method, apart, folder / COMPARISON, listener, strategy.networks)
+    reports = runner.run(
+        method, apart, folder / COMPARISON, listener, strategy.networks, phase=HELD, budget=Budget(steps=steps)
+    )
     return _measures("fixed", reports, summary)
 
 

@@ -75,17 +75,24 @@ class Progress(Listener):
             self._seconds = max(self._warmup_seconds.values())
         self._training_loss = report.metrics.get("training_loss", self._training_loss)
         if self._began is None:
-            self._began = self._clock(), self._share()
+            self._began = self._clock(), self.share()
         if self._step is None:  # else the hyper-step follows
             self._show()
 
     def hyper_step(self, step: HyperStep) -> None:
+        for member, fault in step.faults.items():
+            if fault.first or fault.remark:
+                self.warn(fault.sentence(member, step.number))
         self._step = step
         self._seconds = step.seconds
         self._show()
 
     def lost(self, member: int, reason: str) -> None:
-        self.say(f"trainer {member} is lost: {reason}")
+        self.warn(f"trainer {member} is lost: {reason}")
+
+    def warn(self, sentence: str) -> None:
+        """Says what a person should know."""
+        self.say(sentence)
 
     def ended(self) -> None:
         if self._training_step:
@@ -97,13 +104,13 @@ class Progress(Listener):
         now = self._clock()
         if now < self._last_line + LINE_SECONDS:
             return
-        if self._share() >= self._next_share or now >= self._last_line + QUIET_SECONDS:
+        if self.share() >= self._next_share or now >= self._last_line + QUIET_SECONDS:
             self._print_line()
 
     def _print_line(self) -> None:
         self._last_line = self._clock()
-        self._next_share = math.floor(10 * self._share() + 1e-9) / 10 + 0.1
-        parts = [f"{self._title}: {self._progress()}", *self._losses()]
+        self._next_share = math.floor(10 * self.share() + 1e-9) / 10 + 0.1
+        parts = [f"{self._title}: {self.progress()}", *self._losses()]
         left = self._left()
         if left:
             parts.append(left)
@@ -114,13 +121,15 @@ class Progress(Listener):
 
     # Words -------------------------------------------------------------------------------------------
 
-    def _share(self) -> float:
+    def share(self) -> float:
+        """The share of the budget that is used up, in [0, 1]."""
         if self._budget.steps is not None:
             return min(1.0, self._training_step / self._budget.steps)
         assert self._budget.seconds is not None
         return min(1.0, self._seconds / self._budget.seconds)
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
+        """How far the run is, in words."""
         if self._budget.steps is not None:
             return f"{self._training_step}/{self._budget.steps} training steps"
         assert self._budget.seconds is not None
@@ -136,23 +145,37 @@ class Progress(Listener):
         elif not math.isnan(self._training_loss):
             yield f"training loss {self._training_loss:.4g}"
 
+    def seconds_left(self) -> float | None:
+        """How long the run will go on; None where that cannot be said."""
+        return None if self._began is None else seconds_left(self._began, (self._clock(), self.share()))
+
     def _left(self) -> str:
-        return "" if self._began is None else time_left(self._began, (self._clock(), self._share()))
+        return "" if self._began is None else time_left(self._began, (self._clock(), self.share()))
 
 
-def time_left(began: tuple[float, float], now: tuple[float, float]) -> str:
-    """How long a run will go on, in words; nothing where that cannot be said.
+def seconds_left(began: tuple[float, float], now: tuple[float, float]) -> float | None:
+    """How long a run will go on; None where that cannot be said.
 
     Args:
         began, now: seconds of a clock, and the share that was or is done.
 
-    >>> time_left((0.0, 0.0), (75.0, 0.5))
-    '1:15 left'
+    >>> seconds_left((0.0, 0.0), (75.0, 0.5))
+    75.0
     """
     elapsed, gained = now[0] - began[0], now[1] - began[1]
     if gained <= 0 or elapsed <= 0 or now[1] >= 1:
-        return ""
-    return f"{duration(elapsed / gained * (1 - now[1]))} left"
+        return None
+    return elapsed / gained * (1 - now[1])
+
+
+def time_left(began: tuple[float, float], now: tuple[float, float]) -> str:
+    """``seconds_left`` in words; nothing where that cannot be said.
+
+    >>> time_left((0.0, 0.0), (75.0, 0.5))
+    '1:15 left'
+    """
+    left = seconds_left(began, now)
+    return "" if left is None else f"{duration(left)} left"
 
 
 def duration(seconds: float) -> str:

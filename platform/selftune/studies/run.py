@@ -9,37 +9,50 @@ from rich.console import Console
 from selftune.listener import Listeners
 from selftune.lower_level.smooth_objective import LowerLevelError
 from selftune.studies.display import say
+from selftune.studies.driver import DriverSettings
 from selftune.studies.metric import metric_of
 from selftune.studies.recorded_run import RecordedRun, recorded_run
 from selftune.studies.runner import Runner, StudyFailed
 from selftune.studies.study import Study
-from selftune.studies.verdict import HELD, LostTrainers, noted_warnings
+from selftune.studies.verdict import HELD, TrainerFaults, noted_warnings
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import TrajectoryWriter
 
 
-def run(study: Study, folder: Path, console: Console, *, local: bool, mlflow: bool = True) -> Summary:
+def run(
+    study: Study,
+    folder: Path,
+    console: Console,
+    *,
+    local: bool,
+    mlflow: bool = True,
+    driving: DriverSettings | None = None,
+) -> Summary:
     """Runs the study of a folder to its end, from the start or from where it was stopped.
 
     The folder gets everything while it goes: trajectory, checkpoints, then network, comparison and report;
-    ``summary.json`` says at any time whether the study is running, finished, failed or interrupted.
+    ``summary.json`` says at any time whether the study is running, finished, failed, stopped or interrupted.
 
     Args:
         folder: made by ``new_folder``, holding the study file.
         console: where progress is shown.
         local: run in-process instead of on Ray.
         mlflow: whether a process beside this one sends the study to MLflow.
+        driving: how this process answers, and what it logs.
 
     Raises:
         StudyFailed: one sentence, if no trainer gets to the end.
+        Stopped: after a request, or SIGTERM; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
         UserError: if another process runs the study of this folder.
     """
     begins: Summary = {"name": study.study}
-    with recorded_run(folder, begins, study.text, console, local=local, mlflow=mlflow) as recorded:
+    with recorded_run(
+        folder, begins, study.text, console, local=local, mlflow=mlflow, driving=driving
+    ) as recorded:
         study.strategy.begin(folder, console)
-        _phases(study, folder, console, Runner(study, local), recorded)
+        _phases(study, folder, console, Runner(study, local, recorded.driver), recorded)
         write_report(folder, {**recorded.summary, "status": "finished"})
     return recorded.summary
 
@@ -51,8 +64,10 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, record
     with runner.ready():
         if "tuned" not in summary:
             display = strategy.display(console, study.study, study.budget)
-            listener = Listeners([TrajectoryWriter(folder), display, LostTrainers(folder, "tuned")])
-            reports = runner.run(strategy.method, strategy.trainers(), folder, listener)
+            listener = Listeners([TrajectoryWriter(folder), display, TrainerFaults(folder, "tuned")])
+            reports = runner.run(
+                strategy.method, strategy.trainers(), folder, listener, phase="tuning", budget=study.budget
+            )
             summary = strategy.keep(folder, reports, {**summary, "warnings": noted_warnings(folder)})
             recorded.keep(summary)  # before anything else can go wrong
             metric = metric_of(study.metric, study.mode, folder, summary["tuned"])

@@ -33,9 +33,10 @@ def build_settings(cls: type[T], given: Any) -> T:
     selftune.studies.mistakes.Mistakes: step: unknown key; did you mean steps?
     """
     check_mapping(given)
+    given = _gathered(cls, given)
     mistakes = list(_unknown_keys(cls, given))
     chosen: dict[str, Any] = {}
-    for name, alternatives in _alternatives(cls).items():
+    for name, alternatives in _apart(cls).items():
         if isinstance(given.get(name), Mapping):
             try:
                 chosen[name] = build_settings(_meant(alternatives, given[name]), given[name])
@@ -74,15 +75,34 @@ def _unknown_keys(cls: Any, given: Mapping[str, Any], key: str = "") -> Iterator
     for name, value in given.items():
         if name not in known:
             yield unknown_key(join(key, name), known)
-        elif dataclasses.is_dataclass(types[name]) and isinstance(value, Mapping):
+        elif dataclasses.is_dataclass(types[name]) and isinstance(value, Mapping) and not _gathers(types[name]):
             yield from _unknown_keys(types[name], value, join(key, name))
 
 
-def _alternatives(cls: type[Any]) -> dict[str, list[type[Any]]]:
-    """The settings that are one of several dataclasses."""
+def _apart(cls: type[Any]) -> dict[str, list[type[Any]]]:
+    """The settings that are built by themselves: one of several dataclasses, or one that gathers keys."""
     hints = get_type_hints(cls)
-    found = {f.name: [c for c in get_args(hints[f.name]) if dataclasses.is_dataclass(c)] for f in _fields(cls)}
-    return {name: cast(list[type[Any]], kinds) for name, kinds in found.items() if len(kinds) > 1}
+    found = {
+        f.name: [c for c in get_args(hints[f.name]) or (hints[f.name],) if dataclasses.is_dataclass(c)]
+        for f in _fields(cls)
+    }
+    kinds = {name: cast(list[type[Any]], given) for name, given in found.items()}
+    return {name: given for name, given in kinds.items() if len(given) > 1 or any(map(_gathers, given))}
+
+
+def _gathers(cls: Any) -> str | None:
+    """The field that takes all keys that are no fields, of a dataclass that has one."""
+    field: str | None = getattr(cls, "GATHERS", None)
+    return field
+
+
+def _gathered(cls: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is given, with the keys that a field gathers under that field."""
+    field, names = _gathers(cls), [field.name for field in _fields(cls)]
+    if field is None or field in given:
+        return given
+    own = {key: value for key, value in given.items() if key in names}
+    return {**own, field: {key: value for key, value in given.items() if key not in names}}
 
 
 def _meant(alternatives: list[type[Any]], given: Mapping[str, Any]) -> type[Any]:
@@ -95,7 +115,7 @@ def _meant(alternatives: list[type[Any]], given: Mapping[str, Any]) -> type[Any]
     """
     known = {cls: [field.name for field in _fields(cls)] for cls in alternatives}
     best = max(alternatives, key=lambda cls: sum(key in known[cls] for key in given))
-    if any(key in known[best] for key in given):
+    if len(alternatives) == 1 or any(key in known[best] for key in given):
         return best
     names = [name for own in known.values() for name in own]
     if given:

@@ -35,7 +35,7 @@ class SmoothProgress(Progress):
         if isinstance(report, Differentiated):
             self._level = report.validation_loss
         if self._began is None:
-            self._began = self._clock(), self._share()
+            self._began = self._clock(), self.share()
         self._show()
 
     def hyper_step(self, step: HyperStep) -> None:
@@ -45,13 +45,14 @@ class SmoothProgress(Progress):
     def _steps(self) -> int:
         return 0 if self._step is None else self._step.number + 1
 
-    def _share(self) -> float:
+    def share(self) -> float:
+        """The share of the budget that is used up, in [0, 1]."""
         if self._budget.steps is not None:
             return min(1.0, self._steps() / self._budget.steps)
         assert self._budget.work is not None
         return min(1.0, self._work / self._budget.work)
 
-    def _progress(self) -> str:
+    def progress(self) -> str:
         if self._budget.steps is not None:
             return f"{self._steps()}/{self._budget.steps} upper steps, {self._work} gradients and products"
         return f"{self._work}/{self._budget.work} gradients and products, {self._steps()} upper steps"

@@ -1,4 +1,7 @@
-"""Stopping from outside: SIGTERM, which service managers and clusters send, does what Ctrl-C does."""
+"""Interrupting from outside: SIGTERM, which service managers and clusters send, does what Ctrl-C does.
+
+While a run can finish what it has begun, its ``Driver`` answers SIGTERM instead.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Stopped(KeyboardInterrupt):
+class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, in the midst of something; the message says how to go on."""
 
 

@@ -1,4 +1,4 @@
-"""What went wrong in a study that goes on, in words: trainers lost, networks no better than a constant answer."""
+"""What went wrong in a study that goes on, in words: faulty trainers, networks worse than a constant answer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from selftune.data.nested import rows_of, size_of
 from selftune.listener import Listener
 from selftune.lower_level.losses import as_losses
 from selftune.lower_level.objective import NetworkObjective
+from selftune.methods import HyperStep
 from selftune.tracking.summary import read_summary, write_summary
 
 HELD = "start values held"
 """What the networks of the comparison are called."""
 
 
-class LostTrainers(Listener):
-    """Notes every trainer that is lost in the summary at once, so that a resumed study still knows.
+class TrainerFaults(Listener):
+    """Notes every trainer that is lost or outvoted in the summary at once, so that a resumed study still knows.
+
+    One that is outvoted again and again is noted the first time, and when something follows from it.
 
     Args:
         folder: of the study.
@@ -30,8 +33,16 @@ class LostTrainers(Listener):
         self.label = label
 
     def lost(self, member: int, reason: str) -> None:
+        self._note(f"{self.label}: trainer {member} stopped: {reason}")
+
+    def hyper_step(self, step: HyperStep) -> None:
+        for member, fault in step.faults.items():
+            if fault.first or fault.remark:
+                self._note(f"{self.label}: {fault.sentence(member, step.number)}")
+
+    def _note(self, sentence: str) -> None:
         summary = read_summary(self.folder)
-        noted, sentence = summary.get("warnings", []), f"{self.label}: trainer {member} stopped: {reason}"
+        noted = summary.get("warnings", [])
         if sentence not in noted:
             write_summary(self.folder, {**summary, "warnings": [*noted, sentence]})
 

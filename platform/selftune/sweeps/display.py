@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import re
 import time
@@ -16,9 +15,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from selftune.search import SearchSettings, TrialRecord, TrialsListener
+from selftune.search import SearchSettings, TrialRecord
 from selftune.studies.display import REFRESH_SECONDS, History, head_line, say, sparkline
-from selftune.studies.progress import LINE_SECONDS, QUIET_SECONDS, time_left
+from selftune.studies.progress import LINE_SECONDS, QUIET_SECONDS
+from selftune.sweeps.progress import SweepProgress
 from selftune.tracking.swept_values import short_names, value_text
 
 BEST_ROWS, RUNNING_ROWS = 5, 8
@@ -27,7 +27,7 @@ _TITLE = 8  # characters that a column's title may have in a line, however short
 _STATUSES = ("running", "paused", "finished", "stopped", "failed", "refused")
 
 
-class SweepDisplay(TrialsListener):
+class SweepDisplay(SweepProgress):
     """Shows a running sweep.
 
     Between two pictures (or lines) a record costs an entry in a table and a look at the clock.
@@ -48,19 +48,14 @@ class SweepDisplay(TrialsListener):
         trial_steps: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._console, self._title, self._settings, self._clock = console, title, settings, clock
-        self._trial_steps = trial_steps
+        super().__init__(settings, trial_steps, clock)
+        self._console, self._title = console, title
         draws = console.encoding.startswith("utf") and not console.is_dumb_terminal
         self._is_live = console.is_terminal and draws
         self._live: Live | None = None
-        self._trials: dict[int, TrialRecord] = {}
         self._histories: dict[int, History] = {}
-        self._met: dict[int, float] = {}  # when each trial met its best value: of equal ones the first leads
-        self._sign = 1 if settings.mode == "min" else -1
         self._best, self._lowest = History(), math.inf
-        self._spent, self._seconds = 0, 0.0
         self._messages: Counter[str] = Counter()
-        self._began: tuple[float, float] | None = None  # clock and share done at the first record
         self._next_picture = self._last_line = -math.inf
         self._next_share = 0.0
         self._printed = ""
@@ -68,15 +63,11 @@ class SweepDisplay(TrialsListener):
     # TrialsListener ----------------------------------------------------------------------------------
 
     def resumed(self, trials: Mapping[int, TrialRecord]) -> None:
-        self._trials = dict(trials)
+        super().resumed(trials)
         self._histories = {}
-        self._met = {number: trial.time for number, trial in trials.items()}
         self._best, self._lowest = History(), math.inf
-        self._spent = sum(trial.spent for trial in trials.values())
-        self._seconds = sum(trial.seconds for trial in trials.values())
-        self._began = None
         if trials:
-            say(self._console, f"{self._title}: goes on after {self._progress()}")
+            say(self._console, f"{self._title}: goes on after {self.progress()}")
             self._last_line = self._clock()  # how far that is, the next record says
         if self._is_live and self._live is None:
             self._live = Live(console=self._console, auto_refresh=False, transient=True)
@@ -84,21 +75,15 @@ class SweepDisplay(TrialsListener):
 
     def heard(self, trial: TrialRecord) -> None:
         before = self._trials.get(trial.number)
-        self._trials[trial.number] = trial
-        self._spent += trial.spent - (0 if before is None else before.spent)
-        self._seconds += trial.seconds - (0.0 if before is None else before.seconds)
+        super().heard(trial)
         if trial.spent > (0 if before is None else before.spent):  # a report
             history = self._histories.setdefault(trial.number, History())
             history.append(trial.measures.get(self._settings.metric, math.nan))
-        if before is None or trial.best != before.best:
-            self._met[trial.number] = trial.time
         if trial.best is not None and self._sign * trial.best < self._lowest:
             self._lowest = self._sign * trial.best
             self._best.append(trial.best)
         if trial.status in ("failed", "refused"):
             self._tell(trial)
-        if self._began is None:
-            self._began = self._clock(), self._share()
         self._show()
 
     def ended(self) -> None:
@@ -127,19 +112,19 @@ class SweepDisplay(TrialsListener):
                 self._next_picture = now + REFRESH_SECONDS
                 self._live.update(self.picture(), refresh=True)
         elif now >= self._last_line + LINE_SECONDS and (
-            self._share() >= self._next_share or now >= self._last_line + QUIET_SECONDS
+            self.share() >= self._next_share or now >= self._last_line + QUIET_SECONDS
         ):
             self._print_line()
 
     def _print_line(self) -> None:
         self._last_line = self._clock()
-        self._next_share = math.floor(10 * self._share() + 1e-9) / 10 + 0.1
-        parts = [f"{self._title}: {self._progress()}"]
-        counts = self._counts()
+        self._next_share = math.floor(10 * self.share() + 1e-9) / 10 + 0.1
+        parts = [f"{self._title}: {self.progress()}"]
+        counts = self.counts()
         parts += [f"{counts[status]} {status}" for status in ("running", "paused") if counts[status]]
-        if leading := self._leading(1):
-            parts.append(f"best {self._metric()} {leading[0].best:.4g} (trial {leading[0].number})")
-        if left := self._left():
+        if leading := self.leading(1):
+            parts.append(f"best {self.metric_words()} {leading[0].best:.4g} (trial {leading[0].number})")
+        if left := self.time_left():
             parts.append(left)
         line = ", ".join(parts)
         if line != self._printed:
@@ -150,7 +135,7 @@ class SweepDisplay(TrialsListener):
 
     def picture(self) -> Group:
         """The live display as it would be drawn now."""
-        leading = self._leading(BEST_ROWS)
+        leading = self.leading(BEST_ROWS)
         for number in set(self._histories) - {trial.number for trial in leading}:
             if self._trials[number].has_ended:  # neither grows any more nor is drawn
                 del self._histories[number]
@@ -159,21 +144,21 @@ class SweepDisplay(TrialsListener):
     def _head(self) -> Table:
         """Title, bar and words, in one line: where the terminal is narrow, less of them."""
         room = self._console.width - cell_len(self._title) - 1
-        parts = [*self._budgets()]
-        if left := self._left():
+        parts = [*self.budgets()]
+        if left := self.time_left():
             parts.append(left)
         while len(parts) > 1 and len(" · ".join(parts)) > room:
             del parts[-2 if len(parts) > 2 else -1]
         sentence = " · ".join(parts)
-        return head_line(self._title, self._share(), sentence, room)
+        return head_line(self._title, self.share(), sentence, room)
 
     def _sentences(self, leading: list[TrialRecord]) -> Iterator[Text]:
-        counts = self._counts()
+        counts = self.counts()
         told = " · ".join(f"{counts[status]} {status}" for status in _STATUSES if counts[status])
         yield Text(f"trials: {told or 'none yet'}", no_wrap=True, overflow="ellipsis")
         if leading:
             best = leading[0]
-            words = f"best {self._metric()} {best.best:.4g} · trial {best.number} at step {best.best_step} "
+            words = f"best {self.metric_words()} {best.best:.4g} · trial {best.number} at step {best.best_step} "
             yield Text.assemble(
                 words, (sparkline(self._best.numbers()), "cyan"), no_wrap=True, overflow="ellipsis"
             )
@@ -225,57 +210,6 @@ class SweepDisplay(TrialsListener):
         yield _Column("status", [str(trial.status) for trial in trials], importance=4, is_number=False)
 
     # Words -------------------------------------------------------------------------------------------
-
-    def _leading(self, number: int) -> list[TrialRecord]:
-        """The best trials; those that failed are left out, because what they leave need not be whole."""
-        known = [
-            (self._sign * trial.best, self._met[trial.number], trial.number)
-            for trial in self._trials.values()
-            if trial.best is not None and math.isfinite(trial.best) and trial.status != "failed"
-        ]
-        return [self._trials[found] for *_, found in heapq.nsmallest(number, known)]
-
-    def _counts(self) -> Counter[str]:
-        return Counter(trial.status for trial in self._trials.values())
-
-    def _metric(self) -> str:
-        return self._settings.metric.replace("_", " ")
-
-    def _done(self) -> int:
-        """Trials that ended; one that was refused is drawn anew."""
-        return sum(trial.has_ended and trial.status != "refused" for trial in self._trials.values())
-
-    def _budgets(self) -> Iterator[str]:
-        settings = self._settings
-        ended = self._done()
-        yield f"{ended}/{settings.trials} trials" if settings.trials else f"{ended} trials"
-        if settings.steps:
-            yield f"{self._spent:,}/{settings.steps:,} training steps"
-        if settings.seconds:
-            digits = 1 if settings.seconds < 60 else 0
-            yield f"{self._seconds:.{digits}f} of {settings.seconds:g} s"
-
-    def _progress(self) -> str:
-        return ", ".join(self._budgets())
-
-    def _share(self) -> float:
-        """Of whichever budget will be spent first."""
-        settings = self._settings
-        shares = []
-        if settings.trials:
-            done = float(self._done())
-            if self._trial_steps:
-                going = (trial.training_step for trial in self._trials.values() if not trial.has_ended)
-                done += sum(min(1.0, step / self._trial_steps) for step in going)
-            shares.append(done / settings.trials)
-        if settings.steps:
-            shares.append(self._spent / settings.steps)
-        if settings.seconds:
-            shares.append(self._seconds / settings.seconds)
-        return min(1.0, max(shares))
-
-    def _left(self) -> str:
-        return "" if self._began is None else time_left(self._began, (self._clock(), self._share()))
 
 
 @dataclass(frozen=True)

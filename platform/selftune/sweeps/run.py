@@ -12,41 +12,56 @@ from selftune.search import TrialRecord
 from selftune.search.trial_record import TrialsListeners
 from selftune.storage.files import replacing
 from selftune.studies.display import say
+from selftune.studies.driver import Driver, DriverSettings
 from selftune.studies.folder import STUDY_FILE, WINNER
 from selftune.studies.original_study import check_unchanged
 from selftune.studies.recorded_run import recorded_run
 from selftune.studies.runner import Runner, StudyFailed
 from selftune.studies.saved_network import TUNED, save_network
 from selftune.sweeps.display import SweepDisplay
+from selftune.sweeps.status_writer import SweepStatusWriter
 from selftune.sweeps.sweep_file import load_sweep
 from selftune.sweeps.swept_study import SweptStudy
 from selftune.sweeps.trial_planner import TrialPlanner
+from selftune.sweeps.trials_log import TrialsLog
 from selftune.tracking.summary import Summary, read_summary
 from selftune.tracking.sweep_report import write_sweep_report
 from selftune.tracking.trials import Trials
 from selftune.tracking.trials_file import TrialsWriter, read_trials
 
 
-def run_sweep(swept: SweptStudy, folder: Path, console: Console, *, mlflow: bool = True) -> Summary:
+def run_sweep(
+    swept: SweptStudy,
+    folder: Path,
+    console: Console,
+    *,
+    mlflow: bool = True,
+    driving: DriverSettings | None = None,
+    within: Driver | None = None,
+) -> Summary:
     """Runs the sweep of a folder to its end, from the start or from where it was stopped.
 
     Args:
         folder: made by ``new_folder``, holding the study file.
         console: where progress is shown.
         mlflow: whether a process beside this one sends the sweep to MLflow.
+        driving, within: settings and surroundings of the ``Driver``.
 
     Returns:
         What ``summary.json`` holds.
 
     Raises:
         StudyFailed: one sentence, if no trial has anything to show.
+        Stopped: after a request, or SIGTERM; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
         UserError: if another process runs the sweep of this folder.
     """
     begins: Summary = {"kind": "sweep", "name": swept.study.study}
-    with recorded_run(folder, begins, swept.text, console, local=False, mlflow=mlflow) as recorded:
+    with recorded_run(
+        folder, begins, swept.text, console, local=False, mlflow=mlflow, driving=driving, within=within
+    ) as recorded:
         if "winner" not in recorded.summary:
-            _search(swept, folder, console)
+            _search(swept, folder, console, recorded.driver)
             found = _measured(swept, folder, read_trials(folder))
             recorded.keep({**recorded.summary, **found})
         write_sweep_report(folder, {**recorded.summary, "status": "finished"})
@@ -65,7 +80,7 @@ def open_sweep(folder: Path) -> tuple[SweptStudy, Summary]:
     return swept, read_summary(folder)
 
 
-def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
+def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -> None:
     from selftune.schedulers.cluster import is_connected
     from selftune.schedulers.errors import SchedulerError
     from selftune.schedulers.sweep import run_trials_on_ray, sweep_trial
@@ -73,14 +88,15 @@ def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
     study = swept.study
     assert study.budget.steps is not None
     display = SweepDisplay(console, study.study, swept.settings, study.budget.steps)
-    listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), display])
+    status = SweepStatusWriter(folder, study.study, swept.settings, study.budget.steps)
+    listener = TrialsListeners([TrialsWriter(folder, swept.space, swept.settings), TrialsLog(), display, status])
     runner = Runner(study, local=False)
     if not is_connected():  # as within a comparison
         say(console, "starting Ray")
-    with runner.ready():
+    with runner.ready(), driver.finishing():
         try:
             run_trials_on_ray(
-                sweep_trial(TrialPlanner(swept.content), swept.settings),
+                sweep_trial(TrialPlanner(swept.content), swept.settings, driver.worker_log(study.study)),
                 check=swept.refusal,
                 space=swept.space,
                 settings=swept.settings,
@@ -92,6 +108,8 @@ def _search(swept: SweptStudy, folder: Path, console: Console) -> None:
                 listener=listener,
                 say=partial(say, console),
                 resume=True,
+                stop=driver.asked,
+                study=study.study,
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

@@ -215,7 +215,7 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
     if status == "running":
         sentences.insert(0, "This study has not ended, or it was killed: the page shows it up to its last record.")
     elif status != "finished":
-        sentences.insert(0, f"This study {'failed' if status == 'failed' else 'was interrupted'}.")
+        sentences.insert(0, f"This study {'failed' if status == 'failed' else f'was {status}'}.")
     if summary.get("message"):
         sentences.append(summary["message"])
     sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")
@@ -376,9 +376,18 @@ def _trainers(folder: Path) -> list[dict[str, str]]:
             "step": f"{_steps(reports):,}",
             "seconds": time_text(sum(r.get("seconds") or 0.0 for r in reports)),
             "end": reports[-1]["message"] if reports[-1]["kind"] in ("diverged", "lost") else "",
+            "outvoted": _outvoted([report for report in reports if report["kind"] == "outvoted"]),
         }
         for trainer, reports in sorted(trainers.items())
     ]
+
+
+def _outvoted(reports: list[dict[str, Any]]) -> str:
+    """How often a trainer was outvoted, and what was said of the last time; nothing where it never was."""
+    if not reports:
+        return ""
+    times = "once" if len(reports) == 1 else f"{len(reports):,} times, at last"
+    return f"{times}: {reports[-1]['message']}"
 
 
 def _name(folder: Path, study: str, summary: Summary) -> str:

@@ -22,7 +22,13 @@ from selftune.tracking.summary import Summary, read_summary
 
 STUDY = "study"  # the parent run in the record; the others are "trainer 0" or "trial 0", ...
 POINTS_PER_BATCH, PARAMETERS_PER_BATCH, PARAMETER_LENGTH = 1000, 100, 6000  # MLflow takes no more
-STATUS = {"running": "RUNNING", "finished": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "running": "RUNNING",
+    "finished": "FINISHED",
+    "failed": "FAILED",
+    "stopped": "KILLED",
+    "interrupted": "KILLED",
+}
 
 
 class Sender(ABC):

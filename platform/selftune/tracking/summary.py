@@ -8,7 +8,7 @@ from typing import Any, TypedDict, cast
 
 from selftune.storage.checked_json import read_json, write_json
 
-STATUSES = ("running", "finished", "failed", "interrupted")
+STATUSES = ("running", "finished", "failed", "stopped", "interrupted")
 
 
 class HyperparameterSummary(TypedDict):
@@ -60,14 +60,13 @@ class Summary(TypedDict, total=False):
 
     Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist. They
     are means over ``networks`` (by ``tuned`` and ``fixed``), whose standard deviations are ``spread`` where there
-    are several.
-    ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were lost and on
-    networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped`` (accepted steps of the
-    upper level; lower-level gradients and products; why the method ended) stand in for ``training_steps`` in
-    studies of smooth objectives, which train no network. ``held`` says that the method moves nothing: ``tuned``
-    are then the measures with the start values held, and ``fixed`` is empty.
-    Sweeps, whose ``kind`` is ``sweep``, have a ``winner`` instead of tuned values, the ``measures`` of its best
-    network, the number of ``trials`` by status, and the training steps that all networks together have ``spent``.
+    are several. ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were
+    lost or outvoted and on networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped``
+    (accepted steps of the upper level; lower-level gradients and products; why the method ended) stand in for
+    ``training_steps`` in studies of smooth objectives, which train no network. ``held`` says that the method moves
+    nothing: ``tuned`` are then the measures with the start values held, and ``fixed`` is empty. Sweeps, whose
+    ``kind`` is ``sweep``, have a ``winner`` instead of tuned values, the ``measures`` of its best network, the
+    number of ``trials`` by status, and the training steps that all networks together have ``spent``.
     """
 
     kind: str

@@ -71,7 +71,7 @@ def _sentences(trials: Trials, summary: Summary) -> Iterator[str]:
     if status == "running":
         yield "This sweep has not ended, or it was killed: the page shows it up to its last record."
     elif status != "finished":
-        yield f"This sweep {'failed' if status == 'failed' else 'was interrupted'}."
+        yield f"This sweep {'failed' if status == 'failed' else f'was {status}'}."
     settings = trials.settings
     searcher, scheduler = name_of(settings.searcher, SEARCHERS), name_of(settings.scheduler, TRIAL_SCHEDULERS)
     seconds = max((record.time for record in trials.records), default=0.0)

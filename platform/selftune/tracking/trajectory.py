@@ -28,6 +28,8 @@ DIAGNOSTIC = "diagnostic/"  # prefix of the columns with what a study measures b
 class TrajectoryWriter(Listener):
     """Writes ``trajectory.parquet`` (a row per hyper-step) and ``trainers.parquet`` (a row per report).
 
+    The kind of a report that was outvoted is ``outvoted``, and its message says why.
+
     A kill loses nothing that the listener was told. After a resume the writer goes on with the same files. Rows
     from beyond the state that the study goes on from are dropped: it computes them again, or never.
 
@@ -48,6 +50,7 @@ class TrajectoryWriter(Listener):
         self.folder = Path(folder)
         self._journals: dict[str, Journal] = {}
         self._last_order: dict[int, int] = {}
+        self._last_report: dict[int, Report] = {}
         self._orders: Mapping[int, int] = {}
         self._hyper_steps: int | None = None
 
@@ -93,7 +96,7 @@ class TrajectoryWriter(Listener):
             )
 
     def reported(self, member: int, report: Report) -> None:
-        self._last_order[member] = report.number
+        self._last_order[member], self._last_report[member] = report.number, report
         self._append_report(member, report.number, report.kind, dict(report.metrics), report.message)
 
     def lost(self, member: int, reason: str) -> None:
@@ -101,6 +104,10 @@ class TrajectoryWriter(Listener):
         self._append_report(member, self._last_order.get(member, -1) + 1, "lost", {}, reason)
 
     def hyper_step(self, step: HyperStep) -> None:
+        for member, fault in step.faults.items():  # in the place of the row that is there already
+            order, report = self._last_order[member], self._last_report.get(member)
+            values = self._written(member, order) if report is None else dict(report.metrics)
+            self._append_report(member, order, "outvoted", values, fault.sentence(member, step.number))
         self._journals[TRAJECTORY].append(
             {
                 "hyper_step": step.number,
@@ -115,6 +122,13 @@ class TrajectoryWriter(Listener):
                 "diagnostics": {f"{DIAGNOSTIC}{name}": value for name, value in step.diagnostics.items()},
             }
         )
+
+    def _written(self, member: int, order: int) -> dict[str, Any]:
+        """The numbers of a report that came before the study went on from where it was stopped."""
+        table = read_table(self.folder, TRAINERS)
+        rows = (table["trainer"].to_numpy() == member) & (table["order"].to_numpy() == order)
+        known = table.filter(pa.array(rows)).drop_columns(["trainer", "order", "kind", "message"])
+        return {name: value for row in known.to_pylist() for name, value in row.items() if value is not None}
 
     def ended(self) -> None:
         for journal in self._journals.values():

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from selftune.hyperparameters import Space
-from selftune.listener import Listener
+from selftune.listener import Listener, Place
 from selftune.methods import Method, Report, WorkOrder
 from selftune.methods.reports import Diverged
 from selftune.storage.files import DamagedFile, remove_leftovers
@@ -115,6 +115,9 @@ class TeamRun:
         Raises:
             SettingError: if the method cannot tune the hyperparameters.
         """
+        for member, trainer in self.trainers.items():
+            if not isinstance(trainer, Dispatches):
+                self.listener.arrived(member, Place.here())
         self.listener.resumed({member: self.numbers[member] for member in self.trainers}, self.hyper_steps)
         for member, trainer in self.trainers.items():
             self.method.join(member, trainer.space)

@@ -109,10 +109,11 @@ class Trainer:
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
         self.member = member
+        self._draws = member if draws is None else draws
         self.device = _present(device)
         if not checked:
             objective.check_losses()
-        streams = Streams(seed, member if draws is None else draws, self.device, team)
+        streams = Streams(seed, self._draws, self.device, team)
         measured = {need for measurement in diagnostics for need in measurement.entry.needs.values()}
         self.lower = LowerLevel(objective, regularizers, streams, self.device, steps, measured, checked=checked)
         self.measurements = Measurements(self.lower, diagnostics)
@@ -175,11 +176,13 @@ class Trainer:
         """Whether the state that an order starts from is not there; goes to it where the order goes on from it."""
         if isinstance(order, EvaluateNetwork):
             return order.start is not None and order.start not in self._kept
-        return isinstance(order, TrainArm | FinishTraining) and not self._go_to(order, warm)
+        return isinstance(order, Train | TrainArm | FinishTraining) and not self._go_to(order, warm)
 
-    def _go_to(self, order: TrainArm | FinishTraining, warm: State | None) -> bool:
+    def _go_to(self, order: Train | TrainArm | FinishTraining, warm: State | None) -> bool:
         """Goes to the state that an order starts from, and forgets those that no order will name again."""
         key = order.start
+        if isinstance(order, Train):
+            return self._take_over(order, warm)
         if key is None:
             return True
         if key not in self._kept:
@@ -189,6 +192,16 @@ class Trainer:
             self._kept.keep(key, start)
         self._kept.retain(order.keep if isinstance(order, TrainArm) else order.states)
         self._load(self._kept.get(key))
+        return True
+
+    def _take_over(self, order: Train, warm: State | None) -> bool:
+        """Goes on from the state of another trainer, if the order names one, with random numbers of its own."""
+        if order.start is not None:
+            if warm is None:
+                return False
+            self._load(copy.deepcopy(warm))  # which others may start from, too
+            self.lower.draw_as(self._draws)
+        self._kept.retain(order.states)
         return True
 
     def _stay(self, order: TrainStayArm) -> ArmTrained:
@@ -235,15 +248,17 @@ class Trainer:
         first = self.training_step
         losses = [estimator.train(number) for number in range(first, first + order.steps)]
         training_loss = self._finish_steps(losses, estimator.values)
-        if not order.hypergradient:
-            return Trained(training_step=self.training_step, training_loss=training_loss)
-        gradient, measures = estimator.hypergradient(self.training_step)
-        found = on_cpu(gradient)
-        check_hypergradient(tensors_of(found), self.training_step, estimator.values)
-        measures |= self.measurements.take(order.values.version, self.training_step)
-        return Trained(
-            training_step=self.training_step, training_loss=training_loss, measures=measures, hypergradient=found
-        )
+        report = Trained(training_step=self.training_step, training_loss=training_loss)
+        if order.hypergradient:
+            gradient, measures = estimator.hypergradient(self.training_step)
+            found = on_cpu(gradient)
+            if not order.unchecked:
+                check_hypergradient(tensors_of(found), self.training_step, estimator.values)
+            measures |= self.measurements.take(order.values.version, self.training_step)
+            report = replace(report, measures=measures, hypergradient=found)
+        if order.end is not None:
+            self._kept.keep(order.end, self._state())
+        return report
 
     def _follow(self, order: FollowSchedule) -> Followed:
         """Plain training steps with given constrained values, segment by segment."""

@@ -79,6 +79,25 @@ def multi_krum(bench):
     return _by_workers(bench, 8, combine)
 
 
+@loop("flag_aggregation", workers=8, rank=2, iterations=3)
+def flag_aggregation(bench):
+    """Singular vectors of directions that are reweighted by what the last subspace left out of them."""
+
+    def combine(rows):
+        units = (rows / rows.norm(dim=1, keepdim=True)).double().T
+        basis = torch.linalg.svd(units, full_matrices=False)[0][:, :2]
+        for _ in range(3):
+            left_out = (1 - (basis.T @ units).square().sum(dim=0)).clamp_min(0)
+            turned = torch.linalg.svd(units * (left_out + 1e-7) ** -0.25, full_matrices=False)[0][:, :2]
+            now_left_out = (1 - (turned.T @ units).square().sum(dim=0)).clamp_min(0)
+            if left_out.sqrt().sum() - now_left_out.sqrt().sum() <= 1e-10:
+                break
+            basis = turned
+        return (basis @ (basis.T @ units.mean(dim=1))).to(rows.dtype)
+
+    return _by_workers(bench, 8, combine)
+
+
 @loop("bulyan", workers=8, faulty=1)
 def bulyan(bench):
     """Krum picks one after the other; then the values next to their median are averaged."""

@@ -20,6 +20,7 @@ from selftune.search.trial_schedulers import (
     Pb2Settings,
     PbtSettings,
 )
+from selftune.training.runner import never
 
 SPACE = SearchSpace((Swept("x", Uniform(0, 1)),))
 SETTINGS = {
@@ -97,6 +98,7 @@ def search(
     heard=None,
     say=lambda sentence: None,
     resume=False,
+    stop=never,
     **settings,
 ):
     """Runs a search whose trials take a hundred steps and report every ten; returns who heard of it."""
@@ -115,5 +117,6 @@ def search(
         resume=resume,
         address=cluster,
         say=say,
+        stop=stop,
     )
     return heard

@@ -8,7 +8,7 @@ import torch
 from selftune import Classification, Optimization, Tune
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
 from selftune.schedulers import ray_internals
-from selftune.schedulers.sweep.records import VALUES
+from selftune.schedulers.sweep.records import NUMBER, VALUES
 from selftune.schedulers.sweep.trial import BEST, KIND, SweepTrial, TrialPlan, best_network
 from selftune.search import SearchSettings
 from selftune.storage.state_file import load_state
@@ -44,7 +44,7 @@ class Trial(SweepTrial):
 
 
 def trial(rate=0.1):
-    return Trial({VALUES: {RATE: rate}})
+    return Trial({NUMBER: 0, VALUES: {RATE: rate}})
 
 
 def results(one):
@@ -98,7 +98,7 @@ def test_a_trial_goes_on_from_its_checkpoint_to_the_same_numbers(tmp_path):
 def test_another_trial_in_the_same_process_begins_anew():
     one = trial(0.3)
     results(one)
-    assert one.reset_config({VALUES: {RATE: 0.1}})
+    assert one.reset_config({NUMBER: 0, VALUES: {RATE: 0.1}})
     assert results(one)[-1]["validation_loss"] == results(trial())[-1]["validation_loss"]
 
 
@@ -114,7 +114,7 @@ def test_the_metric_and_its_mode_say_which_network_is_the_best(tmp_path):
     class ByAccuracy(Trial):
         settings = replace(SETTINGS, metric="validation_accuracy", mode="max")
 
-    one = ByAccuracy({VALUES: {RATE: 0.1}})
+    one = ByAccuracy({NUMBER: 0, VALUES: {RATE: 0.1}})
     accuracies = [result["validation_accuracy"] for result in results(one)]
     one.save_checkpoint(str(tmp_path))
     assert load_state(tmp_path / BEST, KIND)["best"]["value"] == max(accuracies)
@@ -125,7 +125,7 @@ def test_reports_come_with_the_first_round_that_reaches_them(every):
     class Rare(Trial):
         settings = replace(SETTINGS, report_every=every)
 
-    steps = [result["training_step"] for result in results(Rare({VALUES: {RATE: 0.1}}))]
+    steps = [result["training_step"] for result in results(Rare({NUMBER: 0, VALUES: {RATE: 0.1}}))]
     assert steps[-1] == 60
     assert steps == sorted(set(steps))
 
@@ -177,7 +177,7 @@ def test_a_copy_takes_the_place_of_a_trial_in_its_process(tmp_path):
     other.train()
     alone = trial(0.02)
     for one in (other, alone):
-        one.reset_config({VALUES: {RATE: 0.02}})
+        one.reset_config({NUMBER: 0, VALUES: {RATE: 0.02}})
         one.load_checkpoint(str(tmp_path))
     assert [r["validation_loss"] for r in results(other)] == [r["validation_loss"] for r in results(alone)]
 

@@ -1,5 +1,7 @@
 """What Tune's schedulers remember and decide, driven by hand."""
 
+from types import SimpleNamespace
+
 import pytest
 from by_hand import half_way, memory, restored, start, trial_of, tune_of
 from ray.tune.experiment import Trial
@@ -61,7 +63,9 @@ def test_a_failed_trial_that_is_queued_again_keeps_its_place():
     before = memory(tune.scheduler)
     trial = next(trial for trial in tune.trials if trial.status == Trial.RUNNING)
     trial.max_failures = 2
+    trial.storage = SimpleNamespace(trial_driver_staging_path="")  # where its error would be
     tune.scheduler.on_trial_error(tune, trial)
+    trial.storage = None
     tune.scheduler.on_trial_add(tune, trial)
     assert memory(tune.scheduler) == before
 

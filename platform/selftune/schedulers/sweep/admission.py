@@ -24,6 +24,7 @@ class Admission:
     Attributes:
         is_filling: whether the scheduler's present bracket waits for more trials.
         fit: how many trials the cluster holds at a time.
+        is_closed: whether no trial is to be drawn or started any more, because the run ends.
     """
 
     def __init__(self, limit: int | None, draws: Draws) -> None:
@@ -33,6 +34,7 @@ class Admission:
         self._waiting: set[str] = set()
         self.is_filling = False
         self.fit = 1
+        self.is_closed = False
 
     @property
     def holds_back(self) -> bool:
@@ -78,6 +80,8 @@ class Admission:
 
     def may_draw(self) -> bool:
         """Whether the searcher should be asked for one more sample."""
+        if self.is_closed:
+            return False
         if self._draws == "room":
             return self.has_room()
         return self._draws == "all" or self.is_filling or not self._waiting

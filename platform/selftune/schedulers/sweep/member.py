@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from ray.util import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from selftune.hyperparameters import Space
+from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes
@@ -18,14 +21,20 @@ if TYPE_CHECKING:
     from selftune.schedulers.sweep.trial import Planner
 
 
+logger = logging.getLogger(__name__)
+
+
 class Member:
     """An actor with the trainer of one member, of one trial after the other."""
 
-    def __init__(self, planner: Planner, member: int) -> None:
-        self._planner, self._member = planner, member
+    def __init__(self, planner: Planner, member: int, log: WorkerLog | None) -> None:
+        self._planner, self._member, self._log = planner, member, log
         self._trainer: Executes
 
-    def begin(self, values: Mapping[str, Any]) -> Space:
+    def begin(self, number: int, values: Mapping[str, Any]) -> Space:
+        if self._log is not None:
+            self._log.open(f"trial-{number}-trainer-{self._member}", number, self._member)
+        logger.info("begins, in process %d", os.getpid())
         plan = self._planner(values)
         self._trainer = plan.trainers(self._member)
         self._watch = Stopwatch(plan.device)
@@ -53,12 +62,13 @@ class RemoteTrainer:
     Args:
         planner: makes plans of trials.
         member: whose bundle of the trial's placement group it gets.
+        log: where it logs; None where it does not.
 
     Raises:
         RayActorError: by every call, if the member has died; Tune then restarts the trial.
     """
 
-    def __init__(self, planner: Planner, member: int) -> None:
+    def __init__(self, planner: Planner, member: int, log: WorkerLog | None) -> None:
         group = get_current_placement_group()
         assert group is not None, "a trial of a team has a placement group"
         bundle = group.bundle_specs[member]
@@ -69,13 +79,13 @@ class RemoteTrainer:
             "scheduling_strategy": strategy,
         }
         actor: Any = ray.remote(Member)
-        self._actor: Any = actor.options(**options).remote(planner, member)
+        self._actor: Any = actor.options(**options).remote(planner, member, log)
         self._begun: Any = None
         self.space: Space
 
-    def begin(self, values: Mapping[str, Any]) -> None:
+    def begin(self, number: int, values: Mapping[str, Any]) -> None:
         """Begins to make the trainer of a trial; ``wait`` ends with it."""
-        self._begun = self._actor.begin.remote(dict(values))
+        self._begun = self._actor.begin.remote(number, dict(values))
 
     def wait(self) -> None:
         """Waits until the trainer is made."""

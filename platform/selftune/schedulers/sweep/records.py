@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+from selftune.listener import Place
 from selftune.schedulers.errors import SchedulerError
 from selftune.search.settings import SearchSettings
 from selftune.search.trial_record import TrialRecord, TrialsListener, TrialStatus
@@ -155,6 +156,8 @@ class TrialRecords:
     def reported(self, trial_id: str, result: Mapping[str, Any]) -> None:
         number = self._numbers[trial_id]
         record, step = self.trials[number], int(result[STEP])
+        if "hostname" in result:
+            self.listener.placed(number, Place(result["hostname"], result["pid"]))
         work = int(result.get(WORK, max(0, step - self._steps[number]) * self.members))
         self._steps[number] = step
         seconds = float(result.get(SECONDS, result.get("time_this_iter_s", 0.0)))
@@ -182,6 +185,10 @@ class TrialRecords:
             )
         )
         self.trials[number] = replace(self.trials[number], copied=None)
+
+    def departed(self, trial_id: str, reason: str) -> None:
+        """A trial has failed, and is started again."""
+        self.listener.departed(self._numbers[trial_id], reason)
 
     def paused(self, trial_id: str) -> None:
         self._changed(trial_id, "paused")

@@ -12,20 +12,25 @@ import numpy as np
 import optuna
 from ray import tune
 
+from selftune.errors import Stopped
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.run import FOLDER, goes_on, restored
+from selftune.schedulers.metrics import SweepMetrics
+from selftune.schedulers.run import FOLDER
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
 from selftune.schedulers.sweep.samples import GridSamples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
+from selftune.schedulers.sweep.snapshot_folder import goes_on, restored
 from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
 from selftune.search.space import SearchSpace
-from selftune.search.trial_record import TrialsListener
+from selftune.search.trial_record import TrialsListener, TrialsListeners
 from selftune.search.trial_schedulers import PopulationSettings
+from selftune.training.runner import never
 
 _RETRIES = 2
 _KEPT = 3
@@ -46,6 +51,8 @@ def run_trials_on_ray(
     resume: bool = False,
     address: str | None = None,
     say: Callable[[str], None] = lambda sentence: None,
+    stop: Callable[[], bool] = never,
+    study: str = "",
 ) -> None:
     """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
 
@@ -65,16 +72,20 @@ def run_trials_on_ray(
         resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         say: hears sentences that a person should read.
+        stop: looked at again and again: whether to end once the trials that train have reported.
+        study: its name, in metrics.
 
     Raises:
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
             finds nothing that makes a study.
         SettingError: if others may write what is resumed.
+        Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
     resume = goes_on(place, resume)
     with quiet(), _quiet_optuna(), connected(address):
+        listener = TrialsListeners([listener, SweepMetrics(study)])
         fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
@@ -87,18 +98,23 @@ def run_trials_on_ray(
             records = TrialRecords(settings, members, trial_steps)
             records.check, records.listener = check, listener
             tuner = _tuner(worker, space, records, trial_steps, place, say)
-        ray_internals.scheduler_of(tuner).admission.fit = fit
+        scheduler = ray_internals.scheduler_of(tuner)
+        scheduler.admission.fit = fit
         with (
-            ray_internals.own_interrupts(),
+            ray_internals.own_interrupts() as end,
             ray_internals.uncounted_callbacks(),
             ray_internals.whole_snapshots(),
             _seeded(settings.seed),
         ):
+            scheduler.ending = Ending(stop, end)
             try:
                 tuner.fit()
             finally:
                 listener.ended()
         if not records.is_over:
+            if scheduler.ending.has_ended:
+                ended = sum(one.has_ended for one in records.trials.values())
+                raise Stopped(f"after {ended} trial{'s' * (ended != 1)}")
             raise KeyboardInterrupt("interrupted; the sweep can be resumed")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +12,13 @@ from typing import Any
 
 from ray import tune
 
+from selftune.logs import WorkerLog
 from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, SECONDS, STEP, VALUES, WORK
+from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, NUMBER, SECONDS, STEP, VALUES, WORK
 from selftune.schedulers.sweep.work_done import WorkDone
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
@@ -23,6 +26,8 @@ from selftune.storage.files import DamagedFile
 from selftune.storage.state_file import load_state, save_state
 from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes, NoTrainerLeft, TeamRun
+
+logger = logging.getLogger(__name__)
 
 BEST, KIND = "best.safetensors", "best_network"
 
@@ -67,17 +72,22 @@ class SweepTrial(tune.Trainable):
     best networks.
     """
 
-    def setup(self, config: dict[str, Any], planner: Planner, settings: SearchSettings) -> None:  # type: ignore[override]
-        self._planner, self._settings = planner, settings
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], planner: Planner, settings: SearchSettings, log: WorkerLog | None = None
+    ) -> None:
+        self._planner, self._settings, self._log = planner, settings, log
         self._remote: dict[int, RemoteTrainer] = {}
-        self._begin(config[VALUES])
+        self._begin(config[NUMBER], config[VALUES])
 
-    def _begin(self, values: Mapping[str, Any]) -> None:
+    def _begin(self, number: int, values: Mapping[str, Any]) -> None:
+        if self._log is not None:
+            self._log.open(f"trial-{number}", number, 0)
+        logger.info("begins, in process %d, with %s", os.getpid(), dict(values))
         plan = self._plan = self._planner(values)
         for member in range(1, plan.members):
             if member not in self._remote:
-                self._remote[member] = RemoteTrainer(self._planner, member)
-            self._remote[member].begin(values)
+                self._remote[member] = RemoteTrainer(self._planner, member, self._log)
+            self._remote[member].begin(number, values)
         own = plan.trainers(0)
         for trainer in self._remote.values():  # made side by side
             trainer.wait()
@@ -91,7 +101,7 @@ class SweepTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the place of another trial, in the same processes."""
-        self._begin(new_config[VALUES])
+        self._begin(new_config[NUMBER], new_config[VALUES])
         return True
 
     def step(self) -> dict[str, Any]:
@@ -133,6 +143,7 @@ class SweepTrial(tune.Trainable):
 
     def _failed(self, message: str) -> dict[str, Any]:
         """The last result where there is no network any more: as bad as can be, for schedulers that compare."""
+        logger.warning("%s", message)
         worst = math.inf if self._settings.mode == "min" else -math.inf
         failed = {FAILED: True, "message": message, self._settings.metric: worst}
         return {STEP: self._step, "done": True, **self._so_far(), **failed}
@@ -153,6 +164,7 @@ class SweepTrial(tune.Trainable):
         self._run.save(folder)
         state = {"best": self._best, "step": self._step, "measures": self._measures}
         save_state(folder / BEST, state, KIND)
+        logger.info("saved its state at training step %d", self._step)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         folder = Path(checkpoint_dir)
@@ -163,6 +175,7 @@ class SweepTrial(tune.Trainable):
         own = self._own_best()  # if the checkpoint is another trial's
         if own is not None:
             self._keep(own)
+        logger.info("goes on at training step %d", self._step)
 
     def _own_best(self) -> dict[str, Any] | None:
         """What this trial's own checkpoints have kept."""
@@ -181,14 +194,15 @@ class SweepTrial(tune.Trainable):
             trainer.end()
 
 
-def sweep_trial(planner: Planner, settings: SearchSettings) -> type[tune.Trainable]:
+def sweep_trial(planner: Planner, settings: SearchSettings, log: WorkerLog | None = None) -> type[tune.Trainable]:
     """A trainable whose trials train what ``planner(values)`` says.
 
     Args:
         planner: picklable; it travels to the workers.
         settings: of the search: its metric, and how often trials report.
+        log: where trials log; None where they do not.
     """
-    made: type[tune.Trainable] = tune.with_parameters(SweepTrial, planner=planner, settings=settings)
+    made: type[tune.Trainable] = tune.with_parameters(SweepTrial, planner=planner, settings=settings, log=log)
     made.__name__ = "Trial"
     return made
 

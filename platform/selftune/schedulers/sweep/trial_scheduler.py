@@ -12,6 +12,8 @@ import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from selftune.schedulers.ending import Ending
+from selftune.schedulers.failures import last_failure
 from selftune.schedulers.sweep.admission import Admission
 from selftune.schedulers.sweep.records import NUMBER, STEP, TrialRecords
 from selftune.schedulers.sweep.scheduler_state import read_scheduler, scheduler_bytes
@@ -63,6 +65,9 @@ class SweepScheduler(TrialScheduler):
         self._saved: Mapping[str, Any] | None = None
         self._late: list[Any] = []
         self._heard: str | None = None
+        self.ending: Ending | None = None  # given after Tune has pickled the scheduler
+        self._awaited: list[Any] = []
+        self._reported: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         return True  # the scheduler inside knows them
@@ -107,6 +112,7 @@ class SweepScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         if trial.should_recover():
+            self.records.departed(trial.trial_id, last_failure(trial.error_file))
             return
         self.admission.ended(trial)
         self._ready(tune_controller)
@@ -125,6 +131,9 @@ class SweepScheduler(TrialScheduler):
             self._stopped.add(trial.trial_id)
         elif decision == TrialScheduler.PAUSE:
             self.records.paused(trial.trial_id)
+        elif self.admission.is_closed:
+            self._reported.add(trial.trial_id)
+            return TrialScheduler.NOOP  # it goes on from its checkpoint, in another run
         return decision
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
@@ -139,6 +148,9 @@ class SweepScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._ready(tune_controller)
+        if self.ending is not None and self.ending.asked():
+            self._end(self.ending)
+            return None
         for trial_id in sorted(self._stopped):  # stopped, but the driver died while its last state was saved
             trial = self._trials[trial_id]
             if trial.status in (trial.PENDING, trial.PAUSED):
@@ -151,6 +163,19 @@ class SweepScheduler(TrialScheduler):
             # it starts already, and that takes seconds, in which others can start too
             return self.admission.next_to_start() or chosen
         return chosen
+
+    def _end(self, ending: Ending) -> None:
+        """Starts no more trials; ends the run once those that train have reported, which saves their state."""
+        if not self.admission.is_closed:
+            self.admission.is_closed = True
+            self._awaited = self.admission.trials(Trial.RUNNING)
+        waits = [
+            trial
+            for trial in self._awaited
+            if trial.status == Trial.RUNNING and (trial.is_saving or trial.trial_id not in self._reported)
+        ]
+        if not waits and not ending.has_ended:
+            ending.now()
 
     def _training(self) -> set[int]:
         return {trial.config[NUMBER] for trial in self.admission.trials(Trial.RUNNING)}

@@ -52,3 +52,18 @@ def test_gradients_a_billion_times_farther_away_change_little(randn):
     near, directions = randn(5, 4).float(), randn(2, 4).float()
     medians = [geometric_median(torch.cat([near, scale * directions])) for scale in (1e6, 1e9)]
     torch.testing.assert_close(*medians, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("honest", "faulty"), [(6, 5), (11, 10)])
+def test_half_of_the_workers_without_one_cannot_put_it_anywhere(randn, honest, faulty):
+    rows = randn(honest, 4)
+    for away in (1e3, 1e9, 1e12, 1e30):
+        median = geometric_median(torch.cat([rows, away * torch.ones(faulty, 4, dtype=torch.float64)]))
+        radius = (rows - rows.mean(0)).norm(dim=1).max()
+        assert (median - rows.mean(0)).norm() <= 2 * honest / (honest - faulty) * radius
+
+
+def test_moving_a_far_gradient_closer_moves_the_median_by_little(randn):
+    rows, far = randn(5, 3), randn(2, 3)
+    close = geometric_median(torch.cat([rows, 2e3 * far]))  # not yet far enough to be moved
+    torch.testing.assert_close(geometric_median(torch.cat([rows, 2e7 * far])), close, atol=1e-2, rtol=0)

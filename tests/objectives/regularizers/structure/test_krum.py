@@ -1,6 +1,6 @@
 import pytest
 import torch
-from selftune.objectives.regularizers.structure.krum import MultiKrum, krum, multi_krum
+from selftune.objectives.regularizers.structure.krum import krum, multi_krum
 
 from selftune.regularization.regularizer import regularizers
 
@@ -74,10 +74,10 @@ def test_selecting_too_many_or_none_is_refused(randn, selected):
 
 
 def test_training_takes_the_gradient_of_one_part_of_the_batch(trainer):
-    one = trainer(MultiKrum(workers=8, faulty=2, selected=1), steps=3)
+    one = trainer(regularizers["multi_krum"](workers=8, faulty=2, selected=1), steps=3)
     same = trainer(regularizers["krum"](workers=8, faulty=2), steps=3)
-    default = trainer(MultiKrum(workers=8, faulty=2), steps=3)
-    four = trainer(MultiKrum(workers=8, faulty=2, selected=4), steps=3)
+    default = trainer(regularizers["multi_krum"](workers=8, faulty=2), steps=3)
+    four = trainer(regularizers["multi_krum"](workers=8, faulty=2, selected=4), steps=3)
     weights = [t.lower.parameters["0.weight"] for t in (one, same, default, four)]
     assert torch.equal(weights[0], weights[1])
     assert torch.equal(weights[2], weights[3])

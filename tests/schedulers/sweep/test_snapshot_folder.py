@@ -1,9 +1,8 @@
 import pytest
 
 from selftune.errors import SettingError
-from selftune.listener import Listener
-from selftune.schedulers import OrderTrainable, SchedulerError, run_on_ray
-from selftune.schedulers.run import check_private, has_snapshot, restored
+from selftune.schedulers import OrderTrainable, SchedulerError
+from selftune.schedulers.sweep.snapshot_folder import check_private, goes_on, has_snapshot, restored
 
 
 @pytest.fixture
@@ -29,9 +28,9 @@ def test_a_run_killed_before_or_while_it_was_saved_has_no_snapshot(place):
     assert not has_snapshot(place / "nowhere")
 
 
-def test_a_folder_with_another_run_is_refused(place):
+def test_a_folder_with_another_sweep_is_refused(place):
     with pytest.raises(SchedulerError, match="holds a run already: resume it, or choose another folder"):
-        run_on_ray(None, None, members=1, cpus=1, gpus=0, folder=place.parent, listener=Listener())
+        goes_on(place, resume=False)
 
 
 @pytest.mark.parametrize("which", ["", "ray", "ray/tuner.pkl"])

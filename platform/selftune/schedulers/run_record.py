@@ -1,0 +1,155 @@
+"""What a study's driver knows, in files of our own: a killed study goes on from them, and nothing is unpickled."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ray.tune import Callback
+
+from selftune.hyperparameters import Space
+from selftune.schedulers.errors import SchedulerError
+from selftune.storage.files import DamagedFile, remove_leftovers
+from selftune.storage.state_file import load_state, save_state
+
+if TYPE_CHECKING:
+    from selftune.schedulers.scheduler import BilevelScheduler
+
+logger = logging.getLogger(__name__)
+
+RECORD, BEFORE, KIND = "record.safetensors", "record.before.safetensors", "run"
+_EVERY = 1.0
+"""Seconds between two records without a new checkpoint, of teams whose trainers save none."""
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a record holds.
+
+    Args:
+        run: number of the driver that wrote it; each one has a folder of Tune's of its own.
+        scheduler: state of the scheduler with its one team.
+        checkpoints: folder of the last checkpoint of each member that has one.
+    """
+
+    run: int
+    scheduler: Mapping[str, Any]
+    checkpoints: Mapping[int, Path]
+
+    @property
+    def open_members(self) -> list[int]:
+        """Members that have something left to do."""
+        [team] = self.scheduler["teams"]
+        return [member for member, entry in team["members"].items() if not entry.over]
+
+
+class RunRecord(Callback):
+    """Writes the record of a study whenever a trainer has saved a checkpoint, and about once a second.
+
+    The record and the checkpoints that it names suffice to go on: Tune's own files serve the run that wrote them,
+    and no other. Put it behind the scheduler's callback.
+
+    Args:
+        folder: of the records, with Tune's folders below.
+        scheduler: that of the study.
+        space: the study's hyperparameters; reader and writer have them, so that no file holds them.
+        state: what the driver before this one left, if there was one.
+    """
+
+    def __init__(
+        self, folder: Path, scheduler: BilevelScheduler, space: Space, state: RunState | None = None
+    ) -> None:
+        self._folder, self._scheduler, self._space = folder, scheduler, space
+        self._run = 0 if state is None else state.run + 1
+        self._checkpoints = {} if state is None else dict(state.checkpoints)
+        self._trains = () if state is None else tuple(state.open_members)
+        self._is_due = False
+        self._next = 0.0
+        self._old = [path for path in run_folders(folder) if path.name != self.run_name]
+
+    @property
+    def run_name(self) -> str:
+        """The name of this driver's folder of Tune's."""
+        return f"run-{self._run}"
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        saved = trial.latest_checkpoint_result
+        if saved is not None:
+            self._checkpoints[self._scheduler.member_of(trial)] = Path(saved.checkpoint.path)
+            self._is_due = True
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._is_due or time.monotonic() >= self._next:
+            self.write()
+
+    def write(self) -> None:
+        """Writes the record; the one that is there is kept as the one before."""
+        if not self._scheduler.teams:
+            return
+        below = {member: os.path.relpath(path, self._folder) for member, path in self._checkpoints.items()}
+        state = {"run": self._run, "scheduler": self._scheduler.state_dict(), "checkpoints": below}
+        new = self._folder / f"new.{RECORD}"
+        save_state(new, state, KIND, {"space": self._space})
+        path = self._folder / RECORD
+        if path.exists():
+            os.replace(path, self._folder / BEFORE)
+        os.replace(new, path)
+        self._is_due = False
+        self._next = time.monotonic() + _EVERY
+        self._forget_old()
+
+    def _forget_old(self) -> None:
+        """Removes folders of drivers before this one, once no record names a checkpoint in them."""
+        members = self._scheduler.teams[0].members
+        if not self._old or not all(self._is_own(m) for m in self._trains if members[m].lost is None):
+            return
+        (self._folder / BEFORE).unlink(missing_ok=True)
+        for path in self._old:
+            shutil.rmtree(path, ignore_errors=True)
+        self._old = []
+
+    def _is_own(self, member: int) -> bool:
+        path = self._checkpoints.get(member)
+        return path is not None and path.is_relative_to(self._folder / self.run_name)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Tune's folders of all drivers, below that of the records."""
+    return sorted(folder.glob("run-*"))
+
+
+def read_record(folder: Path, space: Space) -> RunState | None:
+    """What the last driver left; what the one before left where that is damaged, and None if there is nothing.
+
+    Raises:
+        DamagedFile: if neither can be read.
+        SchedulerError: if an earlier version of selftune ran here.
+    """
+    if any(folder.glob("experiment_state-*.json")):
+        raise SchedulerError(
+            f"{folder}: was written by an earlier version of selftune; go on with that one, or start the study"
+            " anew in another folder"
+        )
+    remove_leftovers(folder)
+    damage = None
+    for path in (folder / RECORD, folder / BEFORE):
+        try:
+            state = load_state(path, KIND, {"space": space})
+        except FileNotFoundError:
+            continue
+        except DamagedFile as error:
+            damage = damage or str(error)
+            continue
+        if damage is not None:
+            logger.warning("%s; going on from the record before it", damage)
+        checkpoints = {member: folder / path for member, path in state["checkpoints"].items()}
+        return RunState(state["run"], state["scheduler"], checkpoints)
+    if damage is not None:
+        raise DamagedFile(f"{damage}; remove {folder} to start the study from its beginning")
+    return None

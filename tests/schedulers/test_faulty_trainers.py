@@ -1,0 +1,62 @@
+"""A trial that lies is outvoted and starts again as in one process, whatever is killed; no Ray is started."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from fake_tune import FakeTune
+from ray_fakes import Recorder
+from test_penalty import FACTORY as PAIRS
+
+from selftune.methods import Aggregation, Budget, SelfTuning, SelfTuningSettings
+from selftune.schedulers import SelfTuningScheduler, trainable
+from selftune.training import Trainer, run_in_process
+
+SETTINGS = {
+    "warmup_steps": 4,
+    "train_steps": 2,
+    "checkpoint_every": 2,
+    "aggregation": Aggregation("coordinate_median", offences=2),
+}
+STEPS, TEAM = 24, 3
+
+
+class Liar(Trainer):
+    """Sends nonsense until it is trained so far."""
+
+    def execute(self, order, warm=None):
+        report = super().execute(order, warm)
+        found = getattr(report, "hypergradient", None)
+        if found is None or report.training_step > 8:
+            return report
+        return replace(report, hypergradient=replace(found, hypergradient=torch.full((2,), 1e12)))
+
+
+def factory(member):
+    kind = Liar if member == 1 else Trainer
+    return kind(PAIRS.objective, PAIRS.regularizers, member=member)
+
+
+def heard(recorder):
+    """Hyper-steps without the seconds, which differ from run to run."""
+    return [event[1:3] + event[4:] for event in recorder.of("hyper_step")]
+
+
+@pytest.mark.usefixtures("local_trainables")
+@pytest.mark.parametrize("kill", [0.0, 0.1])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_team_takes_the_steps_of_one_process(node, seed, kill):
+    node(CPU=8)
+    alone, together = Recorder(), Recorder()
+    method = SelfTuning(Budget(steps=STEPS), SelfTuningSettings(**SETTINGS), TEAM)
+    reports = run_in_process(method, {member: factory(member) for member in range(TEAM)}, alone)
+    scheduler = SelfTuningScheduler(steps=STEPS, team_size=TEAM, listener=lambda team: together, **SETTINGS)
+    tune = FakeTune(scheduler, trainable(factory), TEAM, seed=seed, kill=kill)
+    tune.run()
+    assert len(heard(alone)) == (STEPS - 4) / 2
+    assert heard(together) == heard(alone)
+    members = tune.scheduler.teams[0].members
+    for member, report in reports.items():
+        for name, tensor in report.tensors.items():
+            assert torch.equal(members[member].final.tensors[name], tensor)
+    assert (tune.kills > 0) is (kill > 0)
