@@ -249,8 +249,9 @@ COLUMNS: dict[str, Value] = {
 def cell(mean: float | None, best: float) -> str:
     if mean is None or not isfinite(mean):
         return ""
-    written = f"{mean:.0f}" if mean > 10 else f"{mean:.4f}"
-    return f"**{written}**" if mean == best else written
+    if not isfinite(best):  # what is spent is no contest, and not told to the last digit
+        return f"{mean:.0f}"
+    return f"**{mean:.4f}**" if mean == best else f"{mean:.4f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
