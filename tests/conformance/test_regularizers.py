@@ -48,6 +48,7 @@ WITH_STRENGTH = [
     name
     for name in NAMES
     if any(h.name == "strength" and h.domain.contains(0.0) for h in regularizers[name].hyperparameters)
+    if name != "flag_aggregation"  # whose strength is that of pairs of workers
 ]
 
 

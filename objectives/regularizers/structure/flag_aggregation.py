@@ -87,26 +87,29 @@ def flag_aggregation(
     # All columns lie in the span of the workers' gradients: coordinates there are as good as the vectors.
     frame, inside = torch.linalg.qr(units.T)  # (size, k), (k, workers)
     columns, weights = inside, inside.new_ones(workers)
-    if float(strength) > 0:
+    if isinstance(strength, Tensor) or strength > 0:
         differences = _differences(inside, lengths[:, 0])
         columns = torch.cat([inside, differences], dim=1)
-        share = float(strength) / (workers * (workers - 1))
-        weights = torch.cat([weights, inside.new_full((differences.shape[1],), share)])
-    basis, start = _largest(inside, rank), None
-    if initial is not None:
-        start = torch.linalg.qr(initial.double())[0]
-        basis = frame.T @ start
+        share = strength / (workers * (workers - 1))
+        weights = torch.cat([weights, inside.new_ones(differences.shape[1]) * share])
+    start = None if initial is None else torch.linalg.qr(initial.double())[0]
+    basis = _largest(inside, rank) if start is None else frame.T @ start
     left_out = _left_out(basis, columns)
-    objective = float(weights @ left_out.sqrt())
-    for _ in range(iterations):
+    objective = weights @ left_out.sqrt()
+    has_turned = torch.zeros_like(objective, dtype=torch.bool)
+    for _ in range(
+        iterations
+    ):  # all of them, because whether one is the last would have to be asked of the device
         turned = _largest(columns * weights.sqrt() * (left_out + epsilon) ** -0.25, rank)
-        left_out = _left_out(turned, columns)
-        reached = float(weights @ left_out.sqrt())
-        if objective - reached <= _LEAST:
-            break
-        basis, start, objective = turned, None, reached
+        turned_left_out = _left_out(turned, columns)
+        reached = weights @ turned_left_out.sqrt()
+        better = objective - reached > _LEAST
+        basis, left_out = torch.where(better, turned, basis), torch.where(better, turned_left_out, left_out)
+        objective, has_turned = torch.where(better, reached, objective), has_turned | better
     mean = basis.T @ inside.mean(dim=1)
-    span = frame @ basis if start is None else start
+    span = frame @ basis
+    if start is not None:
+        span = torch.where(has_turned, span, start)
     found: Tensor = span @ mean
     return found.to(gradients.dtype)
 
@@ -114,13 +117,12 @@ def flag_aggregation(
 def _differences(
     inside: Float[Tensor, "k workers"], lengths: Float[Tensor, "workers"]
 ) -> Float[Tensor, "k pairs"]:
-    """Directions from every worker to every other one, where they differ; in coordinates."""
+    """Directions from every worker to every other one, in coordinates; zero where they are equal."""
     one, other = torch.triu_indices(len(lengths), len(lengths), offset=1, device=inside.device)
     whole = inside * lengths.clamp_min(_SHORTEST)
     between = whole[:, one] - whole[:, other]
     distances = torch.linalg.vector_norm(between, dim=0)
-    apart = distances > 0
-    directions = between[:, apart] / distances[apart]
+    directions = between / distances.clamp_min(torch.finfo(distances.dtype).tiny)
     return torch.cat([directions, -directions], dim=1)
 
 
