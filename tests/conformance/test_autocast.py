@@ -27,7 +27,7 @@ def trainer_of(name, members, kind):
 
 @cache
 def lacks_recurrence(kind):
-    """Whether torch cannot train an LSTM in these numbers on this processor: it needs some instructions for them."""
+    """Whether torch cannot train an LSTM in these numbers: some processors have no instructions for it."""
     try:
         with torch.autocast("cpu", getattr(torch, kind)):
             torch.nn.LSTM(8, 8)(torch.zeros(4, 2, 8, requires_grad=True))[0].sum().backward()
