@@ -3,7 +3,7 @@
 Every seed draws a split of its own, so that its test images are others. Every 25 training steps the trained
 weights and their average are measured; the table has what different ways to choose among these networks come to.
 
-    python benchmarks/which_network.py --seeds 5 --records /tmp/which_network
+    python benchmarks/which_network.py --seeds 5 --records which_network
 """
 
 from __future__ import annotations

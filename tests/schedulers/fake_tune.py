@@ -200,8 +200,10 @@ class FakeTune:
             self.record.on_step_end(0, self.trials)
 
     def keep(self, record, folder):
-        """This driver's record is written beside; checkpoints go to a folder of its own."""
-        self.record, self.folder = record, folder
+        """This driver's record takes the place of the callback; checkpoints go to a folder of its own."""
+        self.callback = self.record = record
+        self.folder = folder
+        record.setup()
 
     def add(self, trial):
         self.trials.append(trial)
@@ -301,8 +303,6 @@ class FakeTune:
         trial.checkpoints = trial.checkpoints[-3:]
         trial.is_saving = False
         self.callback.on_trial_save(0, self.trials, trial)
-        if self.record is not None:
-            self.record.on_trial_save(0, self.trials, trial)
         if trial.results and trial.results[-1]["done"]:
             self.stop_trial(trial)
 

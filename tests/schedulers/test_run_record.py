@@ -10,8 +10,9 @@ from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 
 from selftune.listener import Listener
 from selftune.schedulers import BilevelScheduler, SchedulerError, run_on_ray, trainable
-from selftune.schedulers.run_record import BEFORE, RECORD, RunRecord, read_record, run_folders
+from selftune.schedulers.run_record import KIND, RunRecord, read_record, run_folders
 from selftune.storage.files import DamagedFile
+from selftune.storage.kept_state import KeptState
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
 
@@ -70,7 +71,7 @@ def test_no_more_than_one_old_folder_is_kept(tmp_path):
 def place(tmp_path):
     """Records of a driver that was killed."""
     tune = driver(tmp_path / "ray", Recorder())
-    while len(tune.record._checkpoints) < 2 or not (tmp_path / "ray" / BEFORE).exists():
+    while len(tune.record._checkpoints) < 2 or not KeptState(tmp_path / "ray", KIND, KIND).before.exists():
         tune.step()
     assert read_record(tmp_path / "ray", SPACE).open_members == [0, 1]
     return tmp_path / "ray"
@@ -78,11 +79,12 @@ def place(tmp_path):
 
 def test_a_damaged_record_leaves_the_one_before_it(place, caplog):
     last = read_record(place, SPACE)
-    (place / RECORD).write_bytes(b"half of it")
+    kept = KeptState(place, KIND, KIND)
+    kept.path.write_bytes(b"half of it")
     before = read_record(place, SPACE)
     assert before.run == last.run
     assert "going on from the record before it" in caplog.text
-    (place / BEFORE).write_bytes(b"half of it")
+    kept.before.write_bytes(b"half of it")
     with pytest.raises(DamagedFile, match="to start the study from its beginning"):
         read_record(place, SPACE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import time
@@ -11,19 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray.tune import Callback
-
 from selftune.hyperparameters import Space
+from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
-from selftune.storage.files import DamagedFile, remove_leftovers
-from selftune.storage.state_file import load_state, save_state
+from selftune.storage.kept_state import KeptState
 
 if TYPE_CHECKING:
     from selftune.schedulers.scheduler import BilevelScheduler
 
-logger = logging.getLogger(__name__)
-
-RECORD, BEFORE, KIND = "record.safetensors", "record.before.safetensors", "run"
+KIND = "record"
 _EVERY = 1.0
 """Seconds between two records without a new checkpoint, of teams whose trainers save none."""
 
@@ -49,11 +44,11 @@ class RunState:
         return [member for member, entry in team["members"].items() if not entry.over]
 
 
-class RunRecord(Callback):
+class RunRecord(StateCallback):
     """Writes the record of a study whenever a trainer has saved a checkpoint, and about once a second.
 
     The record and the checkpoints that it names suffice to go on: Tune's own files serve the run that wrote them,
-    and no other. Put it behind the scheduler's callback.
+    and no other, so that the scheduler's state does not go into them.
 
     Args:
         folder: of the records, with Tune's folders below.
@@ -65,7 +60,9 @@ class RunRecord(Callback):
     def __init__(
         self, folder: Path, scheduler: BilevelScheduler, space: Space, state: RunState | None = None
     ) -> None:
-        self._folder, self._scheduler, self._space = folder, scheduler, space
+        super().__init__(scheduler)
+        self._folder, self._space = folder, space
+        self._kept = KeptState(folder, KIND, KIND)
         self._run = 0 if state is None else state.run + 1
         self._checkpoints = {} if state is None else dict(state.checkpoints)
         self._trains = () if state is None else tuple(state.open_members)
@@ -78,7 +75,11 @@ class RunRecord(Callback):
         """The name of this driver's folder of Tune's."""
         return f"run-{self._run}"
 
+    def get_state(self) -> dict[str, Any]:
+        return {}
+
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._scheduler.on_checkpoint(trial, snapshot=False)
         saved = trial.latest_checkpoint_result
         if saved is not None:
             self._checkpoints[self._scheduler.member_of(trial)] = Path(saved.checkpoint.path)
@@ -94,12 +95,7 @@ class RunRecord(Callback):
             return
         below = {member: os.path.relpath(path, self._folder) for member, path in self._checkpoints.items()}
         state = {"run": self._run, "scheduler": self._scheduler.state_dict(), "checkpoints": below}
-        new = self._folder / f"new.{RECORD}"
-        save_state(new, state, KIND, {"space": self._space})
-        path = self._folder / RECORD
-        if path.exists():
-            os.replace(path, self._folder / BEFORE)
-        os.replace(new, path)
+        self._kept.save(state, {"space": self._space})
         self._is_due = False
         self._next = time.monotonic() + _EVERY
         self._forget_old()
@@ -109,7 +105,7 @@ class RunRecord(Callback):
         members = self._scheduler.teams[0].members
         if not self._old or not all(self._is_own(m) for m in self._trains if members[m].lost is None):
             return
-        (self._folder / BEFORE).unlink(missing_ok=True)
+        self._kept.before.unlink(missing_ok=True)
         for path in self._old:
             shutil.rmtree(path, ignore_errors=True)
         self._old = []
@@ -136,20 +132,8 @@ def read_record(folder: Path, space: Space) -> RunState | None:
             f"{folder}: was written by an earlier version of selftune; go on with that one, or start the study"
             " anew in another folder"
         )
-    remove_leftovers(folder)
-    damage = None
-    for path in (folder / RECORD, folder / BEFORE):
-        try:
-            state = load_state(path, KIND, {"space": space})
-        except FileNotFoundError:
-            continue
-        except DamagedFile as error:
-            damage = damage or str(error)
-            continue
-        if damage is not None:
-            logger.warning("%s; going on from the record before it", damage)
-        checkpoints = {member: folder / path for member, path in state["checkpoints"].items()}
-        return RunState(state["run"], state["scheduler"], checkpoints)
-    if damage is not None:
-        raise DamagedFile(f"{damage}; remove {folder} to start the study from its beginning")
-    return None
+    state = KeptState(folder, KIND, KIND).load({"space": space})
+    if state is None:
+        return None
+    checkpoints = {member: folder / path for member, path in state["checkpoints"].items()}
+    return RunState(state["run"], state["scheduler"], checkpoints)

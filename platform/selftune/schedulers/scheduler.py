@@ -138,7 +138,9 @@ class BilevelScheduler(TrialScheduler):
             "failure_config": tune.FailureConfig(max_failures=3),
             "checkpoint_config": tune.CheckpointConfig(num_to_keep=KEPT_CHECKPOINTS, checkpoint_at_end=True),
         }
-        callbacks = [self.callback(), *settings.pop("callbacks", ())]
+        callbacks = list(settings.pop("callbacks", ()))
+        if not any(isinstance(one, StateCallback) for one in callbacks):
+            callbacks.insert(0, self.callback())
         return tune.RunConfig(callbacks=callbacks, **(recommended | settings))
 
     @property
@@ -298,13 +300,13 @@ class BilevelScheduler(TrialScheduler):
     def on_callback_ready(self) -> None:
         self._has_callback = True
 
-    def on_checkpoint(self, trial: Any) -> None:
-        """A checkpoint of the trial exists."""
+    def on_checkpoint(self, trial: Any, snapshot: bool = True) -> None:
+        """A checkpoint of the trial exists; ``snapshot``: and Tune's state is to name it at once."""
         saved = trial.latest_checkpoint_result
         if saved is not None:
             team, member = self._groups.team_of(trial)
             team.saved(member, saved.metrics["order"])
-            self._new_checkpoint = True
+            self._new_checkpoint = self._new_checkpoint or snapshot
 
     def on_end(self) -> None:
         """The run is over."""

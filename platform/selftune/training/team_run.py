@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,12 +12,9 @@ from selftune.hyperparameters import Space
 from selftune.listener import Listener, Place
 from selftune.methods import Method, Report, WorkOrder
 from selftune.methods.reports import Diverged
-from selftune.storage.files import DamagedFile, remove_leftovers
-from selftune.storage.state_file import load_state, save_state
+from selftune.storage.files import DamagedFile
+from selftune.storage.kept_state import KeptState
 
-logger = logging.getLogger(__name__)
-
-CHECKPOINT, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
 KIND = "checkpoint"
 
 
@@ -187,7 +182,7 @@ class TeamRun:
             self.listener.hyper_step(step)
 
     def _reason(self, report: Report) -> str:
-        saved = self.checkpoints / CHECKPOINT if self.checkpoints else None
+        saved = KeptState(self.checkpoints, KIND, KIND).path if self.checkpoints else None
         kept = f"the last good checkpoint is {saved}" if saved and saved.exists() else "no checkpoint was made"
         return f"{report.message}; {kept}"
 
@@ -208,12 +203,7 @@ class TeamRun:
             "ended": self.ended,
             "trainers": {member: trainer.state_dict() for member, trainer in self.trainers.items()},
         }
-        path = folder / CHECKPOINT
-        new = folder / f"new.{CHECKPOINT}"
-        save_state(new, state, KIND, {"space": self.space})
-        if path.exists():
-            os.replace(path, folder / BEFORE)
-        os.replace(new, path)
+        KeptState(folder, KIND, KIND).save(state, {"space": self.space})
 
     def restore(self, folder: Path) -> bool:
         """Goes to the state in a folder, or to the one before where the last is damaged.
@@ -238,27 +228,12 @@ class TeamRun:
 
     def _read(self, folder: Path) -> Any:
         """The last state that can be read; None if there is none."""
-        remove_leftovers(folder)
         if (folder / "checkpoint.pt").exists():
             raise DamagedFile(
                 f"{folder / 'checkpoint.pt'}: was written by an earlier version of selftune; go on with"
                 " that one, or start the study anew in another folder"
             )
-        damage = None
-        for path in (folder / CHECKPOINT, folder / BEFORE):
-            try:
-                state = load_state(path, KIND, {"space": self.space})
-            except FileNotFoundError:
-                damage = damage or f"{path}: is missing"
-            except DamagedFile as error:
-                damage = str(error)
-            else:
-                if path.name == BEFORE:
-                    logger.warning("%s; going on from the checkpoint before it", damage)
-                return state
-        if not any((folder / name).exists() for name in (CHECKPOINT, BEFORE)):
-            return None
-        raise DamagedFile(f"{damage}; remove the checkpoints in {folder} to start the study from its beginning")
+        return KeptState(folder, KIND, KIND).load({"space": self.space})
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
