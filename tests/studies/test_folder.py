@@ -2,7 +2,8 @@ import fcntl
 
 import pytest
 
-from selftune.studies.folder import LOCK, STUDY_FILE, held, is_local, new_folder, open_folder
+from selftune.studies.driver import LOCK, held
+from selftune.studies.folder import STUDY_FILE, is_local, new_folder, open_folder
 from selftune.studies.mistakes import UserError
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import write_summary

@@ -161,11 +161,11 @@ def test_a_comparison_that_diverges_fails_nothing(study_text, tmp_path, console,
     steps = []
     original = module.Runner.run
 
-    def diverge_the_second_time(self, *arguments):
+    def diverge_the_second_time(self, *arguments, **options):
         steps.append(arguments)
         if len(steps) == 2:
             raise StudyFailed("trainer 0 stopped: the training loss is nan")
-        return original(self, *arguments)
+        return original(self, *arguments, **options)
 
     monkeypatch.setattr(module.Runner, "run", diverge_the_second_time)
     _, folder, summary = start(study_text, tmp_path, console)

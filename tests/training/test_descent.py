@@ -23,7 +23,8 @@ STEPS = 12
 
 
 def network():
-    return nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    # No bias before BatchNorm: its gradient is rounding, of which Adam makes whole steps.
+    return nn.Sequential(nn.Linear(6, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
 
 
 def data(seed, examples=48):
@@ -178,10 +179,10 @@ def everything():
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 def test_all_at_once():
     def optimizer(parameters):
-        first, first_bias, scale, shift, last, last_bias = parameters
+        first, scale, shift, last, last_bias = parameters
         groups = [
             {"params": [first, last]},
-            {"params": [first_bias, scale, shift, last_bias], "weight_decay": 0.0},
+            {"params": [scale, shift, last_bias], "weight_decay": 0.0},
         ]
         return torch.optim.AdamW(groups, lr=0.05, weight_decay=0.1)
 

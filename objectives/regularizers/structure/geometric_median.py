@@ -54,9 +54,9 @@ def geometric_median(
     """
     between = _squared_distances(gradients.double())
     near, centre, limit = _majority(between)
-    if not bool(near.all()):
-        gradients = _pulled_in(gradients, between, near, centre, limit)
-        between = _squared_distances(gradients.double())
+    # Also where all are near: to ask would make the host wait for the device at every step.
+    gradients = _pulled_in(gradients, between, near, centre, limit)
+    between = _squared_distances(gradients.double())
     # Every point of the iteration is a weighted mean of the gradients, so its distances follow from D, the squared
     # distances between them: |g_i - sum_j w_j g_j|^2 = (D w)_i - w' D w / 2, exact enough in double precision.
     lengths = torch.linalg.vector_norm(gradients, dim=1, dtype=torch.float64).square()

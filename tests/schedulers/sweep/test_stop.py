@@ -16,7 +16,6 @@ def test_a_stopped_sweep_goes_on_with_every_trial_where_it_was(scheduler, tmp_pa
             cluster,
             heard=before,
             stop=lambda: len(before.trials) >= 12,
-            curve={"seconds": 0.02},
             **SETTINGS[scheduler],
         )
     assert before.ends == 1

@@ -38,7 +38,7 @@ def sweeps(monkeypatch):
         def __init__(self):
             self.ran, self.faults = [], {}
 
-        def __call__(self, swept, place, console, *, mlflow):
+        def __call__(self, swept, place, console, *, mlflow, driving, within):
             assert (place / "study.yaml").read_text() == swept.text
             self.ran.append(place.name)
             if place.name in self.faults:

@@ -31,7 +31,7 @@ class ComparisonRecord:
     >>> folder = Path(tempfile.mkdtemp())
     >>> settings = ComparisonSettings(methods=("held", "tpe"), steps=8000)
     >>> record = ComparisonRecord("study: digits", settings, "digits", "validation_loss", "min")
-    >>> record.with_outcome("held-0", Outcome(best=(0.5,), spent=(1000,), time=(3.0,))).write(folder)
+    >>> record.with_outcome("held-0", Outcome(best=(0.5,), spent=(1000,), computed=(3.0,))).write(folder)
     >>> read_record(folder).outcomes["held-0"].best
     [0.5]
     """
