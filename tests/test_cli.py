@@ -6,6 +6,7 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+from full_matrix import first_of
 
 from selftune.cli import main
 from selftune.studies.folder import new_folder
@@ -256,7 +257,7 @@ def run_until(number, ending):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("number", [0, 6])  # before the first checkpoint, and between two
+@pytest.mark.parametrize("number", first_of([6, 0]))  # between two checkpoints, and before the first
 def test_a_killed_study_resumes_to_the_same_trajectory(place, number, capsys):
     assert run_until(number, "SIGKILL").returncode == -signal.SIGKILL
     assert len(read_trajectory(place / "out")) == number + 1  # what was reported stays readable
