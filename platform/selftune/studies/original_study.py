@@ -39,7 +39,7 @@ def read_original(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
+def check_unchanged(folder: Path, text: str, tuned: bool, file: Path | None = None) -> None:
     """Refuses a study file that says something else than when the study was started.
 
     A larger budget may be given until tuning has ended, another number of cpus in this process, and another time
@@ -48,6 +48,7 @@ def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
     Args:
         text: what the study file says now.
         tuned: whether tuning has ended.
+        file: the study file; None for that of the folder.
 
     Raises:
         UserError: with the first key that differs.
@@ -63,7 +64,7 @@ def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
         if key in BUDGETS and not tuned and _is_larger(then, given):
             continue
         raise UserError(
-            f"{folder / 'study.yaml'}: {key}: was {shown(then)} when the study was started, now it is"
+            f"{file or folder / 'study.yaml'}: {key}: was {shown(then)} when the study was started, now it is"
             f" {shown(given)}; put that back, or run the changed study in another folder"
         )
 
