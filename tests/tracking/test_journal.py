@@ -102,26 +102,32 @@ def test_killed_between_the_two_halves_of_folding_rows_are_not_doubled(tmp_path:
     assert steps(tmp_path) == [0, 1, 2]
 
 
-def test_folding_takes_its_share_of_the_time_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("journals", [1, 3])
+def test_folding_takes_its_share_of_the_time_and_no_more(
+    journals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    journal = opened(tmp_path)
+    monkeypatch.setattr(journal_module._Pace, "next_at", 0.0)
     folded: list[float] = []
-    write = journal._write_parquet
+    write = Journal._write_parquet
 
-    def slow_write(table: pa.Table, is_open: bool) -> None:
+    def slow_write(journal: Journal, table: pa.Table, is_open: bool) -> None:
         folded.append(now[0])
         now[0] += 1.0  # a folding costs one second
-        write(table, is_open)
+        write(journal, table, is_open)
 
-    monkeypatch.setattr(journal, "_write_parquet", slow_write)
+    monkeypatch.setattr(Journal, "_write_parquet", slow_write)
+    writers = [opened(tmp_path / str(number)) for number in range(journals)]
     for step in range(200):
         now[0] += 0.5
-        journal.append(row(step))
+        for journal in writers:
+            journal.append(row(step))
     assert folded[0] == pytest.approx(journal_module.FOLD_SECONDS, abs=0.5)
-    assert min(np.diff(folded)) >= 1.0 / journal_module.FOLD_SHARE
+    assert min(np.diff(folded)) >= 1.0 / journal_module.FOLD_SHARE  # of all of them together
     assert len(folded) >= 4
-    assert steps(tmp_path) == list(range(200))
+    for number in range(journals):
+        assert steps(tmp_path / str(number)) == list(range(200))
 
 
 def test_metrics_become_columns_as_they_appear(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.frames import FrameWriter, read_frames
 from selftune.tracking.table_checksum import checksum_of
 
-FOLD_SHARE = 0.05  # of the time since the last folding, at most, goes into the next one
-FOLD_SECONDS = 5.0  # between foldings, at least
+FOLD_SHARE = 0.05  # of a process's time, at most, goes into folding, of all of its journals together
+FOLD_SECONDS = 5.0  # between two foldings of one journal, at least
 
 FORMAT = b"2"
 _LABELS = b"selftune.labels"
@@ -45,6 +45,16 @@ def vector(name: str, labels: Sequence[str]) -> pa.Field:
 def metrics(name: str) -> pa.Field:
     """A column that holds a mapping of names to floats per row and is read as one column per name."""
     return pa.field(name, pa.map_(pa.string(), pa.float64()))
+
+
+class _Pace:
+    """When a process may fold again, whichever journal: a driver of a thousand teams has two thousand."""
+
+    next_at = 0.0
+
+    @classmethod
+    def spent(cls, began: float, ended: float) -> None:
+        cls.next_at = ended + (ended - began) * (1 / FOLD_SHARE - 1)
 
 
 class Journal:
@@ -85,11 +95,11 @@ class Journal:
             field.name: len(labels) for field in self.schema if (labels := _labels(field)) is not None
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        began, table = time.monotonic(), None
+        table = None
         if has_table(self.folder, name):
             table = read_table(self.folder, name) if keeps is None else _kept(self.folder, name, keeps)
             self._check_columns(table)
-        self._restart(began, table)
+        self._restart(table)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row: a value per column (a mapping for ``metrics``). No kill loses it once this returned.
@@ -103,14 +113,15 @@ class Journal:
                 raise ValueError(f"column {name!r} has {length} entries, got {len(row[name])}")
         arrays = [pa.array([_plain(row[field.name])], field.type) for field in self.schema]
         self._frames.append(pa.record_batch(arrays, schema=self.schema).serialize().to_pybytes())
-        if time.monotonic() >= self._fold_at:
+        if time.monotonic() >= max(self._fold_at, _Pace.next_at):
             self.fold()
 
     def fold(self) -> None:
         """Rewrites the Parquet file with everything so far, and starts the frames anew."""
         began = time.monotonic()
         self._frames.close()
-        self._restart(began, read_table(self.folder, self.name))
+        self._restart(read_table(self.folder, self.name))
+        _Pace.spent(began, time.monotonic())
 
     def close(self) -> None:
         """Folds for the last time and removes the frames: a table without them is complete."""
@@ -119,15 +130,14 @@ class Journal:
             self._write_parquet(read_table(self.folder, self.name), is_open=False)
             self._path(".arrows").unlink()
 
-    def _restart(self, began: float, table: pa.Table | None) -> None:
+    def _restart(self, table: pa.Table | None) -> None:
         # Parquet first, then the empty frames: killed in between, rows are in both, and the key removes one.
         if table is not None:
             self._write_parquet(table, is_open=True)
         folded = str(0 if table is None else table.num_rows)
         schema = self.schema.with_metadata({**(self.schema.metadata or {}), _FOLDED: folded})
         self._frames = FrameWriter(self._path(".arrows"), schema.serialize().to_pybytes())
-        cost = time.monotonic() - began
-        self._fold_at = began + cost + max(FOLD_SECONDS, cost / FOLD_SHARE)
+        self._fold_at = time.monotonic() + FOLD_SECONDS
 
     def _write_parquet(self, table: pa.Table, is_open: bool) -> None:
         with replacing(self._path(".parquet")) as temporary:
