@@ -3,15 +3,17 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from selftune.cli import main
 from selftune.studies.folder import new_folder
+from selftune.studies.original_study import write_original
 from selftune.studies.packaged import packaged_studies
 from selftune.studies.study_file import parse_study
-from selftune.tracking.summary import read_summary
+from selftune.tracking.summary import read_summary, write_summary
 from selftune.tracking.trajectory import read_trajectory
 
 STUDY = """\
@@ -256,18 +258,91 @@ def run_until(number, ending):
     return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("number", [0, 6])  # before the first checkpoint, and between two
-def test_a_killed_study_resumes_to_the_same_trajectory(place, number, capsys):
+@pytest.mark.parametrize(
+    ("number", "go_on"),
+    [(0, ["resume", "out"]), (6, ["run", "tiny.yaml", "--local", "--output", "out", "--restart"])],
+)  # before the first checkpoint, and between two
+def test_a_killed_study_goes_on_to_the_same_trajectory(place, number, go_on, capsys):
     assert run_until(number, "SIGKILL").returncode == -signal.SIGKILL
     assert len(read_trajectory(place / "out")) == number + 1  # what was reported stays readable
     assert local("--output", "out") == 2
     assert "continue it with `selftune resume out`" in capsys.readouterr().err
-    assert main(["resume", "out", "--no-mlflow"]) == 0
-    assert local("--output", "whole") == 0
+    assert main([*go_on, "--no-mlflow"]) == 0
+    assert local("--output", "whole", "--restart") == 0
     assert columns(place / "out").equals(columns(place / "whole"))
     ended, whole = read_summary(place / "out"), read_summary(place / "whole")
     assert ended["tuned"] == whole["tuned"]
     assert ended["fixed"] == whole["fixed"]
+
+
+def restart(*arguments):
+    return local("--output", "out", "--restart", *arguments)
+
+
+def folder_made_in_part(place):
+    (place / "out" / "lost+found").mkdir(parents=True)  # a disk of its own
+    (place / "out" / ".study.yaml.99999999.partial").write_text(STUDY[:20])
+    write_original(place / "out", STUDY, local=True)
+
+
+def folder_made(place):
+    new_folder(parse_study(STUDY), place / "out", local=True)
+
+
+def failed(place):
+    folder_made(place)
+    write_summary(place / "out", {"name": "tiny", "status": "failed", "message": "the disk is full"})
+
+
+@pytest.mark.parametrize("before", [folder_made_in_part, folder_made, failed])
+def test_a_restart_goes_on_with_whatever_the_folder_holds(place, before, capsys):
+    before(place)
+    assert restart() == 0
+    assert read_summary(place / "out")["training_steps"] == 60
+    capsys.readouterr()
+    assert restart() == 0
+    assert capsys.readouterr().out == "out: is finished, there is nothing to resume; see out/report.html\n"
+
+
+def test_a_restart_takes_the_budget_of_the_file(place):
+    folder_made(place)
+    (place / "tiny.yaml").write_text(STUDY.replace("steps: 60", "steps: 80"))
+    assert restart() == 0
+    assert read_summary(place / "out")["training_steps"] == 80
+
+
+def test_a_restart_does_not_run_another_study_in_the_folder(place, capsys):
+    folder_made(place)
+    for arguments, line in (
+        (["--seed", "3"], "tiny.yaml: seed: was nothing when the study was started, now it is 3; put that back"),
+        (["--steps", "50"], "tiny.yaml: budget.steps: was 60 when the study was started, now it is 50; put that"),
+    ):
+        assert restart(*arguments) == 2
+        assert capsys.readouterr().err.startswith(line)
+    assert main(["run", "tiny.yaml", "--output", "out", "--restart"]) == 2
+    assert "out: the study of this folder was started in a process, without Ray; give --local" in (
+        capsys.readouterr().err
+    )
+    (place / "notes").mkdir()
+    (place / "notes" / "a.txt").touch()
+    assert local("--output", "notes", "--restart") == 2
+    assert "notes: is not empty and holds no study" in capsys.readouterr().err
+    assert local("--restart") == 2
+    assert "--restart: needs --output DIR" in capsys.readouterr().err
+    assert (place / "out" / "study.yaml").read_text() == STUDY
+    assert [path.name for path in (place / "notes").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("is_begun", [False, True])
+def test_a_restart_of_a_sweep_begins_or_goes_on(place, is_begun, monkeypatch):
+    text = STUDY + "sweep: {trials: 2, over: {objective.optimization.learning_rate: {uniform: [0.01, 0.1]}}}\n"
+    (place / "tiny.yaml").write_text(text)
+    ran = []
+    monkeypatch.setattr("selftune.sweeps.run.run_sweep", lambda swept, folder, *_, **more: ran.append(folder))
+    for _ in range(1 + is_begun):
+        assert main(["run", "tiny.yaml", "--no-mlflow", "--output", "out", "--restart"]) == 1
+    assert ran == [Path("out")] * (1 + is_begun)
+    assert (place / "out" / "study.yaml").read_text() == text
 
 
 def test_an_interrupted_study_says_how_to_go_on(place):

@@ -1,5 +1,7 @@
 """The command ``selftune compare``: what it refuses, in one sentence, before anything is written."""
 
+from pathlib import Path
+
 import pytest
 
 from selftune.cli import main
@@ -142,3 +144,18 @@ def test_a_comparison_is_not_overwritten(place, capsys):
     new_comparison_folder(comparison, place / "out")
     assert main(["compare", "tiny.yaml", "--methods", "self_tuning", "--budget", "400", "--output", "out"]) == 2
     assert capsys.readouterr().err.startswith("out: holds a comparison; go on with it with `selftune resume out`")
+
+
+def test_a_restart_begins_or_goes_on_with_the_same_comparison(place, capsys, monkeypatch):
+    ran = []
+    run = "selftune.sweeps.comparison.run.run_comparison"
+    monkeypatch.setattr(run, lambda comparison, folder, *_: ran.append((folder, comparison.settings.steps)))
+    arguments = ["compare", "tiny.yaml", "--methods", "self_tuning", "--output", "out", "--restart"]
+    for _ in range(2):
+        assert main([*arguments, "--budget", "400"]) == 1
+    assert ran == [(Path("out"), 400)] * 2
+    capsys.readouterr()
+    assert main([*arguments, "--budget", "500"]) == 2
+    assert capsys.readouterr().err == "out: holds another comparison; choose another folder with --output\n"
+    assert main(["compare", "out", "--restart"]) == 2
+    assert capsys.readouterr().err.startswith("--restart: is for the comparison of methods on a study")

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftune.command_arguments import add_driving, driving, positive
+from selftune.command_arguments import add_driving, add_restart, check_restart, driving, positive
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
@@ -39,6 +39,8 @@ examples:
   selftune status runs/digits-1       how far is it? from another terminal
   selftune stop runs/digits-1         finish the hyper-step, save, end
   selftune resume runs/digits-1       go on after a stop or a crash
+  selftune run my_study.yaml --output DIR --restart
+                                      begin, or go on with what DIR holds: for jobs that start again
   selftune compare digits --methods random,asha,self_tuning --budget 24000
                                       which way of tuning is best at the same budget?
   selftune replay runs/digits-1       train again with the schedule that was found
@@ -116,6 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<study>-<n>)"
     )
+    add_restart(one)
     _add_mlflow(one)
     add_driving(one)
 
@@ -199,11 +202,14 @@ def _add_mlflow(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> int:
     from selftune.studies.packaged import find_study
 
+    check_restart(options)
     if has_sweep(path := find_study(options.study)):
         return run_file(path, options)
-    from selftune.studies.folder import new_folder
+    from selftune.studies.folder import goes_on, new_folder
 
     study = _load(options, local=options.local)
+    if options.restart and goes_on(options.output, study.text, path, options.local):
+        return _resume_folder(options.output, options)
     folder = new_folder(study, options.output, options.local)
     return _go(study, folder, options.local, options)
 
@@ -271,16 +277,21 @@ def _resume(options: argparse.Namespace) -> int:
     file = options.folder / "study.yaml"
     if file.is_file() and has_sweep(file):
         return resume_folder(options.folder, options)
-    from selftune.studies.folder import is_local, open_folder
     from selftune.sweeps.comparison.record import is_comparison
 
     if is_comparison(options.folder):
-        return resume_comparison(options)
-    study, summary = open_folder(options.folder)
+        return resume_comparison(options.folder, options)
+    return _resume_folder(options.folder, options)
+
+
+def _resume_folder(folder: Path, options: argparse.Namespace) -> int:
+    from selftune.studies.folder import is_local, open_folder
+
+    study, summary = open_folder(folder)
     if summary.get("status") == "finished":
-        print(f"{options.folder}: is finished, there is nothing to resume; see {options.folder / 'report.html'}")
+        print(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}")
         return 0
-    return _go(study, options.folder, is_local(options.folder), options)
+    return _go(study, folder, is_local(folder), options)
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import math
 
 from selftune.logs import LEVELS
 from selftune.studies.driver import DriverSettings
+from selftune.studies.mistakes import UserError
 
 
 def add_driving(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,25 @@ def add_driving(parser: argparse.ArgumentParser) -> None:
         metavar="LEVEL",
         help=f"least level of the lines in DIR/logs: {', '.join(LEVELS)} (default: {usual.log_level})",
     )
+
+
+def add_restart(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--restart``, of commands that begin something."""
+    parser.add_argument(
+        "--restart",
+        action="store_true",
+        help="begin in DIR, or go on with what it holds, whatever that is: for jobs that are started again",
+    )
+
+
+def check_restart(options: argparse.Namespace) -> None:
+    """Refuses ``--restart`` without a folder.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if options.restart and options.output is None:
+        raise UserError("--restart: needs --output DIR, the folder to begin in or to go on with")
 
 
 def driving(options: argparse.Namespace) -> DriverSettings:

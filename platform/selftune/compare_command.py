@@ -6,14 +6,25 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftune.command_arguments import add_driving, driving, positive
+from selftune.command_arguments import add_driving, add_restart, check_restart, driving, positive
 
 if TYPE_CHECKING:
     from selftune.sweeps.comparison.comparison import Comparison
 
 # Everything heavy is imported by the command that needs it, so that --help and mistakes come at once.
 
-_WITH_METHODS = ("seeds", "budget", "starts", "concurrent", "seed", "steps", "output", "grace", "log_level")
+_WITH_METHODS = (
+    "seeds",
+    "budget",
+    "starts",
+    "concurrent",
+    "seed",
+    "steps",
+    "output",
+    "restart",
+    "grace",
+    "log_level",
+)
 """Options that mean something only together with ``--methods``."""
 
 
@@ -52,6 +63,7 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/compare-<study>-<n>)"
     )
+    add_restart(parser)
     parser.add_argument("--no-mlflow", action="store_true", help="send nothing to MLflow")
     add_driving(parser)
 
@@ -74,9 +86,12 @@ def compare(options: argparse.Namespace) -> int:
     """Compares methods on a study, or ranks studies that have ended."""
     if options.methods is None:
         return _rank(options)
+    check_restart(options)
     comparison = _comparison(options)
-    from selftune.sweeps.comparison.folder import new_comparison_folder
+    from selftune.sweeps.comparison.folder import holds, new_comparison_folder
 
+    if options.restart and holds(options.output, comparison):
+        return resume_comparison(options.output, options)
     return _run(comparison, new_comparison_folder(comparison, options.output), options)
 
 
@@ -87,7 +102,7 @@ def _rank(options: argparse.Namespace) -> int:
     from selftune.studies.ranking import ranked
     from selftune.studies.results import print_ranking
 
-    given = [name for name in _WITH_METHODS if getattr(options, name) is not None]
+    given = [name for name in _WITH_METHODS if getattr(options, name) not in (None, False)]
     given += ["no_mlflow"] if options.no_mlflow else []
     if given:
         name = given[0].replace("_", "-")
@@ -152,11 +167,11 @@ def _check_machine(comparison: Comparison) -> None:
         check_room(cell.swept.study)
 
 
-def resume_comparison(options: argparse.Namespace) -> int:
+def resume_comparison(folder: Path, options: argparse.Namespace) -> int:
     """Goes on with the comparison of a folder."""
     from selftune.sweeps.comparison.folder import open_comparison
 
-    return _run(open_comparison(options.folder), options.folder, options)
+    return _run(open_comparison(folder), folder, options)
 
 
 def report_comparison(options: argparse.Namespace) -> int:

@@ -35,6 +35,9 @@ class Listener:
     def departed(self, member: int, reason: str) -> None:
         """A trainer has failed, and is started again."""
 
+    def hung(self, member: int, reason: str) -> None:
+        """A trainer hangs, so that its process is ended; ``departed`` or ``lost`` follows."""
+
     def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
         """The study begins, or goes on from a saved state; comes before ``started``, and after all have arrived.
 
@@ -85,6 +88,10 @@ class Listeners(Listener):
     def departed(self, member: int, reason: str) -> None:
         for listener in self.listeners:
             listener.departed(member, reason)
+
+    def hung(self, member: int, reason: str) -> None:
+        for listener in self.listeners:
+            listener.hung(member, reason)
 
     def started(self, space: Space, members: int) -> None:
         for listener in self.listeners:

@@ -31,7 +31,7 @@ def has_sweep(path: Path) -> bool:
 
 
 def run_file(path: Path, options: argparse.Namespace) -> int:
-    """Runs a sweep from its start.
+    """Runs a sweep from its start, or goes on with it where ``--restart`` says so and it was begun.
 
     Raises:
         UserError: if something in the request is wrong.
@@ -40,9 +40,11 @@ def run_file(path: Path, options: argparse.Namespace) -> int:
 
     if options.local:
         raise UserError(f"{path}: a sweep runs on Ray, which starts by itself on this machine; leave out --local")
-    from selftune.studies.folder import new_folder
+    from selftune.studies.folder import goes_on, new_folder
 
     swept = _load(path, options)
+    if options.restart and goes_on(options.output, swept.text, path, local=False):
+        return resume_folder(options.output, options)
     folder = new_folder(swept.study, options.output, local=False)
     return _go(swept, folder, options)
 

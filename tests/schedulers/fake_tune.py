@@ -36,6 +36,7 @@ class Actor:
         self.trainable = worker(config=dict(config))
         self.tasks = deque()
         self.alive = True
+        self.hangs = False
         self.receive = types.SimpleNamespace(remote=self._receive)
         self.export_state = types.SimpleNamespace(remote=self._export_state)
 
@@ -49,7 +50,7 @@ class Actor:
 
     @property
     def able(self):
-        if not self.tasks:
+        if not self.tasks or (self.hangs and self.alive):
             return False
         name, argument = self.tasks[0]
         return name != "receive" or argument[1] is None or argument[1].state != "pending"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ SPACE = Space([Hyperparameter(name, Interval(), 0.5, tuned=True) for name in ("a
 class ToyTrainer:
     """Weights follow the hyperparameters with seeded noise; every training step takes one second."""
 
-    def __init__(self, member, diverges=None, fails=None, dies=None, marker=None, seconds=0.0):
+    def __init__(
+        self, member, diverges=None, fails=None, dies=None, stops=None, blocks=None, marker=None, seconds=0.0
+    ):
         self.space = SPACE
         self.member = member
         self.training_step = 0
@@ -29,6 +32,8 @@ class ToyTrainer:
         self.diverges = diverges
         self.fails = fails
         self.dies = dies
+        self.stops = stops
+        self.blocks = blocks
         self.marker = marker
         self.seconds = seconds
 
@@ -53,6 +58,11 @@ class ToyTrainer:
             if self.training_step == self.dies and not self.marker.exists():
                 self.marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.training_step in (self.stops, self.blocks) and not self.marker.exists():
+                self.marker.touch()
+                if self.training_step == self.stops:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+                threading.Event().wait()
             time.sleep(self.seconds)
         report = Trained(
             number=order.number,
@@ -79,14 +89,17 @@ class ToyTrainer:
 
 @dataclass(frozen=True)
 class Toys:
-    """Builds toy trainers; ``diverges``, ``fails`` and ``dies`` are (member, training step).
+    """Builds toy trainers; ``diverges``, ``fails`` and the like are (member, training step).
 
-    A worker that ``dies`` is killed once: then there is the file ``marker``. ``seconds`` slow a training step.
+    A worker that ``dies``, ``stops`` (its process) or ``blocks`` (for ever) does so once: then there is the file
+    ``marker``. ``seconds`` slow a training step.
     """
 
     diverges: tuple = (None, None)
     fails: tuple = (None, None)
     dies: tuple = (None, None)
+    stops: tuple = (None, None)
+    blocks: tuple = (None, None)
     marker: Path | None = None
     seconds: float = 0.0
     refuses: bool = False
@@ -94,7 +107,7 @@ class Toys:
     def __call__(self, member):
         if self.refuses:
             raise SettingError("trainers.gpus", "torch finds no GPU here")
-        faults = {"diverges": self.diverges, "fails": self.fails, "dies": self.dies}
+        faults = {kind: getattr(self, kind) for kind in ("diverges", "fails", "dies", "stops", "blocks")}
         steps = {kind: step if who == member else None for kind, (who, step) in faults.items()}
         return ToyTrainer(member, **steps, marker=self.marker, seconds=self.seconds)
 
@@ -119,13 +132,16 @@ class Recorder(Listener):
 
     def __init__(self):
         self.events = []
-        self.arrivals, self.departures = [], []
+        self.arrivals, self.departures, self.hangs = [], [], []
 
     def arrived(self, member, place):
         self.arrivals.append(member)
 
     def departed(self, member, reason):
         self.departures.append((member, reason))
+
+    def hung(self, member, reason):
+        self.hangs.append((member, reason))
 
     def started(self, space, members):
         self.events.append(("started", members))

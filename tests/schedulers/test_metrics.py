@@ -42,6 +42,7 @@ def test_a_study_tells_steps_losses_values_and_faults(told):
             metrics.reported(member, Trained(number=number, training_step=step, training_loss=1.0))
         metrics.hyper_step(hyper_step(number))
     metrics.departed(0, "its worker died")
+    metrics.hung(0, "hangs: order 3 takes longer than 60 seconds")
     metrics.reported(1, Diverged(number=3, training_step=31))
     metrics.lost(1, "loss is nan")
     metrics.lost(0, "its worker died")
@@ -53,6 +54,7 @@ def test_a_study_tells_steps_losses_values_and_faults(told):
         ("selftune_validation_loss", "digits", "0"): 0.75,
         ("selftune_hyperparameter", "digits", "0", "dropout.rate"): 0.25,
         ("selftune_faults", "digits", "0", "0", "restart"): 1,
+        ("selftune_faults", "digits", "0", "0", "hang"): 1,
         ("selftune_faults", "digits", "0", "1", "diverged"): 1,
         ("selftune_faults", "digits", "0", "0", "lost"): 1,
     }
@@ -83,6 +85,7 @@ def test_a_sweep_tells_of_trials_by_number(told):
     values = {"objective.optimization.learning_rate": 0.1, "objective.optimization.optimizer": "sgd"}
     metrics.heard(TrialRecord(3, values))
     metrics.heard(TrialRecord(3, values, "running", 50, 100, measures={"validation_loss": 0.5}))
+    metrics.hung(3, "hangs: report 3 since its start takes longer than 60 seconds")
     metrics.departed(3, "its worker died")
     metrics.heard(TrialRecord(3, values, "failed", 50, 100, message="its worker died"))
     assert told == {
@@ -90,5 +93,6 @@ def test_a_sweep_tells_of_trials_by_number(told):
         ("selftune_training_steps", "digits", "3", "0"): 100,
         ("selftune_validation_loss", "digits", "3"): 0.5,
         ("selftune_faults", "digits", "3", "0", "restart"): 1,
+        ("selftune_faults", "digits", "3", "0", "hang"): 1,
         ("selftune_faults", "digits", "3", "0", "lost"): 1,
     }

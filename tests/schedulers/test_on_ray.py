@@ -68,6 +68,20 @@ def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     assert weights == expected_weights
 
 
+@pytest.mark.parametrize("how", first_of(["stops", "blocks"]))
+@pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
+def test_a_worker_that_hangs_is_replaced_and_changes_nothing(transport, how, tmp_path, undisturbed):
+    method, marker = ToyMethod(1), tmp_path / "hung"
+    toys = Toys(**{how: (0, 31)}, marker=marker)
+    weights, recorder = run(tmp_path / "run", method, toys, transport=transport, hang_after=2.0)
+    expected, expected_weights = undisturbed(method)
+    assert recorder.hangs == [(0, "hangs: order 14 takes longer than 2 seconds")]
+    assert recorder.departures == recorder.hangs
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
+    assert sorted(recorder.of("reported")) == sorted(expected.of("reported"))
+    assert weights == expected_weights
+
+
 @pytest.mark.parametrize("kind", first_of([signal.SIGKILL, signal.SIGINT]))
 def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path, undisturbed):
     driver = Path(__file__).parent / "ray_driver.py"
@@ -95,7 +109,7 @@ def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path
     assert weights == expected_weights
 
 
-@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+@pytest.mark.parametrize("transport", first_of(["mailbox", "direct"]))
 def test_a_run_that_is_asked_to_stop_goes_on_without_repeating_anything(transport, tmp_path, undisturbed):
     method = ToyMethod(2, checkpoint_every=1000)
     before = Recorder()

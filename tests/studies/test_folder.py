@@ -109,7 +109,13 @@ def test_an_edited_study_is_refused_with_its_key(study, tmp_path, before, after,
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [("steps: 60", "steps: 80"), ("cpus: 1", "cpus: 2"), ("seed: 0", "# a remark\nseed: 0"), ("1e-4", "0.0001")],
+    [
+        ("steps: 60", "steps: 80"),
+        ("cpus: 1", "cpus: 2"),
+        ("cpus: 1", "cpus: 1, hang_after: 60"),
+        ("seed: 0", "# a remark\nseed: 0"),
+        ("1e-4", "0.0001"),
+    ],
 )
 def test_what_may_change_in_a_study(study, tmp_path, before, after):
     folder = new_folder(study, tmp_path / "out", local=True)

@@ -7,7 +7,7 @@ from selftune.methods.best_step import BestStep
 from selftune.methods.reports import Diverged, Trained
 from selftune.storage.files import DamagedFile
 from selftune.studies.progress import Progress
-from selftune.studies.status import STATUS, read_status
+from selftune.studies.status import STATUS, Faults, read_status
 from selftune.studies.status_writer import StatusWriter
 
 
@@ -73,7 +73,8 @@ def test_faults_are_counted_over_all_drivers(tmp_path, clock):
     status = writer(tmp_path, clock)
     for member in (0, 1, 2):
         status.arrived(member, Place("node", 100 + member))
-    status.departed(0, "its worker died")
+    status.hung(0, "hangs: order 3 takes longer than 60 seconds")
+    status.departed(0, "hangs: order 3 takes longer than 60 seconds")
     assert read_status(tmp_path).teams[0].members[0].state == "restarting"
     status.arrived(0, Place("other", 200))
     assert (read_status(tmp_path).teams[0].members[0].host, status._members[0].message) == ("other", "")
@@ -84,7 +85,7 @@ def test_faults_are_counted_over_all_drivers(tmp_path, clock):
     again.resumed({0: 3}, 2)
     again.ended()
     faults = read_status(tmp_path).faults
-    assert (faults.restarts, faults.diverged, faults.lost, faults.resumed) == (1, 1, 1, 1)
+    assert faults == Faults(restarts=1, diverged=1, lost=1, resumed=1, hung=1)
 
 
 def test_the_best_of_before_counts_after_a_resume(tmp_path, clock):

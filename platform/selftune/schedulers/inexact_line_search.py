@@ -33,7 +33,7 @@ class InexactLineSearchScheduler(MethodScheduler):
         work: budget in lower-level gradients and products of the team; speculation counts. None for no limit.
         steps: budget in accepted steps; None for no limit.
         team_size: trials that search together.
-        transport, listener, patience: see ``BilevelScheduler``.
+        transport, listener, patience, hang_after: see ``BilevelScheduler``.
         settings: those of ``selftune.methods.InexactLineSearchSettings``.
 
     Raises:
@@ -52,6 +52,7 @@ class InexactLineSearchScheduler(MethodScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        hang_after: float | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -63,6 +64,7 @@ class InexactLineSearchScheduler(MethodScheduler):
             transport=transport,
             listener=listener,
             patience=patience,
+            hang_after=hang_after,
             **settings,
         )
 
@@ -86,7 +88,7 @@ class NetworkLineSearchScheduler(NetworkScheduler):
     Args:
         steps, seconds: the budget, one of the two: training steps of the path that is kept, or its seconds.
         team_size: trials that search together; more than ``backtracks`` have nothing to do.
-        transport, listener, patience: see ``BilevelScheduler``.
+        transport, listener, patience, hang_after: see ``BilevelScheduler``.
         settings: those of ``selftune.methods.NetworkLineSearchSettings``.
 
     Raises:

@@ -27,7 +27,7 @@ class MethodScheduler(BilevelScheduler):
         on: ``"network"`` or ``"smooth"``: what is tuned, for methods that do both; None takes networks first.
         steps, seconds, work: the budget, one of those that the method takes.
         team_size: trials that work together; None takes the smallest team that can.
-        transport, listener, patience: see ``BilevelScheduler``.
+        transport, listener, patience, hang_after: see ``BilevelScheduler``.
         settings: those of the method.
 
     Raises:
@@ -49,6 +49,7 @@ class MethodScheduler(BilevelScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        hang_after: float | None = None,
         **settings: Any,
     ) -> None:
         form = _form(method, on)
@@ -58,7 +59,9 @@ class MethodScheduler(BilevelScheduler):
         size = form.group_size if team_size is None else team_size
         made = partial(_made, method, on, Budget(steps, seconds, work), settings_of(form.settings, settings), size)
         made()  # refuses what it cannot do before there is any trial
-        super().__init__(made, size, transport=transport, listener=listener, patience=patience)
+        super().__init__(
+            made, size, transport=transport, listener=listener, patience=patience, hang_after=hang_after
+        )
 
 
 class NetworkScheduler(MethodScheduler):
@@ -67,7 +70,7 @@ class NetworkScheduler(MethodScheduler):
     Args:
         steps, seconds: the budget, one of the two.
         team_size: trials that work together; None takes the smallest team that can.
-        transport, listener, patience: see ``BilevelScheduler``.
+        transport, listener, patience, hang_after: see ``BilevelScheduler``.
         settings: those of the method.
 
     Raises:
@@ -85,6 +88,7 @@ class NetworkScheduler(MethodScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        hang_after: float | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -96,6 +100,7 @@ class NetworkScheduler(MethodScheduler):
             transport=transport,
             listener=listener,
             patience=patience,
+            hang_after=hang_after,
             **settings,
         )
 

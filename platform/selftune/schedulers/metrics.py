@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``selftune_training_steps`` | counter | ``member`` |
 | ``selftune_hyper_steps`` | counter | |
-| ``selftune_faults`` | counter | ``member``, ``kind``: ``restart``, ``diverged`` or ``lost`` |
+| ``selftune_faults`` | counter | ``member``, ``kind``: ``restart``, ``diverged``, ``lost`` or ``hang`` |
 | ``selftune_training_loss``, ``selftune_validation_loss`` | gauge | |
 | ``selftune_hyperparameter`` | gauge | ``name`` |
 
@@ -99,6 +99,9 @@ class StudyMetrics(Listener):
     def departed(self, member: int, reason: str) -> None:
         self._metrics.fault(self._team, member, "restart")
 
+    def hung(self, member: int, reason: str) -> None:
+        self._metrics.fault(self._team, member, "hang")
+
     def reported(self, member: int, report: Report) -> None:
         if isinstance(report, Diverged):
             self._diverged.add(member)
@@ -153,3 +156,6 @@ class SweepMetrics(TrialsListener):
 
     def departed(self, number: int, reason: str) -> None:
         self._metrics.fault(number, 0, "restart")
+
+    def hung(self, number: int, reason: str) -> None:
+        self._metrics.fault(number, 0, "hang")

@@ -22,7 +22,7 @@ class PenaltyScheduler(NetworkScheduler):
     Args:
         steps, seconds: the budget, one of the two: training steps of every trainer, or seconds of its time.
         team_size: trials that share one hyperparameter vector, an even number.
-        transport, listener, patience: see ``BilevelScheduler``.
+        transport, listener, patience, hang_after: see ``BilevelScheduler``.
         settings: those of ``selftune.methods.PenaltySettings``.
 
     Raises:

@@ -17,7 +17,8 @@
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
-The first four belong to the direct transport; the mailbox transport does without them. ``problem`` checks
+The first four belong to the direct transport; the mailbox transport uses one of them, the actor, and only to end a
+process that hangs. ``problem`` checks
 version and signatures, ``tests/schedulers`` holds the contract test that a new version of Ray has to pass.
 """
 
@@ -88,6 +89,11 @@ def start_next_train(controller: Any, trial: Any) -> None:
 def actor_of(trial: Any) -> Any:
     """The handle of the actor that runs a trial."""
     return trial.temporary_state.ray_actor
+
+
+def end_process(trial: Any) -> None:
+    """Kills the process that runs a trial, which may not answer any more; Tune then hears that its actor died."""
+    ray.kill(actor_of(trial))
 
 
 def snapshot(controller: Any) -> None:

@@ -44,6 +44,7 @@ def run_on_ray(
     space: Space,
     transport: TransportName = "auto",
     patience: float = 0.0,
+    hang_after: float | None = None,
     stop: Callable[[], bool] = never,
     log: WorkerLog | None = None,
     study: str = "",
@@ -66,6 +67,7 @@ def run_on_ray(
         space: the study's hyperparameters, as its trainers have them.
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
+        hang_after: as of ``BilevelScheduler``.
         stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
         log: where workers log; None where they do not.
         study: its name, in metrics.
@@ -85,7 +87,9 @@ def run_on_ray(
     left = read_record(place, space)
     if left is not None and not resume:
         raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
-    scheduler = BilevelScheduler(method_factory, members, transport=transport, patience=patience)
+    scheduler = BilevelScheduler(
+        method_factory, members, transport=transport, patience=patience, hang_after=hang_after
+    )
     scheduler.left = left
     open_members = list(range(members)) if left is None else left.open_members
     if not open_members:  # the driver before this one was killed when all was done but the end

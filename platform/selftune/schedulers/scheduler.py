@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -23,6 +24,7 @@ from selftune.schedulers.calls import call
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.failures import last_failure
+from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.run_record import RunState
 from selftune.schedulers.team import Team
 from selftune.schedulers.trainable import ENGINE, KEPT_CHECKPOINTS
@@ -47,6 +49,8 @@ class BilevelScheduler(TrialScheduler):
         transport: ``"direct"`` (fastest), ``"mailbox"`` (public interface of Ray only), or ``"auto"``.
         listener: builds what hears a team's events, called with the number of the team; must be picklable.
         patience: seconds to wait for an autoscaling cluster to become large enough for a team.
+        hang_after: seconds after which a trainer that does not come to the end of an order counts as hanging; it
+            is ended and started again. None for ten times the longest order so far, and ten minutes at least.
 
     Raises:
         SettingError: if ``team_size`` is less than 1.
@@ -70,10 +74,13 @@ class BilevelScheduler(TrialScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        hang_after: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         if team_size < 1:
             raise SettingError("team_size", f"must be at least 1, got {team_size}")
+        if hang_after is not None and not 0 < hang_after < math.inf:
+            raise SettingError("hang_after", f"must be above 0 and finite, got {hang_after:g}")
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
@@ -82,6 +89,7 @@ class BilevelScheduler(TrialScheduler):
         self.ending: Ending | None = None  # given after Tune has pickled the scheduler, if at all
         self._transport = make_transport(transport)
         self._patience = patience
+        self._hang_after = hang_after
         self._reset()
 
     def _reset(self) -> None:
@@ -90,12 +98,13 @@ class BilevelScheduler(TrialScheduler):
         self._has_callback = False
         self._new_checkpoint = False
         self._asked_to_save: set[str] = set()
+        self._hangs = Hangs(self._hang_after)
         if self.left is not None:
             self.load_state_dict({**self.left.scheduler, "places": {}})  # those of this run's trials are new
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
-        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save")
+        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save", "_hangs")
         return {key: value for key, value in self.__dict__.items() if key not in runtime} | {"left": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -206,6 +215,7 @@ class BilevelScheduler(TrialScheduler):
                 except (SchedulerError, ValueError) as error:  # Tune would bury it in a traceback
                     self._failure = error
             case "report":
+                self._hangs.done(trial.trial_id)
                 over = team.take(member, _with_checkpoint(result["report"].content, trial))
             case "refused":
                 self._failure = SettingError(result["key"], result["message"])
@@ -221,10 +231,11 @@ class BilevelScheduler(TrialScheduler):
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._transport.departed(trial)
         team, member = self._groups.team_of(trial)
+        reason = self._hangs.reason(trial.trial_id) or last_failure(trial.error_file)
         if trial.should_recover():
-            team.restart(member, last_failure(trial.error_file))
+            team.restart(member, reason)
         else:
-            team.lose(member, last_failure(trial.error_file))
+            team.lose(member, reason)
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._transport.departed(trial)
@@ -250,6 +261,7 @@ class BilevelScheduler(TrialScheduler):
         if self._new_checkpoint:
             self._new_checkpoint = False
             self._transport.checkpointed(tune_controller)
+        self._end_hanging()
         if self.ending is not None and self.ending.asked():
             self._end(tune_controller, self.ending)
             return None
@@ -273,6 +285,17 @@ class BilevelScheduler(TrialScheduler):
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "
                 "gave each of them its last order"
             )
+
+    def _end_hanging(self) -> None:
+        """Ends processes of trials that hang; Tune then starts them again, like any that died."""
+        self._hangs.tick()
+        for group in self._groups.entries:
+            for member, trial in group.trials.items():
+                team = group.team
+                why = self._hangs.look(trial.trial_id, group.work(member), team.behind(member))
+                if why is not None:
+                    team.listener.hung(member, why)
+                    ray_internals.end_process(trial)
 
     def _end(self, controller: Any, ending: Ending) -> None:
         """Gives no more orders; ends the run once nobody works on one, and each trainer's state is saved."""

@@ -69,6 +69,7 @@ class Team:
         self._present: set[int] = set()
         self._working: dict[int, int] = {}
         self._queues: dict[int, deque[WorkOrder]] = {member: deque() for member in range(size)}
+        self._behind: set[int] = set()
         self._complete = False
         self._silent = False
 
@@ -102,6 +103,7 @@ class Team:
         self._queues[member] = deque(missing)
         self._working.pop(member, None)
         self._present.add(member)
+        self._behind.add(member)
         self._silent = False
         if not entry.joined:
             entry.joined = True
@@ -146,6 +148,7 @@ class Team:
         if report.number <= entry.told:
             return entry.final is not None and report.number == entry.final.number
         entry.told = report.number
+        self._behind.discard(member)
         if not self.method.stateful:
             entry.log = [order for order in entry.log if order.number > entry.told]
         self._silent = False
@@ -226,6 +229,14 @@ class Team:
     def working(self, member: int) -> bool:
         """Whether a member has an order that it has not reported."""
         return member in self._working
+
+    def work(self, member: int) -> str | None:
+        """What a member that is there is at, in words; None if it is idle."""
+        return f"order {self._working[member]}" if member in self._working else None
+
+    def behind(self, member: int) -> bool:
+        """Whether a member has reported nothing new since its trainer started."""
+        return member not in self._present or member in self._behind
 
     def present(self, member: int) -> bool:
         """Whether a member's trainer is there, at work or not."""

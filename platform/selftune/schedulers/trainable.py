@@ -9,6 +9,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,23 @@ class OrderTrainable(tune.Trainable):
         self._refusal: SettingError | None = None
         mailbox = settings.get("mailbox")
         self._reader = Reader(mailbox, self.trial_id, self._incarnation, self.export_state) if mailbox else None
-        try:
-            self._trainer = call(factory, self._member, team=settings.get("team", 0), config=users_config(config))
-        except SettingError as error:  # no retry mends a wrong setting: the scheduler is told and ends the study
-            self._refusal = error
+        self._make = partial(
+            call, factory, self._member, team=settings.get("team", 0), config=users_config(config)
+        )
+
+    @cached_property
+    def _trainer(self) -> Executes:
+        """Made at the first step: Tune does not tell a trial whose ``setup`` hangs from one without a place."""
+        return self._make()
+
+    def _refused(self) -> SettingError | None:
+        """Which setting is wrong. No retry mends that: the scheduler is told and ends the study."""
+        if self._refusal is None:
+            try:
+                _ = self._trainer
+            except SettingError as error:
+                self._refusal = error
+        return self._refusal
 
     def receive(self, order: WorkOrder, warm: Any = None) -> None:
         """Keeps the order for the next step, with the state of another trainer that it starts from."""
@@ -84,8 +98,8 @@ class OrderTrainable(tune.Trainable):
         return self._trainer.export_state(key)
 
     def step(self) -> dict[str, Any]:
-        if self._refusal is not None:
-            return self._result("refused", key=self._refusal.key, message=self._refusal.message)
+        if (refusal := self._refused()) is not None:
+            return self._result("refused", key=refusal.key, message=refusal.message)
         if self._order is None and self._greeted and self._reader is not None:
             delivery = self._reader.next()
             if delivery is None:
@@ -153,7 +167,7 @@ class OrderTrainable(tune.Trainable):
         if len(self._saved) == KEPT_CHECKPOINTS:
             self._memory = {n: report for n, report in self._memory.items() if n > self._saved[0]}
         state = {
-            "trainer": None if self._refusal else self._trainer.state_dict(),
+            "trainer": None if self._refused() else self._trainer.state_dict(),
             "number": self._number,
             "memory": self._memory,
             "saved": list(self._saved),
@@ -165,7 +179,7 @@ class OrderTrainable(tune.Trainable):
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
         self._start = None
         state = load_state(Path(checkpoint_dir) / CHECKPOINT, KIND)
-        if self._refusal is None:
+        if self._refused() is None:
             self._trainer.load_state_dict(state["trainer"])
         self._number = state["number"]
         self._memory = state["memory"]

@@ -45,6 +45,17 @@ class TrialGroup:
         """Trials that take up room."""
         return 0 if self.admitted is None else self.unfinished
 
+    def work(self, member: int) -> str | None:
+        """What the trial of a member is at, in words; None if it is idle, or waits for its place."""
+        trial, team = self.trials[member], self.team
+        if trial.status != Trial.RUNNING:
+            return None
+        if trial.is_saving:
+            return "a checkpoint"
+        if team.present(member):
+            return team.work(member)
+        return None if team.members[member].over else "its start"
+
     @property
     def request(self) -> dict[str, float]:
         """Resources of one trial."""

@@ -72,6 +72,9 @@ class TrialsListener:
     def departed(self, number: int, reason: str) -> None:
         """A trial has failed, and is started again from its last checkpoint."""
 
+    def hung(self, number: int, reason: str) -> None:
+        """A trial hangs, so that its processes are ended; ``departed`` follows, or that it has failed."""
+
     def ended(self) -> None:
         """The search is over, or the driver stops."""
 
@@ -97,6 +100,10 @@ class TrialsListeners(TrialsListener):
     def departed(self, number: int, reason: str) -> None:
         for listener in self.listeners:
             listener.departed(number, reason)
+
+    def hung(self, number: int, reason: str) -> None:
+        for listener in self.listeners:
+            listener.hung(number, reason)
 
     def ended(self) -> None:
         for listener in self.listeners:

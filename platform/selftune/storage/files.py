@@ -74,11 +74,16 @@ def write_all(descriptor: int, content: bytes) -> None:
         left = left[written:]
 
 
+def is_leftover(path: Path) -> bool:
+    """Whether ``replacing`` of a process that was killed has left this file."""
+    match = _LEFTOVER.fullmatch(path.name)
+    return match is not None and not _lives(int(match[1]))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Removes what ``replacing`` of a killed process left in a folder and those inside it."""
     for path in folder.rglob(".*.partial"):
-        match = _LEFTOVER.fullmatch(path.name)
-        if match and not _lives(int(match[1])):
+        if is_leftover(path):
             path.unlink(missing_ok=True)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from selftune.storage.files import DamagedFile, replacing
+from selftune.storage.files import DamagedFile, is_leftover, replacing
 from selftune.studies.call import CALL
 from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.original_study import NAME as STARTED
@@ -24,6 +24,8 @@ WINNER = "winner.yaml"
 """Of a sweep: the study file with the winner's values, without the section ``sweep``."""
 CHECKPOINTS = "checkpoints"
 RUNS = Path("runs")
+_NOTHING = (STARTED, "lost+found")
+"""What a folder may hold before its study file: how that is started, and what a new disk has at its root."""
 
 
 def new_folder(study: Study, output: Path | None, local: bool) -> Path:
@@ -62,6 +64,8 @@ def free_folder(name: str) -> Path:
 def empty_folder(folder: Path, what: str) -> Path:
     """Makes a folder, unless it is there and empty.
 
+    What a run has left that was killed while it made the folder does not count.
+
     Args:
         what: would have to be in it, so that it could be gone on with.
 
@@ -70,10 +74,43 @@ def empty_folder(folder: Path, what: str) -> Path:
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; choose a folder with --output")
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not _is_nothing(path) for path in folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no {what}; choose another folder with --output")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _is_nothing(path: Path) -> bool:
+    return path.name in _NOTHING or is_leftover(path)
+
+
+def goes_on(folder: Path, text: str, file: Path, local: bool) -> bool:
+    """Whether a folder holds a study or sweep that was begun; if so, it is to go on as the study file says now.
+
+    Args:
+        folder: that of ``run --restart``.
+        text: the study file's; what may differ from what the folder holds takes its place there.
+        file: its name.
+        local: whether it is to run in this process instead of on Ray.
+
+    Raises:
+        UserError: if the folder holds another one, or runs it elsewhere; nothing is changed then.
+        DamagedFile: if a file is not what was written.
+    """
+    if not (folder / STUDY_FILE).is_file():
+        return False
+    if is_local(folder) != local:
+        advice = "leave out --local" if local else "give --local"
+        raise UserError(f"{folder}: the study of this folder was started {_where(not local)}; {advice}")
+    check_unchanged(folder, text, tuned="tuned" in read_summary(folder), file=file)
+    if read_text(folder / STUDY_FILE) != text:
+        with replacing(folder / STUDY_FILE) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return True
+
+
+def _where(local: bool) -> str:
+    return "in a process, without Ray" if local else "on Ray"
 
 
 def _empty_folder(folder: Path, study: Study) -> Path:

@@ -15,6 +15,7 @@ NAME = "started.json"
 PROCESS, RAY = "this process", "Ray"
 BUDGETS = ("budget.steps", "budget.seconds", "budget.work")
 CPUS = "trainers.cpus"
+HANG_AFTER = "trainers.hang_after"
 
 
 def write_original(folder: Path, text: str, local: bool) -> None:
@@ -38,14 +39,16 @@ def read_original(folder: Path) -> dict[str, Any]:
         ) from error
 
 
-def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
+def check_unchanged(folder: Path, text: str, tuned: bool, file: Path | None = None) -> None:
     """Refuses a study file that says something else than when the study was started.
 
-    A larger budget may be given until tuning has ended, and another number of cpus in this process.
+    A larger budget may be given until tuning has ended, another number of cpus in this process, and another time
+    after which trainers hang.
 
     Args:
         text: what the study file says now.
         tuned: whether tuning has ended.
+        file: the study file; None for that of the folder.
 
     Raises:
         UserError: with the first key that differs.
@@ -56,12 +59,12 @@ def check_unchanged(folder: Path, text: str, tuned: bool) -> None:
         then, given = before.get(key), now.get(key)
         if then == given and type(then) is type(given):
             continue
-        if key == CPUS and started["runs"] == PROCESS:
+        if key == HANG_AFTER or (key == CPUS and started["runs"] == PROCESS):
             continue
         if key in BUDGETS and not tuned and _is_larger(then, given):
             continue
         raise UserError(
-            f"{folder / 'study.yaml'}: {key}: was {shown(then)} when the study was started, now it is"
+            f"{file or folder / 'study.yaml'}: {key}: was {shown(then)} when the study was started, now it is"
             f" {shown(given)}; put that back, or run the changed study in another folder"
         )
 

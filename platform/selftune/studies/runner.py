@@ -128,6 +128,7 @@ class Runner:
                 space=self.study.space,
                 stop=stop,
                 study=self.study.study,
+                hang_after=self.study.trainers.hang_after,
                 log=None if self.driver is None else self.driver.worker_log(self.study.study),
             )
         except SchedulerError as error:

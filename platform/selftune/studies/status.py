@@ -48,12 +48,14 @@ class Faults:
     """What went wrong, since the folder was made.
 
     Args:
+        hung: trainers, or trials, that were ended because they hung; they count among the others, too.
         restarts: trainers, or whole trials, that failed and were started again.
         diverged: trainers, or trials, whose loss was not finite any more.
         lost: others that did not come back.
         resumed: how many drivers went on with what another had begun.
     """
 
+    hung: int = 0
     restarts: int = 0
     diverged: int = 0
     lost: int = 0

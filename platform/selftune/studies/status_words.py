@@ -120,7 +120,13 @@ def _status_lines(status: Status, standing: Standing) -> Iterator[str]:
         yield f"last heard of {duration(max(0.0, time.time() - status.updated))} ago"
 
 
-_FAULTS = {"restarts": "restarted", "diverged": "diverged", "lost": "lost", "resumed": "times resumed"}
+_FAULTS = {
+    "hung": "hung",
+    "restarts": "restarted",
+    "diverged": "diverged",
+    "lost": "lost",
+    "resumed": "times resumed",
+}
 
 
 def _team_lines(teams: list[TeamStatus]) -> Iterator[str]:

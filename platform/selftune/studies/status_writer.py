@@ -68,6 +68,9 @@ class StatusWriter(Listener):
         self._status.faults.restarts += 1
         self._write()
 
+    def hung(self, member: int, reason: str) -> None:
+        self._status.faults.hung += 1
+
     def resumed(self, orders: Mapping[int, int], hyper_steps: int) -> None:
         if any(orders.values()):
             self._status.faults.resumed += 1

@@ -29,11 +29,22 @@ SMALLEST_SHARE = 0.0001  # of a CPU or GPU: Ray counts no finer
 
 @dataclass(frozen=True)
 class Trainers:
-    """How many trainers work on a study, and what each of them gets."""
+    """How many trainers work on a study, and what each of them gets.
+
+    Args:
+        number: of trainers.
+        cpus, gpus: of each.
+        hang_after: seconds after which one on Ray that does not come to the end of an order, or of a sweep to its
+            next report, counts as hanging; None for ten times what any took so far, and ten minutes at least.
+
+    Raises:
+        SettingError: if a setting is out of its range.
+    """
 
     number: int = 1
     cpus: float = 1
     gpus: float = 0
+    hang_after: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -42,6 +53,9 @@ class Trainers:
             raise SettingError("cpus", f"must be at least {SMALLEST_SHARE} and finite, got {self.cpus:g}")
         if not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus < math.inf):
             raise SettingError("gpus", f"must be 0, or at least {SMALLEST_SHARE} and finite, got {self.gpus:g}")
+
+        if self.hang_after is not None and not 0 < self.hang_after < math.inf:
+            raise SettingError("hang_after", f"must be above 0 and finite, got {self.hang_after:g}")
 
     @property
     def device(self) -> str:

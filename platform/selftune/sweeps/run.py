@@ -110,6 +110,7 @@ def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -
                 resume=True,
                 stop=driver.asked,
                 study=study.study,
+                hang_after=study.trainers.hang_after,
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

@@ -61,6 +61,9 @@ class SweepStatusWriter(SweepProgress):
         self._status.faults.restarts += 1
         self._write()
 
+    def hung(self, number: int, reason: str) -> None:
+        self._status.faults.hung += 1
+
     def heard(self, trial: TrialRecord) -> None:
         before = self._trials.get(trial.number)
         super().heard(trial)

@@ -32,6 +32,10 @@ class TrialsLog(TrialsListener):
             words = (trial.status, trial.training_step, best, why)
             logger.log(level, "%s at training step %d%s%s", *words, extra=SHOWN)
 
+    def hung(self, number: int, reason: str) -> None:
+        with about(team=number):
+            logger.warning("%s; its processes are ended", reason)
+
     def departed(self, number: int, reason: str) -> None:
         with about(team=number):
             logger.warning("failed, and is started again: %s", reason, extra=SHOWN)

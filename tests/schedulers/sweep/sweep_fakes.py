@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 from pathlib import Path
 
 from ray import tune
@@ -33,10 +34,13 @@ SETTINGS = {
 
 
 class Curve(tune.Trainable):
-    """Its loss falls from 1 towards the value of x; every report is ten steps."""
+    """Its loss falls from 1 towards the value of x; every report is ten steps.
 
-    def setup(self, config, steps=100, every=10, fails=None):
-        self.length, self.every, self.fails = steps, every, fails
+    It raises beyond step 20 where x is above ``fails``, or hangs there once: then there is the file ``blocks``.
+    """
+
+    def setup(self, config, steps=100, every=10, fails=None, blocks=None):
+        self.length, self.every, self.fails, self.blocks = steps, every, fails, blocks
         self.begin(config)
 
     def begin(self, config):
@@ -46,6 +50,9 @@ class Curve(tune.Trainable):
     def step(self):
         if self.fails is not None and self.values["x"] > self.fails and self.training_step >= 20:
             raise ArithmeticError("the toy broke")
+        if self.blocks is not None and self.training_step >= 20 and not self.blocks.exists():
+            self.blocks.touch()
+            threading.Event().wait()
         floor = self.values["x"]
         self.loss = floor + (self.loss - floor) * 0.8
         self.training_step += self.every
@@ -71,6 +78,7 @@ class Heard(TrialsListener):
 
     def __init__(self, dies_when=lambda: False):
         self.trials, self.states, self.ends = [], [], 0
+        self.hangs, self.departures = [], []
         self.dies_when = dies_when
 
     def resumed(self, trials):
@@ -80,6 +88,12 @@ class Heard(TrialsListener):
         self.trials.append(trial)
         if self.dies_when():
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def hung(self, number, reason):
+        self.hangs.append((number, reason))
+
+    def departed(self, number, reason):
+        self.departures.append((number, reason))
 
     def ended(self):
         self.ends += 1
@@ -99,6 +113,7 @@ def search(
     say=lambda sentence: None,
     resume=False,
     stop=never,
+    hang_after=None,
     **settings,
 ):
     """Runs a search whose trials take a hundred steps and report every ten; returns who heard of it."""
@@ -118,5 +133,6 @@ def search(
         address=cluster,
         say=say,
         stop=stop,
+        hang_after=hang_after,
     )
     return heard

@@ -25,3 +25,13 @@ def test_asha_stops_hopeless_trials(tmp_path, cluster):
     status = [trial.status for trial in heard.last.values()]
     assert {"finished", "stopped"} == set(status)
     assert max(heard.last.values(), key=lambda t: t.training_step).status == "finished"
+
+
+def test_a_trial_that_hangs_is_replaced_and_loses_nothing(tmp_path, cluster):
+    marker = tmp_path / "hung"
+    heard = search(tmp_path / "sweep", cluster, {"blocks": marker}, trials=1, hang_after=2.0)
+    assert heard.hangs == [(0, "hangs: report 3 since its start takes longer than 2 seconds")]
+    assert heard.departures == heard.hangs
+    trial = heard.last[0]
+    assert (trial.status, trial.training_step, trial.spent) == ("finished", 100, 100)
+    assert sorted({t.training_step for t in heard.trials}) == list(range(0, 110, 10))

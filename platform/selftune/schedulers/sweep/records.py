@@ -190,6 +190,10 @@ class TrialRecords:
         """A trial has failed, and is started again."""
         self.listener.departed(self._numbers[trial_id], reason)
 
+    def hung(self, trial_id: str, reason: str) -> None:
+        """A trial hangs, and is ended."""
+        self.listener.hung(self._numbers[trial_id], reason)
+
     def paused(self, trial_id: str) -> None:
         self._changed(trial_id, "paused")
 

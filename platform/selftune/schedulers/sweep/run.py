@@ -17,6 +17,7 @@ from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.metrics import SweepMetrics
 from selftune.schedulers.run import FOLDER
 from selftune.schedulers.silent_progress import SilentProgress
@@ -53,6 +54,7 @@ def run_trials_on_ray(
     say: Callable[[str], None] = lambda sentence: None,
     stop: Callable[[], bool] = never,
     study: str = "",
+    hang_after: float | None = None,
 ) -> None:
     """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
 
@@ -74,6 +76,8 @@ def run_trials_on_ray(
         say: hears sentences that a person should read.
         stop: looked at again and again: whether to end once the trials that train have reported.
         study: its name, in metrics.
+        hang_after: seconds after which a trial that does not come to its next report counts as hanging; it is
+            ended and started again. None for ten times the longest so far, and ten minutes at least.
 
     Raises:
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
@@ -106,7 +110,7 @@ def run_trials_on_ray(
             ray_internals.whole_snapshots(),
             _seeded(settings.seed),
         ):
-            scheduler.ending = Ending(stop, end)
+            scheduler.ending, scheduler.hangs = Ending(stop, end), Hangs(hang_after)
             try:
                 tuner.fit()
             finally:

@@ -6,7 +6,6 @@ from typing import Any
 
 from ray.tune import Callback
 
-from selftune.schedulers.failures import last_failure
 from selftune.schedulers.sweep.records import STEP, VALUES, TrialRecords
 from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
 
@@ -49,4 +48,4 @@ class SweepCallback(Callback):
         self._records.ended(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._records.failed(trial.trial_id, trial.config[VALUES], last_failure(trial.error_file))
+        self._records.failed(trial.trial_id, trial.config[VALUES], self._scheduler.failure(trial))

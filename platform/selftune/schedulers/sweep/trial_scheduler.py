@@ -12,8 +12,10 @@ import numpy as np
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
+from selftune.schedulers import ray_internals
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.failures import last_failure
+from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.sweep.admission import Admission
 from selftune.schedulers.sweep.records import NUMBER, STEP, TrialRecords
 from selftune.schedulers.sweep.scheduler_state import read_scheduler, scheduler_bytes
@@ -65,7 +67,9 @@ class SweepScheduler(TrialScheduler):
         self._saved: Mapping[str, Any] | None = None
         self._late: list[Any] = []
         self._heard: str | None = None
-        self.ending: Ending | None = None  # given after Tune has pickled the scheduler
+        self.ending: Ending | None = None  # given after Tune has pickled the scheduler, as is the next
+        self.hangs = Hangs()
+        self._reports: dict[str, int] = {}  # since the trial started last
         self._awaited: list[Any] = []
         self._reported: set[str] = set()
 
@@ -80,12 +84,19 @@ class SweepScheduler(TrialScheduler):
     def on_trial_start(self, trial: Any) -> None:
         """A trial has got its place on the cluster; told by the callback."""
         self.admission.started(trial)
+        self._reports[trial.trial_id] = 0
 
     def on_any_result(self, trial: Any, result: Mapping[str, Any]) -> None:
         """A trial has reported; told by the callback, for Tune tells a scheduler of all reports but the last."""
+        self.hangs.done(trial.trial_id)
+        self._reports[trial.trial_id] = self._reports.get(trial.trial_id, 0) + 1
         if self._heard != trial.trial_id:
             self.records.reported(trial.trial_id, result)
         self._heard = None
+
+    def failure(self, trial: Any) -> str:
+        """Why a trial has failed, in one line."""
+        return self.hangs.reason(trial.trial_id) or last_failure(trial.error_file)
 
     # Tune's hooks ------------------------------------------------------------------------------------
 
@@ -112,7 +123,7 @@ class SweepScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         if trial.should_recover():
-            self.records.departed(trial.trial_id, last_failure(trial.error_file))
+            self.records.departed(trial.trial_id, self.failure(trial))
             return
         self.admission.ended(trial)
         self._ready(tune_controller)
@@ -148,6 +159,7 @@ class SweepScheduler(TrialScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         self._ready(tune_controller)
+        self._end_hanging()
         if self.ending is not None and self.ending.asked():
             self._end(self.ending)
             return None
@@ -176,6 +188,21 @@ class SweepScheduler(TrialScheduler):
         ]
         if not waits and not ending.has_ended:
             ending.now()
+
+    def _end_hanging(self) -> None:
+        """Ends processes of trials that hang; Tune then starts them again, like any that died."""
+        self.hangs.tick()
+        for trial in self.admission.trials(Trial.RUNNING):
+            reports = self._reports.get(trial.trial_id, 0)
+            work: str | None = f"report {reports + 1} since its start"
+            if trial.is_saving:
+                work = "a checkpoint"
+            elif trial.trial_id in self._reported:
+                work = None  # it waits for the end of the run
+            why = self.hangs.look(trial.trial_id, work, first=not reports)
+            if why is not None:
+                self.records.hung(trial.trial_id, why)
+                ray_internals.end_process(trial)
 
     def _training(self) -> set[int]:
         return {trial.config[NUMBER] for trial in self.admission.trials(Trial.RUNNING)}

@@ -29,6 +29,21 @@ def new_comparison_folder(comparison: Comparison, output: Path | None) -> Path:
     return folder
 
 
+def holds(folder: Path, comparison: Comparison) -> bool:
+    """Whether a folder holds a comparison that was begun: this one.
+
+    Raises:
+        UserError: if it holds another one.
+        DamagedFile: if ``comparison.json`` is not what was written.
+    """
+    if not is_comparison(folder):
+        return False
+    record = read_record(folder)
+    if (record.text, record.settings) != (comparison.study.text, comparison.settings):
+        raise UserError(f"{folder}: holds another comparison; choose another folder with --output")
+    return True
+
+
 def start_record(comparison: Comparison) -> ComparisonRecord:
     """The record of a comparison of which nothing has run yet."""
     study = comparison.study
