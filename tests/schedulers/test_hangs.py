@@ -27,7 +27,7 @@ def after(hangs, clock, seconds, what="order 3", first=False):
     """What a driver finds that looks every second."""
     for _ in range(seconds):
         clock.now += 1
-        hangs.tick()
+        assert hangs.is_due()
         why = hangs.look("trial", what, first)
         if why is not None:
             return why
@@ -42,6 +42,16 @@ def test_work_that_takes_longer_than_it_may(clock):
     after(hangs, clock, 1, None)
     after(hangs, clock, 1, "order 3", first=True)
     assert hangs.reason("trial") is None  # of a later failure nothing is known
+
+
+def test_orders_shorter_than_a_look_are_something_to_compare_with(clock):
+    hangs = Hangs(None, clock)
+    for _ in range(4):
+        clock.now += 0.2
+        assert not hangs.is_due()
+        hangs.done("trial")
+    assert after(hangs, clock, int(USUAL) + 1) is None
+    assert after(hangs, clock, 1) == f"hangs: order 3 takes longer than {USUAL:.0f} seconds"
 
 
 def test_every_work_counts_by_itself(clock):

@@ -11,6 +11,7 @@ USUAL = 600.0
 """Seconds that any work may take at least, where nobody says how many."""
 _TIMES_LONGEST = 10.0  # how much longer than anything before work may take, where nobody says how long
 _TIMES_FIRST = 10.0  # after a start data are loaded and functions compiled
+_LOOK_EVERY = 1.0  # seconds: a look at a thousand trials costs more than an order
 _MOST = 5.0  # seconds that count between two looks: of a driver that was held up itself, trainers know nothing
 
 
@@ -32,10 +33,9 @@ class Hangs:
         after: seconds; None to compare with what work took before.
         clock: seconds.
 
-    >>> now = iter([0, 4, 8, 12, 16])
+    >>> now = iter([0, 4, 8, 12, 16, 16])
     >>> hangs = Hangs(after=10, clock=lambda: next(now))
-    >>> for _ in range(4):
-    ...     hangs.tick()
+    >>> while hangs.is_due():
     ...     why = hangs.look("trial", "order 3", first=False)
     >>> why
     'hangs: order 3 takes longer than 10 seconds'
@@ -49,11 +49,14 @@ class Hangs:
         self._reasons: dict[str, str] = {}
         self._longest: float | None = None
 
-    def tick(self) -> None:
-        """Comes before a round of looks at the trials."""
+    def is_due(self) -> bool:
+        """Whether it is time for a round of looks at the trials; about once a second it is."""
         now = self._clock()
+        if now < self._last + _LOOK_EVERY:
+            return False
         self._time += min(now - self._last, _MOST)
         self._last = now
+        return True
 
     def look(self, trial: str, what: str | None, first: bool) -> str | None:
         """A trial is at some work, or at none.
@@ -85,8 +88,8 @@ class Hangs:
     def done(self, trial: str) -> None:
         """A trial has come to the end of its work."""
         work = self._works.pop(trial, None)
-        if work is not None:
-            self._longest = max(self._longest or 0.0, self._time - work.since)
+        took = 0.0 if work is None else self._time - work.since  # none: it was done before anybody looked
+        self._longest = max(self._longest or 0.0, took)
 
     def _limit(self, first: bool) -> float:
         times = _TIMES_FIRST if first else 1.0

@@ -98,13 +98,16 @@ class BilevelScheduler(TrialScheduler):
         self._has_callback = False
         self._new_checkpoint = False
         self._asked_to_save: set[str] = set()
+        self._news: set[int] = set()  # numbers of the teams of which something was heard since orders went out
         self._hangs = Hangs(self._hang_after)
         if self.left is not None:
             self.load_state_dict({**self.left.scheduler, "places": {}})  # those of this run's trials are new
 
     def __getstate__(self) -> dict[str, Any]:
         """What ``Tuner`` saves before it starts; what happens later travels through the callback."""
-        runtime = ("_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save", "_hangs")
+        runtime = (
+            "_groups", "_failure", "_has_callback", "_new_checkpoint", "_asked_to_save", "_hangs", "_news",
+        )  # fmt: skip
         return {key: value for key, value in self.__dict__.items() if key not in runtime} | {"left": None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -203,7 +206,7 @@ class BilevelScheduler(TrialScheduler):
         return tuple(dict.fromkeys(name for name in flat if name and not name.startswith("_")))
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        team, member = self._groups.team_of(trial)
+        team, member = self._heard_of(trial)
         over = False
         match result["event"]:
             case "ready":
@@ -221,6 +224,12 @@ class BilevelScheduler(TrialScheduler):
                 self._failure = SettingError(result["key"], result["message"])
         return TrialScheduler.STOP if over else self._transport.decision
 
+    def _heard_of(self, trial: Any) -> tuple[Team, int]:
+        """The team of a trial, which may have something to order now, and which of its members the trial is."""
+        number, member = self._groups.places[trial.trial_id]
+        self._news.add(number)
+        return self._groups.entries[number].team, member
+
     def _start_cold(self, trial: Any) -> None:
         """The trial never got its order, because the state to start from was lost: it does without."""
         group = self._groups.group_of(trial)
@@ -230,7 +239,7 @@ class BilevelScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._transport.departed(trial)
-        team, member = self._groups.team_of(trial)
+        team, member = self._heard_of(trial)
         reason = self._hangs.reason(trial.trial_id) or last_failure(trial.error_file)
         if trial.should_recover():
             team.restart(member, reason)
@@ -239,7 +248,7 @@ class BilevelScheduler(TrialScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._transport.departed(trial)
-        team, member = self._groups.team_of(trial)
+        team, member = self._heard_of(trial)
         team.lose(member, "its trial was stopped before the method was done")
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
@@ -265,12 +274,14 @@ class BilevelScheduler(TrialScheduler):
         if self.ending is not None and self.ending.asked():
             self._end(tune_controller, self.ending)
             return None
-        for group in self._groups.entries:
-            if group.running:
-                self._pump(tune_controller, group)
+        for number in sorted(self._news):  # to look at a thousand teams for each report would take longer than it
+            self._pump(tune_controller, number, self._groups.entries[number])
         return self._groups.next_trial(tune_controller.search_alg)
 
-    def _pump(self, controller: Any, group: TrialGroup) -> None:
+    def _pump(self, controller: Any, number: int, group: TrialGroup) -> None:
+        if not group.running:
+            self._news.discard(number)
+            return
         team = group.team
         team.ask()
         waiting = list(team.waiting())
@@ -280,6 +291,8 @@ class BilevelScheduler(TrialScheduler):
         for member, order in orders.items():
             state = group.warm_starts.of(order, member)
             self._transport.send(controller, group.trials[member], order, state)
+        if len(orders) == len(waiting):
+            self._news.discard(number)
         if team.stalled:
             raise SchedulerError(
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "
@@ -288,7 +301,8 @@ class BilevelScheduler(TrialScheduler):
 
     def _end_hanging(self) -> None:
         """Ends processes of trials that hang; Tune then starts them again, like any that died."""
-        self._hangs.tick()
+        if not self._hangs.is_due():
+            return
         for group in self._groups.entries:
             for member, trial in group.trials.items():
                 team = group.team
@@ -327,7 +341,7 @@ class BilevelScheduler(TrialScheduler):
         """A checkpoint of the trial exists; ``snapshot``: and Tune's state is to name it at once."""
         saved = trial.latest_checkpoint_result
         if saved is not None:
-            team, member = self._groups.team_of(trial)
+            team, member = self._heard_of(trial)
             team.saved(member, saved.metrics["order"])
             self._new_checkpoint = self._new_checkpoint or snapshot
 

@@ -191,7 +191,8 @@ class SweepScheduler(TrialScheduler):
 
     def _end_hanging(self) -> None:
         """Ends processes of trials that hang; Tune then starts them again, like any that died."""
-        self.hangs.tick()
+        if not self.hangs.is_due():
+            return
         for trial in self.admission.trials(Trial.RUNNING):
             reports = self._reports.get(trial.trial_id, 0)
             work: str | None = f"report {reports + 1} since its start"
