@@ -79,8 +79,14 @@ def settings_of(kind: type[T], given: Mapping[str, Any]) -> T:
     known = [field.name for field in fields(kind) if field.init]  # type: ignore[arg-type]
     for key in given:
         if key not in known:
-            raise SettingError(key, f"unknown setting; {suggestion(key, known)}")
+            raise SettingError(key, refusal(kind, key) or f"unknown setting; {suggestion(key, known)}")
     return kind(**given)
+
+
+def refusal(kind: type[Any], key: str) -> str | None:
+    """Why settings of this kind do not have a key that those of others have, where they say so in ``REFUSED``."""
+    reasons: Mapping[str, str] = getattr(kind, "REFUSED", {})
+    return reasons.get(key)
 
 
 def shown(value: object) -> str:

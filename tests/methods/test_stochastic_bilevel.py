@@ -64,7 +64,7 @@ def drive(problem, steps=20, seed=0, listener=None, checkpoints=None, trainers=1
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_end_is_close_to_the_best(ridge, best, algorithm):
-    method, report = drive(ridge, steps=60, algorithm=algorithm, outer_rate=0.5)
+    method, report = drive(ridge, steps=20, algorithm=algorithm, outer_rate=0.5)
     start = level(ridge, float(torch.tensor(3.0).log()))
     assert method.stopped == "budget"
     assert report.metrics["validation_loss"] - best < 0.05 * (start - best)

@@ -24,6 +24,19 @@ def descend(rule, steps, gradient, start=(2.0, -1.0)):
 
 
 @pytest.mark.parametrize("name", RULES)
+def test_a_shorter_step_is_one_at_a_smaller_learning_rate(name):
+    whole, half = torch.ones(2), torch.ones(2)
+    one, other = UpdateRule(UpdateSettings(name, 0.1), [whole]), UpdateRule(UpdateSettings(name, 0.05), [half])
+    for length, gradient in ((0.5, 3.0), (0.5, -1.0), (0.5, 2.0)):
+        one.step([torch.full((2,), gradient)], length)
+        other.step([torch.full((2,), gradient)])
+    torch.testing.assert_close(whole, half)
+    one.step([torch.ones(2)])  # the learning rate itself is as before
+    other.step([torch.ones(2)], 2.0)
+    torch.testing.assert_close(whole, half)
+
+
+@pytest.mark.parametrize("name", RULES)
 def test_every_rule_goes_down_a_bowl_and_stays_in_its_box(name):
     target = torch.tensor([0.5, 3.0], dtype=torch.float64)
     settings = UpdateSettings(name, 0.3, bound=2.0)

@@ -68,6 +68,7 @@ class ToyTrainer:
             number=order.number,
             training_step=self.training_step,
             training_loss=float(self.weights.square().sum()),
+            version=order.version,
             seconds=float(order.steps),
         )
         if not order.hypergradient:

@@ -109,7 +109,7 @@ def test_a_stopped_driver_goes_on_to_the_same_trajectory(kind, cluster, tmp_path
     assert weights == expected_weights
 
 
-@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+@pytest.mark.parametrize("transport", first_of(["mailbox", "direct"]))
 def test_a_run_that_is_asked_to_stop_goes_on_without_repeating_anything(transport, tmp_path, undisturbed):
     method = ToyMethod(2, checkpoint_every=1000)
     before = Recorder()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from full_matrix import first_of
 
 from selftune.hyperparameters import Tune
 from selftune.listener import Remembered
@@ -121,7 +122,7 @@ def test_a_hypergradient_of_its_own_that_is_not_finite_ends_no_trainer_of_a_team
     assert run_in_process(mean, crew(factory, 3))[1].kind == "diverged"  # as ever
 
 
-@pytest.mark.parametrize("rounds", range(3, 9))
+@pytest.mark.parametrize("rounds", first_of([5, 3, 4, 6, 7, 8], always=2))
 def test_a_state_saved_in_any_round_leads_to_the_same_trajectory(objective, regularization, tmp_path, rounds):
     factory, wanted, found = TrainerFactory(objective, regularization, seed=3), Remembered(), Remembered()
     run_in_process(method(), crew(factory, 3, liar=0), wanted)

@@ -3,6 +3,7 @@ import re
 
 import pytest
 import torch
+from full_matrix import first_of
 
 from selftune.errors import Stopped
 from selftune.hyperparameters import Tune
@@ -69,7 +70,7 @@ def test_a_team_runs_to_the_end(objective, regularization):
     assert method.done
 
 
-@pytest.mark.parametrize("stop_after", [5, 12])
+@pytest.mark.parametrize("stop_after", first_of([12, 5]))
 def test_an_interrupted_run_goes_on_to_the_same_trajectory(objective, regularization, tmp_path, stop_after):
     _, undisturbed, _ = run(objective, regularization)
     with pytest.raises(KeyboardInterrupt):
@@ -99,7 +100,7 @@ class Asked:
         return self.left < 0
 
 
-@pytest.mark.parametrize("number", [0, 3, 9])
+@pytest.mark.parametrize("number", first_of([3, 0, 9]))
 def test_a_run_that_is_asked_to_stop_goes_on_later_without_repeating_anything(
     objective, regularization, tmp_path, number
 ):
@@ -113,7 +114,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_without_repeating_anything(
     assert all(torch.equal(row, rows[step]) for step, row in undisturbed.rows().items())
 
 
-@pytest.mark.parametrize("number", [1, 4, 6])
+@pytest.mark.parametrize("number", first_of([4, 1, 6]))
 def test_a_line_search_stops_within_a_hyper_step_and_goes_on_to_the_same_one(objective, tmp_path, number):
     factory = TrainerFactory(objective, {"weight_decay": {"strength": Tune(1e-2)}}, seed=3)
     settings = NetworkLineSearchSettings(
@@ -181,7 +182,7 @@ def removed(path):
     path.unlink()
 
 
-@pytest.mark.parametrize("harm", [flipped, emptied, cut, removed])
+@pytest.mark.parametrize("harm", first_of([flipped, emptied, cut, removed]))
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
     objective, regularization, tmp_path, harm, caplog
 ):
@@ -196,7 +197,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_used(
     assert all(torch.equal(row, expected[number]) for number, row in resumed.rows().items())
 
 
-@pytest.mark.parametrize("harm", [flipped, emptied, cut])
+@pytest.mark.parametrize("harm", first_of([cut, flipped, emptied]))
 def test_without_a_checkpoint_that_can_be_read_nothing_starts(objective, regularization, tmp_path, harm):
     with pytest.raises(KeyboardInterrupt):
         run(objective, regularization, tmp_path, stop_after=13)

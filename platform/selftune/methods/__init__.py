@@ -19,6 +19,7 @@ from selftune.methods.reports import Report
 from selftune.methods.self_tuning import SelfTuning
 from selftune.methods.self_tuning_settings import Response, SelfTuningSettings
 from selftune.methods.stochastic_bilevel import StochasticBilevel, StochasticBilevelSettings
+from selftune.methods.synchronization import Synchronization
 from selftune.methods.values import Values
 from selftune.methods.work_orders import WorkOrder
 
@@ -53,6 +54,7 @@ __all__ = [
     "Simplex",
     "StochasticBilevel",
     "StochasticBilevelSettings",
+    "Synchronization",
     "Values",
     "WorkOrder",
 ]

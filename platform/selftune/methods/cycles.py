@@ -5,62 +5,31 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, ClassVar, TypedDict
 
 import torch
 
 from selftune.errors import SettingError
-from selftune.fields import check_fields
 from selftune.hyperparameters import Space
-from selftune.methods.aggregation import Aggregation
 from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
 from selftune.methods.conduct import Conduct
+from selftune.methods.cycle_plan import CyclePlan
+from selftune.methods.cycle_settings import CycleSettings
 from selftune.methods.measures import average, measured
+from selftune.methods.member_progress import MemberProgress
 from selftune.methods.method import Fault, HyperStep
 from selftune.methods.reports import Diverged, Finished, Report, StateMissing, Trained
+from selftune.methods.synchronization import Gathering, by_weight, staleness
 from selftune.methods.team import TeamMethod
-from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
+from selftune.methods.update_rules import UpdateRule, UpdateSettings
 from selftune.methods.values import Values
 from selftune.methods.work_orders import FinishTraining, Train, WorkOrder
 from selftune.shapes import Float, Tensor
 
-_WARMUP_CHUNK = 50  # training steps per warm-up order, so that the display moves and a stop comes soon
-
-
-@dataclass(frozen=True)
-class CycleSettings:
-    """What all online methods have in common.
-
-    Args:
-        warmup_steps: training steps before the hyperparameters move.
-        train_steps, validation_steps: training steps and hyper-steps of one cycle.
-        optimizer, learning_rate: what moves the unconstrained hyperparameters; see ``UpdateSettings``.
-        checkpoint_every: hyper-steps between two checkpoints of every trainer.
-        aggregation: how the trainers' hypergradients become one, and what becomes of trainers that send nonsense.
-    """
-
-    warmup_steps: int = 200
-    train_steps: int = 5
-    validation_steps: int = 1
-    optimizer: UpdateName = "rmsprop"
-    learning_rate: float = 0.01
-    checkpoint_every: int = 50
-    aggregation: Aggregation = field(default_factory=Aggregation)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        for key, low in (
-            ("warmup_steps", 0),
-            ("train_steps", 1),
-            ("validation_steps", 1),
-            ("checkpoint_every", 1),
-        ):
-            if getattr(self, key) < low:
-                raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
-        if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
-            raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
+_ENOUGH = 0.9  # of the furthest network's training steps: one with fewer is not compared with the others
+_BEHIND = "its network is no result, because it has less than nine tenths of the furthest one's training steps"
 
 
 class Cycle(TypedDict):
@@ -79,10 +48,13 @@ class Cycle(TypedDict):
 
 
 class CycleMethod(TeamMethod):
-    """Trains cycles in lock step and counts the budget; subclasses say what is ordered and how to move.
+    """Trains cycles and counts the budget; subclasses say what is ordered and how to move.
 
-    Members are asked together and waited for together; one that is lost is not waited for. Neighbours that work in
-    a group have one vote together.
+    Members are asked together and waited for together, unless the settings' ``synchronization`` says otherwise;
+    one that is lost is not waited for. Neighbours that work in a group have one vote together.
+
+    Where members go on by themselves, each trains until it has spent the budget, and the team's training step is
+    that of the furthest. The study ends when no hyper-step can come any more.
 
     Args:
         budget: when to stop.
@@ -94,7 +66,7 @@ class CycleMethod(TeamMethod):
     """
 
     SAVED: ClassVar[tuple[str, ...]] = (
-        "_reports", "_training_step", "_training_loss", "_to_keep", "_conduct", "_dismissed",
+        "_gathering", "_progress", "_training_step", "_training_loss", "_keepers", "_conduct", "_dismissed",
     )  # fmt: skip
 
     def __init__(self, budget: Budget, settings: CycleSettings, team_size: int) -> None:
@@ -102,10 +74,13 @@ class CycleMethod(TeamMethod):
         budget.check_training(settings.warmup_steps)
         self.budget = budget
         self._cycles = settings
-        self._reports: dict[int, Trained | StateMissing] = {}
+        self._plan = CyclePlan(budget, settings)
+        self._gathering = Gathering()
+        self._progress: dict[int, MemberProgress] = {}
         self._training_step = 0
         self._training_loss = math.nan
-        self._to_keep: Values | None = None  # with which what trainers have now, the best so far, was trained
+        self._keepers: list[int] = []  # who is still to be told that what it has now is the best so far
+        self._step_length = 1.0  # of the hyper-step that is taken now: the mean weight of its reports
         self._updates: UpdateRule | None = None
         self._groups = team_size // self.group_size  # at the beginning
         self._conduct = Conduct()  # of groups, by number
@@ -113,12 +88,17 @@ class CycleMethod(TeamMethod):
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
-        mistake = self._cycles.aggregation.mistake(self._groups, self.group_size)
-        if mistake is not None:
-            yield SettingError(f"method.{mistake.key}", mistake.message)
+        aggregation = self._cycles.aggregation
+        for mistake in (
+            aggregation.mistake(self._groups, self.group_size),
+            self._cycles.synchronization.mistake(self._groups, self.group_size, aggregation.robust),
+        ):
+            if mistake is not None:
+                yield SettingError(f"method.{mistake.key}", mistake.message)
 
     def join(self, member: int, space: Space) -> None:
         super().join(member, space)
+        self._progress.setdefault(member, MemberProgress())
         if member in self._dismissed:
             del self._members[member]
         if self._updates is None:
@@ -137,16 +117,24 @@ class CycleMethod(TeamMethod):
 
     @property
     def first_network(self) -> tuple[int, str | None]:
-        unheard = self._conduct.unheard
-        return min(self._members, key=lambda member: (self._group(member) in unheard, member)), None
+        unheard, behind = self._conduct.unheard, self._behind
+        return min(self._members, key=lambda m: (self._group(m) in unheard or m in behind, m)), None
 
     def results(self, reports: Mapping[int, Report]) -> dict[int, Report]:
-        finished, unheard = super().results(reports), self._conduct.unheard
+        finished, unheard, behind = super().results(reports), self._conduct.unheard, self._behind
         return {
             member: report
             for member, report in finished.items()
-            if member not in self._dismissed and self._group(member) not in unheard
+            if member not in self._dismissed and self._group(member) not in unheard and member not in behind
         }
+
+    @property
+    def _behind(self) -> set[int]:
+        """Members that a quorum has left behind, so that their networks are no result."""
+        if self._cycles.synchronization.name != "quorum":
+            return set()
+        steps = {member: one.training_step for member, one in self._progress.items()}
+        return {member for member, step in steps.items() if step < _ENOUGH * max(steps.values())}
 
     def _group(self, member: int) -> int:
         return member // self.group_size
@@ -154,7 +142,7 @@ class CycleMethod(TeamMethod):
     def _dismiss(self, member: int) -> None:
         """Ends a trainer beside the others: nobody waits for it, and its network is no result."""
         self._dismissed[member] = self._members.pop(member)
-        self._reports.pop(member, None)
+        self._gathering.leave(member)
 
     def _moving(self) -> dict[str, tuple[Tensor, float | None]]:
         """The vectors that the update rule moves, with learning rates of their own where they have one."""
@@ -195,10 +183,11 @@ class CycleMethod(TeamMethod):
         return orders
 
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
-        if len(idle) < len(self._members):
+        free = self._free(idle)
+        if not free:
             return {}
-        groups = {self._group(member) for member in idle}
-        if self.budget.spent(self._training_step, self._seconds):
+        groups = {self._group(member) for member in free}
+        if self._is_spent():
             self.stopped = "budget"
         elif self.best.waited(self.budget.patience):
             self.stopped, self.message = "patience", stopped_early(self.best)
@@ -207,25 +196,44 @@ class CycleMethod(TeamMethod):
         if self.stopped is not None:
             return self._finish_all(idle)
         self._conduct.send(groups, f"{self._training_step}.{self._hyper_step}")
-        steps = self._steps_due()
-        cycle = Cycle(
+        orders: dict[int, WorkOrder] = {}
+        for member in free:
+            if not self._plan.has_spent(self._progress[member]):
+                order = orders[member] = self._train(member, self._cycle_of(member))
+                self._progress[member].give(order)
+        return orders
+
+    def _free(self, idle: list[int]) -> list[int]:
+        """Idle members that wait for nobody."""
+        if self._cycles.synchronization.is_barrier:
+            return idle if len(idle) == len(self._members) else []
+        return [member for member in idle if member not in self._gathering.waiting]
+
+    def _is_spent(self) -> bool:
+        """Whether too few members have anything left to report for another hyper-step."""
+        waiting, progress = self._gathering.waiting, self._progress
+        left = sum(
+            state == "busy" or member in waiting or not self._plan.has_spent(progress[member])
+            for member, state in self._members.items()
+            if state != "finished"
+        )
+        return left < self._cycles.synchronization.needed(len(self._members))
+
+    def _cycle_of(self, member: int) -> Cycle:
+        """A member's next cycle, and what it does beside: it keeps its state for others, or takes one over."""
+        progress, group, place = self._progress[member], self._group(member), member % self.group_size
+        own = Cycle(
             values=self.values,
-            steps=steps,
-            hypergradient=not self._warming_up(),
-            keep=self._to_keep,
-            checkpoint=self._checkpoint(steps),
+            steps=self._plan.steps(progress),
+            hypergradient=not self._plan.is_warmup(progress),
+            keep=self._kept_by(member),
+            checkpoint=self._plan.is_saved(progress),
             unchecked=self._cycles.aggregation.robust,
             start=None,
             end=None,
             states=(),
             warm_from=None,
         )
-        return {member: self._train(member, self._cycle_of(member, cycle)) for member in idle}
-
-    def _cycle_of(self, member: int, cycle: Cycle) -> Cycle:
-        """The cycle with what a member does beside: it keeps its state for another one, or goes on from one."""
-        group, place = self._group(member), member % self.group_size
-        own = cycle.copy()
         for excluded, one in self._conduct.exclusions.items():
             if one.source == group and one.stage != "waiting":
                 own["states"] = tuple(dict.fromkeys((*own["states"], one.key)))
@@ -236,36 +244,31 @@ class CycleMethod(TeamMethod):
                 own["checkpoint"] = True  # so that a restarted worker need not start from there again
         return own
 
+    def _kept_by(self, member: int) -> Values | None:
+        """With which values the member's network was trained, if it is to keep that as the best; says so once."""
+        if member not in self._keepers:
+            return None
+        self._keepers.remove(member)
+        return self._progress[member].values
+
+    def _finish_all(self, members: list[int]) -> dict[int, WorkOrder]:
+        finish, behind = self._finish(), self._behind
+        return {
+            member: replace(
+                finish, keep=self._kept_by(member), remark=_BEHIND if member in behind else finish.remark
+            )
+            for member in members
+        }
+
     def _finish(self) -> FinishTraining:
         remark = self.message if self.stopped in ("patience", "lost") else ""
         return FinishTraining(
             values=self.values,
-            keep=self._to_keep,
             metric=self.best.metric,
             mode=self.best.mode,
             remark=remark,
             checkpoint=True,
         )
-
-    def _checkpoint(self, steps: int) -> bool:
-        every = self._cycles.checkpoint_every
-        if self._warming_up():  # as often as later, counted in training steps
-            return (self._training_step + steps) % (every * self._cycles.train_steps) < steps
-        return (self._hyper_step + 1) % every == 0
-
-    def _warming_up(self) -> bool:
-        return self._training_step < self._cycles.warmup_steps
-
-    def _steps_due(self) -> int:
-        if self._warming_up():
-            due = min(_WARMUP_CHUNK, self._cycles.warmup_steps - self._training_step)
-        elif self._hyper_step % self._cycles.validation_steps == 0:
-            due = self._cycles.train_steps
-        else:
-            due = 0
-        if self.budget.steps is not None:
-            due = min(due, self.budget.steps - self._training_step)
-        return due
 
     # Tell --------------------------------------------------------------------------------------------
 
@@ -276,25 +279,30 @@ class CycleMethod(TeamMethod):
         return None
 
     def _left(self, member: int) -> HyperStep | None:
-        self._reports.pop(member, None)
+        self._gathering.leave(member)
+        self._progress.pop(member, None)
+        self._keepers = [keeper for keeper in self._keepers if keeper != member]
         return self._complete()
 
     def _told(self, member: int, report: Report) -> HyperStep | None:
         assert isinstance(report, Trained | StateMissing)
-        self._reports[member] = report
-        return self._complete()
+        if isinstance(report, Trained):
+            self._progress[member].hear(report)
+        if self.stopped is not None:  # it was at work when the others had come to their end
+            return None
+        taken = self._gathering.take(member, report, self._hyper_step, self._cycles.synchronization)
+        return self._complete() if taken else None
 
     def _complete(self) -> HyperStep | None:
-        """Ends the cycle once nobody is at work on it."""
-        if not self._reports or any(state == "busy" for state in self._members.values()):
+        """Ends the cycle of those who have reported, if a hyper-step is due."""
+        rule = self._cycles.synchronization
+        if self.stopped is not None or not self._gathering.is_due(len(self._members), rule):
             return None
-        told = {member: self._reports[member] for member in sorted(self._reports)}
-        self._reports = {}
+        told = self._gathering.release()
         missing = {self._group(member) for member, one in told.items() if isinstance(one, StateMissing)}
         unheard = self._conduct.unheard | missing
         everyone = {member: one for member, one in told.items() if isinstance(one, Trained)}
         heard = {member: one for member, one in everyone.items() if self._group(member) not in unheard}
-        self._to_keep = None
         first = next(iter((heard or everyone).values()), None)
         faults: dict[int, Fault] = {}
         together: list[Tensor] | None = None
@@ -304,30 +312,44 @@ class CycleMethod(TeamMethod):
         if first is None:
             return None
         accepted = {m: one for m, one in heard.items() if self._group(m) not in faults} or everyone
-        if first.training_step > self._training_step:  # a hyper-step without training keeps the last one's loss
-            self._training_loss = average(r.training_loss for r in self._counted(accepted))
-        self._training_step = first.training_step
-        self._seconds += max(r.seconds for r in everyone.values())
+        furthest = max(one.training_step for one in (heard or everyone).values())
+        if furthest > self._training_step:  # a hyper-step without training keeps the last one's loss
+            self._training_loss = average(r.training_loss for r in self._shown(accepted))
+        self._training_step = max(self._training_step, furthest)
+        over = max(self._progress[member].seconds for member in everyone)
+        for member in told:
+            self._progress[member].seconds = over  # they have waited for each other
+        self._seconds = max(self._seconds, over)
         return None if first.hypergradient is None else self._stepped(accepted, together, faults)
 
     def _agree(self, reports: dict[int, Trained], unheard: int) -> tuple[list[Tensor] | None, dict[int, Fault]]:
         """What the groups move by, None where too few of them can be believed; and who was outvoted."""
         aggregation, votes = self._cycles.aggregation, self._votes(reports)
         if not aggregation.robust:
-            return aggregation.combined(votes), {}
+            weights = self._weights(reports)
+            self._step_length = sum(weights.values()) / len(weights)
+            return aggregation.combined(by_weight(votes, weights)), {}
         faults = self._conduct.judge(votes, aggregation)
         try:
             return aggregation.combined(votes, unheard), faults
         except ValueError:
             return None, faults
 
+    def _weights(self, reports: dict[int, Trained]) -> dict[int, float]:
+        """What the groups' reports count."""
+        rule = self._cycles.synchronization
+        late = {
+            self._group(m): 0 if rule.is_barrier else staleness(r, self._hyper_step) for m, r in reports.items()
+        }
+        return {group: rule.weight(by) for group, by in late.items()}
+
     def _stepped(
         self, accepted: dict[int, Trained], together: list[Tensor] | None, faults: dict[int, Fault]
     ) -> HyperStep | None:
         """Takes the hyper-step, remembers whether it is the best, and ends who is excluded for good."""
-        trained_with, counted = self.values, self._counted(accepted)
+        shown, more = self._shown(accepted), self._lateness(accepted)
         if together is None:
-            step: HyperStep | None = self._row(counted, torch.zeros_like(self._u))
+            step: HyperStep | None = self._row(shown, torch.zeros_like(self._u))
             self._hyper_step += 1
         else:
             step = self._move(accepted, together)
@@ -339,10 +361,29 @@ class CycleMethod(TeamMethod):
         if not self._members:
             self.stopped, self.message = "lost", "every trainer was excluded"
         if step is not None:
-            step = replace(step, diagnostics=measured(counted), faults=named)
+            loss = average(r.measures["validation_loss"] for r in shown)
+            found = measured(self._counted(accepted)) | measured(shown) | more
+            step = replace(step, validation_loss=loss, diagnostics=found, faults=named)
             if self.best.see(step):
-                self._to_keep = trained_with
+                self._keepers = list(self._members)
         return step
+
+    def _shown(self, accepted: dict[int, Trained]) -> list[Trained]:
+        """The reports over which losses and diagnostics are averaged.
+
+        Where a hyper-step waits for some trainers only, these are the last ones of all: the average of a few would
+        go up and down with who is among them.
+        """
+        if not self._cycles.synchronization.is_barrier:
+            accepted = {m: one.last for m, one in sorted(self._progress.items()) if one.last is not None}
+        return self._counted(accepted)
+
+    def _lateness(self, reports: dict[int, Trained]) -> dict[str, float]:
+        """How many reports a hyper-step was made of, and how stale they were on average, where that differs."""
+        if self._cycles.synchronization.is_barrier:
+            return {}
+        late = [staleness(report, self._hyper_step) for report in reports.values()]
+        return {"reports": float(len(late)), "staleness": average(late)}
 
     def _counted(self, reports: dict[int, Trained]) -> list[Trained]:
         """The reports of those networks that come out, over which losses and diagnostics are averaged."""
@@ -364,7 +405,7 @@ class CycleMethod(TeamMethod):
     def _update(self, gradients: Sequence[Tensor | None]) -> None:
         """Moves what moves, and counts the hyper-step."""
         assert self._updates is not None
-        self._updates.step(gradients)
+        self._updates.step(gradients, self._step_length)
         self._hyper_step += 1
 
     # State -------------------------------------------------------------------------------------------

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -11,9 +12,11 @@ from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import Cycle, CycleMethod, CycleSettings
+from selftune.methods.cycle_settings import CycleSettings
+from selftune.methods.cycles import Cycle, CycleMethod
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import Trained
+from selftune.methods.synchronization import WITHOUT_TEAM_MEAN
 from selftune.methods.work_orders import Train
 from selftune.shapes import Tensor
 
@@ -32,6 +35,8 @@ class HeldSettings:
     >>> HeldSettings(train_steps=100).checkpoint_every
     10
     """
+
+    REFUSED: ClassVar[Mapping[str, str]] = WITHOUT_TEAM_MEAN
 
     train_steps: int = 25
     checkpoint_every: int = 10

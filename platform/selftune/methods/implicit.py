@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -16,6 +16,7 @@ from selftune.methods.box import Limits, check_limits
 from selftune.methods.leader import LeaderMethod, certified_active_set
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import Differentiated, Report
+from selftune.methods.synchronization import WITHOUT_TEAM_MEAN
 from selftune.methods.update_rules import UpdateName, UpdateRule, UpdateSettings
 from selftune.methods.work_orders import Differentiate, WorkOrder
 from selftune.shapes import Tensor
@@ -46,6 +47,8 @@ class ImplicitSettings:
             are estimated.
         checkpoint_every: hypergradients from one checkpoint to the next.
     """
+
+    REFUSED: ClassVar[Mapping[str, str]] = WITHOUT_TEAM_MEAN
 
     sequence: Sequence = "exponential"
     error: float = 0.1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.methods.box import Limits, check_limits
+from selftune.methods.synchronization import WITHOUT_TEAM_MEAN
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class InexactLineSearchSettings:
             the last searches needed, so that none is solved in vain where first candidates are accepted.
         checkpoint_every: accepted steps from one checkpoint to the next.
     """
+
+    REFUSED: ClassVar[Mapping[str, str]] = WITHOUT_TEAM_MEAN
 
     error: float = 0.1
     residual: float = 0.1

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.methods.paired_test import SMALLEST_SAMPLE
+from selftune.methods.synchronization import WITHOUT_TEAM_MEAN
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class NetworkLineSearchSettings:
     Raises:
         SettingError: if one is out of its range.
     """
+
+    REFUSED: ClassVar[Mapping[str, str]] = WITHOUT_TEAM_MEAN
 
     warmup_steps: int = 200
     train_steps: int = 50

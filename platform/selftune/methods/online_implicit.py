@@ -10,7 +10,8 @@ from typing import Literal
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.budget import Budget
-from selftune.methods.cycles import Cycle, CycleMethod, CycleSettings
+from selftune.methods.cycle_settings import CycleSettings
+from selftune.methods.cycles import Cycle, CycleMethod
 from selftune.methods.measures import average
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import ImplicitHypergradient, Trained

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from selftune.errors import SettingError
-from selftune.methods.cycles import CycleSettings
+from selftune.methods.cycle_settings import CycleSettings
 from selftune.methods.projections import Projection
 from selftune.shapes import Float, Tensor
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import record
 
-_NOT_SHOWN = ("number", "message")
+_NOT_SHOWN = ("number", "message", "version")
 
 
 @record
@@ -17,12 +17,14 @@ _NOT_SHOWN = ("number", "message")
 class Report:
     """What one trainer answers to one order, whose ``number`` it repeats. Tensors are on the CPU.
 
-    ``kind`` is the word for it in tables, ``message`` what there is to say.
+    ``kind`` is the word for it in tables, ``message`` what there is to say. ``version`` is that of the values that
+    it was computed at, -1 where the order brought none.
     """
 
     kind: ClassVar[str] = ""
     number: int = -1
     message: str = ""
+    version: int = -1
 
     @property
     def metrics(self) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from selftune.errors import SettingError
 from selftune.fields import check_fields
-from selftune.methods.cycles import CycleSettings
+from selftune.methods.cycle_settings import CycleSettings
 
 
 @dataclass(frozen=True)

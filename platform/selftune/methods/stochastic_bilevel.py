@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -14,6 +15,7 @@ from selftune.methods.box import Limits, check_limits
 from selftune.methods.leader import LeaderMethod
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import Iterated, Report
+from selftune.methods.synchronization import WITHOUT_TEAM_MEAN
 from selftune.methods.work_orders import Iterate, WorkOrder
 
 Algorithm = Literal["saba", "soba", "amigo", "stocbio"]
@@ -46,6 +48,8 @@ class StochasticBilevelSettings:
     Raises:
         SettingError: if a setting is out of its range, or one that the algorithm does not read.
     """
+
+    REFUSED: ClassVar[Mapping[str, str]] = WITHOUT_TEAM_MEAN
 
     algorithm: Algorithm = "amigo"
     inner_rate: float | None = None

@@ -87,11 +87,20 @@ class UpdateRule:
         self.vectors = list(vectors)
         self._optimizer = _OPTIMIZERS[settings.rule](groups, settings)
 
-    def step(self, gradients: Sequence[Float[Tensor, "_"] | None]) -> None:
-        """One update; a vector whose gradient is None stays where it is."""
+    def step(self, gradients: Sequence[Float[Tensor, "_"] | None], length: float = 1.0) -> None:
+        """One update; a vector whose gradient is None stays where it is.
+
+        Args:
+            length: factor of the learning rates, this time.
+        """
         for vector, gradient in zip(self.vectors, gradients, strict=True):
             vector.grad = None if gradient is None else gradient.to(vector)
+        rates = [group["lr"] for group in self._optimizer.param_groups]
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * length
         self._optimizer.step()
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
         for vector in self.vectors:
             vector.grad = None
             if self.settings.bound is not None:

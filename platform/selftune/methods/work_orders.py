@@ -34,6 +34,12 @@ class WorkOrder:
     checkpoint: bool = False
     warm_from: tuple[int, str] | None = None
 
+    @property
+    def version(self) -> int:
+        """That of the values that the order brings, which its report repeats; -1 where it brings none."""
+        values: Values | None = getattr(self, "values", None)
+        return -1 if values is None else values.version
+
     def __repr__(self) -> str:  # short: Ray formats every result it sees
         return f"{type(self).__name__}(number={self.number})"
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from selftune.errors import SettingError, suggestion
-from selftune.fields import shown
+from selftune.fields import refusal, shown
 from selftune.studies.mistakes import Mistakes, join
 
 T = TypeVar("T")
@@ -74,7 +74,8 @@ def _unknown_keys(cls: Any, given: Mapping[str, Any], key: str = "") -> Iterator
     known = [field.name for field in _fields(cls)]
     for name, value in given.items():
         if name not in known:
-            yield unknown_key(join(key, name), known)
+            reason = refusal(cls, name)
+            yield unknown_key(join(key, name), known) if reason is None else SettingError(join(key, name), reason)
         elif dataclasses.is_dataclass(types[name]) and isinstance(value, Mapping) and not _gathers(types[name]):
             yield from _unknown_keys(types[name], value, join(key, name))
 

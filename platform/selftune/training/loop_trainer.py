@@ -158,9 +158,14 @@ class LoopTrainer:
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
         """Has the loop carry out an order; a loss that is not finite makes a report ``Diverged``."""
         try:
-            return replace(self._channel.order(order), number=order.number)
+            return replace(self._channel.order(order), number=order.number, version=order.version)
         except NotFinite as diverged:
-            return Diverged(number=order.number, training_step=diverged.training_step, message=str(diverged))
+            return Diverged(
+                number=order.number,
+                version=order.version,
+                training_step=diverged.training_step,
+                message=str(diverged),
+            )
 
     def export_state(self, key: str) -> Any:
         """Nothing: a loop goes forward only."""

@@ -456,6 +456,7 @@ class OnlineTuner:
         measures = dict(zip(metrics, means.tolist(), strict=True))
         return Trained(
             number=order.number,
+            version=order.version,
             training_step=self.training_step,
             training_loss=measures.pop("training_loss"),
             measures=measures,

@@ -91,6 +91,7 @@ class SmoothTrainer:
         return replace(
             report,
             number=order.number,
+            version=order.version,
             gradients=spent.grad,
             products=spent.hvp + spent.jac,
             work=spent.work,

@@ -136,15 +136,19 @@ class Trainer:
         devices = [self.device] if self.device.type == "cuda" else []
         if self._is_missing(order, warm):
             message = f"no state {getattr(order, 'start', None)} is kept here"
-            return StateMissing(number=order.number, training_step=self.training_step, message=message)
+            return StateMissing(
+                number=order.number, version=order.version, training_step=self.training_step, message=message
+            )
         self.lower.history.clear()
         try:
             with torch.random.fork_rng(devices=devices), guarded():
                 report = self._executed(order)
         except NotFinite as diverged:
             self.training_step = diverged.training_step
-            return Diverged(number=order.number, training_step=self.training_step, message=str(diverged))
-        return replace(report, number=order.number, seconds=time.perf_counter() - started)
+            return Diverged(
+                number=order.number, version=order.version, training_step=self.training_step, message=str(diverged)
+            )
+        return replace(report, number=order.number, version=order.version, seconds=time.perf_counter() - started)
 
     def _executed(self, order: WorkOrder) -> Trained | CandidateDiverged | NetworkEvaluated | TrainingFinished:
         match order:

@@ -493,7 +493,7 @@ def test_tuned_weight_decay_goes_to_the_minimiser_of_psi(convex, start):
     _, _, method = run(
         convex,
         decay,
-        steps=4000,
+        steps=2000,
         warmup_steps=100,
         train_steps=20,
         optimizer="adam",

@@ -3,6 +3,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from full_matrix import first_of
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from selftune.errors import SettingError
@@ -70,7 +71,7 @@ def test_epochs_follow_each_other_in_orders_of_their_own():
 
 
 @pytest.mark.parametrize("loader", [shuffled, stream])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", first_of([0, 1]))
 def test_a_run_goes_on_by_passing_over_what_came_before(loader, workers):
     straight = drawn(source(loader(workers=workers)), range(9))
     for stop in (0, 2, 3, 4, 7):
