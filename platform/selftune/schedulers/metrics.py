@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``selftune_training_steps`` | counter | ``member`` |
 | ``selftune_hyper_steps`` | counter | |
-| ``selftune_faults`` | counter | ``member``, ``kind``: ``restart``, ``hang``, ``diverged``, ``lost``, ``outvoted`` |
+| ``selftune_faults`` | counter | ``member``, ``kind`` (restart, hang, diverged, lost, outvoted) |
 | ``selftune_training_loss``, ``selftune_validation_loss`` | gauge | |
 | ``selftune_hyperparameter`` | gauge | ``name`` |
 
