@@ -258,7 +258,12 @@ class FakeTune:
             assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
             actor.trainable.restore(argument)
         elif name == "save":
-            self._saved(trial, actor.trainable.save(self._place(trial)))
+            try:
+                saved = actor.trainable.save(self._place(trial))
+            except OSError as error:
+                self.fail(trial, error)
+            else:
+                self._saved(trial, saved)
         else:
             try:
                 result = actor.trainable.train()

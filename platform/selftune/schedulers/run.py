@@ -81,6 +81,7 @@ def run_on_ray(
             got to its end; says why.
         DamagedFile: if what is resumed is damaged.
         SettingError: if a trainer refuses a setting.
+        OSError: if a disk is full; the folder can be resumed.
         Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """

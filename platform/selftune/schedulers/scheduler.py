@@ -23,7 +23,7 @@ from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.failures import last_failure
+from selftune.schedulers.failures import is_full_disk, last_failure
 from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.run_record import RunState
 from selftune.schedulers.team import Team
@@ -241,6 +241,9 @@ class BilevelScheduler(TrialScheduler):
         self._transport.departed(trial)
         team, member = self._groups.team_of(trial)
         reason = self._hangs.reason(trial.trial_id) or last_failure(trial.error_file)
+        if is_full_disk(reason):  # the study ends as it is: a team that lost this trainer would go another way
+            self._failure = OSError(f"trainer {member}: {reason}")
+            return
         if trial.should_recover():
             team.restart(member, reason)
         else:
