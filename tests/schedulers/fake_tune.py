@@ -84,6 +84,9 @@ class FakeTrial:
     def set_status(self, status):
         self.status = status
 
+    def init_local_path(self):
+        """Makes a folder, which nothing here has."""
+
     def is_finished(self):
         return self.status in (Trial.TERMINATED, Trial.ERROR)
 

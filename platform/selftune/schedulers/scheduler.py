@@ -281,6 +281,7 @@ class BilevelScheduler(TrialScheduler):
             if group.running:
                 self._pump(tune_controller, group)
             for member in group.team.close():
+                group.trials[member].init_local_path()  # Tune's results name a folder of every trial
                 tune_controller.stop_trial(group.trials[member])
         return self._groups.next_trial(tune_controller.search_alg)
 
