@@ -13,7 +13,7 @@ from full_matrix import first_of
 from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
-from ray_fakes import SPACE, Recorder, ToyMethod, Toys
+from ray_fakes import SPACE, HeavyToys, Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
 from selftune.errors import SettingError, Stopped
@@ -87,6 +87,16 @@ def test_a_worker_that_hangs_is_replaced_and_changes_nothing(transport, how, tmp
     assert recorder.departures == recorder.hangs
     assert recorder.of("hyper_step") == expected.of("hyper_step")
     assert sorted(recorder.of("reported")) == sorted(expected.of("reported"))
+    assert weights == expected_weights
+
+
+@pytest.mark.full
+def test_data_beyond_the_object_store_change_nothing(tmp_path, undisturbed):
+    """A store of 100 MiB is full with them: Ray puts on the disk what finds no room."""
+    method, toys = ToyMethod(1), HeavyToys(data=os.urandom(150 * 2**20))
+    weights, recorder = run(tmp_path, method, toys)
+    expected, expected_weights = undisturbed(method)
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
     assert weights == expected_weights
 
 
