@@ -56,6 +56,14 @@ def test_trajectory_is_that_of_a_run_in_process(tmp_path, undisturbed):
     assert weights == expected_weights
 
 
+def test_a_team_without_room_for_all_starts_with_those_that_fit(tmp_path, undisturbed):
+    weights, recorder = run(tmp_path, ToyMethod(3), at_least=2)
+    expected, expected_weights = undisturbed(ToyMethod(2))
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
+    assert weights == expected_weights
+    assert [event[1] for event in recorder.of("lost")] == [2]
+
+
 @pytest.mark.parametrize("transport", ["direct", "mailbox"])
 def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     method = ToyMethod(2, checkpoint_every=1)  # orders meet checkpoints that are being saved

@@ -30,6 +30,8 @@ class TrialGroup:
     trials: dict[int, Any] = field(default_factory=dict)
     warm_starts: WarmStarts = field(default_factory=WarmStarts)
     admitted: float | None = None
+    called: set[int] = field(default_factory=set)
+    """Members that were left out, and may start now."""
 
     @property
     def full(self) -> bool:
@@ -43,7 +45,19 @@ class TrialGroup:
     @property
     def running(self) -> int:
         """Trials that take up room."""
-        return 0 if self.admitted is None else self.unfinished
+        return 0 if self.admitted is None else self.unfinished - len(self.left_out)
+
+    @property
+    def left_out(self) -> list[int]:
+        """Members that nobody waits for, and that there is no room for."""
+        return sorted(self.team.postponed - self.called)
+
+    @property
+    def waiting(self) -> Any:
+        """A trial that may start; None if none of those that are called is to."""
+        left_out = self.left_out
+        trials = [trial for member, trial in self.trials.items() if member not in left_out]
+        return next((trial for trial in trials if trial.status == Trial.PAUSED), None)
 
     def work(self, member: int) -> str | None:
         """What the trial of a member is at, in words; None if it is idle, or waits for its place."""
@@ -66,20 +80,29 @@ class TrialGroup:
 class TrialGroups:
     """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
 
+    With ``at_least``, a team that has the cluster for itself starts with the members that fit, if these are so
+    many. The others start one by one as there is room.
+
     Args:
         team_size: members of each team.
         make_team: builds the team of a number, from the config of its first trial.
         patience: seconds to wait for an autoscaling cluster to grow.
+        at_least: members with which a team may start; None for all.
     """
 
     def __init__(
-        self, team_size: int, make_team: Callable[[int, Mapping[str, Any]], Team], patience: float
+        self,
+        team_size: int,
+        make_team: Callable[[int, Mapping[str, Any]], Team],
+        patience: float,
+        at_least: int | None = None,
     ) -> None:
         self.entries: list[TrialGroup] = []
         self.places: dict[str, tuple[int, int]] = {}  # trial id -> number of the team, member
         self._team_size = team_size
         self._make_team = make_team
         self._patience = patience
+        self._at_least = at_least
         self._next_look = 0.0
 
     def append(self, config: Mapping[str, Any]) -> TrialGroup:
@@ -136,11 +159,13 @@ class TrialGroups:
         for group in self.entries:
             if group.admitted is not None:
                 self._check_patience(group)
-                for trial in group.trials.values():
-                    if trial.status == Trial.PAUSED:
-                        return trial
+                if group.waiting is not None:
+                    return group.waiting
         if time.monotonic() < self._next_look:
             return None
+        late = self._latecomer()
+        if late is not None:
+            return late
         waiting = [group for group in self.entries if group.admitted is None and group.unfinished]
         if not waiting:
             return None
@@ -152,19 +177,47 @@ class TrialGroups:
             return None
         room = slots.slots(group.request)
         needed = len(group.trials)
+        if not running and room < needed and self._begins_without(group, room):
+            return self.next_trial(searcher)
         if running and room < running + needed:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
         if room < needed and not self._patience:
-            raise SchedulerError(slots.shortage(group.request, needed))
+            raise SchedulerError(slots.shortage(group.request, self._at_least or needed))
         group.admitted = time.monotonic()
         return self.next_trial(searcher)
+
+    def _begins_without(self, group: TrialGroup, room: int) -> bool:
+        """Starts a team with the members that fit, if these are enough; whether they are."""
+        if self._at_least is None:
+            return False
+        team = group.team
+        left_out = team.newcomers[max(0, room - (len(group.trials) - len(team.newcomers))) :]
+        begin = len(group.trials) - len(left_out)
+        if begin > room or len(group.trials) - len(left_out) < min(self._at_least, len(group.trials)):
+            return False
+        team.begin_without(left_out)
+        group.admitted = time.monotonic()
+        return True
+
+    def _latecomer(self) -> Any:
+        """A trial that was left out and for which there is room now, or None."""
+        groups = (group for group in self.entries if group.admitted is not None and group.team.method.can_grow)
+        late = next((group for group in groups if group.left_out), None)
+        if late is None:
+            return None
+        self._next_look = time.monotonic() + _LOOK_EVERY
+        room = slots.slots(late.request) - sum(group.running for group in self.entries)
+        if room < 1 and not self._patience:  # a cluster that grows has to be asked
+            return None
+        late.called.add(late.left_out[0])
+        return late.waiting
 
     def _check_patience(self, group: TrialGroup) -> None:
         if not self._patience or group.admitted is None or time.monotonic() < group.admitted + self._patience:
             return
         pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
-        needed = len(group.trials)
+        needed = len(group.trials) if self._at_least is None else self._at_least
         if pending and slots.slots(group.request) < needed:
             raise SchedulerError(f"{slots.shortage(group.request, needed)} after {self._patience:g} seconds")
 
