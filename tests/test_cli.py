@@ -1,8 +1,10 @@
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +16,7 @@ from selftune.studies.original_study import write_original
 from selftune.studies.packaged import packaged_studies
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary, write_summary
-from selftune.tracking.trajectory import read_trajectory
+from selftune.tracking.trajectory import TrajectoryWriter, read_trajectory
 
 STUDY = """\
 study: tiny
@@ -233,6 +235,40 @@ def test_a_full_disk(place, capsys, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(place)
     assert main(["resume", "runs/tiny-1", "--no-mlflow"]) == 0
+
+
+@pytest.fixture
+def small_disk(place):
+    """A disk of two megabytes, in the folder ``small``."""
+    (place / "small").mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place / "small")]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("this user may not mount a disk")
+    yield place / "small"
+    subprocess.run(["umount", "--lazy", str(place / "small")], check=True)
+
+
+def test_a_disk_that_is_really_full_loses_nothing(place, small_disk, capsys, monkeypatch):
+    told, ballast = TrajectoryWriter.hyper_step, small_disk / "ballast"
+
+    def filling(self, step):
+        told(self, step)
+        if step.number == 6:
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(64))
+
+    monkeypatch.setattr(TrajectoryWriter, "hyper_step", filling)
+    assert local("--output", "small/out") == 1
+    said = capsys.readouterr().err
+    assert "No space left on device: '" in said
+    assert "mend that and go on with `selftune resume small/out`" in said
+    monkeypatch.setattr(TrajectoryWriter, "hyper_step", told)
+    ballast.unlink()
+    assert len(read_trajectory(small_disk / "out")) >= 7  # what was reported is there
+    assert local("--output", "small/out", "--restart") == 0
+    assert local("--output", "whole") == 0
+    assert columns(small_disk / "out").equals(columns(place / "whole"))
 
 
 STOPPED = """

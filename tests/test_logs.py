@@ -49,6 +49,12 @@ def test_the_level_is_as_before_afterwards(tmp_path):
     assert logging.getLogger("selftune").level == before
 
 
+def test_the_lines_of_a_study_that_has_one_team_name_none(tmp_path):
+    WorkerLog(str(tmp_path), "info", "digits").open("trainer-1", None, 1)
+    logger.info("begins")
+    assert "study=digits team=- trainer=1 " in (tmp_path / "logs" / "trainer-1.log").read_text()
+
+
 def test_a_worker_writes_a_file_of_its_own_for_one_trial_after_the_other(tmp_path):
     log = WorkerLog(str(tmp_path), "info", "digits")
     log.open("trial-0", 0, 0)

@@ -130,12 +130,12 @@ class WorkerLog:
         """Its parts, as plain values."""
         return asdict(self)
 
-    def open(self, name: str, team: int, trainer: int) -> None:
+    def open(self, name: str, team: int | None, trainer: int) -> None:
         """From now on lines of this process go to ``logs/<name>.log``, and no longer to where they went before."""
         logger = logging.getLogger("selftune")
         for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
             logger.removeHandler(handler)
             handler.close()
-        names: dict[str, Any] = {"study": self.study, "team": team, "trainer": trainer}
+        names: dict[str, Any] = {"study": self.study, "team": "-" if team is None else team, "trainer": trainer}
         logger.addHandler(_file(Path(self.folder) / FOLDER / f"{name}.log", self.level, names))
         logger.setLevel(self.level.upper())

@@ -84,6 +84,9 @@ class FakeTrial:
     def set_status(self, status):
         self.status = status
 
+    def init_local_path(self):
+        """Makes a folder, which nothing here has."""
+
     def is_finished(self):
         return self.status in (Trial.TERMINATED, Trial.ERROR)
 
@@ -258,7 +261,12 @@ class FakeTune:
             assert Path(argument.checkpoint.path).exists(), "a checkpoint that Tune still names was deleted"
             actor.trainable.restore(argument)
         elif name == "save":
-            self._saved(trial, actor.trainable.save(self._place(trial)))
+            try:
+                saved = actor.trainable.save(self._place(trial))
+            except OSError as error:
+                self.fail(trial, error)
+            else:
+                self._saved(trial, saved)
         else:
             try:
                 result = actor.trainable.train()
@@ -308,7 +316,12 @@ class FakeTune:
             self.stop_trial(trial)
 
     def stop_trial(self, trial):
-        self.scheduler.on_trial_complete(self, trial, {})
-        trial.temporary_state.ray_actor.die()
+        if trial.status in (Trial.PENDING, Trial.PAUSED):
+            self.scheduler.on_trial_remove(self, trial)
+        else:
+            self.scheduler.on_trial_complete(self, trial, {})
+        self.starting = [other for other in self.starting if other is not trial]
+        if trial.temporary_state.ray_actor is not None:
+            trial.temporary_state.ray_actor.die()
         trial.temporary_state.ray_actor = None
         trial.status = Trial.TERMINATED

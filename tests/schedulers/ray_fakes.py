@@ -113,6 +113,13 @@ class Toys:
 
 
 @dataclass(frozen=True)
+class HeavyToys(Toys):
+    """Toys with data that travel with them."""
+
+    data: bytes = b""
+
+
+@dataclass(frozen=True)
 class ToyMethod:
     """Builds the real method with a small budget."""
 

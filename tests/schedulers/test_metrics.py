@@ -1,11 +1,14 @@
 """What Ray's metrics are given; its own classes check names and tags."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from ray.util.metrics import Metric
 
 from selftune.hyperparameters import Hyperparameter, Space, Unit
 from selftune.methods import HyperStep
+from selftune.methods.method import Fault
 from selftune.methods.reports import Diverged, Trained
 from selftune.schedulers.metrics import StudyMetrics, SweepMetrics
 from selftune.search import TrialRecord
@@ -40,7 +43,7 @@ def test_a_study_tells_steps_losses_values_and_faults(told):
         for member in (0, 1):
             step = 10 * (number + 1)
             metrics.reported(member, Trained(number=number, training_step=step, training_loss=1.0))
-        metrics.hyper_step(hyper_step(number))
+        metrics.hyper_step(replace(hyper_step(number), faults={1: Fault("it is far off")} if number else {}))
     metrics.departed(0, "its worker died")
     metrics.hung(0, "hangs: order 3 takes longer than 60 seconds")
     metrics.reported(1, Diverged(number=3, training_step=31))
@@ -55,6 +58,7 @@ def test_a_study_tells_steps_losses_values_and_faults(told):
         ("selftune_hyperparameter", "digits", "0", "dropout.rate"): 0.25,
         ("selftune_faults", "digits", "0", "0", "restart"): 1,
         ("selftune_faults", "digits", "0", "0", "hang"): 1,
+        ("selftune_faults", "digits", "0", "1", "outvoted"): 2,
         ("selftune_faults", "digits", "0", "1", "diverged"): 1,
         ("selftune_faults", "digits", "0", "0", "lost"): 1,
     }

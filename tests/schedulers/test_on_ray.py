@@ -13,7 +13,7 @@ from full_matrix import first_of
 from network_fakes import METHODS, Networks
 from ray import tune
 from ray.tune.experiment import Trial
-from ray_fakes import SPACE, Recorder, ToyMethod, Toys
+from ray_fakes import SPACE, HeavyToys, Recorder, ToyMethod, Toys
 from smooth_fakes import PROBLEM, SETTINGS, STEPS, Mortals, alone, close, iterates, method, u_of
 
 from selftune.errors import SettingError, Stopped
@@ -56,6 +56,14 @@ def test_trajectory_is_that_of_a_run_in_process(tmp_path, undisturbed):
     assert weights == expected_weights
 
 
+def test_a_team_without_room_for_all_starts_with_those_that_fit(tmp_path, undisturbed):
+    weights, recorder = run(tmp_path, ToyMethod(3), at_least=2)
+    expected, expected_weights = undisturbed(ToyMethod(2))
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
+    assert weights == expected_weights
+    assert [event[1] for event in recorder.of("lost")] == [2]
+
+
 @pytest.mark.parametrize("transport", ["direct", "mailbox"])
 def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     method = ToyMethod(2, checkpoint_every=1)  # orders meet checkpoints that are being saved
@@ -79,6 +87,16 @@ def test_a_worker_that_hangs_is_replaced_and_changes_nothing(transport, how, tmp
     assert recorder.departures == recorder.hangs
     assert recorder.of("hyper_step") == expected.of("hyper_step")
     assert sorted(recorder.of("reported")) == sorted(expected.of("reported"))
+    assert weights == expected_weights
+
+
+@pytest.mark.full
+def test_data_beyond_the_object_store_change_nothing(tmp_path, undisturbed):
+    """A store of 100 MiB is full with them: Ray puts on the disk what finds no room."""
+    method, toys = ToyMethod(1), HeavyToys(data=os.urandom(150 * 2**20))
+    weights, recorder = run(tmp_path, method, toys)
+    expected, expected_weights = undisturbed(method)
+    assert recorder.of("hyper_step") == expected.of("hyper_step")
     assert weights == expected_weights
 
 

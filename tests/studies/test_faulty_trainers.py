@@ -10,6 +10,7 @@ from rich.console import Console
 from selftune.studies.folder import new_folder
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.run import run
+from selftune.studies.status import read_status
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_reports, read_trajectory
@@ -62,6 +63,13 @@ def test_it_is_outvoted_named_excluded_and_started_again(text, tmp_path):
     assert "outvoted 3 times, at last: trainer 2 was outvoted at hyper-step 2" in page
     assert first.removeprefix("tuned: ") in page
     assert summary["networks"]["tuned"] == 4
+    assert read_status(folder).faults.outvoted == 3
+    log = (folder / "logs" / "driver.log").read_text()
+    for level, step in (("WARNING", 0), ("INFO", 1), ("WARNING", 2)):
+        line = (
+            f" {level} study=tiny team=- trainer=2 selftune.studies.run_log: trainer 2 was outvoted at hyper-step"
+        )
+        assert f"{line} {step}: " in log
 
     trajectory, table = read_trajectory(folder), read_reports(folder).to_pylist()
     assert (trajectory.validation_loss < 10).all()

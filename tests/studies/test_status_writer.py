@@ -1,9 +1,12 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from selftune.listener import Place
 from selftune.methods import Budget, HyperStep
 from selftune.methods.best_step import BestStep
+from selftune.methods.method import Fault
 from selftune.methods.reports import Diverged, Trained
 from selftune.storage.files import DamagedFile
 from selftune.studies.progress import Progress
@@ -86,6 +89,18 @@ def test_faults_are_counted_over_all_drivers(tmp_path, clock):
     again.ended()
     faults = read_status(tmp_path).faults
     assert faults == Faults(restarts=1, diverged=1, lost=1, resumed=1, hung=1)
+
+
+def test_who_was_outvoted_is_named_until_it_is_believed_again(tmp_path, clock):
+    status = writer(tmp_path, clock)
+    for member in (0, 1):
+        status.arrived(member, Place("node", 100 + member))
+    for number, faults in enumerate([{1: Fault("it is far off")}, {1: Fault("it is far off")}, {}]):
+        status.hyper_step(replace(hyper_step(number, validation_loss=0.5), faults=faults))
+        status.ended()
+        words = [one.message for one in read_status(tmp_path).teams[0].members]
+        assert words == ["", "outvoted: it is far off" if faults else ""]
+    assert read_status(tmp_path).faults == Faults(outvoted=2)
 
 
 def test_the_best_of_before_counts_after_a_resume(tmp_path, clock):

@@ -14,7 +14,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods.best_step import stopped_early
 from selftune.methods.budget import Budget
-from selftune.methods.conduct import Conduct
+from selftune.methods.conduct import Conduct, Exclusion
 from selftune.methods.cycle_plan import CyclePlan
 from selftune.methods.cycle_settings import CycleSettings
 from selftune.methods.measures import average, measured
@@ -98,11 +98,22 @@ class CycleMethod(TeamMethod):
 
     def join(self, member: int, space: Space) -> None:
         super().join(member, space)
+        if self._assembled and member not in self._progress:
+            self._join_late(member)
         self._progress.setdefault(member, MemberProgress())
         if member in self._dismissed:
             del self._members[member]
         if self._updates is None:
             self._make_updates()
+
+    @property
+    def can_grow(self) -> bool:
+        return self.group_size == 1 and self._cycles.synchronization.is_barrier and self.stopped is None
+
+    def _join_late(self, member: int) -> None:
+        """It goes on from a team-mate's state, like one that was excluded; until then its reports do not count."""
+        self._progress[member] = replace(next(iter(self._progress.values()), MemberProgress()))
+        self._conduct.exclusions[member] = Exclusion()
 
     def leave(self, member: int) -> HyperStep | None:
         if member in self._dismissed:
@@ -293,10 +304,14 @@ class CycleMethod(TeamMethod):
         taken = self._gathering.take(member, report, self._hyper_step, self._cycles.synchronization)
         return self._complete() if taken else None
 
+    @property
+    def _at_work(self) -> int:
+        return sum(state == "busy" for state in self._members.values())
+
     def _complete(self) -> HyperStep | None:
         """Ends the cycle of those who have reported, if a hyper-step is due."""
         rule = self._cycles.synchronization
-        if self.stopped is not None or not self._gathering.is_due(len(self._members), rule):
+        if self.stopped is not None or not self._gathering.is_due(self._at_work, len(self._members), rule):
             return None
         told = self._gathering.release()
         missing = {self._group(member) for member, one in told.items() if isinstance(one, StateMissing)}

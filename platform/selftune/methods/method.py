@@ -97,6 +97,22 @@ class Method(ABC):
         """
         yield from ()
 
+    @property
+    def can_grow(self) -> bool:
+        """Whether trainers may join later than others: a team may begin with fewer than it was made for.
+
+        False, too, once the method is coming to its end, so that nobody new is of use.
+        """
+        return False
+
+    def begin_with(self, members: int) -> None:
+        """So many trainers are waited for at the start, at least one; others may join later, or never.
+
+        Raises:
+            ValueError: if the method's team cannot grow.
+        """
+        raise ValueError(f"the team of {type(self).__name__} cannot grow")
+
     @abstractmethod
     def join(self, member: int, space: Space) -> None:
         """A trainer is there and idle. Every member of a team brings the same space.

@@ -48,6 +48,15 @@ class Replay(Method):
         self._done_steps: dict[int, int] = {}
         self._state: dict[int, str] = {}
         self._assembled = False
+        self._begins_with = team_size
+
+    @property
+    def can_grow(self) -> bool:
+        return True
+
+    def begin_with(self, members: int) -> None:
+        """The networks are independent: the others are trained once there is room for them."""
+        self._begins_with = members
 
     def join(self, member: int, space: Space) -> None:
         if len(self.schedule[0].values) != len(space):
@@ -64,10 +73,11 @@ class Replay(Method):
 
     @property
     def done(self) -> bool:
-        return self._assembled and all(state == "finished" for state in self._state.values())
+        finished = all(state == "finished" for state in self._state.values())
+        return self._assembled and finished and len(self._state) >= self.team_size
 
     def ask(self) -> dict[int, WorkOrder]:
-        self._assembled = self._assembled or len(self._state) >= self.team_size
+        self._assembled = self._assembled or len(self._state) >= min(self._begins_with, self.team_size)
         if not self._assembled:
             return {}
         orders = {}

@@ -78,7 +78,7 @@ class Synchronization:
         return self.name == "asynchronous" or self.late == "used"
 
     def needed(self, members: int) -> int:
-        """Reports that make a hyper-step due, in a team that has so many members left."""
+        """Reports that make a hyper-step due, in a team of so many members that take part."""
         if self.is_barrier:
             return members
         return max(1, min(self.reports or 1, members))
@@ -133,11 +133,11 @@ class Gathering:
     ...     return Trained(training_step=5, training_loss=1.0, version=version, hypergradient=gradient)
     >>> import torch
     >>> from selftune.methods.reports import Hypergradient
-    >>> gathering.take(0, report(version=7), 7, quorum), gathering.is_due(3, quorum)
+    >>> gathering.take(0, report(version=7), 7, quorum), gathering.is_due(2, 3, quorum)
     (True, False)
     >>> gathering.take(1, report(version=6), 7, quorum)  # late
     False
-    >>> gathering.take(2, report(version=7), 7, quorum), gathering.is_due(3, quorum)
+    >>> gathering.take(2, report(version=7), 7, quorum), gathering.is_due(0, 3, quorum)
     (True, True)
     >>> list(gathering.release())
     [0, 2]
@@ -159,9 +159,15 @@ class Gathering:
         self.waiting[member] = report
         return True
 
-    def is_due(self, members: int, rule: Synchronization) -> bool:
-        """Whether a team of so many members has the reports for its next hyper-step."""
-        return bool(self.waiting) and len(self.waiting) >= rule.needed(members)
+    def is_due(self, at_work: int, members: int, rule: Synchronization) -> bool:
+        """Whether a team has the reports for its next hyper-step.
+
+        Args:
+            at_work: members that have an order; a barrier waits for these and no others.
+            members: all that are left.
+        """
+        taking_part = at_work + len(self.waiting) if rule.is_barrier else members
+        return bool(self.waiting) and len(self.waiting) >= rule.needed(taking_part)
 
     def release(self) -> dict[int, Trained | StateMissing]:
         """The reports, by member; nobody waits any more."""

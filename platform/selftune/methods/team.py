@@ -21,6 +21,10 @@ from selftune.methods.work_orders import Finish, WorkOrder
 from selftune.shapes import Float, Tensor
 
 MOST_TRAINERS = 10_000
+CANNOT_GROW = (
+    "is for methods whose trainers each train a network of their own, in step with the others; leave it out"
+)
+"""Why a team may not begin with fewer trainers than it has: what settings of that are refused with."""
 
 
 class TeamMethod(Method):
@@ -99,6 +103,11 @@ class TeamMethod(Method):
 
     # Team --------------------------------------------------------------------------------------------
 
+    def begin_with(self, members: int) -> None:
+        if not self.can_grow:
+            super().begin_with(members)
+        self.team_size = members
+
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         if not len(space):
             yield SettingError("regularizers", "nothing is tuned; give at least one hyperparameter a start")
@@ -110,6 +119,8 @@ class TeamMethod(Method):
             self._begin(space)
         elif self.space != space:
             raise ValueError(f"member {member} tunes other hyperparameters than the rest of its team")
+        if self._assembled and member not in self._members:
+            self.team_size += 1
         self._members.setdefault(member, "idle")
 
     def _begin(self, space: Space) -> None:

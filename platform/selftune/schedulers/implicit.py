@@ -21,7 +21,7 @@ class ImplicitScheduler(NetworkScheduler):
     Args:
         steps, seconds: the budget, one of the two: training steps of every trainer, or seconds of its time.
         team_size: trials that share one hyperparameter vector.
-        transport, listener, patience, hang_after: see ``BilevelScheduler``.
+        transport, listener, patience, at_least, hang_after: see ``BilevelScheduler``.
         settings: those of ``selftune.methods.OnlineImplicitSettings``.
 
     Raises:

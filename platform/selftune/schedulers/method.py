@@ -10,6 +10,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.listener import Listener
 from selftune.methods import Budget, Method
+from selftune.methods.team import CANNOT_GROW
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.transport import TransportName
 from selftune.training.method_record import NetworkForm, SmoothForm, methods
@@ -27,7 +28,7 @@ class MethodScheduler(BilevelScheduler):
         on: ``"network"`` or ``"smooth"``: what is tuned, for methods that do both; None takes networks first.
         steps, seconds, work: the budget, one of those that the method takes.
         team_size: trials that work together; None takes the smallest team that can.
-        transport, listener, patience, hang_after: see ``BilevelScheduler``.
+        transport, listener, patience, at_least, hang_after: see ``BilevelScheduler``.
         settings: those of the method.
 
     Raises:
@@ -49,6 +50,7 @@ class MethodScheduler(BilevelScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        at_least: int | None = None,
         hang_after: float | None = None,
         **settings: Any,
     ) -> None:
@@ -58,9 +60,17 @@ class MethodScheduler(BilevelScheduler):
                 raise SettingError(key, f"is no budget of {method}; give {' or '.join(form.budgets)}")
         size = form.group_size if team_size is None else team_size
         made = partial(_made, method, on, Budget(steps, seconds, work), settings_of(form.settings, settings), size)
-        made()  # refuses what it cannot do before there is any trial
+        machine = made()  # refuses what it cannot do before there is any trial
+        if at_least is not None and not machine.can_grow:
+            raise SettingError("at_least", CANNOT_GROW)
         super().__init__(
-            made, size, transport=transport, listener=listener, patience=patience, hang_after=hang_after
+            made,
+            size,
+            transport=transport,
+            listener=listener,
+            patience=patience,
+            at_least=at_least,
+            hang_after=hang_after,
         )
 
 
@@ -70,7 +80,7 @@ class NetworkScheduler(MethodScheduler):
     Args:
         steps, seconds: the budget, one of the two.
         team_size: trials that work together; None takes the smallest team that can.
-        transport, listener, patience, hang_after: see ``BilevelScheduler``.
+        transport, listener, patience, at_least, hang_after: see ``BilevelScheduler``.
         settings: those of the method.
 
     Raises:
@@ -88,6 +98,7 @@ class NetworkScheduler(MethodScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        at_least: int | None = None,
         hang_after: float | None = None,
         **settings: Any,
     ) -> None:
@@ -100,6 +111,7 @@ class NetworkScheduler(MethodScheduler):
             transport=transport,
             listener=listener,
             patience=patience,
+            at_least=at_least,
             hang_after=hang_after,
             **settings,
         )

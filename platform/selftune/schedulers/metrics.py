@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``selftune_training_steps`` | counter | ``member`` |
 | ``selftune_hyper_steps`` | counter | |
-| ``selftune_faults`` | counter | ``member``, ``kind``: ``restart``, ``diverged``, ``lost`` or ``hang`` |
+| ``selftune_faults`` | counter | ``member``, ``kind`` (restart, hang, diverged, lost, outvoted) |
 | ``selftune_training_loss``, ``selftune_validation_loss`` | gauge | |
 | ``selftune_hyperparameter`` | gauge | ``name`` |
 
@@ -113,6 +113,8 @@ class StudyMetrics(Listener):
 
     def hyper_step(self, step: HyperStep) -> None:
         self._metrics.moved(self._team)
+        for member in step.faults:
+            self._metrics.fault(self._team, member, "outvoted")
         if self._clock() < self._next:
             return
         self._next = self._clock() + EVERY

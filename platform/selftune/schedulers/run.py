@@ -44,6 +44,7 @@ def run_on_ray(
     space: Space,
     transport: TransportName = "auto",
     patience: float = 0.0,
+    at_least: int | None = None,
     hang_after: float | None = None,
     stop: Callable[[], bool] = never,
     log: WorkerLog | None = None,
@@ -67,7 +68,7 @@ def run_on_ray(
         space: the study's hyperparameters, as its trainers have them.
         transport: how orders reach trials.
         patience: seconds to wait for an autoscaling cluster to become large enough.
-        hang_after: as of ``BilevelScheduler``.
+        at_least, hang_after: as of ``BilevelScheduler``.
         stop: looked at again and again: whether to end once every trainer has done its order and saved its state.
         log: where workers log; None where they do not.
         study: its name, in metrics.
@@ -80,6 +81,7 @@ def run_on_ray(
             got to its end; says why.
         DamagedFile: if what is resumed is damaged.
         SettingError: if a trainer refuses a setting.
+        OSError: if a disk is full; the folder can be resumed.
         Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
@@ -88,7 +90,12 @@ def run_on_ray(
     if left is not None and not resume:
         raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
     scheduler = BilevelScheduler(
-        method_factory, members, transport=transport, patience=patience, hang_after=hang_after
+        method_factory,
+        members,
+        transport=transport,
+        patience=patience,
+        at_least=at_least,
+        hang_after=hang_after,
     )
     scheduler.left = left
     open_members = list(range(members)) if left is None else left.open_members
@@ -98,8 +105,11 @@ def run_on_ray(
         record = RunRecord(place, scheduler, space, left)
         with quiet(), connected(address):
             request = {"CPU": cpus, "GPU": gpus}
-            if not patience and slots.slots(request) < len(open_members):
-                raise SchedulerError(slots.shortage(request, len(open_members)))
+            needed = len(open_members)
+            if at_least is not None:
+                needed = max(min(at_least, needed), 0 if left is None else len(left.at_work))
+            if not patience and slots.slots(request) < needed:
+                raise SchedulerError(slots.shortage(request, needed))
             place.mkdir(parents=True, exist_ok=True)
             # of a driver that was killed before its first record
             shutil.rmtree(place / record.run_name, ignore_errors=True)

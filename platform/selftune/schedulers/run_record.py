@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from selftune.hyperparameters import Space
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.team import Member
 from selftune.storage.kept_state import KeptState
 
 if TYPE_CHECKING:
@@ -40,8 +41,18 @@ class RunState:
     @property
     def open_members(self) -> list[int]:
         """Members that have something left to do."""
+        return [member for member, entry in self._members.items() if not entry.over]
+
+    @property
+    def at_work(self) -> list[int]:
+        """Those of them that have been there, and that their team waits for."""
+        return [member for member in self.open_members if self._members[member].joined]
+
+    @property
+    def _members(self) -> Mapping[int, Member]:
         [team] = self.scheduler["teams"]
-        return [member for member, entry in team["members"].items() if not entry.over]
+        members: Mapping[int, Member] = team["members"]
+        return members
 
 
 class RunRecord(StateCallback):
@@ -103,7 +114,9 @@ class RunRecord(StateCallback):
     def _forget_old(self) -> None:
         """Removes folders of drivers before this one, once no record names a checkpoint in them."""
         members = self._scheduler.teams[0].members
-        if not self._old or not all(self._is_own(m) for m in self._trains if members[m].lost is None):
+        if not self._old or not all(
+            self._is_own(m) for m in self._trains if members[m].joined and members[m].lost is None
+        ):
             return
         self._kept.before.unlink(missing_ok=True)
         for path in self._old:

@@ -17,13 +17,13 @@ from selftune.listener import Listener, Place
 from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.methods.reports import Diverged
-from selftune.methods.team import TeamMethod
+from selftune.methods.team import CANNOT_GROW, TeamMethod
 from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
-from selftune.schedulers.failures import last_failure
+from selftune.schedulers.failures import is_full_disk, last_failure
 from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.run_record import RunState
 from selftune.schedulers.team import Team
@@ -49,11 +49,14 @@ class BilevelScheduler(TrialScheduler):
         transport: ``"direct"`` (fastest), ``"mailbox"`` (public interface of Ray only), or ``"auto"``.
         listener: builds what hears a team's events, called with the number of the team; must be picklable.
         patience: seconds to wait for an autoscaling cluster to become large enough for a team.
+        at_least: trials with which a team may start where the cluster has no room for all of it; the others join
+            once there is room, from a team-mate's state. None for all.
         hang_after: seconds after which a trainer that does not come to the end of an order counts as hanging; it
             is ended and started again. None for ten times the longest order so far, and ten minutes at least.
 
     Raises:
-        SettingError: if ``team_size`` is less than 1.
+        SettingError: if ``team_size`` is less than 1, or ``at_least`` not in between; by the run, if the method's
+            team cannot grow.
         SchedulerError: if the direct transport is asked for and does not know this version of Ray.
 
     Attributes:
@@ -74,6 +77,7 @@ class BilevelScheduler(TrialScheduler):
         transport: TransportName = "auto",
         listener: Callable[[int], Listener] | None = None,
         patience: float = 0.0,
+        at_least: int | None = None,
         hang_after: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -81,6 +85,8 @@ class BilevelScheduler(TrialScheduler):
             raise SettingError("team_size", f"must be at least 1, got {team_size}")
         if hang_after is not None and not 0 < hang_after < math.inf:
             raise SettingError("hang_after", f"must be above 0 and finite, got {hang_after:g}")
+        if at_least is not None and not 1 <= at_least <= team_size:
+            raise SettingError("at_least", f"must be from 1 to {team_size}, the size of the team, got {at_least}")
         self.team_size = team_size
         self.listener = listener
         self.make_method = method
@@ -89,11 +95,12 @@ class BilevelScheduler(TrialScheduler):
         self.ending: Ending | None = None  # given after Tune has pickled the scheduler, if at all
         self._transport = make_transport(transport)
         self._patience = patience
+        self._at_least = at_least
         self._hang_after = hang_after
         self._reset()
 
     def _reset(self) -> None:
-        self._groups = TrialGroups(self.team_size, self._make_team, self._patience)
+        self._groups = TrialGroups(self.team_size, self._make_team, self._patience, self._at_least)
         self._failure: Exception | None = None
         self._has_callback = False
         self._new_checkpoint = False
@@ -117,6 +124,8 @@ class BilevelScheduler(TrialScheduler):
     def _make_team(self, number: int, config: Mapping[str, Any]) -> Team:
         listener = self.listener(number) if self.listener else Listener()
         method = call(self.make_method, team=number, config=dict(config))
+        if self._at_least is not None and not method.can_grow:
+            raise SettingError("at_least", CANNOT_GROW)
         return Team(method, self.team_size, listener, KEPT_CHECKPOINTS)
 
     # What a user needs -------------------------------------------------------------------------------
@@ -239,8 +248,12 @@ class BilevelScheduler(TrialScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._transport.departed(trial)
+        self._groups.changed()
         team, member = self._heard_of(trial)
         reason = self._hangs.reason(trial.trial_id) or last_failure(trial.error_file)
+        if is_full_disk(reason):  # the study ends as it is: a team that lost this trainer would go another way
+            self._failure = OSError(f"trainer {member}: {reason}")
+            return
         if trial.should_recover():
             team.restart(member, reason)
         else:
@@ -248,6 +261,7 @@ class BilevelScheduler(TrialScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self._transport.departed(trial)
+        self._groups.changed()
         team, member = self._heard_of(trial)
         team.lose(member, "its trial was stopped before the method was done")
 
@@ -275,13 +289,19 @@ class BilevelScheduler(TrialScheduler):
             self._end(tune_controller, self.ending)
             return None
         for number in sorted(self._news):  # to look at a thousand teams for each report would take longer than it
-            self._pump(tune_controller, number, self._groups.entries[number])
-        return self._groups.next_trial(tune_controller.search_alg)
+            self._news.discard(number)
+            group = self._groups.entries[number]
+            if group.running:
+                self._pump(tune_controller, number, group)
+            for member in group.team.close():
+                group.trials[member].init_local_path()  # Tune's results name a folder of every trial
+                tune_controller.stop_trial(group.trials[member])
+        chosen = self._groups.next_trial(tune_controller.search_alg)
+        if chosen is not None:
+            self._heard_of(chosen)
+        return chosen
 
     def _pump(self, controller: Any, number: int, group: TrialGroup) -> None:
-        if not group.running:
-            self._news.discard(number)
-            return
         team = group.team
         team.ask()
         waiting = list(team.waiting())
@@ -291,8 +311,8 @@ class BilevelScheduler(TrialScheduler):
         for member, order in orders.items():
             state = group.warm_starts.of(order, member)
             self._transport.send(controller, group.trials[member], order, state)
-        if len(orders) == len(waiting):
-            self._news.discard(number)
+        if len(orders) < len(waiting):
+            self._news.add(number)
         if team.stalled:
             raise SchedulerError(
                 "the method stalled: every trainer of its team is idle, and it neither asks for anything nor "

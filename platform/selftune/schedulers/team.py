@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
 from selftune.schedulers.errors import SchedulerError
 from selftune.storage.state_tree import record
+
+_NO_ROOM = "the cluster had no room for it before the others had come to their end"
 
 
 @record
@@ -72,6 +74,44 @@ class Team:
         self._behind: set[int] = set()
         self._complete = False
         self._silent = False
+        self._postponed: set[int] = set()
+
+    # Who is there from the start ---------------------------------------------------------------------
+
+    @property
+    def newcomers(self) -> list[int]:
+        """Members that have never been there, and may still come."""
+        return [member for member in self.open_members if not self.members[member].joined]
+
+    @property
+    def postponed(self) -> frozenset[int]:
+        """Newcomers that nobody waits for, wherever they are."""
+        return frozenset(self._postponed)
+
+    def begin_without(self, members: Collection[int]) -> None:
+        """The team begins, or goes on, without these newcomers; they may come later.
+
+        Raises:
+            ValueError: if the method's team cannot grow.
+        """
+        self._postponed = set(members)
+        if all(entry.issued < 0 for entry in self.members.values()):
+            self.method.begin_with(len(self.open_members) - len(self._postponed))
+        self._announce()
+
+    def close(self) -> list[int]:
+        """Once the method is done: newcomers that are not needed any more, each named as lost, and why."""
+        if not self.method.done:
+            return []
+        found = self.newcomers
+        for member in found:
+            self._turn_away(member)
+        return found
+
+    def _turn_away(self, member: int) -> None:
+        self._postponed.discard(member)
+        self.members[member].lost = _NO_ROOM
+        self.listener.lost(member, _NO_ROOM)
 
     # What happens to trainers ------------------------------------------------------------------------
 
@@ -93,6 +133,10 @@ class Team:
         known = min(done, entry.told) if self.method.stateful else entry.told
         if entry.lost is not None or (entry.final is not None and known >= entry.final.number):
             return True
+        if member in self._postponed and not self.method.can_grow:
+            self._turn_away(member)
+            return True
+        self._postponed.discard(member)
         self.listener.arrived(member, place)
         missing = [order for order in entry.log if order.number > known]
         if known < entry.issued and (not missing or missing[0].number != known + 1):
@@ -180,12 +224,13 @@ class Team:
         if (
             not self._complete
             and self._space
-            and all(e.over or m in self._present for m, e in self.members.items())
+            and all(e.over or m in self._present or m in self._postponed for m, e in self.members.items())
         ):
             self._complete = True
             told = {member: entry.told + 1 for member, entry in self.members.items() if entry.lost is None}
             self.listener.resumed(told, 0 if self.hyper_step is None else self.hyper_step + 1)
-            self.listener.started(self._space, sum(entry.lost is None for entry in self.members.values()))
+            there = sum(entry.lost is None for entry in self.members.values()) - len(self._postponed)
+            self.listener.started(self._space, there)
 
     # What trainers are to do -------------------------------------------------------------------------
 
@@ -267,7 +312,7 @@ class Team:
     @property
     def stalled(self) -> bool:
         """True if every trainer is idle, has not got its last order, and the method wants nothing."""
-        alive = [member for member, entry in self.members.items() if not entry.over]
+        alive = [member for member in self.open_members if member not in self._postponed]
         return self._silent and bool(alive) and all(self._idle(member) for member in alive)
 
     def _idle(self, member: int) -> bool:

@@ -56,7 +56,7 @@ class OrderTrainable(tune.Trainable):
         self._member: int = settings.get("member", config.get("member", 0))
         self._stateful: bool = settings.get("stateful", True)
         if log := settings.get("log"):
-            WorkerLog(**log).open(f"trainer-{self._member}", settings.get("team", 0), self._member)
+            WorkerLog(**log).open(f"trainer-{self._member}", None, self._member)  # a study has one team
         logger.info("begins, in process %d", os.getpid())
         self._order: WorkOrder | None = None
         self._warm: Any = None

@@ -30,6 +30,8 @@ class TrialGroup:
     trials: dict[int, Any] = field(default_factory=dict)
     warm_starts: WarmStarts = field(default_factory=WarmStarts)
     admitted: float | None = None
+    called: set[int] = field(default_factory=set)
+    """Members that were left out, and may start now."""
 
     @property
     def full(self) -> bool:
@@ -43,7 +45,19 @@ class TrialGroup:
     @property
     def running(self) -> int:
         """Trials that take up room."""
-        return 0 if self.admitted is None else self.unfinished
+        return 0 if self.admitted is None else self.unfinished - len(self.left_out)
+
+    @property
+    def left_out(self) -> list[int]:
+        """Members that nobody waits for, and that there is no room for."""
+        return sorted(self.team.postponed - self.called)
+
+    @property
+    def waiting(self) -> Any:
+        """A trial that may start; None if none of those that are called is to."""
+        left_out = self.left_out
+        trials = [trial for member, trial in self.trials.items() if member not in left_out]
+        return next((trial for trial in trials if trial.status == Trial.PAUSED), None)
 
     def work(self, member: int) -> str | None:
         """What the trial of a member is at, in words; None if it is idle, or waits for its place."""
@@ -66,21 +80,33 @@ class TrialGroup:
 class TrialGroups:
     """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
 
+    With ``at_least``, a team that has the cluster for itself starts with the members that fit, if these are so
+    many. The others start one by one as there is room.
+
     Args:
         team_size: members of each team.
         make_team: builds the team of a number, from the config of its first trial.
         patience: seconds to wait for an autoscaling cluster to grow.
+        at_least: members with which a team may start; None for all.
     """
 
     def __init__(
-        self, team_size: int, make_team: Callable[[int, Mapping[str, Any]], Team], patience: float
+        self,
+        team_size: int,
+        make_team: Callable[[int, Mapping[str, Any]], Team],
+        patience: float,
+        at_least: int | None = None,
     ) -> None:
         self.entries: list[TrialGroup] = []
         self.places: dict[str, tuple[int, int]] = {}  # trial id -> number of the team, member
         self._team_size = team_size
         self._make_team = make_team
         self._patience = patience
+        self._at_least = at_least
         self._next_look = 0.0
+        self._settled_until = 0.0  # nothing can start before, unless something changes
+        self._taken: set[tuple[int, int]] = set()
+        self._first_open = 0  # no team before it has a vacancy
 
     def append(self, config: Mapping[str, Any]) -> TrialGroup:
         self.entries.append(TrialGroup(self._make_team(len(self.entries), config), config))
@@ -100,6 +126,7 @@ class TrialGroups:
             SettingError: if the trial's config asks for a member that a team does not have.
             SchedulerError: if trials come without end.
         """
+        self.changed()
         if trial.trial_id not in self.places:
             self.places[trial.trial_id] = self._vacancy(users_config(trial.config))
         number, member = self.places[trial.trial_id]
@@ -118,14 +145,22 @@ class TrialGroups:
         if wanted is not None and wanted not in range(self._team_size):
             size = self._team_size
             raise SettingError("member", f"must be from 0 to {size - 1} in a team of {size}, got {wanted}")
-        taken = set(self.places.values())
-        for number in range(len(self.entries) + 1):
+        if len(self._taken) != len(self.places):  # places were loaded
+            self._taken, self._first_open = set(self.places.values()), 0
+        while all((self._first_open, member) in self._taken for member in range(self._team_size)):
+            self._first_open += 1
+        for number in range(self._first_open, len(self.entries) + 1):
             for member in range(self._team_size):
-                if (number, member) not in taken and wanted in (None, member):
+                if (number, member) not in self._taken and wanted in (None, member):
                     if number == len(self.entries):
                         self.append(config)
+                    self._taken.add((number, member))
                     return number, member
         raise AssertionError("a new team has every member vacant")
+
+    def changed(self) -> None:
+        """A trial has come, failed or ended: another one may be able to start."""
+        self._settled_until = 0.0
 
     def next_trial(self, searcher: Any) -> Any:
         """A trial that is to start now, or None.
@@ -133,14 +168,24 @@ class TrialGroups:
         Raises:
             SchedulerError: if the cluster is too small for a team, or a team can never be complete.
         """
+        if time.monotonic() < self._settled_until:  # a round of a thousand teams takes longer than a report
+            return None
+        found = self._found(searcher)
+        if found is None:
+            self._settled_until = time.monotonic() + _LOOK_EVERY
+        return found
+
+    def _found(self, searcher: Any) -> Any:
         for group in self.entries:
             if group.admitted is not None:
                 self._check_patience(group)
-                for trial in group.trials.values():
-                    if trial.status == Trial.PAUSED:
-                        return trial
+                if group.waiting is not None:
+                    return group.waiting
         if time.monotonic() < self._next_look:
             return None
+        late = self._latecomer()
+        if late is not None:
+            return late
         waiting = [group for group in self.entries if group.admitted is None and group.unfinished]
         if not waiting:
             return None
@@ -152,19 +197,47 @@ class TrialGroups:
             return None
         room = slots.slots(group.request)
         needed = len(group.trials)
+        if not running and room < needed and self._begins_without(group, room):
+            return self._found(searcher)
         if running and room < running + needed:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
         if room < needed and not self._patience:
-            raise SchedulerError(slots.shortage(group.request, needed))
+            raise SchedulerError(slots.shortage(group.request, self._at_least or needed))
         group.admitted = time.monotonic()
-        return self.next_trial(searcher)
+        return self._found(searcher)
+
+    def _begins_without(self, group: TrialGroup, room: int) -> bool:
+        """Starts a team with the members that fit, if these are enough; whether they are."""
+        if self._at_least is None:
+            return False
+        team = group.team
+        left_out = team.newcomers[max(0, room - (len(group.trials) - len(team.newcomers))) :]
+        begin = len(group.trials) - len(left_out)
+        if begin > room or len(group.trials) - len(left_out) < min(self._at_least, len(group.trials)):
+            return False
+        team.begin_without(left_out)
+        group.admitted = time.monotonic()
+        return True
+
+    def _latecomer(self) -> Any:
+        """A trial that was left out and for which there is room now, or None."""
+        groups = (group for group in self.entries if group.admitted is not None and group.team.method.can_grow)
+        late = next((group for group in groups if group.left_out), None)
+        if late is None:
+            return None
+        self._next_look = time.monotonic() + _LOOK_EVERY
+        room = slots.slots(late.request) - sum(group.running for group in self.entries)
+        if room < 1 and not self._patience:  # a cluster that grows has to be asked
+            return None
+        late.called.add(late.left_out[0])
+        return late.waiting
 
     def _check_patience(self, group: TrialGroup) -> None:
         if not self._patience or group.admitted is None or time.monotonic() < group.admitted + self._patience:
             return
         pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
-        needed = len(group.trials)
+        needed = len(group.trials) if self._at_least is None else self._at_least
         if pending and slots.slots(group.request) < needed:
             raise SchedulerError(f"{slots.shortage(group.request, needed)} after {self._patience:g} seconds")
 

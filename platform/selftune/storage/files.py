@@ -24,7 +24,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     rely on it even if the power fails. Not ``durable``, they are with the operating system, which costs no wait.
 
     Raises:
-        OSError: if the folder cannot be written.
+        OSError: if the folder cannot be written, or the block raises it; names ``path`` where it names nothing.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "notes.txt"
@@ -41,6 +41,9 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         os.replace(temporary, path)
         if durable:
             sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

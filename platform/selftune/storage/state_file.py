@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from selftune.storage.state_tree import packed, unpacked
 
 FORMATS = {"checkpoint": 2, "trainer": 2}
 """Numbers of the layouts of kinds that have changed theirs; a kind that has not is at 1."""
+_OS_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_state(path: Path, state: Any, kind: str, given: Mapping[str, Any] | None = None) -> None:
@@ -39,13 +42,19 @@ def save_state(path: Path, state: Any, kind: str, given: Mapping[str, Any] | Non
     >>> load_state(path, "example")
     {'step': 3, 'weights': [tensor([1., 1.])]}
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(packed(state, tensors, given), separators=(",", ":"))
     about = {"format": FORMATS.get(kind, 1), "kind": kind, "checksum": _checksum(kind, tree, tensors)}
     with replacing(path) as temporary:
-        save_file(tensors, temporary, {"selftune": json.dumps(about), "state": tree})
+        try:
+            save_file(tensors, temporary, {"selftune": json.dumps(about), "state": tree})
+        except SafetensorError as error:  # it says in words what the system said
+            if (told := _OS_ERROR.search(str(error))) is None:
+                raise
+            raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
 
 
 def load_state(path: Path, kind: str, given: Mapping[str, Any] | None = None) -> Any:

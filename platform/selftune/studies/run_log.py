@@ -34,6 +34,10 @@ class RunLog(Listener):
             logger.debug("order %d, %s: %s", report.number, report.kind, _numbers(report.metrics))
 
     def hyper_step(self, step: HyperStep) -> None:
+        for member, fault in step.faults.items():
+            with about(trainer=member):
+                level = logging.WARNING if fault.first or fault.remark else logging.INFO
+                logger.log(level, "%s", fault.sentence(member, step.number), extra=SHOWN)
         numbers = {"training_loss": step.training_loss, "validation_loss": step.validation_loss}
         logger.debug("hyper-step %d at training step %d: %s", step.number, step.training_step, _numbers(numbers))
 

@@ -129,6 +129,7 @@ class Runner:
                 stop=stop,
                 study=self.study.study,
                 hang_after=self.study.trainers.hang_after,
+                at_least=self.study.trainers.at_least and min(self.study.trainers.at_least, number),
                 log=None if self.driver is None else self.driver.worker_log(self.study.study),
             )
         except SchedulerError as error:

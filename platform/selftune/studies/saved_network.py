@@ -19,8 +19,22 @@ KIND = "network"
 def save_network(folder: Path, name: str, network: nn.Module) -> None:
     """Writes ``<name>.safetensors``, which selftune reads, and the module itself, a pickle, as ``<name>.pt``."""
     save_state(folder / f"{name}.safetensors", network.state_dict(), KIND)
-    with replacing(folder / f"{name}.pt") as temporary:
-        torch.save(network, temporary)
+    save_pickle(folder / f"{name}.pt", network)
+
+
+def save_pickle(path: Path, value: Any) -> None:
+    """Writes what ``torch.load`` reads.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(value, file)
+        except RuntimeError as error:  # torch's own, in the place of what the system said
+            if not isinstance(error.__context__, OSError):
+                raise
+            raise OSError(error.__context__.errno, error.__context__.strerror) from error
 
 
 def read_network(folder: Path, name: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Report, Values
 from selftune.methods.reports import SolvingFinished
 from selftune.methods.work_orders import FinishSolving
-from selftune.storage.files import replacing
+from selftune.studies.saved_network import save_pickle
 from selftune.tracking.pictures import save_pictures
 from selftune.tracking.summary import Summary
 from selftune.tracking.trajectory import Trajectory, read_reports, read_trajectory
@@ -73,8 +73,7 @@ def keep_solution(
     first = reports[min(reports)]
     assert isinstance(first, SolvingFinished)
     parameters = dict(first.parameters)
-    with replacing(folder / "parameters.pt") as temporary:
-        torch.save(parameters, temporary)
+    save_pickle(folder / "parameters.pt", parameters)
     u = first.unconstrained
     like = Oracle(objective).start_x()
     pictures = objective.pictures(

@@ -52,6 +52,7 @@ class Faults:
         restarts: trainers, or whole trials, that failed and were started again.
         diverged: trainers, or trials, whose loss was not finite any more.
         lost: others that did not come back.
+        outvoted: how often a hypergradient was left out, or named as nonsense, by a robust aggregation.
         resumed: how many drivers went on with what another had begun.
     """
 
@@ -59,6 +60,7 @@ class Faults:
     restarts: int = 0
     diverged: int = 0
     lost: int = 0
+    outvoted: int = 0
     resumed: int = 0
 
 

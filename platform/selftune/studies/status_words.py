@@ -125,6 +125,7 @@ _FAULTS = {
     "restarts": "restarted",
     "diverged": "diverged",
     "lost": "lost",
+    "outvoted": "outvoted",
     "resumed": "times resumed",
 }
 

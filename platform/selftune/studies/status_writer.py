@@ -94,6 +94,10 @@ class StatusWriter(Listener):
     def hyper_step(self, step: HyperStep) -> None:
         self._progress.hyper_step(step)
         self._status.hyper_steps = step.number + 1
+        self._status.faults.outvoted += len(step.faults)
+        for member, one in self._members.items():
+            if one.state == "training":
+                one.message = f"outvoted: {step.faults[member].reason}" if member in step.faults else ""
         if self._best.see(step):
             self._status.best = Best(self._best.metric, self._best.value, hyper_step=step.number)
         self._due()

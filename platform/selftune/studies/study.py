@@ -33,6 +33,8 @@ class Trainers:
 
     Args:
         number: of trainers.
+        at_least: trainers with which a study on Ray may start where there is no room for all of them; the others
+            join once there is room. None for all.
         cpus, gpus: of each.
         hang_after: seconds after which one on Ray that does not come to the end of an order, or of a sweep to its
             next report, counts as hanging; None for ten times what any took so far, and ten minutes at least.
@@ -45,6 +47,7 @@ class Trainers:
     cpus: float = 1
     gpus: float = 0
     hang_after: float | None = None
+    at_least: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -54,6 +57,10 @@ class Trainers:
         if not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus < math.inf):
             raise SettingError("gpus", f"must be 0, or at least {SMALLEST_SHARE} and finite, got {self.gpus:g}")
 
+        if self.at_least is not None and not 1 <= self.at_least <= self.number:
+            raise SettingError(
+                "at_least", f"must be from 1 to {self.number}, the number of trainers, got {self.at_least}"
+            )
         if self.hang_after is not None and not 0 < self.hang_after < math.inf:
             raise SettingError("hang_after", f"must be above 0 and finite, got {self.hang_after:g}")
 
@@ -112,6 +119,7 @@ class Study:
         found += unstarted
         if not unstarted and not any(mistake.key == "method.name" for mistake in found):
             found += self.strategy.mistakes()
+        found = found or list(self.strategy.growth_mistakes())
         if found:
             raise Mistakes(found)
 

@@ -104,6 +104,10 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
         raise Mistakes(_of_sweep(one, values) for one in error.mistakes) from error
     if not isinstance(study.objective, NetworkObjective):
         raise mistake(SECTION, "is for studies that train networks; this one solves a smooth problem")
+    if study.trainers.at_least is not None:
+        raise mistake(
+            "trainers.at_least", "is for a study by itself: a trial has room for its trainers; leave it out"
+        )
     if study.budget.steps is None:
         raise mistake("budget", "must be in steps where a study is swept, so that all trials train equally long")
     return study

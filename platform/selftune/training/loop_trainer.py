@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import HyperStep, Report, WorkOrder
-from selftune.methods.reports import Diverged
+from selftune.methods.reports import Diverged, StateMissing
+from selftune.methods.work_orders import Train
 from selftune.training.divergence import NotFinite
 
 if TYPE_CHECKING:
@@ -156,7 +157,14 @@ class LoopTrainer:
             self._channel.fail(error)
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
-        """Has the loop carry out an order; a loss that is not finite makes a report ``Diverged``."""
+        """Has the loop carry out an order; a loss that is not finite makes a report ``Diverged``.
+
+        A loop goes forward only, so that an order to go on from another trainer's state is answered by
+        ``StateMissing``.
+        """
+        if isinstance(order, Train) and order.start is not None:
+            step, message = self._tuner.training_step, "a loop of one's own takes over no state of another trainer"
+            return StateMissing(number=order.number, version=order.version, training_step=step, message=message)
         try:
             return replace(self._channel.order(order), number=order.number, version=order.version)
         except NotFinite as diverged:

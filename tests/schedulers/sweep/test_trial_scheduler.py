@@ -149,3 +149,16 @@ def test_no_more_trials_train_at_a_time_than_the_limit():
         chosen = tune.scheduler.choose_trial_to_run(tune)
         start(tune, chosen)
     assert tune.scheduler.choose_trial_to_run(tune) is None
+
+
+def test_a_full_disk_ends_the_sweep_and_no_trial(monkeypatch):
+    tune = tune_of(NoScheduler())
+    trial = trial_of(0)
+    tune.add(trial)
+    start(tune, trial)
+    monkeypatch.setattr(tune.scheduler, "failure", lambda trial: "OSError: [Errno 28] No space left on device")
+    tune.scheduler.on_trial_error(tune, trial)
+    with pytest.raises(OSError, match=r"^trial 0: OSError: \[Errno 28\] No space left on device"):
+        tune.scheduler.choose_trial_to_run(tune)
+    assert tune.scheduler.records.trials[0].status == "running"
+    assert tune.scheduler.records.listener.departures == []

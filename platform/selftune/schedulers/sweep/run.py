@@ -83,6 +83,7 @@ def run_trials_on_ray(
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
             finds nothing that makes a study.
         SettingError: if others may write what is resumed.
+        OSError: if a disk is full; the folder can be resumed.
         Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """

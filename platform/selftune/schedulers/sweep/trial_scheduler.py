@@ -14,7 +14,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from selftune.schedulers import ray_internals
 from selftune.schedulers.ending import Ending
-from selftune.schedulers.failures import last_failure
+from selftune.schedulers.failures import is_full_disk, last_failure
 from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.sweep.admission import Admission
 from selftune.schedulers.sweep.records import NUMBER, STEP, TrialRecords
@@ -69,6 +69,7 @@ class SweepScheduler(TrialScheduler):
         self._heard: str | None = None
         self.ending: Ending | None = None  # given after Tune has pickled the scheduler, as is the next
         self.hangs = Hangs()
+        self._failure: OSError | None = None
         self._reports: dict[str, int] = {}  # since the trial started last
         self._awaited: list[Any] = []
         self._reported: set[str] = set()
@@ -122,6 +123,9 @@ class SweepScheduler(TrialScheduler):
             self._add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        if is_full_disk(self.failure(trial)):  # every trial would fail, and the sweep would end with what it has
+            self._failure = OSError(f"trial {trial.config[NUMBER]}: {self.failure(trial)}")
+            return
         if trial.should_recover():
             self.records.departed(trial.trial_id, self.failure(trial))
             return
@@ -158,6 +162,8 @@ class SweepScheduler(TrialScheduler):
         self.inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        if self._failure is not None:
+            raise self._failure
         self._ready(tune_controller)
         self._end_hanging()
         if self.ending is not None and self.ending.asked():

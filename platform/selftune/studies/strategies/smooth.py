@@ -59,7 +59,7 @@ class SmoothStrategy(Strategy):
         return smooth_digest(objective)
 
     @classmethod
-    def resources(cls, objective: SmoothObjective) -> dict[str, float]:
+    def resources(cls, objective: SmoothObjective) -> dict[str, Any]:
         return {"cpus": torch.get_num_threads(), "gpus": float(_on_gpu(objective))}
 
     @property

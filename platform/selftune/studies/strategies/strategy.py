@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, HyperStep, Report
-from selftune.methods.team import TeamMethod
+from selftune.methods.team import CANNOT_GROW, TeamMethod
 from selftune.studies.progress import Progress
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods
@@ -73,7 +73,7 @@ class Strategy(ABC):
         """A text that two objectives share if they give the same result."""
 
     @classmethod
-    def resources(cls, objective: Any) -> dict[str, float]:
+    def resources(cls, objective: Any) -> dict[str, Any]:
         """What each trainer of a call of ``tune`` gets: settings of ``Trainers``."""
         return {}
 
@@ -92,6 +92,18 @@ class Strategy(ABC):
             if getattr(study.budget, key) is not None and key not in study.form.budgets:
                 give = " or ".join(study.form.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {study.method_name}; give {give}")
+
+    def growth_mistakes(self) -> Iterator[SettingError]:
+        """Why the study's team cannot begin with fewer trainers than it has."""
+        study, least = self.study, self.study.trainers.at_least
+        if least is None:
+            return
+        machine = study.form.make(study.budget, study.method, study.trainers.number)
+        if not machine.can_grow:
+            yield SettingError("trainers.at_least", CANNOT_GROW)
+            return
+        for mistake in study.form.make(study.budget, study.method, least).mistakes(self.space):
+            yield SettingError("trainers.at_least", f"{least} trainers are too few: {mistake}")
 
     @abstractmethod
     def mistakes(self) -> Iterator[SettingError]:

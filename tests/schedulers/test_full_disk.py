@@ -1,0 +1,55 @@
+"""A disk that is full while a state is saved: the run ends, and goes on later as if nothing had been."""
+
+import errno
+import os
+from importlib import import_module
+
+import pytest
+from fake_tune import FakeTrial, FakeTune
+from ray_fakes import SPACE, Recorder, ToyMethod, Toys
+
+from selftune.schedulers import BilevelScheduler, trainable
+from selftune.schedulers.run_record import RunRecord, read_record
+
+pytestmark = pytest.mark.usefixtures("node", "local_trainables")
+
+
+def driver(place, recorder, seed=0):
+    place.mkdir(exist_ok=True)
+    scheduler = BilevelScheduler(ToyMethod(2), 2, listener=lambda team: recorder)
+    scheduler.left = read_record(place, SPACE)
+    record = RunRecord(place, scheduler, SPACE, scheduler.left)
+    trials = [FakeTrial(f"{record.run_name}-t{member}", {"member": member}, max_failures=3) for member in range(2)]
+    tune = FakeTune(scheduler, trainable(Toys()), trials, seed)
+    tune.keep(record, place / record.run_name)
+    return tune
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "state.safetensors")
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("schedulers.trainable", r"trainer \d: .*No space left on device"), ("storage.kept_state", "No space left")],
+)
+def test_a_full_disk_loses_nothing(where, words, seed, tmp_path, undisturbed, monkeypatch):
+    place, before, after = tmp_path / "ray", Recorder(), Recorder()
+    tune = driver(place, before, seed)
+    while len(before.of("hyper_step")) < 7:
+        tune.step()
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module(f"selftune.{where}"), "save_state", full)
+        with pytest.raises(OSError, match=words):
+            tune.run()
+    assert before.of("lost") == []
+    again = driver(place, after, seed)
+    again.run()
+    expected, _ = undisturbed(ToyMethod(2))
+    assert {step[1]: step for step in before.of("hyper_step") + after.of("hyper_step")} == {
+        step[1]: step for step in expected.of("hyper_step")
+    }
+    assert len(after.of("hyper_step")) < len(expected.of("hyper_step"))
+    finals = {m: one.final.tensors["network.weights"] for m, one in again.scheduler.teams[0].members.items()}
+    assert {member: tensor.tolist() for member, tensor in finals.items()} == undisturbed(ToyMethod(2))[1]
