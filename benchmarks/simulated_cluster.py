@@ -1,14 +1,14 @@
 """What one driver carries: the real scheduler, teams and trajectories with trainers that take virtual time only.
 
-Everything that the driver of a run does for an order is done here: the method is asked and told, the scheduler gives
-the order out and takes the report, the callback adds its columns, rows of trajectories are written, states are saved
-as Ray Tune has them saved. What is not real are Ray and the trainers: delays and deaths are drawn, reports made up.
-Ray Tune's own work for a result comes on top of it.
+Everything that the driver of a run does for an order is done here: the method is asked and told, the scheduler
+gives the order out and takes the report, the callback adds its columns, rows of trajectories are written, states
+are saved as Ray Tune has them saved. What is not real are Ray and the trainers: delays and deaths are drawn,
+reports made up. Ray Tune's own work for a result comes on top of it.
 
     python benchmarks/simulated_cluster.py [--scale 1.0] [--scenarios single,wide,many] [--hyperparameters 10]
 
-A row is one scenario: orders per second of the driver's time, milliseconds per order at the 99th percentile of loops
-that had one, and the driver's resident memory after a half and all of the orders.
+A row is one scenario: orders per second of the driver's time, milliseconds per loop that had one, the last
+snapshot of all states, and the driver's resident memory after a half and all of the orders.
 """
 
 from __future__ import annotations
@@ -307,7 +307,8 @@ COLUMNS = {
     "MB at the end": "{:.0f}",
 }
 KEYS = (
-    "teams", "members", "orders", "deaths", "rate", "median", "percentile", "snapshot", "snapshot_seconds", "half", "end",
+    "teams", "members", "orders", "deaths", "rate", "median", "percentile", "snapshot", "snapshot_seconds",
+    "half", "end",
 )  # fmt: skip
 
 
