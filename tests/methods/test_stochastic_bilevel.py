@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from full_matrix import first_of
 from selftune.objectives.tasks.ridge import RidgeRegression
 
 from selftune.errors import SettingError
@@ -62,7 +63,7 @@ def drive(problem, steps=20, seed=0, listener=None, checkpoints=None, trainers=1
     return method, reports[0]
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", first_of(ALGORITHMS, always=3))
 def test_the_end_is_close_to_the_best(ridge, best, algorithm):
     method, report = drive(ridge, steps=20, algorithm=algorithm, outer_rate=0.5)
     start = level(ridge, float(torch.tensor(3.0).log()))
@@ -72,7 +73,7 @@ def test_the_end_is_close_to_the_best(ridge, best, algorithm):
     assert report.metrics["validation_loss"] == pytest.approx(found, rel=1e-5)  # the lower level is solved there
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", first_of(ALGORITHMS, always=2))
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ridge, algorithm, tmp_path):
     whole, stopped, rest = Steps(), Steps(after=5), Steps()
     _, undisturbed = drive(ridge, steps=9, listener=whole, algorithm=algorithm)

@@ -64,7 +64,7 @@ def test_a_team_without_room_for_all_starts_with_those_that_fit(tmp_path, undist
     assert [event[1] for event in recorder.of("lost")] == [2]
 
 
-@pytest.mark.parametrize("transport", ["direct", "mailbox"])
+@pytest.mark.parametrize("transport", first_of(["mailbox", "direct"]))
 def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     method = ToyMethod(2, checkpoint_every=1)  # orders meet checkpoints that are being saved
     marker = tmp_path / "killed"
@@ -274,7 +274,7 @@ def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
         assert result.metrics["work"] > 0
 
 
-@pytest.mark.parametrize("name", first_of(sorted(METHODS), always=2))
+@pytest.mark.parametrize("name", first_of(sorted(METHODS)))
 def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, tmp_path):
     marker, recorder = tmp_path / "killed", Recorder()
     reports = run_on_ray(

@@ -87,7 +87,7 @@ def test_other_threads_are_left_alone():
 
 @pytest.mark.timeout(300)  # a busy machine is no failure
 @pytest.mark.parametrize(
-    ("script", "arguments", "said", "status"),
+    "case",
     first_of(
         [
             (LATE, [], "stopped after 3 hyper-steps", "stopped"),
@@ -98,7 +98,8 @@ def test_other_threads_are_left_alone():
         always=2,
     ),
 )
-def test_a_study_that_gets_sigterm_says_how_to_go_on(script, arguments, said, status, study_file, monkeypatch):
+def test_a_study_that_gets_sigterm_says_how_to_go_on(case, study_file, monkeypatch):
+    script, arguments, said, status = case
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with tempfile.TemporaryDirectory(prefix="s-", dir="/tmp") as place:  # short, for the names of sockets
         monkeypatch.setenv("RAY_TMPDIR", place)
