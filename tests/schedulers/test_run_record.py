@@ -107,3 +107,18 @@ def test_a_folder_with_another_run_is_refused(place):
         run_on_ray(
             ToyMethod(2), Toys(), members=2, cpus=1, gpus=0, folder=place.parent, listener=Listener(), space=SPACE
         )
+
+
+def test_a_trainer_may_die_again_and_again_as_long_as_it_gets_on(tmp_path, undisturbed):
+    tune = driver(tmp_path / "ray", Recorder())
+    first = tune.search_alg.left[0]
+    first.max_failures = 1
+    deaths, died_at = 0, None
+    while not first.is_finished():
+        tune.step()
+        if first.checkpoints and first.checkpoints[-1] is not died_at and first.temporary_state.ray_actor:
+            first.temporary_state.ray_actor.die()
+            deaths, died_at = deaths + 1, first.checkpoints[-1]
+    tune.run()
+    assert deaths > 2
+    assert weights_of(tmp_path / "ray") == undisturbed(ToyMethod(2))[1]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftune.hyperparameters import Space
+from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.team import Member
@@ -95,6 +96,7 @@ class RunRecord(StateCallback):
         if saved is not None:
             self._checkpoints[self._scheduler.member_of(trial)] = Path(saved.checkpoint.path)
             self._is_due = True
+            ray_internals.forget_failures(trial)  # of a run for days every trainer dies more often than Tune allows
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         if self._is_due or time.monotonic() >= self._next:
