@@ -140,7 +140,7 @@ def test_a_writer_killed_while_it_closes_or_begins_anew_leaves_every_row_once(tm
     assert steps(tmp_path) == list(range(6))
 
 
-def test_a_reader_that_is_overtaken_by_the_end_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_is_overtaken_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     half_folded(tmp_path)
     read_frames = journal_module._read_frames
 

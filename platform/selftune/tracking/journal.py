@@ -2,9 +2,9 @@
 
 A row is one Arrow message in a frame (length and checksum) of ``<name>.arrows``, handed to the operating system
 before ``append`` returns. After some thousand rows these go into a Parquet file of their own,
-``<name>.part-<number>.parquet``, so that a writer needs the same memory however long it writes. When the table is
-closed, all of it becomes ``<name>.parquet``. Parquet files carry checksums, and each file says what the others must
-hold, so that a missing one is noticed. Readers merge all.
+``<name>.part-<number>.parquet``, so that a writer needs the same memory however long it writes. When the table
+is closed, all of it becomes ``<name>.parquet``. Parquet files carry checksums, and each file says what the others
+must hold, so that a missing one is noticed. Readers merge all.
 
 Frames and parts keep vectors as one list column each, so that a row of thousands of hyperparameters costs a few
 buffers instead of thousands; closing and reading widen them to one column per entry.
