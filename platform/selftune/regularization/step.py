@@ -215,8 +215,8 @@ class Step:
         """U[0, 1) draws.
 
         Args:
-            examples: the axis along which they belong to examples of the batch, or to rows of examples, those of one
-                after those of another, as a layer sees them; None where they belong to all. While several processes
+            examples: the axis along which they belong to examples, or to rows of examples, those of one after
+                those of another, as a layer sees them; None where they belong to all. While several processes
                 share a batch, each gets the draws of its own examples.
         """
         return self._drawn(torch.rand, shape, examples)

@@ -113,8 +113,13 @@ class Arm:
         gamma = 2 * max(0.0, -smallest) + curvature
         q, residual = conjugate_gradient(product, b, order.system_steps, damping=gamma)
         (mixed,) = torch.autograd.grad(gradient, [u], q, materialize_grads=True)
+        mixed = lower.group.mean(mixed)
         return ProximalHypergradient(
-            hypergradient=-lower.group.mean(mixed), ritz_min=smallest, ritz_max=largest, gamma=gamma, residual=float(residual)
+            hypergradient=-mixed,
+            ritz_min=smallest,
+            ritz_max=largest,
+            gamma=gamma,
+            residual=float(residual),
         )
 
     def _upper_gradient(self) -> Float[Tensor, "p"]:

@@ -1,8 +1,8 @@
 """The processes that train one network together, and what they make of their numbers.
 
 There are two ways to share a batch. In a loop of one's own every process brings its own part of it
-(``DistributedGroup``). The workers of a trainer all have the whole batch, and each of them runs the network on a part
-of it (``DataParallelGroup``): the outputs come together, so that whatever looks at several examples sees all of them.
+(``DistributedGroup``). The workers of a trainer all have the whole batch, and each runs the network on a part
+(``DataParallelGroup``): outputs come together, so that what looks at several examples sees all of them.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class DataParallelGroup(DistributedGroup):
                 raise RuntimeError(
                     f"the network put out {tuple(tensor.shape)} for {end - start} examples, which are no rows"
                 )
-            found: Tensor = _Joined.apply(tensor, self, rows, exact)
+            found: Tensor = _Joined.apply(tensor, self, rows, exact)  # type: ignore[no-untyped-call]
             return found
 
         return mapped(whole, outputs)
@@ -157,9 +157,9 @@ class DataParallelGroup(DistributedGroup):
 class _Joined(torch.autograd.Function):
     """The rows of all processes, of those of one.
 
-    What is computed of them is the same in all processes, and so is its gradient: of the sum of all processes' losses
-    the gradient in a process's own rows is as many times that of one loss. Of gradients of gradients that does not
-    hold, because each process has those of its own rows only: they are added up.
+    What is computed of them is the same in all processes, and so is its gradient: of the sum of all processes'
+    losses the gradient in a process's own rows is as many times that of one loss. Of gradients of gradients that
+    does not hold, because each process has those of its own rows only: they are added up.
     """
 
     @staticmethod
@@ -168,9 +168,9 @@ class _Joined(torch.autograd.Function):
         return group.gathered(own, rows)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         group = ctx.group
-        total = _Summed.apply(gradient) if ctx.exact else gradient * group.size
+        total = _summed(gradient) if ctx.exact else gradient * group.size
         return total[group.part(ctx.rows)], None, None, None
 
 
@@ -184,9 +184,13 @@ class _Summed(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        found: Tensor = _Summed.apply(gradient)
-        return found
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _summed(gradient)
+
+
+def _summed(tensor: Tensor) -> Tensor:
+    found: Tensor = _Summed.apply(tensor)  # type: ignore[no-untyped-call]
+    return found
 
 
 ALONE = ProcessGroup()

@@ -22,8 +22,8 @@ def sharing_mistakes(
 ) -> Iterator[SettingError]:
     """What has to be in one process.
 
-    The outputs of all workers come together before targets, losses and penalties, so that what compares examples has
-    all of them. What remains is what takes gradients of its own, and a network that mixes the examples of a batch.
+    The outputs of all workers come together before targets, losses and penalties: what compares examples has all
+    of them. What remains is what takes gradients of its own, and a network that mixes the examples of a batch.
 
     Args:
         workers: processes that train a network together.
@@ -35,9 +35,7 @@ def sharing_mistakes(
         return
     size = objective.optimization.batch_size
     if size < workers:
-        yield SettingError(
-            "objective.optimization.batch_size", f"is {size}, too few examples for {workers} workers"
-        )
+        yield SettingError("objective.batch_size", f"is {size}, too few examples for {workers} workers")
     for regularizer in regularizers:
         why = _obstacle(regularizer)
         if why is not None:
@@ -48,7 +46,7 @@ def sharing_mistakes(
     if not _is_row_by_row(objective):
         yield SettingError(
             "trainers.workers",
-            "must be 1 here: what the network puts out is not one row per example that depends on this example alone",
+            "must be 1 here: the network does not put out a row for each example that depends on this one alone",
         )
 
 

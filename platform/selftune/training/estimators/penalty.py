@@ -129,7 +129,7 @@ class PenaltyEstimator(HypergradientEstimator):
         step = lower.begin(number, lower.batches.at(number), lower.space.values(u), "elementary", perturbed=again)
         loss = lower.plain_loss(step, constant=again)  # only at the weights of today does a norm layer count
         found = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
-        gradients = list(lower.group.means(found))
+        gradients = [gradient for gradient in lower.group.means(found) if gradient is not None]
         if self._penalized:
             for place, above in enumerate(self._upper_gradient(number, sigma)):
                 gradients[place] = gradients[place] if above is None else gradients[place] + above

@@ -110,8 +110,12 @@ class ResponseEstimator(HypergradientEstimator):
         one = delta[0] if shared else draws[0]
         first = self._of_moving(one if self.settings.centered else unconstrained + one)
         weights = _LazyWeights(self, first, joint)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            return forward(self._of_part(_rows(fed, step)), *arguments, **named)
+
         with statistics:
-            loss = lower.loss(step, lambda *args, **kwargs: forward(self._of_part(_rows(fed, step)), *args, **kwargs), weights)
+            loss = lower.loss(step, run, weights)
         if joint:  # the maps themselves act on the elementary weights, in update
             step.parameters = _LazyWeights(self, first, joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
