@@ -275,9 +275,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from selftune.studies.catalogue import described, find
+    from selftune.studies.listing_index import shown
 
-    print("\n\n".join("\n".join(described(entry)) for entry in find(options.name)))
+    print("\n\n".join("\n".join(lines) for lines in shown(options.name)))
     return 0
 
 

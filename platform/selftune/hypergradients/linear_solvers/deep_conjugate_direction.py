@@ -88,8 +88,8 @@ class DeepConjugateDirection:
     A proposal that is useless after orthogonalisation (not finite, dependent on the previous directions, or
     orthogonal to the residual) is replaced by the residual, so that every step lowers the energy norm of the error
     whatever the network says. It costs one product per step, plus what the network costs. A network that was not
-    trained enough on systems like this one takes many more products than conjugate gradients. Without a network the
-    proposal is the residual itself, as in conjugate gradients.
+    trained enough on systems like this one takes many more products than conjugate gradients. Without a network
+    the proposal is the residual itself, as in conjugate gradients.
 
     Args:
         direction: (n,) of norm 1 -> (n,), for instance a trained ``nn.Module``; by default the identity.
