@@ -116,6 +116,14 @@ def test_files_on_the_page_about_the_code_exist():
     assert not {name for name in named if not (ROOT / name).exists() and not (engine / name).exists()}
 
 
+def test_the_page_about_the_code_names_every_room():
+    engine = ROOT / "platform" / "selftune"
+    rooms = {f"{path.name}/" for path in engine.iterdir() if (path / "__init__.py").exists()}
+    rooms |= {path.name for path in engine.glob("*.py")} - {"__init__.py"}
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert not {room for room in rooms if f"`{room}`" not in text}
+
+
 def test_there_is_something_to_check():
     assert len(list(blocks("yaml"))) >= 3
     assert len(list(commands())) >= 8

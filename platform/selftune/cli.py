@@ -10,10 +10,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from selftune.command_arguments import add_driving, add_restart, check_restart, driving, positive
+from selftune.command_arguments import add_driving, add_restart, check_restart, driving, place, positive
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
+from selftune.remote_command import check_reach, with_folders
 from selftune.sweep_command import check_file, has_sweep, resume_folder, run_file
 
 if TYPE_CHECKING:
@@ -59,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as refusal:  # argparse has said why
         return refusal.code if isinstance(refusal.code, int) else 2
     from selftune.errors import Stopped
+    from selftune.studies.mistakes import naming
     from selftune.studies.stopping import Interrupted, stoppable
 
-    with stoppable() as interruption:
+    with stoppable() as interruption, naming():
         try:
             return _executed(options)
         except Stopped as stopped:
@@ -76,10 +78,11 @@ def _executed(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     from selftune.errors import SettingError
     from selftune.storage.files import DamagedFile
+    from selftune.storage.working_copy import UploadFailed
     from selftune.studies.mistakes import UserError
 
     try:
-        return command(options)
+        return with_folders(command, options)
     except UserError as error:
         for line in error.lines:
             _complain(line)
@@ -87,6 +90,9 @@ def _executed(options: argparse.Namespace) -> int:
     except (SettingError, DamagedFile) as error:
         _complain(str(error))
         return 2
+    except UploadFailed as error:
+        _complain(f"selftune: {error}")
+        return 1
     except BrokenPipeError:  # the reader of our output has gone
         sys.stderr.close()
         return 1
@@ -116,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_study(one)
     one.add_argument("--local", action="store_true", help="run in this process instead of on Ray")
     one.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/<study>-<n>)"
+        "--output", type=place, metavar="DIR", help="folder for the results (default: runs/<study>-<n>)"
     )
     add_restart(one)
     _add_mlflow(one)
@@ -148,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "sources",
         nargs="+",
-        type=Path,
+        type=place,
         metavar="DIR|FILE",
         help="folders of studies, or files; several are averaged",
     )
@@ -161,6 +167,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = add("report", _report, "write a study's report: one HTML page")
     _add_folder(one)
+    one.set_defaults(reads=True)
 
     one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
     _add_folder(one)
@@ -189,7 +196,7 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, metavar="DIR", help="the output folder of a study")
+    parser.add_argument("folder", type=place, metavar="DIR", help="the output folder of a study")
 
 
 def _add_mlflow(parser: argparse.ArgumentParser) -> None:
@@ -207,6 +214,7 @@ def _run(options: argparse.Namespace) -> int:
         return run_file(path, options)
     from selftune.studies.folder import goes_on, new_folder
 
+    check_reach(options.output, options.local)
     study = _load(options, local=options.local)
     if options.restart and goes_on(options.output, study.text, path, options.local):
         return _resume_folder(options.output, options)
@@ -267,9 +275,9 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from selftune.studies.catalogue import described, find
+    from selftune.studies.listing_index import shown
 
-    print("\n\n".join("\n".join(described(entry)) for entry in find(options.name)))
+    print("\n\n".join("\n".join(lines) for lines in shown(options.name)))
     return 0
 
 
@@ -289,8 +297,11 @@ def _resume_folder(folder: Path, options: argparse.Namespace) -> int:
 
     study, summary = open_folder(folder)
     if summary.get("status") == "finished":
-        print(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}")
+        from selftune.studies.mistakes import called
+
+        print(called(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}"))
         return 0
+    check_reach(folder, is_local(folder))
     return _go(study, folder, is_local(folder), options)
 
 

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from selftune.logs import LEVELS
+from selftune.storage.remote_folder import is_address
 from selftune.studies.driver import DriverSettings
 from selftune.studies.mistakes import UserError
+
+
+class Address(str):
+    """An address of a folder that is not on this machine, such as ``s3://bucket/digits-1``.
+
+    ``selftune.remote_command`` gives commands a folder in its place.
+    """
+
+
+def place(text: str) -> Path | Address:
+    """A folder on this machine, or an address.
+
+    >>> place("runs/digits-1"), place("s3://bucket/digits-1"), place("file:///data/digits-1")
+    (PosixPath('runs/digits-1'), 's3://bucket/digits-1', PosixPath('/data/digits-1'))
+    """
+    if text.startswith("file://"):
+        return Path(unquote(urlsplit(text).path))
+    return Address(text) if is_address(text) else Path(text)
 
 
 def add_driving(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selftune.command_arguments import add_driving, add_restart, check_restart, driving, positive
+from selftune.command_arguments import add_driving, add_restart, check_restart, driving, place, positive
+from selftune.remote_command import check_sweep
 
 if TYPE_CHECKING:
     from selftune.sweeps.comparison.comparison import Comparison
@@ -61,7 +62,7 @@ def add_compare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="replaces the file's seed, the first one")
     parser.add_argument("--steps", type=int, metavar="N", help="replaces the file's budget: steps of a trial")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="folder for the results (default: runs/compare-<study>-<n>)"
+        "--output", type=place, metavar="DIR", help="folder for the results (default: runs/compare-<study>-<n>)"
     )
     add_restart(parser)
     parser.add_argument("--no-mlflow", action="store_true", help="send nothing to MLflow")
@@ -87,6 +88,7 @@ def compare(options: argparse.Namespace) -> int:
     if options.methods is None:
         return _rank(options)
     check_restart(options)
+    check_sweep(options.output)
     comparison = _comparison(options)
     from selftune.sweeps.comparison.folder import holds, new_comparison_folder
 
@@ -107,7 +109,7 @@ def _rank(options: argparse.Namespace) -> int:
     if given:
         name = given[0].replace("_", "-")
         raise UserError(f"--{name}: is for the comparison of methods on a study; name them with --methods")
-    print_ranking(Console(), ranked([Path(place) for place in options.places]))
+    print_ranking(Console(), ranked([Path(one) for one in options.places]))
     return 0
 
 
@@ -119,10 +121,10 @@ def _comparison(options: argparse.Namespace) -> Comparison:
 
     if len(options.places) > 1:
         raise UserError(f"{options.places[1]}: with --methods one study is compared; give a single one")
-    place = Path(options.places[0])
-    if place.is_dir():
+    given = Path(options.places[0])
+    if given.is_dir():
         raise UserError(
-            f"{place}: is a folder; with --methods give a study file, or the name of a packaged study, and leave"
+            f"{given}: is a folder; with --methods give a study file, or the name of a packaged study, and leave"
             " --methods out to rank folders"
         )
     if options.budget is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
 
 _SECTIONS = ("objective", "regularizers", "method", "budget", "trainers", "diagnostics")
@@ -39,14 +40,16 @@ class Stopped(KeyboardInterrupt):
     """A run was asked to stop and has, in order: all that it did is kept, and it can be resumed.
 
     ``status`` is the exit status that says who asked: 0 for ``selftune stop``, 128 and its number for a signal.
+    ``until`` is when what asked, a signal, ends its patience, by ``time.monotonic``; infinite where it has no end.
 
     >>> Stopped("after hyper-step 3").status
     0
     """
 
-    def __init__(self, message: str = "", status: int = 0) -> None:
+    def __init__(self, message: str = "", status: int = 0, until: float = math.inf) -> None:
         super().__init__(message)
         self.status = status
+        self.until = until
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

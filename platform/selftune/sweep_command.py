@@ -36,8 +36,10 @@ def run_file(path: Path, options: argparse.Namespace) -> int:
     Raises:
         UserError: if something in the request is wrong.
     """
+    from selftune.remote_command import check_sweep
     from selftune.studies.mistakes import UserError
 
+    check_sweep(options.output)
     if options.local:
         raise UserError(f"{path}: a sweep runs on Ray, which starts by itself on this machine; leave out --local")
     from selftune.studies.folder import goes_on, new_folder

@@ -10,7 +10,7 @@ from selftune.hypergradients.implicit import implicit_hypergradient
 from selftune.hypergradients.linear_solvers import ConjugateGradient
 from selftune.hypergradients.lower_solvers import AcceleratedGradient, Newton
 from selftune.hypergradients.oracle import Oracle
-from selftune.hypergradients.penalty import Penalised, penalty_hypergradient
+from selftune.hypergradients.penalty import Penalized, penalty_hypergradient
 from selftune.lower_level.smooth_objective import NotStronglyConvex
 
 REGRESSIONS = [name for name in PROBLEMS if name.startswith(("quadratic", "ridge", "softmax"))]
@@ -23,7 +23,7 @@ def exact(oracle, u):
     return found.upper, found.value
 
 
-def penalised(oracle, u, sigma, tolerance=1e-12, solver=None, start=None):
+def penalized(oracle, u, sigma, tolerance=1e-12, solver=None, start=None):
     return penalty_hypergradient(oracle, u, sigma, solver or Newton(), tolerance, start)
 
 
@@ -33,7 +33,7 @@ def test_errors_fall_ten_fold_when_sigma_does(name, seed):  # C20
     oracle = Oracle(PROBLEMS[name]())
     u = oracle.start_u() + 0.5 * normal(seed, oracle.d)
     upper, gradient = exact(oracle, u)
-    found = [penalised(oracle, u, sigma) for sigma in (1e-3, 1e-4)]
+    found = [penalized(oracle, u, sigma) for sigma in (1e-3, 1e-4)]
     of_gradient = [float((z.value - gradient).norm()) for z in found]
     of_value = [abs(z.psi - upper) for z in found]
     assert of_gradient[0] / of_gradient[1] == pytest.approx(10, rel=0.1)
@@ -46,8 +46,8 @@ def test_errors_fall_ten_fold_when_sigma_does(name, seed):  # C20
 def test_the_gradient_is_that_of_psi(name, sigma):
     oracle = Oracle(PROBLEMS[name]())
     u, v = oracle.start_u() + 0.2 * normal(1, oracle.d), normal(2, oracle.d)
-    found = penalised(oracle, u, sigma, 1e-11)
-    ahead, behind = (penalised(oracle, u + t * v, sigma, 1e-11).psi for t in (1e-4, -1e-4))
+    found = penalized(oracle, u, sigma, 1e-11)
+    ahead, behind = (penalized(oracle, u + t * v, sigma, 1e-11).psi for t in (1e-4, -1e-4))
     assert float(found.value @ v) == pytest.approx((ahead - behind) / 2e-4, rel=1e-5, abs=1e-9)
 
 
@@ -55,13 +55,13 @@ def test_the_error_of_inexact_solutions_is_bounded():
     oracle = Oracle(PROBLEMS["ridge_per_feature"]())
     for seed in range(20):
         u, sigma = normal(seed, oracle.d), 0.1
-        closest = penalised(oracle, u, sigma)
+        closest = penalized(oracle, u, sigma)
         for tolerance in (1e-2, 1e-3, 1e-4):
-            rough = penalised(oracle, u, sigma, tolerance, AcceleratedGradient())
+            rough = penalized(oracle, u, sigma, tolerance, AcceleratedGradient())
             error = 0.0
             for solution in (
                 rough.lower,
-                rough.penalised,
+                rough.penalized,
             ):  # by the distance to the minimiser, ‖J‖ on the way there
                 largest = oracle.norm_J(solution.x, u) + float(u.exp().max()) * solution.error
                 error += largest * solution.error / sigma
@@ -76,8 +76,8 @@ def test_a_quadratic_agrees_with_its_closed_form():
     right = problem.a2.T @ (problem.b2 - problem.a3 @ u)
     y = torch.linalg.solve(hessian, right + sigma * problem.a1.T @ problem.b1)
     w = torch.linalg.solve(h, right)
-    found = penalised(oracle, u, sigma)
-    torch.testing.assert_close(found.penalised.x, y)
+    found = penalized(oracle, u, sigma)
+    torch.testing.assert_close(found.penalized.x, y)
     torch.testing.assert_close(found.lower.x, w)
     torch.testing.assert_close(found.value, problem.a3.T @ problem.a2 @ (y - w) / sigma)
 
@@ -87,19 +87,19 @@ def test_no_second_derivatives_are_taken_and_every_gradient_is_counted(monkeypat
     for product in ("hvp", "JT", "J"):
         monkeypatch.setattr(Oracle, product, lambda *_: pytest.fail("a second derivative"))
     u = oracle.start_u()
-    cold = penalised(oracle, u, 0.1, 1e-6, AcceleratedGradient())
-    assert oracle.counts.work == cold.lower.iterations + cold.penalised.iterations + 2
+    cold = penalized(oracle, u, 0.1, 1e-6, AcceleratedGradient())
+    assert oracle.counts.work == cold.lower.iterations + cold.penalized.iterations + 2
     before = oracle.counts.copy()
-    start = cold.lower.x, cold.penalised.x
-    warm = penalised(oracle, u, 0.1, 1e-6, AcceleratedGradient(), start)
+    start = cold.lower.x, cold.penalized.x
+    warm = penalized(oracle, u, 0.1, 1e-6, AcceleratedGradient(), start)
     assert (oracle.counts - before).work == 4
     assert torch.equal(warm.value, cold.value)
 
 
-def test_constants_of_the_penalised_problem_hold():
+def test_constants_of_the_penalized_problem_hold():
     for name in ("quadratic", "ridge_one", "softmax_per_weight"):
         problem = PROBLEMS[name]()
-        oracle = Oracle(Penalised(problem, 0.7))
+        oracle = Oracle(Penalized(problem, 0.7))
         u = oracle.start_u()
         constants = oracle.constants(u)
         product = oracle.hvp(normal(0, oracle.n), u)
@@ -124,9 +124,9 @@ def test_a_sigma_that_outweighs_the_convexity_of_h_is_refused():
     oracle = Oracle(Curved())
     constants = oracle.constants(oracle.start_u())
     limit = constants.strong_convexity / constants.upper_smoothness
-    assert math.isfinite(penalised(oracle, oracle.start_u(), 0.9 * limit, 1e-8).psi)
+    assert math.isfinite(penalized(oracle, oracle.start_u(), 0.9 * limit, 1e-8).psi)
     with pytest.raises(NotStronglyConvex):
-        penalised(oracle, oracle.start_u(), 1.1 * limit)
+        penalized(oracle, oracle.start_u(), 1.1 * limit)
 
 
 class Sparse(TotalVariationDenoising):
@@ -138,11 +138,11 @@ class Sparse(TotalVariationDenoising):
 def test_a_sigma_that_makes_no_sense_is_refused(sigma):
     oracle = Oracle(PROBLEMS["quadratic"]())
     with pytest.raises(SettingError, match="must be a positive number") as error:
-        penalised(oracle, oracle.start_u(), sigma)
+        penalized(oracle, oracle.start_u(), sigma)
     assert error.value.key == "sigma"
 
 
 def test_a_term_that_is_not_smooth_is_refused():
     oracle = Oracle(Sparse(**SMALL))
     with pytest.raises(SettingError, match="needs a smooth lower level"):
-        penalised(oracle, oracle.start_u(), 0.1)
+        penalized(oracle, oracle.start_u(), 0.1)

@@ -45,14 +45,14 @@ def test_the_map_minimises(term):
     for seed, y in enumerate(points()):
         x = term.prox(y, STEP)
 
-        def penalised(at, y=y):
+        def penalized(at, y=y):
             return float(term.value(at) + (at - y).square().sum() / (2 * STEP))
 
         for width in (1e-3, 0.1, 1.0):  # any other point that meets the constraints is dearer
             other = x + width * normal(200 + seed, 6)
             if isinstance(term, Box | Simplex):
                 other = term.prox(other, STEP)
-            assert penalised(x) <= penalised(other)
+            assert penalized(x) <= penalized(other)
 
 
 @pytest.mark.parametrize("term", TERMS.values(), ids=TERMS)

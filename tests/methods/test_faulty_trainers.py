@@ -126,44 +126,44 @@ def test_a_liar_is_outvoted_and_named(space, name, nonsense):
 
 def test_the_mean_knows_no_faults(space):
     machine = SelfTuning(Budget(steps=20), SelfTuningSettings(warmup_steps=0), 3)
-    crew = team(3, lies=lambda step: False)
-    steps, _ = drive(machine, crew, space)
+    trainers = team(3, lies=lambda step: False)
+    steps, _ = drive(machine, trainers, space)
     assert all(step.faults == {} for step in steps)
-    assert not any(order.unchecked for order in crew[0].orders if order.kind == "cycle")
+    assert not any(order.unchecked for order in trainers[0].orders if order.kind == "cycle")
 
 
 def test_trainers_of_a_team_that_votes_report_whatever_they_find(space):
-    crew = team()
-    drive(method(steps=10), crew, space)
-    assert all(order.unchecked for order in crew[0].orders if order.kind == "cycle")
+    trainers = team()
+    drive(method(steps=10), trainers, space)
+    assert all(order.unchecked for order in trainers[0].orders if order.kind == "cycle")
 
 
 def test_after_offences_in_a_row_it_starts_again_from_the_network_of_a_team_mate(space):
-    crew = team(liar=0)
-    steps, results = drive(method(offences=3), crew, space)
+    trainers = team(liar=0)
+    steps, results = drive(method(offences=3), trainers, space)
     faulty = [step.number for step in steps if step.faults]
     assert faulty == [0, 1, 2]
     assert steps[2].faults[0].remark == "excluded, to start again from the network of another trainer"
-    assert crew[0].network == 1
-    cycles = [[order for order in trainer.orders if order.kind == "cycle"] for trainer in crew.values()]
+    assert trainers[0].network == 1
+    cycles = [[order for order in trainer.orders if order.kind == "cycle"] for trainer in trainers.values()]
     (keeping,) = [number for number, order in enumerate(cycles[1]) if order.end is not None]
     (starting,) = [number for number, order in enumerate(cycles[0]) if order.start is not None]
     assert starting == keeping + 1
     start = cycles[0][starting]
     assert start.warm_from == (1, start.start) == (1, cycles[1][keeping].end)
     assert start.checkpoint
-    assert crew[1].kept == {}  # nobody needs it any more
-    assert all(trainer.training_step == 100 for trainer in crew.values())
+    assert trainers[1].kept == {}  # nobody needs it any more
+    assert all(trainer.training_step == 100 for trainer in trainers.values())
     assert set(results) == set(range(5))
 
 
 def test_what_an_excluded_trainer_says_does_not_count(space):
     machine = method(offences=1)
-    crew = team(liar=4, loss=1e9)
-    steps, _ = drive(machine, crew, space, until=4)
+    trainers = team(liar=4, loss=1e9)
+    steps, _ = drive(machine, trainers, space, until=4)
     assert [bool(step.faults) for step in steps] == [True, False, False, False]
     assert all(step.validation_loss < 10 for step in steps)
-    assert crew[4].network == 0
+    assert trainers[4].network == 0
 
 
 def test_one_that_lies_again_and_again_is_ended_and_its_network_is_no_result(space):
@@ -171,16 +171,16 @@ def test_one_that_lies_again_and_again_is_ended_and_its_network_is_no_result(spa
         def gradient(self, order, lying):
             return super().gradient(order, self.member == 2)
 
-    crew = team(kind=Incorrigible)
+    trainers = team(kind=Incorrigible)
     machine = method(offences=2, restarts=1)
-    steps, results = drive(machine, crew, space)
+    steps, results = drive(machine, trainers, space)
     remarks = [fault.remark for step in steps for fault in step.faults.values() if fault.remark]
     assert remarks == ["excluded, to start again from the network of another trainer", "excluded for good"]
-    assert isinstance(crew[2].orders[-1], FinishTraining)
-    assert crew[2].training_step < 30
+    assert isinstance(trainers[2].orders[-1], FinishTraining)
+    assert trainers[2].training_step < 30
     assert set(results) == {0, 1, 3, 4}
     assert machine.done
-    assert all(trainer.training_step == 100 for member, trainer in crew.items() if member != 2)
+    assert all(trainer.training_step == 100 for member, trainer in trainers.items() if member != 2)
 
 
 def test_without_restarts_it_is_ended_at_once(space):
@@ -192,11 +192,11 @@ def test_without_restarts_it_is_ended_at_once(space):
 @pytest.mark.parametrize("broken_at", [1, 3, 5, 8])
 def test_the_state_holds_all_of_it(space, broken_at):
     whole, _ = drive(method(offences=2), team(), space)
-    first, crew = method(offences=2), team()
-    before, _ = drive(first, crew, space, until=broken_at)
+    first, trainers = method(offences=2), team()
+    before, _ = drive(first, trainers, space, until=broken_at)
     second = method(offences=2)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    after, _ = drive(second, crew, space)
+    after, _ = drive(second, trainers, space)
     assert len(before) + len(after) == len(whole)
     for one, other in zip(before + after, whole, strict=True):
         assert torch.equal(one.hyperparameters, other.hyperparameters)
@@ -209,18 +209,18 @@ def test_a_state_that_got_lost_is_sent_again(space):
             forgets = sum(one.start is not None for one in self.orders if one.kind == "cycle") == 0
             return super().execute(order, None if forgets else warm)
 
-    crew = team(kind=Forgetful)
-    steps, results = drive(method(offences=1), crew, space)
-    starts = [order for order in crew[2].orders if order.kind == "cycle" and order.start is not None]
+    trainers = team(kind=Forgetful)
+    steps, results = drive(method(offences=1), trainers, space)
+    starts = [order for order in trainers[2].orders if order.kind == "cycle" and order.start is not None]
     assert len(starts) == 2
-    assert crew[2].network == 0
+    assert trainers[2].network == 0
     assert 2 in results
     assert sum(bool(step.faults) for step in steps) == 1
 
 
 def test_the_source_of_a_restart_may_be_lost(space):
-    machine, crew = method(members=6, offences=1), team(6)
-    for member in crew:
+    machine, trainers = method(members=6, offences=1), team(6)
+    for member in trainers:
         machine.join(member, space)
     lost = False
     while not machine.done:
@@ -228,19 +228,19 @@ def test_the_source_of_a_restart_may_be_lost(space):
             warm = None
             if order.warm_from is not None:
                 source, key = order.warm_from
-                warm = None if lost and source == 0 else crew[source].kept.get(key)
+                warm = None if lost and source == 0 else trainers[source].kept.get(key)
             if member == 0 and order.kind == "cycle" and order.end is not None and not lost:
                 lost = True
                 machine.tell(member, Diverged(number=order.number, message="gone"))
             else:
-                machine.tell(member, crew[member].execute(order, warm))
+                machine.tell(member, trainers[member].execute(order, warm))
     assert lost
-    assert crew[2].network == 1
+    assert trainers[2].network == 1
 
 
 def test_nothing_moves_while_more_lie_than_can_be_outvoted(space):
-    crew = {m: Trainer(m, lambda step, liar=m > 1: liar and step == 8) for m in range(5)}
-    steps, _ = drive(method(offences=5), crew, space)
+    trainers = {m: Trainer(m, lambda step, liar=m > 1: liar and step == 8) for m in range(5)}
+    steps, _ = drive(method(offences=5), trainers, space)
     (at,) = [number for number, step in enumerate(steps) if step.training_step == 8]
     assert torch.equal(steps[at].hypergradient, torch.zeros(2))
     assert torch.equal(steps[at + 1].hyperparameters, steps[at].hyperparameters)
@@ -249,12 +249,12 @@ def test_nothing_moves_while_more_lie_than_can_be_outvoted(space):
 
 
 def test_a_team_that_becomes_too_small_comes_to_its_end(space):
-    machine, crew = method(), team(lies=lambda step: False)
-    for member in crew:
+    machine, trainers = method(), team(lies=lambda step: False)
+    for member in trainers:
         machine.join(member, space)
     for _ in range(4):
         for member, order in machine.ask().items():
-            machine.tell(member, crew[member].execute(order))
+            machine.tell(member, trainers[member].execute(order))
     for member in (0, 1, 2):
         machine.leave(member)
     orders = machine.ask()
@@ -277,20 +277,20 @@ def pairs(members=10, **aggregation):
 
 @pytest.mark.parametrize("liar", [4, 5])
 def test_a_pair_is_outvoted_and_starts_again_as_a_whole(space, liar):
-    crew = team(10, liar=liar, kind=HalfOfAPair)
-    steps, results = drive(pairs(offences=2), crew, space)
+    trainers = team(10, liar=liar, kind=HalfOfAPair)
+    steps, results = drive(pairs(offences=2), trainers, space)
     assert [list(step.faults) for step in steps[:3]] == [[4, 5], [4, 5], []]
-    assert (crew[4].network, crew[5].network) == (0, 1)
+    assert (trainers[4].network, trainers[5].network) == (0, 1)
     assert all(math.isfinite(step.certificate["hypergradient_noise"]) for step in steps)
     assert set(results) == {0, 2, 4, 6, 8}
 
 
 def test_a_pair_is_ended_as_a_whole(space):
-    crew = team(10, liar=5, kind=HalfOfAPair)
+    trainers = team(10, liar=5, kind=HalfOfAPair)
     machine = pairs(offences=1, restarts=0)
-    _, results = drive(machine, crew, space)
+    _, results = drive(machine, trainers, space)
     assert set(results) == {0, 2, 6, 8}
-    assert isinstance(crew[4].orders[-1], FinishTraining)
+    assert isinstance(trainers[4].orders[-1], FinishTraining)
     assert machine.stopped == "budget"
 
 

@@ -187,7 +187,7 @@ def test_a_candidate_whose_trainer_is_lost_is_tried_again_elsewhere():
 
         def execute(self, order, warm=None):
             self.orders += 1
-            if self.orders == 1:  # a trial, while member 0 holds the warm start
+            if self.orders == 1:  # a candidate, while member 0 holds the warm start
                 return Diverged(number=order.number, message="lost")
             return super().execute(order, warm)
 

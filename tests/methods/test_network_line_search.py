@@ -86,7 +86,7 @@ def test_a_candidate_that_diverges_is_rejected_without_a_test(space):
     class Wild(Arms):
         def execute(self, order, warm=None):
             report = super().execute(order, warm)
-            if order.kind == "trial" and order.candidate == 0:
+            if order.kind == "candidate" and order.candidate == 0:
                 self.kept.pop(order.end)
                 return CandidateDiverged(number=order.number, training_step=3, work=3, seconds=1.0)
             return report

@@ -90,7 +90,7 @@ def test_measures_are_those_of_the_lower_network(space, drive):
     offset = START - torch.tensor([1.0, -2.0])
     assert first.validation_loss == pytest.approx(0.5 * float(offset @ offset))
     assert first.training_loss == 1.0
-    assert first.certificate["penalised_validation_loss"] == pytest.approx(first.validation_loss / 1.3**2)
+    assert first.certificate["penalized_validation_loss"] == pytest.approx(first.validation_loss / 1.3**2)
     assert first.certificate["lower_gradient_norm"] == 0.25
     assert first.certificate["certified"] == 0.0
     assert "hypergradient_noise" not in first.certificate

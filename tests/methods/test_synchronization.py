@@ -297,9 +297,9 @@ def test_a_loss_can_be_what_a_quorum_was_waiting_for():
     machine = method(QUORUM, 4, warmup=0)
     for member in range(4):
         machine.join(member, SPACE)
-    orders, crew = machine.ask(), team(*[1.0] * 4)
-    assert machine.tell(0, crew[0].execute(orders[0])) is None
-    assert machine.tell(1, crew[1].execute(orders[1])) is None
+    orders, trainers = machine.ask(), team(*[1.0] * 4)
+    assert machine.tell(0, trainers[0].execute(orders[0])) is None
+    assert machine.tell(1, trainers[1].execute(orders[1])) is None
     assert machine.leave(2) is None  # the third may still come
     assert machine.leave(3).number == 0
 

@@ -58,7 +58,7 @@ def test_only_the_first_solve_of_a_team_is_cold(seed):
     tune, _ = make(3, lambda member: Traced(PROBLEM, member, starts), seed=seed)
     tune.run()
     assert [start for start in starts if start[2] == "cold"] == [(0, "hypergradient", "cold")]
-    assert any(start[1:] == ("trial", "other") for start in starts)
+    assert any(start[1:] == ("candidate", "other") for start in starts)
 
 
 def test_a_single_trainer_exports_nothing(monkeypatch):
@@ -117,7 +117,7 @@ def test_a_killed_candidate_is_tried_again_and_changes_nothing(seed):
 
 def test_a_candidate_whose_trainer_is_lost_for_good_is_tried_elsewhere():
     trials = [FakeTrial(f"t{i}", max_failures=0) for i in range(3)]
-    tune, recorder = make(3, Mortals(1, "trial"), trials)
+    tune, recorder = make(3, Mortals(1, "candidate"), trials)
     tune.run()
     assert [event[1] for event in recorder.of("lost")] == [1]
     assert iterates(recorder) == alone()[0]

@@ -244,7 +244,7 @@ def search(folder, factory, transport="direct"):
 @pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
 def test_two_trainers_take_the_steps_of_one_although_a_candidate_is_killed(transport, tmp_path):
     marker = tmp_path / "killed"
-    recorder, reports = search(tmp_path / "run", Mortals(1, "trial", 3, marker), transport)
+    recorder, reports = search(tmp_path / "run", Mortals(1, "candidate", 3, marker), transport)
     expected, end = alone()
     assert marker.exists()
     assert iterates(recorder) == expected
@@ -254,7 +254,7 @@ def test_two_trainers_take_the_steps_of_one_although_a_candidate_is_killed(trans
 @pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
 def test_a_killed_leader_starts_cold_and_its_team_goes_on(transport, tmp_path):
     marker = tmp_path / "killed"
-    recorder, reports = search(tmp_path / "run", Mortals(0, "trial", 3, marker), transport)
+    recorder, reports = search(tmp_path / "run", Mortals(0, "candidate", 3, marker), transport)
     assert marker.exists()
     assert close(iterates(recorder), alone()[0])
     assert len(reports) == 2

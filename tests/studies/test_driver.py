@@ -57,7 +57,7 @@ def test_two_drivers_never_hold_one_folder(tmp_path):
 def test_on_another_machine_a_driver_lives_as_long_as_it_gives_signs(tmp_path, monkeypatch):
     with held(tmp_path):
         record = read_driver(tmp_path)
-        monkeypatch.setattr(driver_record, "_namespace", lambda: "elsewhere")
+        monkeypatch.setattr(driver_record, "namespace", lambda: "elsewhere")
         assert lives(record, tmp_path)
         path = tmp_path / DRIVER
         long_ago = path.stat().st_mtime - 2 * SILENCE

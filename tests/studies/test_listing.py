@@ -47,11 +47,28 @@ def test_the_index_says_what_the_registries_say():
     assert found is not None, "the source has changed since the index was made: run `make docs`"
     assert found == registered(), "run `make docs`"
     assert listing_index.INDEX.read_text(encoding="utf-8") == listing_index.made(), "run `make docs`"
+    assert listing_index.SHOWN.read_text(encoding="utf-8") == listing_index.made_shown(), "run `make docs`"
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [("list",), ("list", "tasks"), ("list", "--needs", "logit"), ("--help",), ("run", "--help"), ("--version",)],
+    [
+        *[
+            ("list",),
+            ("list", "tasks"),
+            ("list", "--needs", "logit"),
+            ("--help",),
+            ("run", "--help"),
+            ("--version",),
+        ],
+        *[
+            ("show", "mixup"),
+            ("show", "self_tuning"),
+            ("show", "mixp"),
+            ("status", "nowhere"),
+            ("stop", "nowhere"),
+        ],
+    ],
     ids=" ".join,
 )
 def test_answers_at_once(arguments):
@@ -68,6 +85,7 @@ def test_installed_packages_are_listed(install):
     assert "mine" in text
     assert "A task of somebody's, of one sentence." in text
     assert "digits" in text
+    assert "And more." in run("show", "mine", path=path)[0]
 
 
 def test_one_that_cannot_be_loaded_is_one_sentence(install):
@@ -119,11 +137,11 @@ def helper(step):
     ("old", "new", "differs"),
     [
         ("import torch", "import math", False),
-        ("In other words", "That is", False),
         ("return 2 * logits", "return logits + logits", False),
         ("return helper(step)", "return 3", False),
         ("return 3  # helper", "return 2 + 1", False),
         ("Twice the", "Two times the", True),
+        ("In other words", "That is", True),
         ('family="supervision"', 'family="structure"', True),
         ('"logits": "logits"', '"logits": "outputs"', True),
         ("def doubled", "def twice", True),

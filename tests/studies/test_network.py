@@ -116,7 +116,7 @@ def finished(text, folder, *more):
 
 @pytest.mark.parametrize("name", ["penalty", "inexact_line_search"])
 def test_trainers_that_work_on_one_network_are_not_averaged(name, tmp_path, capsys):
-    """Neither the penalised network, which saw the validation split, nor other networks for comparison."""
+    """Neither the penalized network, which saw the validation split, nor other networks for comparison."""
     text = STUDY.replace("METHOD", name).replace("warmup_steps: 10", "warmup_steps: 10, train_steps: 10")
     folder, summary = finished(text + "metric: validation_accuracy\n", tmp_path, "replay")
     assert "bit for bit" in capsys.readouterr().out

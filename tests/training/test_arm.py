@@ -65,7 +65,7 @@ def order(trainer, kind="stay", shift=0.0, **changes):
         "gamma": 0.3,
         "samples": 30,
     }
-    if kind == "trial":
+    if kind == "candidate":
         return TrainCandidate(**arm | {"candidate": 0} | changes)
     return TrainStayArm(**arm | {"hypergradient": True, "lanczos_steps": 10, "system_steps": 10} | changes)
 
@@ -112,11 +112,11 @@ def test_the_same_state_hyperparameters_and_seed_give_the_same_losses_twice(deep
     """C24, on one trainer and on another member that the state was sent to."""
     first, second = (Trainer(deep, smooth, member=member, seed=3) for member in range(2))
     stay = first.execute(order(first))
-    trials = [first.execute(order(first, "trial", 0.3)) for _ in range(2)]
-    travelled = second.execute(order(second, "trial", 0.3, fresh=False), first.export_state("start"))
-    assert torch.equal(trials[0].tensors["losses"], trials[1].tensors["losses"])
-    assert torch.equal(trials[0].tensors["losses"], travelled.tensors["losses"])
-    assert not torch.equal(trials[0].tensors["losses"], stay.tensors["losses"])
+    candidates = [first.execute(order(first, "candidate", 0.3)) for _ in range(2)]
+    travelled = second.execute(order(second, "candidate", 0.3, fresh=False), first.export_state("start"))
+    assert torch.equal(candidates[0].tensors["losses"], candidates[1].tensors["losses"])
+    assert torch.equal(candidates[0].tensors["losses"], travelled.tensors["losses"])
+    assert not torch.equal(candidates[0].tensors["losses"], stay.tensors["losses"])
     assert same(weights(first), weights(second))
     again = first.execute(order(first))
     assert same(again.tensors, stay.tensors)
@@ -162,7 +162,7 @@ def test_what_is_not_to_be_kept_is_forgotten_and_what_is_missing_is_said(deep, s
     assert same(before, weights(trainer))
 
 
-@pytest.mark.parametrize("kind", ["stay", "trial"])
+@pytest.mark.parametrize("kind", ["stay", "candidate"])
 def test_a_saved_trainer_gives_the_same_reports(deep, smooth, kind):
     first = Trainer(deep, smooth, member=1)
     stranger = Trainer(deep, smooth, member=0)
@@ -316,7 +316,7 @@ def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(li
 
     def retrained(shift):
         trainer = Trainer(linear, chosen)
-        trainer.execute(order(trainer, "trial", shift, steps=2500, gamma=0.0))
+        trainer.execute(order(trainer, "candidate", shift, steps=2500, gamma=0.0))
         arm = Arm(trainer.lower, order(trainer, shift=shift, curvature=1e-6, system_steps=40))
         inputs = arm.lower.sources.validation_rows(arm._samples()[1])
         with torch.no_grad():
@@ -329,10 +329,10 @@ def test_the_hypergradient_is_the_derivative_of_the_retrained_validation_loss(li
     assert float(found.hypergradient[0]) == pytest.approx(numeric, rel=0.03)
 
 
-def test_a_trial_that_diverges_is_a_report_and_a_path_that_diverges_ends_its_trainer(blobs, smooth):
+def test_a_candidate_that_diverges_is_a_report_and_a_path_that_diverges_ends_its_trainer(blobs, smooth):
     wild = [(x * 1e30, y) for x, y in (blobs(96, 0), blobs(80, 1), blobs(48, 2))]
     trainer = Trainer(Classification(small_network, *wild, Optimization(16, learning_rate=1e9)), smooth)
-    report = trainer.execute(order(trainer, "trial"))
+    report = trainer.execute(order(trainer, "candidate"))
     assert isinstance(report, CandidateDiverged)
     assert trainer.export_state("end") is None
     assert trainer.execute(order(trainer)).kind == "diverged"

@@ -60,7 +60,7 @@ def method(name="self_tuning", members=3, steps=20, **aggregation):
     return machine(Budget(steps=steps), given, members * group)
 
 
-def crew(factory, members, liar=None, until=8, nonsense=1e12):
+def trainers_of(factory, members, liar=None, until=8, nonsense=1e12):
     trainers = {member: factory(member) for member in range(members)}
     if liar is not None:
         trainers[liar] = Liar(trainers[liar], until, nonsense)
@@ -75,7 +75,7 @@ def rows(steps):
 def test_a_trainer_starts_again_from_a_team_mates_network_with_random_numbers_of_its_own(objective, name):
     group = METHODS[name][2]
     factory, heard = TrainerFactory(objective, SMOOTH, seed=3, group_size=group), Remembered()
-    trainers = crew(factory, 3 * group, liar=2 * group)
+    trainers = trainers_of(factory, 3 * group, liar=2 * group)
     reports = run_in_process(method(name), trainers, heard)
     faulty = [sorted(step.faults) for step in heard.steps]
     liars = list(range(2 * group, 3 * group))
@@ -83,7 +83,7 @@ def test_a_trainer_starts_again_from_a_team_mates_network_with_random_numbers_of
     assert sum(bool(fault.remark) for step in heard.steps for fault in step.faults.values()) == group
     assert len({report.training_step for report in reports.values()}) == 1
     networks = [torch.cat([t.flatten() for t in reports[m].network.values()]) for m in (0, 2 * group)]
-    own = run_in_process(method(name), crew(factory, 3 * group))[2 * group].network
+    own = run_in_process(method(name), trainers_of(factory, 3 * group))[2 * group].network
     apart = networks[1] - networks[0]
     from_before = torch.cat([t.flatten() for t in own.values()]) - networks[0]
     assert 0 < apart.norm() < 0.5 * from_before.norm()  # a few steps apart, and not as far as one that began alone
@@ -94,7 +94,7 @@ def test_what_others_find_does_not_depend_on_how_large_the_lie_is(objective, reg
     factory, found = TrainerFactory(objective, regularization, seed=3), []
     for lie in (1e6, 1e12):
         heard = Remembered()
-        run_in_process(method(offences=50, members=4), crew(factory, 4, 3, 100, lie), heard)
+        run_in_process(method(offences=50, members=4), trainers_of(factory, 4, 3, 100, lie), heard)
         found.append(heard.steps)
     assert torch.equal(rows(found[0]), rows(found[1]))
     for one, other in zip(*found, strict=True):
@@ -115,23 +115,23 @@ def test_a_hypergradient_of_its_own_that_is_not_finite_ends_no_trainer_of_a_team
 
     monkeypatch.setattr(ResponseEstimator, "hypergradient", blown_up)
     factory, heard = TrainerFactory(objective, regularization, seed=3), Remembered()
-    reports = run_in_process(method(), crew(factory, 3), heard)
+    reports = run_in_process(method(), trainers_of(factory, 3), heard)
     assert set(reports) == {0, 1, 2}
     assert [(step.training_step, list(step.faults)) for step in heard.steps if step.faults] == [(8, [1])]
     mean = SelfTuning(Budget(steps=20), SelfTuningSettings(**COMMON), 3)
-    assert run_in_process(mean, crew(factory, 3))[1].kind == "diverged"  # as ever
+    assert run_in_process(mean, trainers_of(factory, 3))[1].kind == "diverged"  # as ever
 
 
 @pytest.mark.parametrize("rounds", first_of([5, 3, 4, 6, 7, 8], always=2))
 def test_a_state_saved_in_any_round_leads_to_the_same_trajectory(objective, regularization, tmp_path, rounds):
     factory, wanted, found = TrainerFactory(objective, regularization, seed=3), Remembered(), Remembered()
-    run_in_process(method(), crew(factory, 3, liar=0), wanted)
-    first = TeamRun(method(), crew(factory, 3, liar=0), found)
+    run_in_process(method(), trainers_of(factory, 3, liar=0), wanted)
+    first = TeamRun(method(), trainers_of(factory, 3, liar=0), found)
     first.join()
     for _ in range(rounds):
         first.round()
     first.save(tmp_path)
-    second = TeamRun(method(), crew(factory, 3, liar=0), found)
+    second = TeamRun(method(), trainers_of(factory, 3, liar=0), found)
     assert second.restore(tmp_path)
     second.join()
     while not second.done:

@@ -136,7 +136,7 @@ def test_a_part_may_name_a_recurrent_layer():
 
 
 @pytest.mark.parametrize("name", ["weight_decay", "l1", "nuclear_norm"])
-def test_a_shared_tensor_is_penalised_once(name):
+def test_a_shared_tensor_is_penalized_once(name):
     single = trained(Tied, {name: {"parts": {"all": ["inp", "a", "out"]}}}, steps=0)
     both = trained(Tied, {name: {}}, steps=0)
     assert torch.equal(penalty(name, both), penalty(name, single)[0])

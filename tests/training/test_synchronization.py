@@ -37,7 +37,7 @@ def rows(steps):
     return torch.stack([torch.cat([s.hyperparameters, s.hypergradient, s.scale]) for s in steps])
 
 
-def crew(objective):
+def trainers_of(objective):
     factory = TrainerFactory(objective, SMOOTH, seed=3)
     return {member: factory(member) for member in range(3)}
 
@@ -52,7 +52,7 @@ def test_simulated_delays_give_one_trajectory(objective, name, rule):
             counts[report.number] = counts.get(report.number, 0) + 1
             return 1.0 + 1.7 * (counts[report.number] == 3)
 
-        return simulate(method(name, rule), crew(objective), duration)
+        return simulate(method(name, rule), trainers_of(objective), duration)
 
     first, second = found(), found()
     steps = [step for _, step in first.steps]
@@ -68,16 +68,16 @@ def test_simulated_delays_give_one_trajectory(objective, name, rule):
 @pytest.mark.parametrize("rounds", [1, 4, 7])
 def test_a_state_saved_in_any_round_leads_to_the_same_trajectory(objective, tmp_path, rule, rounds):
     wanted, found = Remembered(), Remembered()
-    whole = TeamRun(method("self_tuning", rule), crew(objective), wanted)
+    whole = TeamRun(method("self_tuning", rule), trainers_of(objective), wanted)
     whole.join()
     while not whole.done:
         whole.round()
-    first = TeamRun(method("self_tuning", rule), crew(objective), found)
+    first = TeamRun(method("self_tuning", rule), trainers_of(objective), found)
     first.join()
     for _ in range(rounds):
         first.round()
     first.save(tmp_path)
-    second = TeamRun(method("self_tuning", rule), crew(objective), found)
+    second = TeamRun(method("self_tuning", rule), trainers_of(objective), found)
     assert second.restore(tmp_path)
     second.join()
     while not second.done:

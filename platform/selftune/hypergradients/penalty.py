@@ -18,7 +18,7 @@ from selftune.shapes import Float, Tensor
 
 @dataclass(frozen=True)
 class PenaltyHypergradient:
-    """The penalised upper level psi_sigma and its gradient, from approximate solutions of both problems."""
+    """The penalized upper level psi_sigma and its gradient, from approximate solutions of both problems."""
 
     value: Float[Tensor, "d"]
     """z = grad_u g(y, u) + [grad_u h(y, u) - grad_u h(w, u)] / sigma."""
@@ -26,11 +26,11 @@ class PenaltyHypergradient:
     """g(y, u) + [h(y, u) - h(w, u)] / sigma."""
     lower: LowerSolution
     """w, the minimiser of h."""
-    penalised: LowerSolution
+    penalized: LowerSolution
     """y, the minimiser of h + sigma g."""
 
 
-class Penalised(SmoothObjective):
+class Penalized(SmoothObjective):
     """The same upper level above the lower level h + sigma g.
 
     Its strong convexity and smoothness are proven where those of h are; for a g that is not convex, sigma times
@@ -85,7 +85,7 @@ def penalty_hypergradient(
     minimisers. Both are solved to a distance of at most ``tolerance``, whose effect on the gradient is at most
     ``2 ‖J‖ tolerance / sigma`` to first order: choose it well below sigma times the error wanted.
 
-    Work on the penalised problem is added to the oracle's counts, two gradients for the differences included.
+    Work on the penalized problem is added to the oracle's counts, two gradients for the differences included.
 
     Args:
         sigma: positive.
@@ -115,7 +115,7 @@ def penalty_hypergradient(
         raise SettingError(
             "method", "the penalty method needs a smooth lower level, but this one has a term that is not"
         )
-    above = Oracle(Penalised(oracle.objective, sigma), oracle.space)
+    above = Oracle(Penalized(oracle.objective, sigma), oracle.space)
     w = solver.solve(oracle, u, oracle.start_x() if start is None else start[0], tolerance)
     y = solver.solve(above, u, w.x if start is None else start[1], tolerance)
     leaf = u.detach().requires_grad_()

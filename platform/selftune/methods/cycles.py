@@ -22,7 +22,7 @@ from selftune.methods.member_progress import MemberProgress
 from selftune.methods.method import Fault, HyperStep
 from selftune.methods.reports import Diverged, Finished, Report, StateMissing, Trained
 from selftune.methods.synchronization import Gathering, by_weight, staleness
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.methods.update_rules import UpdateRule, UpdateSettings
 from selftune.methods.values import Values
 from selftune.methods.work_orders import FinishTraining, Train, WorkOrder

@@ -13,7 +13,7 @@ from selftune.hyperparameters import Space
 from selftune.methods.box import Limits, box_mistakes, box_of
 from selftune.methods.method import HyperStep
 from selftune.methods.reports import Differentiated, Report, Solved
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.methods.work_orders import FinishSolving
 from selftune.shapes import Float, Tensor
 

@@ -19,7 +19,7 @@ from selftune.methods.network_line_search_settings import NetworkLineSearchSetti
 from selftune.methods.network_search import Search
 from selftune.methods.reports import ArmTrained, CandidateDiverged, Finished, Report, StateMissing
 from selftune.methods.state_locations import StateLocations
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.methods.tunable import not_differentiable
 from selftune.methods.work_orders import FinishTraining, TrainArm, TrainCandidate, TrainStayArm, WorkOrder
 

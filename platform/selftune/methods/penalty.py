@@ -24,7 +24,7 @@ class Penalty(CycleMethod):
     """Hypergradients without second derivatives, from pairs of trainers (arXiv 2309.01753, 2301.10945).
 
     Of every pair the lower member, 2k, trains its network w on the regularized training loss h: it is the network
-    that comes out. The penalised one, 2k + 1, trains y on ``h + sigma g``, g the validation loss. Where both have
+    that comes out. The penalized one, 2k + 1, trains y on ``h + sigma g``, g the validation loss. Where both have
     arrived, ``(grad_u h(y) - grad_u h(w)) / sigma`` is the gradient of the upper level up to O(sigma), u the
     unconstrained hyperparameters. Both members of a pair are to draw the same random numbers, so that these cancel
     in the difference: make trainers with ``group_size=2``.
@@ -124,7 +124,7 @@ class Penalty(CycleMethod):
         in_lower = [r.hypergradient for r in lower if isinstance(r.hypergradient, PenaltyGradient)]
         certificate = {
             "sigma": self.settings.sigma_of(self._hyper_step),
-            "penalised_validation_loss": average(r.measures["validation_loss"] for r in penalized),
+            "penalized_validation_loss": average(r.measures["validation_loss"] for r in penalized),
             "lower_gradient_norm": average(one.gradient_norm for one in in_lower if one.gradient_norm is not None),
             "certified": 0.0,
         }

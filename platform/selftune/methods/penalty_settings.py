@@ -20,7 +20,7 @@ class PenaltySettings(CycleSettings):
 
     Args:
         train_steps: training steps of both networks per phase (T); 1 with ``momentum``.
-        sigma, smallest_sigma, sigma_decay: weight of the validation loss in the penalised problem. In hyper-step
+        sigma, smallest_sigma, sigma_decay: weight of the validation loss in the penalized problem. In hyper-step
             k = 0, 1, ... it is ``max(smallest_sigma, sigma (k + 1)^-sigma_decay)``. The hypergradient's bias falls
             with it, the noise and the rounding errors rise with its inverse.
         proximal: rho; a phase's problem gets the term ``|x - x_0|^2 / (2 rho)``, x_0 its start. None for none.

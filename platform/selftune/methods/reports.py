@@ -174,7 +174,7 @@ class ArmTrained(Trained):
 class CandidateTrained(ArmTrained):
     """The arm of a candidate has come to its end."""
 
-    kind = "trial"
+    kind = "candidate"
 
 
 @record
@@ -182,7 +182,7 @@ class CandidateTrained(ArmTrained):
 class CandidateDiverged(Report):
     """The loss of a candidate is not finite any more; its trainer is as good as before."""
 
-    kind = "trial"
+    kind = "candidate"
     training_step: int
     work: int
     seconds: float = 0.0
@@ -311,7 +311,7 @@ class CandidateSolved(Solved):
         error: that the lower level was solved to.
     """
 
-    kind = "trial"
+    kind = "candidate"
     accepted: bool
     hopeless: bool
     upper_bound: float

@@ -168,7 +168,7 @@ class TrainCandidate(TrainArm):
         attempt: number of the search.
     """
 
-    kind = "trial"
+    kind = "candidate"
     candidate: int = -1
     attempt: int = -1
 
@@ -287,7 +287,7 @@ class SolveCandidate(Solve):
         early_acceptance, early_rejection: whether the solve ends as soon as that is decided.
     """
 
-    kind = "trial"
+    kind = "candidate"
     key: str
     threshold: float
     early_acceptance: bool = True

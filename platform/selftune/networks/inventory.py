@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from selftune.networks.modes import constant_buffers, evaluating
-from selftune.networks.module_uses import ModuleUse, UseTrace
+from selftune.networks.module_uses import ModuleUse
 from selftune.networks.network_state import has_hooked_weight, has_length_apart
+from selftune.networks.trace import Trace
 from selftune.shapes import Tensor
 
 __all__ = ["Feed", "Inventory", "Layer", "aliases", "take_inventory", "tensors_of", "undisturbed"]
@@ -158,7 +158,7 @@ def take_inventory(network: nn.Module, feed: Feed) -> Inventory:
     another one by chance; if weights stay unused, also in the mode in which it came. Modes, buffers and the global
     random streams are afterwards what they were.
     """
-    trace = _Trace(network)
+    trace = Trace(network)
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         # transformer layers call their submodules, also where torch would fuse them for inference
@@ -172,7 +172,7 @@ def take_inventory(network: nn.Module, feed: Feed) -> Inventory:
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         trace.remove()
-    return trace.inventory()
+    return _inventory(network, trace)
 
 
 def _uncompiled(network: nn.Module) -> AbstractContextManager[Any]:
@@ -200,204 +200,54 @@ def aliases(network: nn.Module) -> dict[str, str]:
     return {name: first[id(t)] for name, t in state.items() if id(t) in first and first[id(t)] != name}
 
 
-@dataclass
-class _Seen:
-    """What a trace notes about one layer."""
-
-    calls: int = 0
-    functional: bool = False
-    encloses: bool = False
-    inputs: int = 0
-    by_position: bool = False
-    floating: bool = True
-    plain_output: bool = True
-    first: int | None = None
-    """Number of the event in which it was used first."""
-
-
-class _Trace(TorchFunctionMode):
-    """Notes which layers run and who uses which weight, in the order in which it happens."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self._network = network
-        self._modules = dict(network.named_modules())
-        self._canonical = _canonical_names(network)
-        self._holders: dict[int, tuple[str, ...]] = {}
-        self._weights: dict[str, dict[str, Tensor]] = {}
-        for name, module in self._modules.items():
-            for tensor in module._parameters.values():
-                if tensor is not None and tensor.ndim >= 2:
-                    layer = _layer_of(name)
-                    own = self._weights.setdefault(layer, {})
-                    own[self._canonical[id(tensor)]] = tensor
-                    self._holders[id(tensor)] = (*self._holders.get(id(tensor), ()), layer)
-        self._order = [name for name in self._modules if name in self._weights]
-        self._seen = {name: _Seen() for name in self._order}
-        self._running: list[str] = []
-        self._events: list[tuple[str, bool]] = []
-        self._last: tuple[str | None, bool] = (None, False)
-        self._passes = 0
-        self._uses = UseTrace(network, self._canonical)
-        self._hooks = [
-            handle
-            for name in self._order
-            for handle in (
-                self._modules[name].register_forward_pre_hook(self._enter(name), prepend=True, with_kwargs=True),
-                self._modules[name].register_forward_hook(self._leave(name), always_call=True),
-            )
-        ]
-        self._hooks.append(network.register_forward_pre_hook(self._began))
-
-    def run(self, feed: Callable[[nn.Module, int], object], size: int) -> None:
-        self._uses.begin(size)
-        with self, self._uses:
-            feed(self._network, size)
-        if self._events and self._last[0] is None:  # later passes only look for what the first one left out
-            self._last = self._events[-1]
-
-    def remove(self) -> None:
-        self._uses.remove()
-        for hook in self._hooks:
-            hook.remove()
-
-    def unused(self) -> bool:
-        return any(seen.first is None for seen in self._seen.values())
-
-    # While it runs -----------------------------------------------------------------------------------
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if any(True for _ in _tensors(result)):  # whoever asks for a shape or a type uses nothing
-            for tensor in _tensors((args, kwargs)):
-                if id(tensor) in self._holders and tensor is not result:
-                    self._use(self._holders[id(tensor)])
-        return result
-
-    def _use(self, holders: Sequence[str]) -> None:
-        own = next((name for name in reversed(self._running) if name in holders), None)
-        for name in holders if own is None else (own,):
-            self._seen[name].functional |= own is None
-            self._note(name, own is not None)
-
-    def _note(self, name: str, runs: bool) -> None:
-        if self._seen[name].first is None:
-            self._seen[name].first = len(self._events)
-        self._events.append((name, runs))
-
-    def _began(self, module: nn.Module, arguments: Any) -> None:
-        self._passes += 1
-
-    def _enter(self, name: str) -> Callable[..., None]:
-        def enter(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-            for outer in self._running:
-                self._seen[outer].encloses = True
-            self._running.append(name)
-            seen = self._seen[name]
-            seen.calls += 1
-            given = [value for value in (*arguments, *named.values()) if isinstance(value, Tensor)]
-            seen.inputs = max(seen.inputs, len(given))
-            seen.by_position = bool(arguments) and isinstance(arguments[0], Tensor)
-            if not given:
-                return
-            seen.floating &= given[0].is_floating_point()
-
-        return enter
-
-    def _leave(self, name: str) -> Callable[..., None]:
-        def leave(module: nn.Module, arguments: Any, output: Any) -> None:
-            while self._running and self._running.pop() != name:
-                pass
-            self._seen[name].plain_output &= isinstance(output, Tensor)
-
-        return leave
-
-    # Afterwards --------------------------------------------------------------------------------------
-
-    def inventory(self) -> Inventory:
-        last, runs = self._last
-        used = sorted(
-            (name for name in self._order if self._seen[name].first is not None),
-            key=lambda name: (name == last, self._seen[name].first),
-        )
-        names = [*used, *(name for name in self._order if name not in used)]
-        parameters = dict(self._network.named_parameters(remove_duplicate=False))
-        sizes = {self._canonical[id(p)]: p.numel() for p in parameters.values()}
-        groups: dict[str, list[str]] = {}
-        for name, parameter in parameters.items():
-            groups.setdefault(self._canonical[id(parameter)], []).append(name)
-        state = self._network.state_dict(keep_vars=True)
-        return Inventory(
-            layers=tuple(self._layer(name) for name in names),
-            sizes=sizes,
-            tied=tuple(tuple(group) for group in groups.values() if len(group) > 1),
-            frozen=frozenset(self._canonical[id(p)] for p in parameters.values() if not p.requires_grad),
-            buffers={name: name in state for name, _ in self._network.named_buffers()},
-            last=last,
-            last_runs=runs and last is not None and not self._seen[last].encloses,
-            modules=self._uses.modules(),
-            places=self._uses.places(),
-        )
-
-    def _layer(self, name: str) -> Layer:
-        module, seen, weights = self._modules[name], self._seen[name], self._weights[name]
-        owners = {other for tensor in weights.values() for other in self._sharing(tensor) if other != name}
-        passes = max(1, self._passes)
-        weight = getattr(module, "weight", None)
-        use = self._uses.modules().get(name)
-        return Layer(
-            name=name,
-            type=type(module).__name__,
-            weights=tuple(weights),
-            weight=isinstance(weight, Tensor) and weight.ndim >= 2,
-            linear=isinstance(module, nn.Linear),
-            calls=-(-seen.calls // passes),
-            used=seen.first is not None or seen.calls > 0,
-            functional=seen.functional,
-            encloses=seen.encloses,
-            inputs=seen.inputs,
-            by_position=seen.by_position,
-            floating=seen.floating,
-            plain_output=seen.plain_output,
-            batch_axis=None if use is None else use.batch_axis,
-            tied=tuple(other for other in self._order if other in owners),
-            parametrized=hasattr(module, "parametrizations"),
-            hooked=has_hooked_weight(module),
-            length_apart=has_length_apart(module),
-            trained=any(tensor.requires_grad for tensor in weights.values()),
-        )
-
-    def _sharing(self, tensor: Tensor) -> Iterator[str]:
-        """Layers that hold what lies where a tensor lies."""
-        name = self._canonical[id(tensor)]
-        return (layer for layer, weights in self._weights.items() if name in weights)
+def _inventory(network: nn.Module, trace: Trace) -> Inventory:
+    last, runs = trace.last
+    used = sorted(
+        (name for name in trace.seen if trace.seen[name].first is not None),
+        key=lambda name: (name == last, trace.seen[name].first),
+    )
+    names = [*used, *(name for name in trace.seen if name not in used)]
+    parameters = dict(network.named_parameters(remove_duplicate=False))
+    groups: dict[str, list[str]] = {}
+    for name, parameter in parameters.items():
+        groups.setdefault(trace.names[id(parameter)], []).append(name)
+    state, uses = network.state_dict(keep_vars=True), trace.modules()
+    return Inventory(
+        layers=tuple(_layer(network.get_submodule(name), name, trace, uses.get(name)) for name in names),
+        sizes={trace.names[id(p)]: p.numel() for p in parameters.values()},
+        tied=tuple(tuple(group) for group in groups.values() if len(group) > 1),
+        frozen=frozenset(trace.names[id(p)] for p in parameters.values() if not p.requires_grad),
+        buffers={name: name in state for name, _ in network.named_buffers()},
+        last=last,
+        last_runs=runs and last is not None and not trace.seen[last].encloses,
+        modules=uses,
+        places=trace.places(),
+    )
 
 
-def _canonical_names(network: nn.Module) -> dict[int, str]:
-    """The name that counts of every parameter, by its identity: the first of those that share its memory."""
-    names: dict[int, str] = {}
-    places: dict[Any, str] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        place: Any = id(parameter)
-        if parameter.numel() and parameter.device.type != "meta":
-            storage = parameter.untyped_storage().data_ptr()
-            place = storage, parameter.storage_offset(), parameter.shape, parameter.stride()
-        names.setdefault(id(parameter), places.setdefault(place, name))
-    return names
-
-
-def _layer_of(module: str) -> str:
-    """The layer that a module's parameters belong to: those of a parametrization are its layer's."""
-    parts = module.split(".")
-    return ".".join(parts[: parts.index("parametrizations")]) if "parametrizations" in parts else module
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, Mapping):
-        for value in tree.values():
-            yield from _tensors(value)
-    elif isinstance(tree, list | tuple):
-        for value in tree:
-            yield from _tensors(value)
+def _layer(module: nn.Module, name: str, trace: Trace, use: ModuleUse | None) -> Layer:
+    seen, weights = trace.seen[name], trace.weights[name]
+    weight = getattr(module, "weight", None)
+    return Layer(
+        name=name,
+        type=type(module).__name__,
+        weights=tuple(weights),
+        weight=isinstance(weight, Tensor) and weight.ndim >= 2,
+        linear=isinstance(module, nn.Linear),
+        calls=-(-seen.calls // max(1, trace.passes)),
+        used=seen.first is not None or seen.calls > 0,
+        functional=seen.functional,
+        encloses=seen.encloses,
+        inputs=seen.inputs,
+        by_position=seen.by_position,
+        floating=seen.floating,
+        plain_output=seen.plain_output,
+        batch_axis=None if use is None else use.batch_axis,
+        tied=tuple(
+            other for other in trace.seen if other != name and not weights.keys().isdisjoint(trace.weights[other])
+        ),
+        parametrized=hasattr(module, "parametrizations"),
+        hooked=has_hooked_weight(module),
+        length_apart=has_length_apart(module),
+        trained=any(tensor.requires_grad for tensor in weights.values()),
+    )

@@ -10,7 +10,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.listener import Listener
 from selftune.methods import Budget, Method
-from selftune.methods.team import CANNOT_GROW
+from selftune.methods.team_method import CANNOT_GROW
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.schedulers.transport import TransportName
 from selftune.training.method_record import NetworkForm, SmoothForm, methods

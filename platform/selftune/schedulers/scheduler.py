@@ -17,7 +17,7 @@ from selftune.listener import Listener, Place
 from selftune.logs import WorkerLog
 from selftune.methods import Method, Report
 from selftune.methods.reports import Diverged
-from selftune.methods.team import CANNOT_GROW, TeamMethod
+from selftune.methods.team_method import CANNOT_GROW, TeamMethod
 from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.calls import call

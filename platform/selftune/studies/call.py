@@ -11,7 +11,7 @@ from selftune.listener import Listener, Listeners, Remembered
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import HyperStep, Report
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.regularization.regularizer import Regularizer
 from selftune.storage.files import replacing
 from selftune.storage.state_file import check_available

@@ -33,7 +33,9 @@ def carried_out(folder: Path, run: Callable[[], T]) -> T | None:
         sentence = f"{error}; mend that and go on with `selftune resume {folder}`"
     except Stopped as error:
         where = f" {error}" if str(error) else ""
-        raise Stopped(f"stopped{where}; go on with `selftune resume {folder}`", error.status) from error
+        raise Stopped(
+            f"stopped{where}; go on with `selftune resume {folder}`", error.status, error.until
+        ) from error
     except KeyboardInterrupt as error:
         raise Interrupted(f"go on with `selftune resume {folder}`") from error
     print(printable(f"selftune: {sentence}"), file=sys.stderr, flush=True)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from typing import Any
 
-from selftune.errors import suggestion
 from selftune.hypergradients.linear_solvers import linear_solvers
 from selftune.hypergradients.lower_solvers import lower_solvers
 from selftune.hypergradients.stochastic import stochastic_solvers
@@ -20,8 +19,7 @@ from selftune.registries.registry import address
 from selftune.registries.solvers import solvers
 from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, regularizers
-from selftune.studies.listing import GROUPS, Listed, counts
-from selftune.studies.mistakes import UserError
+from selftune.studies.listing import GROUPS, Listed, counts, unknown
 from selftune.studies.strategies import NetworkStrategy, strategy_of_task
 from selftune.training.method_record import NetworkForm, methods
 
@@ -184,7 +182,7 @@ def find(name: str) -> list[Entry]:
     found = entries()
     named = [entry for entry in found if entry.name == name]
     if not named:
-        raise UserError(f"nothing is called {name!r}; {suggestion(name, sorted({entry.name for entry in found}))}")
+        raise unknown(name, {entry.name for entry in found})
     return named
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import signal
 import threading
@@ -48,6 +49,7 @@ class Driver:
 
     Attributes:
         status: exit status that says who asked it to stop; None as long as nobody did.
+        until: when the grace period is over, by ``time.monotonic``.
     """
 
     def __init__(self, folder: Path, settings: DriverSettings, within: Driver | None = None) -> None:
@@ -55,6 +57,7 @@ class Driver:
         self.settings = settings
         self.within = within
         self.status: int | None = None
+        self.until = math.inf
         self._next_look = 0.0
 
     def worker_log(self, study: str) -> WorkerLog:
@@ -68,7 +71,7 @@ class Driver:
             if (self.folder / REQUEST).exists():
                 self.status = 0
             elif self.within is not None and self.within.asked():
-                self.status = self.within.status
+                self.status, self.until = self.within.status, self.within.until
         return self.status is not None
 
     @contextmanager
@@ -84,7 +87,7 @@ class Driver:
             with self._patient():
                 yield
         except Stopped as stopped:
-            stopped.status = self.status or 0
+            stopped.status, stopped.until = self.status or 0, self.until
             raise
 
     @contextmanager
@@ -97,7 +100,7 @@ class Driver:
         over.daemon = True
 
         def terminate(number: int, frame: FrameType | None) -> None:
-            self.status = 128 + number
+            self.status, self.until = 128 + number, time.monotonic() + self.settings.grace
             signal.signal(number, before)
             over.start()
 

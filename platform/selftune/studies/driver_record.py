@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from selftune.storage.files import DamagedFile, replacing
+from selftune.storage.process_identity import birth, namespace
 
 DRIVER = "driver.json"
 HEARTBEAT = 10.0
@@ -49,7 +50,7 @@ class DriverRecord:
 def this_process() -> DriverRecord:
     """The record of the process that calls."""
     process = os.getpid()
-    return DriverRecord(socket.gethostname(), process, _namespace(), _birth(process), time.time())
+    return DriverRecord(socket.gethostname(), process, namespace(), birth(process), time.time())
 
 
 def write_driver(folder: Path, record: DriverRecord) -> None:
@@ -85,8 +86,8 @@ def lives(record: DriverRecord, folder: Path) -> bool:
     """
     if record.ended:
         return False
-    if record.namespace and record.namespace == _namespace():
-        return _birth(record.process) == record.birth
+    if record.namespace and record.namespace == namespace():
+        return birth(record.process) == record.birth
     try:
         return time.time() - (folder / DRIVER).stat().st_mtime < SILENCE
     except FileNotFoundError:
@@ -96,21 +97,3 @@ def lives(record: DriverRecord, folder: Path) -> bool:
 def ended(record: DriverRecord, how: str) -> DriverRecord:
     """The record of a driver that has come to an end."""
     return replace(record, ended=how)
-
-
-def _namespace() -> str:
-    """Where numbers of processes mean the same; empty where the system does not say."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _birth(process: int) -> str:
-    """When a process began; empty if there is none of this number."""
-    try:
-        # the name, in brackets, may hold spaces and brackets
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

@@ -72,6 +72,11 @@ class Listing:
         ]
 
 
+def unknown(name: str, known: Iterable[str]) -> UserError:
+    """The refusal of a name that no entry has."""
+    return UserError(f"nothing is called {name!r}; {suggestion(name, sorted(known))}")
+
+
 def counts(found: Iterable[Listed]) -> list[str]:
     """How many entries there are of each group, kind and family, a line each."""
     found = list(found)

@@ -1,7 +1,8 @@
-"""The index of ``selftune list``, which answers without importing torch: the file ``listing.json``.
+"""The index of ``selftune list`` and ``selftune show``, which answer without importing torch.
 
-``make docs`` writes it from the registries. It is believed only where the installed packages register just what it
-was made for, and where the source declares what it declared then; else the registries are asked.
+``make docs`` writes it from the registries: ``listing.json``, and ``shown.json`` with what ``show`` prints. It is
+believed only where the installed packages register just what it was made for, and where the source declares
+what it declared then; else the registries are asked.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ import ast
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from selftune.studies.listing import Listed, Listing
+from selftune.studies.listing import Listed, Listing, unknown
 
 INDEX = Path(__file__).with_name("listing.json")
+SHOWN = Path(__file__).with_name("shown.json")
 
 _ROOTS = ("selftune.objectives", "selftune")  # packages with folders of their own
 _ENTRY_POINTS = tuple(
@@ -42,6 +44,22 @@ def registered() -> Listing:
     from selftune.studies.catalogue import entries
 
     return Listing(tuple(entry.listed for entry in entries()), tuple(quantities.names()))
+
+
+def shown(name: str) -> list[list[str]]:
+    """The lines that ``selftune show`` prints of the entries of a name: a task and a regularizer may share one.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if read() is not None:
+        texts: dict[str, list[list[str]]] = json.loads(SHOWN.read_text(encoding="utf-8"))
+        if name not in texts:
+            raise unknown(name, texts)
+        return texts[name]
+    from selftune.studies.catalogue import described, find
+
+    return [described(entry) for entry in find(name)]
 
 
 def read() -> Listing | None:
@@ -69,6 +87,16 @@ def made() -> str:
     return "{\n" + ",\n".join(f'"{key}": {_one_a_line(part)}' for key, part in parts.items()) + "\n}\n"
 
 
+def made_shown() -> str:
+    """The text of ``shown.json``, from the registries."""
+    from selftune.studies.catalogue import described, entries
+
+    texts: dict[str, list[list[str]]] = {}
+    for entry in entries():
+        texts.setdefault(entry.name, []).append(described(entry))
+    return f"{_one_a_line(texts)}\n"
+
+
 def _sources() -> list[str]:
     """What decides the entries: ``package.*``, where they are defined, and the modules of their base classes."""
     from selftune.studies.catalogue import definitions
@@ -79,10 +107,11 @@ def _sources() -> list[str]:
     return sorted({f"{package}.*" for package in packages} | {one for one in apart if one.startswith("selftune.")})
 
 
-def _one_a_line(part: dict[str, str] | Sequence[Any]) -> str:
+def _one_a_line(part: Mapping[str, Any] | Sequence[Any]) -> str:
     """JSON with an element a line, so that changes to different files do not meet in one."""
-    if isinstance(part, dict):
-        return "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(part[key])}" for key in part) + "\n}"
+    if isinstance(part, Mapping):
+        lines = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in part.items())
+        return "{\n" + ",\n".join(lines) + "\n}"
     return "[\n" + ",\n".join(json.dumps(one, ensure_ascii=False) for one in part) + "\n]"
 
 
@@ -123,7 +152,7 @@ def digest(source: str) -> str:
 
 
 def _declared(nodes: Iterable[ast.stmt], lines: Sequence[str]) -> Iterator[str]:
-    """The lines that decide what a module registers: no imports, no bodies of functions, no long docstrings."""
+    """The lines that decide what a module registers and says of it: no imports, no bodies of functions."""
     for node in nodes:
         if isinstance(node, ast.Import | ast.ImportFrom) or _is_text(node):
             continue
@@ -135,7 +164,7 @@ def _declared(nodes: Iterable[ast.stmt], lines: Sequence[str]) -> Iterator[str]:
             yield from lines[part.lineno - 1 : part.end_lineno]
         if node.decorator_list or isinstance(node, ast.ClassDef):
             yield node.name
-            yield from (ast.get_docstring(node) or "").split("\n\n")[0].splitlines()
+            yield from (ast.get_docstring(node) or "").splitlines()
         if isinstance(node, ast.ClassDef):
             yield from _declared(node.body, lines)
 
@@ -146,3 +175,4 @@ def _is_text(node: ast.stmt) -> bool:
 
 if __name__ == "__main__":
     INDEX.write_text(made(), encoding="utf-8")
+    SHOWN.write_text(made_shown(), encoding="utf-8")

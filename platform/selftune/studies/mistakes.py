@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 
 from selftune.errors import SettingError
 
@@ -41,12 +44,44 @@ class Mistakes(ValueError):
         return UserError(*lines, *([f"{name}: and {more} more mistakes"] if more else []))
 
 
+_names: ContextVar[Mapping[str, str]] = ContextVar("names", default={})  # noqa: B039  (nobody changes it)
+
+
+@contextmanager
+def naming() -> Iterator[None]:
+    """Within the context ``printable`` calls folders by the names that ``call_place`` gives them.
+
+    >>> with naming():
+    ...     call_place(Path("/tmp/copy"), "s3://bucket/digits-1")
+    ...     printable("go on with `selftune resume /tmp/copy`")
+    'go on with `selftune resume s3://bucket/digits-1`'
+    """
+    token = _names.set({})
+    try:
+        yield
+    finally:
+        _names.reset(token)
+
+
+def call_place(folder: Path, name: str) -> None:
+    """Gives a folder of this machine another name in what people read, until ``naming`` ends."""
+    _names.set({**_names.get(), str(folder): name})
+
+
+def called(text: str) -> str:
+    """A text with folders called as ``call_place`` says."""
+    for folder, name in _names.get().items():
+        text = text.replace(folder, name)
+    return text
+
+
 def printable(line: str) -> str:
     """A line as a terminal may get it: no control characters, wherever they come from, and no endless text.
 
     >>> printable("unknown key \x1b[31m")
     'unknown key \\\\x1b[31m'
     """
+    line = called(line)
     shown = "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in line[: 2 * _LONGEST]
     )

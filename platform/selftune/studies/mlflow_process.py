@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from selftune.storage.address import hide
 from selftune.studies.display import say
-from selftune.tracking.address import hide
 
 PATIENCE = 60.0  # seconds that a finished study waits for its last files to arrive
 

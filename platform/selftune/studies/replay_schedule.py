@@ -12,7 +12,7 @@ import torch
 
 from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Budget, Replay, Segment
-from selftune.methods.team import check_team
+from selftune.methods.team_method import check_team
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from selftune.lower_level.better import mode_of
+from selftune.storage.address import without_password
 from selftune.studies.best_network import sentence_of
 from selftune.studies.display import say
 from selftune.studies.progress import duration
 from selftune.studies.rows import MAXIMUM_ROWS, grouped
 from selftune.studies.verdict import HELD
-from selftune.tracking.address import without_password
 from selftune.tracking.record import Record, tracking_uri
 from selftune.tracking.summary import Summary
 

@@ -16,7 +16,7 @@ from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.lower_level.start_values import starts_by_rule, with_starts
 from selftune.methods import Budget, SelfTuningSettings
-from selftune.methods.team import check_team
+from selftune.methods.team_method import check_team
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
 from selftune.studies.mistakes import Mistakes

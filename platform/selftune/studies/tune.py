@@ -11,7 +11,7 @@ from selftune.fields import settings_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Budget
-from selftune.methods.team import check_team
+from selftune.methods.team_method import check_team
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.storage.files import replacing
 from selftune.studies.call import call_of, carry_out, claim

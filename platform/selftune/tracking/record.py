@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from selftune.storage.address import is_whole, without_password
 from selftune.storage.checked_json import read_json, write_json
-from selftune.tracking.address import is_whole, without_password
 
 NAME = "mlflow.json"
 

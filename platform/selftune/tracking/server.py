@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from selftune.storage.address import hide, without_password
 from selftune.storage.files import DamagedFile
-from selftune.tracking.address import hide, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -20,7 +20,7 @@ from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods.budget import Budget
 from selftune.methods.self_tuning_settings import Response
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.registries.registry import Registry
 from selftune.regularization.regularizer import Regularizer
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator

@@ -26,6 +26,7 @@ from selftune.training.smooth_checks import problem_mistakes
 
 LinearSolverName = Literal[
     "conjugate_gradient",
+    "deep_conjugate_direction",
     "minres",
     "gradient_normalized_newton",
     "greedy_block_coordinate_descent",
@@ -53,7 +54,7 @@ class SmoothTrainer:
         objective: the two levels.
         member: position in the team; members are alike.
         solver: name of a lower-level solver.
-        linear_solver: name of the solver of the hypergradient's linear system; one that needs no settings.
+        linear_solver: what solves the hypergradient's linear system, or its name if it needs no settings.
         cpus: threads that torch may use, at least 1.
     """
 
@@ -67,7 +68,7 @@ class SmoothTrainer:
         *,
         member: int = 0,
         solver: str = "newton",
-        linear_solver: str = "conjugate_gradient",
+        linear_solver: str | LinearSolver = "conjugate_gradient",
         cpus: float = 1,
     ) -> None:
         torch.set_num_threads(max(1, int(cpus)))
@@ -76,7 +77,9 @@ class SmoothTrainer:
         self.oracle = Oracle(objective)
         self.space = self.oracle.space
         self.solver = lower_solvers[solver]()
-        self.linear_solver: LinearSolver = linear_solvers[linear_solver]()
+        self.linear_solver: LinearSolver = (
+            linear_solvers[linear_solver]() if isinstance(linear_solver, str) else linear_solver
+        )
         self._states: dict[str, WarmStart] = {}
 
     def execute(self, order: WorkOrder, warm: WarmStart | None = None) -> Report:
@@ -223,7 +226,8 @@ class SmoothTrainerFactory:
     Args:
         objective: the two levels.
         solver: name of a lower-level solver.
-        linear_solver: name of the solver of the hypergradient's linear system; see ``LinearSolverName``.
+        linear_solver: what solves the hypergradient's linear system: a name of ``LinearSolverName``, or a solver,
+            such as ``DeepConjugateDirection(network)`` with a network that was trained on systems like these.
         cpus: threads that torch may use, at least 1.
         checked: whether ``problem_mistakes`` has found nothing wrong, so that nobody need look again.
 
@@ -236,7 +240,7 @@ class SmoothTrainerFactory:
     solver: str = "newton"
     cpus: float = 1
     checked: bool = False
-    linear_solver: LinearSolverName = "conjugate_gradient"
+    linear_solver: LinearSolverName | LinearSolver = "conjugate_gradient"
 
     def __post_init__(self) -> None:
         if self.checked:
@@ -245,7 +249,7 @@ class SmoothTrainerFactory:
             raise SettingError(
                 "solver", f"unknown solver {self.solver!r}; {suggestion(self.solver, lower_solvers)}"
             )
-        if self.linear_solver not in get_args(LinearSolverName):
+        if isinstance(self.linear_solver, str) and self.linear_solver not in get_args(LinearSolverName):
             known = suggestion(self.linear_solver, get_args(LinearSolverName))
             raise SettingError("linear_solver", f"unknown solver {self.linear_solver!r}; {known}")
         for mistake in problem_mistakes(self.objective, self.solver):

@@ -11,7 +11,7 @@ from selftune.errors import SettingError, suggestion
 from selftune.fields import settings_of
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, HyperStep, Report, WorkOrder
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.training.method_record import methods
 
 

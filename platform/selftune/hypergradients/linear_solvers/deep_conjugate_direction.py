@@ -76,6 +76,10 @@ def _conjugate(candidate: Tensor, previous: list[tuple[Tensor, Tensor]]) -> Tens
     return direction
 
 
+def _itself(residual: Tensor) -> Tensor:
+    return residual
+
+
 @final
 @dataclass(frozen=True)
 class DeepConjugateDirection:
@@ -84,10 +88,11 @@ class DeepConjugateDirection:
     A proposal that is useless after orthogonalisation (not finite, dependent on the previous directions, or
     orthogonal to the residual) is replaced by the residual, so that every step lowers the energy norm of the error
     whatever the network says. It costs one product per step, plus what the network costs. A network that was not
-    trained enough on systems like this one takes many more products than conjugate gradients.
+    trained enough on systems like this one takes many more products than conjugate gradients. Without a network
+    the proposal is the residual itself, as in conjugate gradients.
 
     Args:
-        direction: (n,) of norm 1 -> (n,), for instance a trained ``nn.Module``.
+        direction: (n,) of norm 1 -> (n,), for instance a trained ``nn.Module``; by default the identity.
         history: previous directions to be conjugate to, at least 1; two suffice.
 
     Source: "A Deep Conjugate Direction Method for Iteratively Solving Linear Systems" (arXiv 2205.10763).
@@ -98,7 +103,7 @@ class DeepConjugateDirection:
     2
     """
 
-    direction: Callable[[Tensor], Tensor]
+    direction: Callable[[Tensor], Tensor] = _itself
     history: int = 2
     max_products: int = MAX_PRODUCTS
 

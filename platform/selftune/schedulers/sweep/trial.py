@@ -14,7 +14,7 @@ from ray import tune
 
 from selftune.logs import WorkerLog
 from selftune.methods.reports import NetworkEvaluated
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.member import RemoteTrainer

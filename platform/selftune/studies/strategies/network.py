@@ -15,7 +15,7 @@ from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
 from selftune.lower_level.objective import NetworkObjective
 from selftune.methods import Budget, HyperStep, Report, Response
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.networks.inventory import undisturbed
 from selftune.storage.files import replacing
 from selftune.studies.averages import mean_metrics, spread_metrics

@@ -14,7 +14,7 @@ from selftune.hypergradients.oracle import Oracle
 from selftune.hyperparameters import Space
 from selftune.lower_level.smooth_objective import SmoothObjective
 from selftune.methods import Budget, HyperStep, Report
-from selftune.methods.team import TeamMethod
+from selftune.methods.team_method import TeamMethod
 from selftune.studies.digests import smooth_digest
 from selftune.studies.progress import Progress
 from selftune.studies.smooth_progress import SmoothProgress

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, HyperStep, Report
-from selftune.methods.team import CANNOT_GROW, TeamMethod
+from selftune.methods.team_method import CANNOT_GROW, TeamMethod
 from selftune.studies.progress import Progress
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods

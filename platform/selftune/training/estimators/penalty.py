@@ -22,7 +22,7 @@ from selftune.training.lower_level import LowerLevel, validation_measures
 
 
 class PenaltyEstimator(HypergradientEstimator):
-    """Trains on h, or penalised on h + sigma g; then reports grad_u h at its weights (arXiv 2309.01753).
+    """Trains on h, or penalized on h + sigma g; then reports grad_u h at its weights (arXiv 2309.01753).
 
     h is the regularized training loss, g the validation loss on the validation batch of the training step, u the
     unconstrained hyperparameters. A lower network without proximal term and relaxation is trained bit for bit as

@@ -1,6 +1,6 @@
 import pytest
 
-from selftune.tracking.address import hide, is_whole, without_password
+from selftune.storage.address import hide, is_whole, without_password
 
 WITH_SECRETS = [
     ("postgresql://me:S3CRET@db/runs", "postgresql://***@db/runs"),
