@@ -84,3 +84,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, record
             found = strategy.warnings({HELD: summary["tuned"]} if summary.get("held") else measured)
             summary = {**summary, "warnings": noted_warnings(folder) + found}
             recorded.keep(summary)
+        if study.horizon is not None and "horizon" not in summary:
+            summary = {**summary, **strategy.looked_back(folder, console, runner, summary)}
+            warned = [summary["horizon"]["sentence"]] if summary["horizon"].get("held_is_better") else []
+            recorded.keep({**summary, "warnings": [*noted_warnings(folder), *warned]})
