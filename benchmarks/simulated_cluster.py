@@ -21,8 +21,9 @@ import statistics
 import tempfile
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,13 @@ from ray.tune.schedulers import TrialScheduler
 
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.listener import Listener, Listeners
-from selftune.methods import Budget, Report, SelfTuning, SelfTuningSettings, WorkOrder
+from selftune.methods import Budget, Method, Report, SelfTuning, SelfTuningSettings, WorkOrder
 from selftune.methods.reports import ResponseHypergradient, Trained, TrainingFinished
 from selftune.methods.work_orders import FinishTraining, Train
 from selftune.schedulers import slots
+from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.opaque import Opaque
+from selftune.schedulers.run_record import RunRecord, read_record
 from selftune.schedulers.scheduler import BilevelScheduler
 from selftune.tracking.trajectory import TrajectoryWriter
 
@@ -78,6 +81,7 @@ class SimulatedTrial:
     """What the scheduler sees of a trial of Tune's."""
 
     trial_id: str
+    number: int = 0
     config: dict[str, Any] = field(default_factory=dict)
     status: str = Trial.PENDING
     is_saving: bool = False
@@ -85,14 +89,19 @@ class SimulatedTrial:
     latest_checkpoint_result: Any = None
     done_orders: int = -1
     training_step: int = 0
+    start: tuple[int, int] = (-1, 0)
+    """Orders done and training step before its first checkpoint."""
     starts: int = 0
     actor: Actor | None = None
+    run_metadata: Any = field(
+        default_factory=lambda: types.SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
+    )
 
     @property
     def temporary_state(self) -> types.SimpleNamespace:
         return types.SimpleNamespace(ray_actor=self.actor)
 
-    placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
+    placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1}, bundles=[{"CPU": 1}])
 
     def set_config(self, config: dict[str, Any]) -> None:
         self.config = config
@@ -112,11 +121,12 @@ class SimulatedTune:
 
     Args:
         scheduler: a real one.
-        trials: how many.
+        trials: Tune's.
         space: that trainers tune.
         deaths: the share of orders in which a trainer dies.
         seed: of delays, deaths and reports.
         snapshot_every: orders between two snapshots of the callback's state, as Tune takes them by its own clock.
+        callback: in the place of the scheduler's own.
     """
 
     search_alg = types.SimpleNamespace(metric=None, is_finished=lambda: True)
@@ -124,18 +134,20 @@ class SimulatedTune:
     def __init__(
         self,
         scheduler: BilevelScheduler,
-        trials: int,
+        trials: Sequence[SimulatedTrial],
         space: Space,
         deaths: float,
         seed: int,
         snapshot_every: int = 10_000,
+        callback: StateCallback | None = None,
     ) -> None:
-        self.scheduler, self.callback = scheduler, scheduler.callback()
+        self.scheduler, self.callback = scheduler, callback or scheduler.callback()
         self.space, self.deaths, self.snapshot_every = space, deaths, snapshot_every
-        self.random, self.generator = random.Random(seed), torch.Generator().manual_seed(seed)
+        self.random, self.seed, self.generator = random.Random(seed), seed, torch.Generator()
         self.now, self._count, self.orders, self.died = 0.0, 0, 0, 0
         self.events: list[tuple[float, int, str, SimulatedTrial]] = []
-        self.trials = [SimulatedTrial(f"t{number}") for number in range(trials)]
+        self.trials = list(trials)
+        self.left = len(self.trials)
         self.loops: list[float] = []
         self.snapshot_bytes, self.snapshot_seconds = 0, 0.0
         scheduler.set_search_properties(None, None)
@@ -148,17 +160,9 @@ class SimulatedTune:
     def run(self, marks: Mapping[int, str]) -> dict[str, float]:
         """Steps to the end; resident memory in MB at so many orders, by the name of the mark."""
         memory: dict[str, float] = {}
-        open_trials = len(self.trials)
-        while open_trials:
-            before = time.perf_counter()
-            chosen = self.scheduler.choose_trial_to_run(self)
-            if chosen is not None:
-                chosen.status = Trial.PENDING
-                self._at(START * self.random.random(), "start", chosen)
-            if chosen is not None or not self.events:
-                continue
-            orders = self.orders
-            open_trials -= self._event()
+        while self.left:
+            before, orders = time.perf_counter(), self.orders
+            self.step()
             if self.orders > orders:
                 self.loops.append(time.perf_counter() - before)
                 if self.orders % self.snapshot_every == 0:
@@ -167,6 +171,15 @@ class SimulatedTune:
                     memory[marks[self.orders]] = resident()
         self.callback.on_experiment_end(self.trials)
         return memory
+
+    def step(self) -> None:
+        """A step of the controller's loop."""
+        chosen = self.scheduler.choose_trial_to_run(self)
+        if chosen is not None:
+            chosen.status = Trial.PENDING
+            self._at(START * self.random.random(), "start", chosen)
+        elif self.events:
+            self._event()
 
     def checkpoint(self, force: bool = False) -> None:
         """A snapshot of the experiment, as far as it is the scheduler's."""
@@ -181,52 +194,56 @@ class SimulatedTune:
         self._count += 1
         heapq.heappush(self.events, (self.now + delay, self._count, what, trial))
 
-    def _event(self) -> int:
-        """The next thing that happens; how many trials ended with it."""
+    def _event(self) -> None:
+        """The next thing that happens."""
         self.now, _, what, trial = heapq.heappop(self.events)
         if what == "start":
             trial.actor, trial.status = Actor(), Trial.RUNNING
             trial.starts += 1
             entries = {"incarnation": f"{trial.trial_id}.{trial.starts}", "space": Opaque(self.space)}
-            return self._result(trial, {"event": "ready", **entries})
+            self._result(trial, {"event": "ready", **entries})
+            return
         assert trial.actor is not None
         if self.random.random() < self.deaths:
-            return self._death(trial)
+            self._death(trial)
+            return
         order = trial.actor.orders.pop(0)
         report = self._report(trial, order)
         trial.done_orders, self.orders = order.number, self.orders + 1
-        ended = self._result(trial, {"event": "report", "report": Opaque(report)})
+        self._result(trial, {"event": "report", "report": Opaque(report)})
         if order.checkpoint:
             metrics = {"order": trial.done_orders, "training_step": trial.training_step}
             trial.latest_checkpoint_result = types.SimpleNamespace(
-                metrics=metrics, checkpoint=types.SimpleNamespace(path=f"/nowhere/{trial.trial_id}")
+                metrics=metrics,
+                checkpoint=types.SimpleNamespace(path=f"/nowhere/{trial.done_orders}-{trial.training_step}"),
             )
-            self.scheduler.on_checkpoint(trial, snapshot=False)
-        return ended
+            self._saved(trial)
 
-    def _result(self, trial: SimulatedTrial, entries: dict[str, Any]) -> int:
+    def _saved(self, trial: SimulatedTrial) -> None:
+        self.scheduler.on_checkpoint(trial, snapshot=False)
+
+    def _result(self, trial: SimulatedTrial, entries: dict[str, Any]) -> None:
         result = {"order": trial.done_orders, "hostname": "nowhere", "pid": 1, **entries}
         decision = self.scheduler.on_trial_result(self, trial, dict(result))
         self.callback.on_trial_result(0, self.trials, trial, result)
-        if decision != TrialScheduler.STOP:
-            return 0
-        self.scheduler.on_trial_complete(self, trial, result)
-        trial.status, trial.actor = Trial.TERMINATED, None
-        return 1
+        if decision == TrialScheduler.STOP:
+            self.scheduler.on_trial_complete(self, trial, result)
+            trial.status, trial.actor = Trial.TERMINATED, None
+            self.left -= 1
 
-    def _death(self, trial: SimulatedTrial) -> int:
+    def _death(self, trial: SimulatedTrial) -> None:
         """The process is gone; what it did since its last checkpoint is done again."""
         self.died += 1
         trial.actor, trial.status = None, Trial.ERROR
         saved = trial.latest_checkpoint_result
-        trial.done_orders = -1 if saved is None else saved.metrics["order"]
-        trial.training_step = 0 if saved is None else saved.metrics["training_step"]
+        trial.done_orders, trial.training_step = trial.start
+        if saved is not None:
+            trial.done_orders, trial.training_step = saved.metrics["order"], saved.metrics["training_step"]
         self.scheduler.on_trial_error(self, trial)
         trial.status = Trial.PENDING
         self.scheduler.on_trial_add(self, trial)
         if trial.status == Trial.PENDING:
             self._at(START, "start", trial)
-        return 0
 
     def _report(self, trial: SimulatedTrial, order: WorkOrder) -> Report:
         if isinstance(order, FinishTraining):
@@ -234,6 +251,8 @@ class SimulatedTune:
         assert isinstance(order, Train)
         trial.training_step += order.steps
         u = order.values.unconstrained
+        # what a trainer reports follows from who it is and what it is asked, as with real ones
+        self.generator.manual_seed(hash((self.seed, trial.number, order.number)))
         noise = torch.randn(u.shape, generator=self.generator)
         found = ResponseHypergradient(hypergradient=u + 0.1 * noise, scale_gradient=0.1 * noise)
         return Trained(
@@ -244,6 +263,47 @@ class SimulatedTune:
             hypergradient=found if order.hypergradient else None,
             seconds=ORDER,
         )
+
+
+class RecordedTune(SimulatedTune):
+    """The driver of a study: its one team's record is written, and another driver goes on from it.
+
+    Args:
+        folder: of the study, with the record of the driver before, if there was one.
+        method: builds the team's method.
+        members, space, deaths, seed: of the team, and as of ``SimulatedTune``.
+    """
+
+    def __init__(
+        self, folder: Path, method: Callable[[], Method], members: int, space: Space, deaths: float, seed: int
+    ) -> None:
+        place, listener = folder / "ray", TrajectoryWriter(folder)
+        left = read_record(place, space)
+        place.mkdir(parents=True, exist_ok=True)
+        scheduler = BilevelScheduler(method, members, transport="direct", listener=lambda team: listener)
+        scheduler.left = left
+        self.record = RunRecord(place, scheduler, space, left)
+        numbers = range(members) if left is None else left.open_members
+        trials = [SimulatedTrial(f"t{member}", member, {"member": member}) for member in numbers]
+        for trial in trials:
+            if left is not None and trial.number in left.checkpoints:
+                done, step = left.checkpoints[trial.number].name.split("-")
+                trial.start = trial.done_orders, trial.training_step = int(done), int(step)
+        super().__init__(scheduler, trials, space, deaths, seed, callback=self.record)
+
+    def _saved(self, trial: SimulatedTrial) -> None:
+        self.record.on_trial_save(0, self.trials, trial)
+
+    def step(self) -> None:
+        super().step()
+        self.record.on_step_end(0, self.trials)
+
+    def checkpoint(self, force: bool = False) -> None:
+        """Writes the record once more, as a driver does from time to time."""
+        before = time.perf_counter()
+        self.record.write()
+        self.snapshot_seconds = max(self.snapshot_seconds, time.perf_counter() - before)
+        self.snapshot_bytes = sum(path.stat().st_size for path in self.record.files)
 
 
 MEASURES = {"validation_loss": 0.5, "validation_accuracy": 0.5, "test_loss": 0.5, "test_accuracy": 0.5}
@@ -270,8 +330,14 @@ def simulated(scenario: Scenario, hyperparameters: int, scale: float, seed: int)
         def method(team: int, config: Mapping[str, Any]) -> SelfTuning:
             return SelfTuning(Budget(steps=steps), settings, scenario.members)
 
-        scheduler = BilevelScheduler(method, scenario.members, transport="direct", listener=record)
-        tune = SimulatedTune(scheduler, trials, space, scenario.deaths, seed)
+        if scenario.teams == 1:
+            tune: SimulatedTune = RecordedTune(
+                Path(place), partial(method, 0, {}), scenario.members, space, scenario.deaths, seed
+            )
+        else:
+            scheduler = BilevelScheduler(method, scenario.members, transport="direct", listener=record)
+            numbered = [SimulatedTrial(f"t{number}", number) for number in range(trials)]
+            tune = SimulatedTune(scheduler, numbered, space, scenario.deaths, seed)
         half = orders // 2
         before = time.perf_counter()
         memory = tune.run({half: "half", orders - trials: "end"})

@@ -72,9 +72,9 @@ class FakeTrial:
         self.temporary_state = types.SimpleNamespace(ray_actor=None)
         self.is_saving = False
         self.checkpoints = []
-        self.failures = 0
+        self.run_metadata = types.SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
         self.max_failures = max_failures
-        self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
+        self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1}, bundles=[{"CPU": 1}])
         self.error_file = None
         self.results = []
 
@@ -91,7 +91,7 @@ class FakeTrial:
         return self.status in (Trial.TERMINATED, Trial.ERROR)
 
     def should_recover(self):
-        return self.failures <= self.max_failures
+        return self.run_metadata.num_failures <= self.max_failures
 
     @property
     def latest_checkpoint_result(self):
@@ -284,7 +284,7 @@ class FakeTune:
     def fail(self, trial, error="the worker died"):
         trial.error_file = Path(tempfile.mkdtemp()) / "error.txt"
         trial.error_file.write_text(f"Failure # 1 (occurred at noon)\n{error}\n")
-        trial.failures += 1
+        trial.run_metadata.num_failures += 1
         trial.temporary_state.ray_actor.die()
         trial.temporary_state.ray_actor = None
         trial.is_saving = False

@@ -9,12 +9,19 @@ from full_matrix import first_of
 from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 
 from selftune.listener import Listener
-from selftune.schedulers import BilevelScheduler, SchedulerError, run_on_ray, trainable
+from selftune.schedulers import BilevelScheduler, SchedulerError, run_on_ray, run_record, trainable
 from selftune.schedulers.run_record import KIND, RunRecord, read_record, run_folders
+from selftune.schedulers.trainable import KEPT_CHECKPOINTS
 from selftune.storage.files import DamagedFile
 from selftune.storage.kept_state import KeptState
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
+
+
+@pytest.fixture(autouse=True)
+def always(monkeypatch):
+    """Records are written whenever something is new, however long that takes."""
+    monkeypatch.setattr(run_record, "_SHARE", 1.0)
 
 
 def driver(place, recorder, seed=0, kill=0.0, toys=None):
@@ -107,3 +114,29 @@ def test_a_folder_with_another_run_is_refused(place):
         run_on_ray(
             ToyMethod(2), Toys(), members=2, cpus=1, gpus=0, folder=place.parent, listener=Listener(), space=SPACE
         )
+
+
+def test_a_trainer_may_die_again_and_again_as_long_as_it_gets_on(tmp_path, undisturbed):
+    tune = driver(tmp_path / "ray", Recorder())
+    first = tune.search_alg.left[0]
+    first.max_failures = 1
+    deaths, died_at = 0, None
+    while not first.is_finished():
+        tune.step()
+        if first.checkpoints and first.checkpoints[-1] is not died_at and first.temporary_state.ray_actor:
+            first.temporary_state.ray_actor.die()
+            deaths, died_at = deaths + 1, first.checkpoints[-1]
+    tune.run()
+    assert deaths > 2
+    assert weights_of(tmp_path / "ray") == undisturbed(ToyMethod(2))[1]
+
+
+def test_a_record_takes_a_small_share_of_the_time_but_never_names_what_is_gone(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_record, "_SHARE", 1e-9)  # the first record's share is never paid back
+    tune = driver(tmp_path / "ray", Recorder())
+    records, write = [], RunRecord.write
+    monkeypatch.setattr(RunRecord, "write", lambda self: records.append(dict(self._unrecorded)) or write(self))
+    tune.run()
+    assert all(max(saved.values()) == KEPT_CHECKPOINTS - 1 for saved in records[1:-1])
+    assert len(records) > 3
+    assert all(path.exists() for path in read_record(tmp_path / "ray", SPACE).checkpoints.values())

@@ -70,10 +70,11 @@ def test_what_others_rely_on_is_there_first_and_leaves_last(folder, remote, stor
     seen = []
     (folder / "network" / "one").unlink()
     write(folder, summary_json="names another")
-    delete = remote.delete
-    remote.delete = lambda name: (seen.append((name, remote.read("summary.json"))), delete(name))
+    delete = remote.delete_folder
+    remote.delete_folder = lambda name: (seen.append((name, remote.read("summary.json"))), delete(name))
     mirror.bring()
-    assert seen == [("network/one", b"names another")]
+    assert seen == [("network", b"names another")]
+    assert "network/one" not in remote.files()
 
 
 def test_a_pass_that_a_store_breaks_off_leaves_what_a_kill_might_and_the_next_ends_it(folder, remote, store):

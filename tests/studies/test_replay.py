@@ -15,8 +15,8 @@ from selftune.studies.folder import new_folder
 from selftune.studies.horizon import END, SCHEDULE
 from selftune.studies.mistakes import UserError
 from selftune.studies.replay import START, replay, same_network
-from selftune.studies.replay_schedule import segments
 from selftune.studies.run import run
+from selftune.studies.segments import segments
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
 

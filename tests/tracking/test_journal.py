@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,32 +103,55 @@ def test_killed_between_the_two_halves_of_folding_rows_are_not_doubled(tmp_path:
     assert steps(tmp_path) == [0, 1, 2]
 
 
-@pytest.mark.parametrize("journals", [1, 3])
-def test_folding_takes_its_share_of_the_time_and_no_more(
-    journals: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_writer_needs_the_same_memory_however_long_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(journal_module._Pace, "next_at", 0.0)
-    folded: list[float] = []
-    write = Journal._write_parquet
-
-    def slow_write(journal: Journal, table: pa.Table, is_open: bool) -> None:
-        folded.append(now[0])
-        now[0] += 1.0  # a folding costs one second
-        write(journal, table, is_open)
-
-    monkeypatch.setattr(Journal, "_write_parquet", slow_write)
-    writers = [opened(tmp_path / str(number)) for number in range(journals)]
-    for step in range(200):
-        now[0] += 0.5
-        for journal in writers:
+    monkeypatch.setattr(journal_module, "PART_ROWS", 10)
+    journal = opened(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(journal_module, "read_table", None)  # it does not look at what it wrote before
+        for step in range(35):
             journal.append(row(step))
-    assert folded[0] == pytest.approx(journal_module.FOLD_SECONDS, abs=0.5)
-    assert min(np.diff(folded)) >= 1.0 / journal_module.FOLD_SHARE  # of all of them together
-    assert len(folded) >= 4
-    for number in range(journals):
-        assert steps(tmp_path / str(number)) == list(range(200))
+    parts = sorted(path.name for path in tmp_path.glob("*.parquet"))
+    assert parts == ["steps.part-0.parquet", "steps.part-1.parquet", "steps.part-2.parquet"]
+    assert steps(tmp_path) == list(range(35))
+    journal.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.parquet"]
+    assert steps(tmp_path) == list(range(35))
+
+
+def test_rows_of_many_bytes_become_parts_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "PART_BYTES", 5_000)
+    journal = opened(tmp_path)
+    while not (tmp_path / "steps.part-0.parquet").exists():
+        journal.append(row(0))
+        assert (tmp_path / "steps.arrows").stat().st_size < 6_000
+
+
+@pytest.mark.parametrize("left", ["steps.arrows", "steps.part-0.parquet"])
+def test_a_writer_killed_while_it_closes_or_begins_anew_leaves_every_row_once(tmp_path: Path, left: str) -> None:
+    half_folded(tmp_path)
+    content = (tmp_path / left).read_bytes()
+    opened(tmp_path).close()
+    (tmp_path / left).write_bytes(content)
+    assert steps(tmp_path) == list(range(6))
+    opened(tmp_path).close()
+    assert [path.name for path in tmp_path.iterdir()] == ["steps.parquet"]
+    assert steps(tmp_path) == list(range(6))
+
+
+def test_a_reader_that_is_overtaken_looks_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half_folded(tmp_path)
+    read_frames = journal_module._read_frames
+
+    def overtaken(folder: Path, name: str) -> pa.Table | None:
+        monkeypatch.setattr(journal_module, "_read_frames", read_frames)
+        found = read_frames(folder, name)
+        opened(folder)  # another driver goes on: the part's rows are in the whole file now
+        return found
+
+    monkeypatch.setattr(journal_module, "_read_frames", overtaken)
+    assert steps(tmp_path) == list(range(6))
 
 
 def test_metrics_become_columns_as_they_appear(tmp_path: Path) -> None:
@@ -255,9 +279,13 @@ for step in range(140):
 
 
 def half_folded(folder: Path) -> None:
-    """Rows 0 to 3 in the Parquet file, 4 and 5 in the frames."""
+    """Rows 0 and 1 in the Parquet file, 2 and 3 in a part, 4 and 5 in the frames."""
     journal = opened(folder)
-    for step in range(4):
+    for step in (0, 1):
+        journal.append(row(step))
+    journal.close()
+    journal = opened(folder)
+    for step in (2, 3):
         journal.append(row(step))
     journal.fold()
     for step in (4, 5):
@@ -271,7 +299,7 @@ def finished(folder: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".arrows"])
+@pytest.mark.parametrize("suffix", [".parquet", ".part-0.parquet", ".arrows"])
 def test_no_byte_of_a_table_changes_unnoticed(tmp_path: Path, suffix: str) -> None:
     half_folded(tmp_path)
     path = tmp_path / f"steps{suffix}"
@@ -284,7 +312,7 @@ def test_no_byte_of_a_table_changes_unnoticed(tmp_path: Path, suffix: str) -> No
             assert str(path) in str(error)  # noqa: PT017
 
 
-@pytest.mark.parametrize("suffix", [".parquet", ".arrows"])
+@pytest.mark.parametrize("suffix", [".parquet", ".part-0.parquet", ".arrows"])
 @pytest.mark.parametrize("content", [None, b"", b"half"])
 def test_a_missing_part_of_a_table_is_noticed(tmp_path: Path, suffix: str, content: bytes | None) -> None:
     half_folded(tmp_path)
@@ -292,7 +320,7 @@ def test_a_missing_part_of_a_table_is_noticed(tmp_path: Path, suffix: str, conte
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(DamagedFile, match=rf"steps\{suffix}: is"):
+    with pytest.raises(DamagedFile, match=rf"steps{re.escape(suffix)}: is"):
         read_table(tmp_path, "steps")
 
 

@@ -7,6 +7,7 @@
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
 | ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
+| ``Trial.run_metadata`` | failures count in a row: a trial that has saved something since has none |
 | ``Trainable._storage`` | the folder of a trial, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
@@ -94,6 +95,12 @@ def actor_of(trial: Any) -> Any:
 def end_process(trial: Any) -> None:
     """Kills the process that runs a trial, which may not answer any more; Tune then hears that its actor died."""
     ray.kill(actor_of(trial))
+
+
+def forget_failures(trial: Any) -> None:
+    """Counts the failures of a trial anew, which Tune compares with ``FailureConfig(max_failures=...)``."""
+    trial.run_metadata.num_failures = 0
+    trial.run_metadata.invalidate_cache()
 
 
 def snapshot(controller: Any) -> None:

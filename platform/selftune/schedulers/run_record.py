@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftune.hyperparameters import Space
+from selftune.methods import WorkOrder
+from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
 from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.order_log import OrderLog, read_logs
 from selftune.schedulers.team import Member
+from selftune.schedulers.trainable import KEPT_CHECKPOINTS
 from selftune.storage.kept_state import KeptState
 
 if TYPE_CHECKING:
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 KIND = "record"
 _EVERY = 1.0
 """Seconds between two records without a new checkpoint, of teams whose trainers save none."""
+_SHARE = 0.02  # of the driver's time, at most, goes into records, unless one is urgent
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,13 @@ class RunState:
         run: number of the driver that wrote it; each one has a folder of Tune's of its own.
         scheduler: state of the scheduler with its one team.
         checkpoints: folder of the last checkpoint of each member that has one.
+        orders: where its members' logs are.
     """
 
     run: int
     scheduler: Mapping[str, Any]
     checkpoints: Mapping[int, Path]
+    orders: Mapping[str, Any]
 
     @property
     def open_members(self) -> list[int]:
@@ -47,6 +55,11 @@ class RunState:
     def at_work(self) -> list[int]:
         """Those of them that have been there, and that their team waits for."""
         return [member for member in self.open_members if self._members[member].joined]
+
+    @property
+    def logs(self) -> dict[int, list[WorkOrder]]:
+        """Orders that each member may have to do again."""
+        return {member: entry.log for member, entry in self._members.items()}
 
     @property
     def _members(self) -> Mapping[int, Member]:
@@ -77,14 +90,24 @@ class RunRecord(StateCallback):
         self._run = 0 if state is None else state.run + 1
         self._checkpoints = {} if state is None else dict(state.checkpoints)
         self._trains = () if state is None else tuple(state.open_members)
-        self._is_due = False
-        self._next = 0.0
+        self._unrecorded: Counter[int] = Counter()  # checkpoints of each member since the last record
+        self._next, self._free_at = 0.0, 0.0
+        given = {"space": space}
+        if state is None:
+            self._orders = OrderLog(folder, given)
+        else:
+            self._orders = OrderLog(folder, given, state.orders, state.logs)
         self._old = [path for path in run_folders(folder) if path.name != self.run_name]
 
     @property
     def run_name(self) -> str:
         """The name of this driver's folder of Tune's."""
         return f"run-{self._run}"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files from which the next driver would go on, beside checkpoints."""
+        return [self._kept.path, *self._orders.paths]
 
     def get_state(self) -> dict[str, Any]:
         return {}
@@ -93,22 +116,42 @@ class RunRecord(StateCallback):
         self._scheduler.on_checkpoint(trial, snapshot=False)
         saved = trial.latest_checkpoint_result
         if saved is not None:
-            self._checkpoints[self._scheduler.member_of(trial)] = Path(saved.checkpoint.path)
-            self._is_due = True
+            member = self._scheduler.member_of(trial)
+            self._checkpoints[member] = Path(saved.checkpoint.path)
+            self._unrecorded[member] += 1
+            ray_internals.forget_failures(trial)  # in days it dies more often than Tune allows
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self._is_due or time.monotonic() >= self._next:
+        now = time.monotonic()
+        # what the last record names is there as long as a member has not saved KEPT_CHECKPOINTS more
+        is_urgent = max(self._unrecorded.values(), default=0) >= KEPT_CHECKPOINTS - 1
+        if is_urgent or now >= (self._free_at if self._unrecorded else max(self._next, self._free_at)):
             self.write()
+
+    def on_experiment_end(self, trials: list[Any], **info: Any) -> None:
+        self.write()
+        super().on_experiment_end(trials, **info)
 
     def write(self) -> None:
         """Writes the record; the one that is there is kept as the one before."""
         if not self._scheduler.teams:
             return
-        below = {member: os.path.relpath(path, self._folder) for member, path in self._checkpoints.items()}
-        state = {"run": self._run, "scheduler": self._scheduler.state_dict(), "checkpoints": below}
+        began = time.monotonic()
+        scheduler = self._scheduler.state_dict()
+        [team] = scheduler["teams"]
+        members: Mapping[int, Member] = team["members"]
+        state = {
+            "run": self._run,
+            "scheduler": {**scheduler, "teams": [{**team, "members": _without_logs(members)}]},
+            "checkpoints": {m: os.path.relpath(path, self._folder) for m, path in self._checkpoints.items()},
+            "orders": self._orders.write({member: entry.log for member, entry in members.items()}),
+        }
         self._kept.save(state, {"space": self._space})
-        self._is_due = False
-        self._next = time.monotonic() + _EVERY
+        self._orders.forget()
+        self._unrecorded.clear()
+        ended = time.monotonic()
+        self._next = ended + _EVERY
+        self._free_at = ended + (ended - began) * (1 / _SHARE - 1)
         self._forget_old()
 
     def _forget_old(self) -> None:
@@ -128,6 +171,10 @@ class RunRecord(StateCallback):
         return path is not None and path.is_relative_to(self._folder / self.run_name)
 
 
+def _without_logs(members: Mapping[int, Member]) -> dict[int, Member]:
+    return {member: replace(entry, log=[]) for member, entry in members.items()}
+
+
 def run_folders(folder: Path) -> list[Path]:
     """Tune's folders of all drivers, below that of the records."""
     return sorted(folder.glob("run-*"))
@@ -145,8 +192,16 @@ def read_record(folder: Path, space: Space) -> RunState | None:
             f"{folder}: was written by an earlier version of selftune; go on with that one, or start the study"
             " anew in another folder"
         )
-    state = KeptState(folder, KIND, KIND).load({"space": space})
+    given = {"space": space}
+
+    def with_logs(state: dict[str, Any]) -> dict[str, Any]:
+        [team] = state["scheduler"]["teams"]
+        for member, log in read_logs(folder, given, state["orders"]).items():
+            team["members"][member].log = log
+        return state
+
+    state = KeptState(folder, KIND, KIND).load(given, with_logs)
     if state is None:
         return None
     checkpoints = {member: folder / path for member, path in state["checkpoints"].items()}
-    return RunState(state["run"], state["scheduler"], checkpoints)
+    return RunState(state["run"], state["scheduler"], checkpoints, state["orders"])

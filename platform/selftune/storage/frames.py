@@ -40,6 +40,11 @@ class FrameWriter:
     def closed(self) -> bool:
         return self._descriptor is None
 
+    @property
+    def length(self) -> int:
+        """Of the file, in bytes."""
+        return self._length
+
     def append(self, content: bytes) -> None:
         """Adds a frame. No kill loses it once this returned; if this raises, the file is as it was.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,14 @@ class KeptState:
             os.replace(self.path, self.before)
         os.replace(new, self.path)
 
-    def load(self, given: Mapping[str, Any] | None = None) -> Any:
+    def load(
+        self, given: Mapping[str, Any] | None = None, completed: Callable[[Any], Any] = lambda state: state
+    ) -> Any:
         """The last state that can be read; None if there is none.
+
+        Args:
+            given: as for ``save``.
+            completed: adds what the state refers to; where it raises ``DamagedFile``, the state is damaged.
 
         Raises:
             DamagedFile: if there are some, and none can be read.
@@ -59,7 +65,7 @@ class KeptState:
         damage = None
         for path in (self.path, self.before):
             try:
-                state = load_state(path, self.kind, given)
+                state = completed(load_state(path, self.kind, given))
             except FileNotFoundError:
                 damage = damage or f"{path}: is missing"
             except DamagedFile as error:

@@ -103,7 +103,11 @@ class Mirror:
                     for _ in pool.map(self._upload, [one for one in found.changed if one.kind == kind]):
                         pass
                 gone = self._there - found.names
-                for _ in pool.map(self._delete, gone):
+                folders = _emptied(gone, found.names)
+                for _ in pool.map(self._delete_folder, folders):
+                    pass
+                single = [name for name in gone if folders.isdisjoint(_folders_of(name))]
+                for _ in pool.map(self._delete, single):
                     pass
         self._there -= gone
         self._known = {name: mark for name, mark in self._known.items() if name in self._there}
@@ -118,6 +122,10 @@ class Mirror:
     def _delete(self, name: str) -> None:
         self._allowed()
         self._remote.delete(name)
+
+    def _delete_folder(self, name: str) -> None:
+        self._allowed()
+        self._remote.delete_folder(name)
 
     def _allowed(self) -> None:
         if self._is_over:
@@ -162,6 +170,27 @@ class Mirror:
                 time.monotonic() - self._since,
             )
         self._since = self.error = None
+
+
+def _emptied(gone: set[str], names: set[str]) -> set[str]:
+    """The outermost folders in which nothing is left: stores keep a trace of each file that is removed alone.
+
+    >>> sorted(_emptied({"a/b/1", "a/b/2", "a/c/1", "d/1"}, {"a/c/2"}))
+    ['a/b', 'd']
+    """
+    kept = {folder for name in names for folder in _folders_of(name)}
+    outermost = (next((folder for folder in _folders_of(name) if folder not in kept), None) for name in gone)
+    return {folder for folder in outermost if folder is not None}
+
+
+def _folders_of(name: str) -> list[str]:
+    """The folders in which a file is, the outermost first.
+
+    >>> _folders_of("a/b/1")
+    ['a', 'a/b']
+    """
+    parts = name.split("/")[:-1]
+    return ["/".join(parts[: length + 1]) for length in range(len(parts))]
 
 
 def fetch(remote: RemoteFolder, folder: Path, wanted: Callable[[str], bool] = belongs) -> list[str]:

@@ -176,6 +176,15 @@ class RemoteFolder:
         with self._speaking(), suppress(FileNotFoundError):
             self._system.delete_file(self._path(name))
 
+    def delete_folder(self, name: str) -> None:
+        """Removes a folder with all that it holds, if it is there.
+
+        Raises:
+            OSError: if the store does not answer, or refuses.
+        """
+        with self._speaking(), suppress(FileNotFoundError):
+            self._system.delete_dir(self._path(name))
+
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 

@@ -20,7 +20,7 @@ from selftune.shapes import Tensor
 from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.state_tree import packed, unpacked
 
-FORMATS = {"checkpoint": 2, "trainer": 2}
+FORMATS = {"checkpoint": 2, "record": 2, "trainer": 2}
 """Numbers of the layouts of kinds that have changed theirs; a kind that has not is at 1."""
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 

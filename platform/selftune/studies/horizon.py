@@ -24,8 +24,8 @@ from selftune.schedule import FILE as SCHEDULE_FILE
 from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.display import say
-from selftune.studies.replay_schedule import segments
-from selftune.studies.runner import StudyFailed
+from selftune.studies.segments import segments
+from selftune.studies.study_failed import StudyFailed
 from selftune.studies.verdict import TrainerFaults
 from selftune.tracking.summary import HorizonSummary, Summary
 

@@ -21,9 +21,9 @@ from selftune.studies.folder import open_folder
 from selftune.studies.horizon import END, SCHEDULE, horizon_of, plans
 from selftune.studies.horizon_settings import check_share
 from selftune.studies.mistakes import UserError
-from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.strategies import NetworkStrategy
+from selftune.studies.study_failed import StudyFailed
 from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 from selftune.training import NoTrainerLeft, run_in_process

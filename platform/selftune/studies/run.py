@@ -12,8 +12,9 @@ from selftune.studies.display import say
 from selftune.studies.driver import DriverSettings
 from selftune.studies.metric import metric_of
 from selftune.studies.recorded_run import RecordedRun, recorded_run
-from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.runner import Runner
 from selftune.studies.study import Study
+from selftune.studies.study_failed import StudyFailed
 from selftune.studies.verdict import HELD, TrainerFaults, noted_warnings
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import Summary

@@ -1,17 +1,20 @@
 """An append-only table that survives being killed, a full disk, and notices when it was damaged.
 
 A row is one Arrow message in a frame (length and checksum) of ``<name>.arrows``, handed to the operating system
-before ``append`` returns. From time to time these rows are folded into ``<name>.parquet``, which carries a
-checksum of its own. Each file says what the other must hold, so that a missing one is noticed. Readers merge both.
+before ``append`` returns. After some thousand rows these go into a Parquet file of their own,
+``<name>.part-<number>.parquet``, so that a writer needs the same memory however long it writes. When the table
+is closed, all of it becomes ``<name>.parquet``. Parquet files carry checksums, and each file says what the others
+must hold, so that a missing one is noticed. Readers merge all.
 
-The frames keep vectors as one list column each, so that a row of thousands of hyperparameters costs a few
-buffers instead of thousands; folding and reading widen them to one column per entry.
+Frames and parts keep vectors as one list column each, so that a row of thousands of hyperparameters costs a few
+buffers instead of thousands; closing and reading widen them to one column per entry.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import time
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,16 +28,17 @@ from selftune.storage.files import DamagedFile, replacing
 from selftune.storage.frames import FrameWriter, read_frames
 from selftune.tracking.table_checksum import checksum_of
 
-FOLD_SHARE = 0.05  # of a process's time, at most, goes into folding, of all of its journals together
-FOLD_SECONDS = 5.0  # between two foldings of one journal, at least
+PART_ROWS = 4096  # of the frames become a part
+PART_BYTES = 64 * 2**20  # of the frames, if these are reached first
 
 FORMAT = b"2"
 _LABELS = b"selftune.labels"
 _KEY = b"selftune.key"
 _FORMAT = b"selftune.format"
 _CHECKSUM = b"selftune.checksum"
-_OPEN = b"selftune.open"  # of a Parquet file: rows that came later are in the frames
+_OPEN = b"selftune.open"  # of a Parquet file: rows that came later are in parts and frames
 _FOLDED = b"selftune.folded"  # of the frames: rows that the Parquet file held when they were begun
+_PARTS = b"selftune.parts"  # of the frames: how many parts there were then
 
 
 def vector(name: str, labels: Sequence[str]) -> pa.Field:
@@ -47,22 +51,12 @@ def metrics(name: str) -> pa.Field:
     return pa.field(name, pa.map_(pa.string(), pa.float64()))
 
 
-class _Pace:
-    """When a process may fold again, whichever journal: a driver of a thousand teams has two thousand."""
-
-    next_at = 0.0
-
-    @classmethod
-    def spent(cls, began: float, ended: float) -> None:
-        cls.next_at = ended + (ended - began) * (1 / FOLD_SHARE - 1)
-
-
 class Journal:
     """Writes one table of a folder; opened again, it goes on where the last writer stopped or was killed.
 
     Args:
         folder: made if it does not exist.
-        name: of the files ``<name>.arrows`` and ``<name>.parquet``.
+        name: what the names of its files begin with.
         columns: ordinary Arrow fields, or those of ``vector`` and ``metrics``.
         key: the columns that identify a row; of rows with one key the last one appended counts.
         keeps: which rows of an earlier writer are kept, as a mask; None keeps all.
@@ -99,7 +93,14 @@ class Journal:
         if has_table(self.folder, name):
             table = read_table(self.folder, name) if keeps is None else _kept(self.folder, name, keeps)
             self._check_columns(table)
-        self._restart(table)
+        if table is not None:
+            self._write_parquet(table, is_open=True)
+        self._folded = 0 if table is None else table.num_rows
+        # The Parquet file first, then the empty frames: killed in between, rows are twice there, and the key
+        # removes one.
+        self._begin(part=0)
+        for path in _parts(self.folder, name).values():
+            path.unlink()
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds one row: a value per column (a mapping for ``metrics``). No kill loses it once this returned.
@@ -113,31 +114,37 @@ class Journal:
                 raise ValueError(f"column {name!r} has {length} entries, got {len(row[name])}")
         arrays = [pa.array([_plain(row[field.name])], field.type) for field in self.schema]
         self._frames.append(pa.record_batch(arrays, schema=self.schema).serialize().to_pybytes())
-        if time.monotonic() >= max(self._fold_at, _Pace.next_at):
+        self._rows += 1
+        if self._rows >= PART_ROWS or self._frames.length >= PART_BYTES:
             self.fold()
 
     def fold(self) -> None:
-        """Rewrites the Parquet file with everything so far, and starts the frames anew."""
-        began = time.monotonic()
+        """Makes a part of the frames' rows, and starts the frames anew.
+
+        Raises:
+            OSError: if it cannot be written; the rows are where they were.
+        """
+        table = _read_frames(self.folder, self.name)
+        assert table is not None
+        with replacing(_part(self.folder, self.name, self._part)) as temporary:
+            write_parquet(table, temporary, is_open=True)
         self._frames.close()
-        self._restart(read_table(self.folder, self.name))
-        _Pace.spent(began, time.monotonic())
+        self._begin(self._part + 1)
 
     def close(self) -> None:
-        """Folds for the last time and removes the frames: a table without them is complete."""
+        """Makes one file of all: a table without frames is complete."""
         if not self._frames.closed:
             self._frames.close()
             self._write_parquet(read_table(self.folder, self.name), is_open=False)
             self._path(".arrows").unlink()
+            for path in _parts(self.folder, self.name).values():
+                path.unlink()
 
-    def _restart(self, table: pa.Table | None) -> None:
-        # Parquet first, then the empty frames: killed in between, rows are in both, and the key removes one.
-        if table is not None:
-            self._write_parquet(table, is_open=True)
-        folded = str(0 if table is None else table.num_rows)
-        schema = self.schema.with_metadata({**(self.schema.metadata or {}), _FOLDED: folded})
+    def _begin(self, part: int) -> None:
+        there = {_FOLDED: str(self._folded), _PARTS: str(part)}
+        schema = self.schema.with_metadata({**(self.schema.metadata or {}), **there})
         self._frames = FrameWriter(self._path(".arrows"), schema.serialize().to_pybytes())
-        self._fold_at = time.monotonic() + FOLD_SECONDS
+        self._part, self._rows = part, 0
 
     def _write_parquet(self, table: pa.Table, is_open: bool) -> None:
         with replacing(self._path(".parquet")) as temporary:
@@ -163,7 +170,7 @@ def write_parquet(table: pa.Table, path: Path, is_open: bool = False) -> None:
     metadata = {
         _KEY: table.schema.metadata[_KEY],
         _FORMAT: FORMAT,
-        _CHECKSUM: checksum_of(table),
+        _CHECKSUM: _checksum(table),
         _OPEN: str(int(is_open)),
     }
     pq.write_table(table.replace_schema_metadata(metadata), path, compression="zstd")
@@ -177,21 +184,34 @@ def read_table(folder: Path, name: str) -> pa.Table:
         ValueError: if the table is not a journal's.
         DamagedFile: if a file of it changed, or is missing.
     """
-    # The frames first: a writer that folds in between has put its rows into the Parquet file by then.
+    try:
+        return _merged(_read_all(Path(folder), name))
+    except DamagedFile:  # a writer that goes on with the table may have replaced files meanwhile
+        return _merged(_read_all(Path(folder), name))
+
+
+def _read_all(folder: Path, name: str) -> list[pa.Table]:
+    """What the files of a table hold, oldest rows first."""
+    # The newest rows first: a writer puts them into an older file before it removes them from a newer one.
     frames = _read_frames(folder, name)
-    folded = _read_parquet(folder, name)
-    if frames is None and folded is not None and folded.schema.metadata[_OPEN] == b"1":
-        frames = _read_frames(folder, name)  # begun since
-        if frames is None:
-            raise DamagedFile(
-                f"{Path(folder) / name}.arrows: is missing, with the last rows of {name}; put it back, or go on"
-                f" with `selftune resume {folder}` if the study has not ended"
-            )
-    if frames is None and folded is None:
+    parts = _read_parts(folder, name)
+    folded = _read_parquet(folder / f"{name}.parquet")
+    is_closed = folded is not None and folded.schema.metadata[_OPEN] == b"0"
+    if frames is None and not parts and folded is None:
         raise FileNotFoundError(f"{folder}: holds no study; it has neither {name}.parquet nor {name}.arrows")
-    if frames is not None and int(frames.schema.metadata[_FOLDED]) > (0 if folded is None else folded.num_rows):
-        raise DamagedFile(f"{Path(folder) / name}.parquet: is missing, or older than {name}.arrows; put it back")
-    return _merged([table for table in (folded, frames) if table is not None])
+    if frames is None and not is_closed:
+        raise DamagedFile(
+            f"{folder / name}.arrows: is missing, with the last rows of {name}; put it back, or go on"
+            f" with `selftune resume {folder}` if the study has not ended"
+        )
+    if frames is not None and not is_closed:
+        if int(frames.schema.metadata[_FOLDED]) > (0 if folded is None else folded.num_rows):
+            raise DamagedFile(f"{folder / name}.parquet: is missing, or older than {name}.arrows; put it back")
+        for number in range(int(frames.schema.metadata[_PARTS])):
+            if number not in parts:
+                raise DamagedFile(f"{_part(folder, name, number)}: is missing; put it back")
+    newer = [*(parts[number] for number in sorted(parts)), *([] if frames is None else [frames])]
+    return [*([] if folded is None else [folded]), *map(_widen, newer)]
 
 
 def _kept(folder: Path, name: str, keeps: Callable[[pa.Table], Bool[np.ndarray, "rows"]]) -> pa.Table:
@@ -199,16 +219,33 @@ def _kept(folder: Path, name: str, keeps: Callable[[pa.Table], Bool[np.ndarray, 
     try:
         table = read_table(folder, name)
     except DamagedFile:
-        folded = _read_parquet(folder, name)
-        if folded is None:
+        folded, parts = _read_parquet(folder / f"{name}.parquet"), _read_parts(folder, name)
+        if folded is None and not parts:
             raise
-        table = _merged([folded])
+        older = [] if folded is None else [folded]
+        table = _merged([*older, *(_widen(parts[number]) for number in sorted(parts))])
     return table.filter(pa.array(keeps(table))).combine_chunks()
 
 
 def has_table(folder: Path, name: str) -> bool:
     """Whether a folder holds a table of that name, whole or not."""
-    return any((folder / f"{name}{suffix}").is_file() for suffix in (".arrows", ".parquet"))
+    return any((folder / f"{name}{suffix}").is_file() for suffix in (".arrows", ".parquet")) or bool(
+        _parts(folder, name)
+    )
+
+
+def _part(folder: Path, name: str, number: int) -> Path:
+    return folder / f"{name}.part-{number}.parquet"
+
+
+def _parts(folder: Path, name: str) -> dict[int, Path]:
+    found = ((re.fullmatch(r".*\.part-(\d+)\.parquet", path.name), path) for path in folder.glob(f"{name}.part-*"))
+    return {int(match[1]): path for match, path in found if match is not None}
+
+
+def _read_parts(folder: Path, name: str) -> dict[int, pa.Table]:
+    tables = {number: _read_parquet(path) for number, path in sorted(_parts(folder, name).items())}
+    return {number: table for number, table in tables.items() if table is not None}  # gone: in the whole by now
 
 
 def _merged(parts: Sequence[pa.Table]) -> pa.Table:
@@ -225,8 +262,7 @@ def _labels(field: pa.Field) -> list[str] | None:
     return None if encoded is None else list(json.loads(encoded))
 
 
-def _read_parquet(folder: Path, name: str) -> pa.Table | None:
-    path = Path(folder) / f"{name}.parquet"
+def _read_parquet(path: Path) -> pa.Table | None:
     try:
         table = pq.read_table(path, partitioning=None)
     except FileNotFoundError:
@@ -238,13 +274,23 @@ def _read_parquet(folder: Path, name: str) -> pa.Table | None:
         raise ValueError(f"{path}: was not written by selftune; give the output folder of a study")
     if metadata.get(_FORMAT) != FORMAT:
         raise ValueError(f"{path}: was written by another version of selftune; read it with that one")
-    if metadata.get(_CHECKSUM, b"").decode(errors="replace") != checksum_of(table):
+    if metadata.get(_OPEN) not in (b"0", b"1"):
+        raise DamagedFile(f"{path}: is damaged; put back a copy of it")
+    if metadata.get(_CHECKSUM, b"").decode(errors="replace") != _checksum(table):
         raise DamagedFile(f"{path}: is damaged (its checksum differs); put back a copy of it")
     return table
 
 
+def _checksum(table: pa.Table) -> str:
+    """Of what a table says, the labels of its vectors among it."""
+    labels = {field.name: (field.metadata or {}).get(_LABELS, b"").decode() for field in table.schema}
+    vectors = {name: text for name, text in labels.items() if text}
+    content = checksum_of(table)
+    return hashlib.sha256(json.dumps([content, vectors]).encode()).hexdigest() if vectors else content
+
+
 def _read_frames(folder: Path, name: str) -> pa.Table | None:
-    path = Path(folder) / f"{name}.arrows"
+    path = folder / f"{name}.arrows"
     try:
         frames = read_frames(path.read_bytes(), path)
     except FileNotFoundError:
@@ -253,7 +299,7 @@ def _read_frames(folder: Path, name: str) -> pa.Table | None:
         raise DamagedFile(f"{path}: is damaged, it ends before its first row")
     reader = pa.ipc.open_stream(b"".join(frames))
     table = pa.Table.from_batches(list(reader), schema=reader.schema).combine_chunks()
-    return _widen(table)
+    return table
 
 
 def _first_line(error: Exception) -> str:

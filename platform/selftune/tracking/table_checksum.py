@@ -7,10 +7,11 @@ import json
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 
 
 def checksum_of(table: pa.Table) -> str:
-    """SHA-256 over the columns, in hexadecimal; columns are numbers or text.
+    """SHA-256 over the columns, in hexadecimal; columns are numbers, text, mappings, or lists of these.
 
     >>> checksum_of(pa.table({"a": [1, None]})) == checksum_of(pa.table({"a": pa.chunked_array([[1], [None]])}))
     True
@@ -26,7 +27,13 @@ def checksum_of(table: pa.Table) -> str:
 
 
 def _contents(name: str, column: pa.ChunkedArray) -> list[Any]:
-    head = json.dumps([name, str(column.type), len(column)]).encode()
+    if pa.types.is_list(column.type):  # Parquet renames its entries
+        head = json.dumps([name, "list", len(column)]).encode()
+        lengths = pa.compute.list_value_length(column).fill_null(-1)
+        entries = pa.chunked_array([chunk.flatten() for chunk in column.chunks], column.type.value_type)
+        return [head, *_contents("lengths", lengths), *_contents("entries", entries)]
+    kind = "map" if pa.types.is_map(column.type) else str(column.type)
+    head = json.dumps([name, kind, len(column)]).encode()
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
         return [head, json.dumps(column.to_pylist()).encode()]
     if not column.null_count:

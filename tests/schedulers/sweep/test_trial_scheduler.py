@@ -8,6 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from sweep_fakes import SETTINGS
 
+from selftune.schedulers.sweep.state_callback import SweepCallback
 from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler, PbtSettings
 
 SCHEDULERS = {"none": NoScheduler()} | {name: given["scheduler"] for name, given in SETTINGS.items()}
@@ -68,6 +69,15 @@ def test_a_failed_trial_that_is_queued_again_keeps_its_place():
     trial.storage = None
     tune.scheduler.on_trial_add(tune, trial)
     assert memory(tune.scheduler) == before
+
+
+def test_failures_count_since_the_last_checkpoint():
+    tune = half_way(HyperbandSettings())
+    trial = next(trial for trial in tune.trials if trial.status == Trial.RUNNING)
+    trial.max_failures, trial.run_metadata.num_failures = 2, 3
+    assert not trial.should_recover()
+    SweepCallback(tune.scheduler, tune.scheduler.records).on_trial_save(0, tune.trials, trial)
+    assert trial.should_recover()
 
 
 def test_a_diverged_trial_is_the_worst():

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray.tune import Callback
 
+from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.records import STEP, VALUES, TrialRecords
 from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
 
@@ -43,6 +44,9 @@ class SweepCallback(Callback):
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
         self._scheduler.on_any_result(trial, result)
+
+    def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        ray_internals.forget_failures(trial)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._records.ended(trial.trial_id)
