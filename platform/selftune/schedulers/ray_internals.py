@@ -113,7 +113,7 @@ def count_lost_workers_as_failures() -> None:
 
     def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
         if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
-            exception = RayActorError(error_msg=str(exception))  # type: ignore[no-untyped-call]
+            exception = RayActorError(error_msg=str(exception))
         known(manager, tracked_actor_task, exception)
 
     failed._counts_lost_workers = True  # type: ignore[attr-defined]
