@@ -1,6 +1,6 @@
 """Schedules against their last values, held from the start, and against their mean over the last part.
 
-    python benchmarks/horizon.py [--problem NAME ...] [--seeds 3] [--shares 1 0.5 0.25]
+    python benchmarks/horizon.py [--problem NAME ...] [--seeds 3] [--shares 1 0.5 0.25] [--terms N ...]
 
 Each problem is tuned once; then plain networks are trained with what was found, `--seeds` of each kind, for a
 share of its training steps. The table has mean validation losses, and what the verdict says.
@@ -9,12 +9,15 @@ share of its training steps. The table has mean validation losses, and what the 
 - `falling`: weight decay has done its work early, and falls.
 - `level`: schedule and last values are about as good.
 - `digits`, `noisy_digits`: the packaged studies (minutes).
+
+`--terms` tunes `late` and `falling` with so many terms of the Neumann series: how many steps a hypergradient sees.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -28,11 +31,11 @@ from selftune.studies.packaged import find_study
 from selftune.studies.study_file import load_study
 
 AVERAGE = 0.25
+Problem = tuple[Any, Any, Schedule]
+"""Objective, regularizers, and the schedule that tuning found."""
 
 
-def planted(
-    start: float, rate: float, steps: int, learning_rate: float, **settings: Any
-) -> tuple[Any, Any, Schedule]:
+def planted(start: float, rate: float, steps: int, learning_rate: float, **settings: Any) -> Problem:
     optimization = Optimization(batch_size=8, optimizer="sgd", learning_rate=learning_rate)
     objective = Regression(TwoWeights, *one_weight_unseen(), optimization)
     decay = {"weight_decay": {"strength": Tune(start)}}
@@ -40,20 +43,46 @@ def planted(
     return objective, decay, tune(objective, decay, steps=steps, **settings).schedule
 
 
-def packaged(name: str) -> tuple[Any, Any, Schedule]:
+def packaged(name: str) -> Problem:
     study = load_study(find_study(name))
     method = {key: value for key, value in vars(study.method).items()}
     result = tune(study.objective, study.regularizers, steps=study.budget.steps, seed=study.seed, **method)
     return study.objective, study.regularizers, result.schedule
 
 
-PROBLEMS: Mapping[str, Callable[[], tuple[Any, Any, Schedule]]] = {
-    "late": lambda: planted(0.003, 0.04, 60, 0.05, train_steps=2, system_steps=2),
-    "falling": lambda: planted(1.0, 0.15, 100, 0.02, train_steps=2, system_steps=2),
+def late(terms: int = 2) -> Problem:
+    return planted(0.003, 0.04, 60, 0.05, train_steps=2, system_steps=terms)
+
+
+def falling(terms: int = 2) -> Problem:
+    return planted(1.0, 0.15, 100, 0.02, train_steps=2, system_steps=terms)
+
+
+PROBLEMS: Mapping[str, Callable[[], Problem]] = {
+    "late": late,
+    "falling": falling,
     "level": lambda: planted(0.1, 0.1, 200, 0.02, train_steps=1),
     "digits": lambda: packaged("digits"),
     "noisy_digits": lambda: packaged("noisy_digits"),
 }
+
+
+def row(name: str, problem: Problem, share: float, seeds: int) -> str:
+    objective, regularizers, found = problem
+    steps = round(share * found.steps)
+    short = found.stretched(steps)
+    plans = {SCHEDULE: short, END: short.held(), SETTLED: short.settled(AVERAGE)}
+    measured = {
+        kind: {seed: replay(objective, regularizers, plan, seed=seed).metrics for seed in range(1, seeds + 1)}
+        for kind, plan in plans.items()
+    }
+    reports = {
+        kind: {seed: TrainingFinished(training_step=steps, measures=found) for seed, found in measures.items()}
+        for kind, measures in measured.items()
+    }
+    verdict = horizon_of("validation_loss", "min", reports, steps)
+    losses = [f"{verdict['results'][kind]['validation_loss']:.4f}" for kind in plans]
+    return f"| {name}, {steps} | {' | '.join(losses)} | {verdict['sentence'].partition(':')[0]} |"
 
 
 def main() -> None:
@@ -61,30 +90,22 @@ def main() -> None:
     parser.add_argument("--problem", nargs="+", choices=list(PROBLEMS), default=["late", "falling", "level"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shares", nargs="+", type=float, default=[1.0, 0.5, 0.25])
+    parser.add_argument("--terms", nargs="+", type=int, default=[])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    kinds = (SCHEDULE, END, SETTLED)
-    print(f"| problem, training steps | {' | '.join(kinds)} | verdict |")
-    print("| --- " * (len(kinds) + 2) + "|")
-    for name in arguments.problem:
-        objective, regularizers, found = PROBLEMS[name]()
+    problems = {name: PROBLEMS[name] for name in arguments.problem}
+    if arguments.terms:
+        problems = {
+            f"{tuned.__name__}, {terms} terms": partial(tuned, terms)
+            for tuned in (late, falling)
+            for terms in arguments.terms
+        }
+    print(f"| problem, training steps | {SCHEDULE} | {END} | {SETTLED} | verdict |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, tuned in problems.items():
+        problem = tuned()
         for share in arguments.shares:
-            steps = round(share * found.steps)
-            short = found.stretched(steps)
-            plans = {SCHEDULE: short, END: short.held(), SETTLED: short.settled(AVERAGE)}
-            reports = {
-                kind: {
-                    seed: TrainingFinished(
-                        training_step=steps, measures=replay(objective, regularizers, plan, seed=seed).metrics
-                    )
-                    for seed in range(1, arguments.seeds + 1)
-                }
-                for kind, plan in plans.items()
-            }
-            verdict = horizon_of("validation_loss", "min", reports, steps)
-            losses = [f"{verdict['results'][kind]['validation_loss']:.4f}" for kind in kinds]
-            words = verdict["sentence"].partition(":")[0]
-            print(f"| {name}, {steps} | {' | '.join(losses)} | {words} |", flush=True)
+            print(row(name, problem, share, arguments.seeds), flush=True)
 
 
 if __name__ == "__main__":
