@@ -69,8 +69,7 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
         raise SyncError(str(error)) from error
     with _alone(folder):
         sender = _sender(folder, uri, network)
-        pause = INTERVAL
-        next_attempt = 0.0
+        pause, next_attempt, is_first = INTERVAL, 0.0, True
         while True:
             # asked before sending: what was written before the end is then sent in this round
             orphaned = os.getppid() != parent
@@ -84,7 +83,9 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
                         raise SyncError(f"{error}; send later with `selftune sync {folder}`") from error
                     pause = min(2 * pause, LONGEST_PAUSE)
                 else:
-                    pause = min(max(INTERVAL, (_work() - began) / SHARE), LONGEST_PAUSE)
+                    # the first time imports MLflow and sends what was there before, once
+                    cost = 0.0 if is_first else _work() - began
+                    pause, is_first = min(max(INTERVAL, cost / SHARE), LONGEST_PAUSE), False
                 if last:
                     return sender.sent
                 next_attempt = _clock() + pause
