@@ -149,6 +149,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--schedule", type=Path, metavar="FILE", help="follow this schedule instead; nothing is kept in the folder"
     )
+    words = "train each network by N workers of Ray Train, which share every batch"
+    one.add_argument("--workers", type=positive, metavar="N", help=words)
 
     one = add("schedule", _schedule, "make one schedule of those that studies found")
     one.add_argument(
@@ -315,7 +317,12 @@ def _replay(options: argparse.Namespace) -> int:
     console = _console()
     try:
         results, spreads = replay(
-            options.folder, console, final=options.final, seeds=options.seeds, schedule=options.schedule
+            options.folder,
+            console,
+            final=options.final,
+            seeds=options.seeds,
+            schedule=options.schedule,
+            workers=options.workers,
         )
     except StudyFailed as error:
         _complain(f"selftune: {error}")
@@ -325,7 +332,7 @@ def _replay(options: argparse.Namespace) -> int:
     console.print()
     seeds = ", one seed" if options.seeds == 1 else f", mean of {options.seeds} seeds ± standard deviation"
     print_results(console, f"plain networks, the same training steps each{seeds}", results, spreads=spreads)
-    if SCHEDULE in results and options.schedule is None:
+    if SCHEDULE in results and options.schedule is None and (options.workers or 1) == 1:
         again = same_network(options.folder)
         say(console, SAME_NETWORK if again else OTHER_NETWORK)
     return 0

@@ -5,50 +5,14 @@ import pytest
 import torch
 from full_matrix import first_of
 from gang_fakes import MortalWorkers
+from gang_study import STUDY, Kept, alone
 from ray import cloudpickle
 from rounding import rounding
 
 from selftune.errors import Stopped
-from selftune.listener import Listener
 from selftune.schedulers import run_on_ray
-from selftune.studies.study_file import parse_study
-from selftune.training import run_in_process
 
 cloudpickle.register_pickle_by_value(gang_fakes)  # workers do not see this folder
-
-STUDY = parse_study(
-    """
-study: digits
-objective: {task: digits, hidden: [16], train_examples: 100, validation_examples: 60, batch_size: 20}
-regularizers:
-  dropout: {rate: {start: 0.1}}
-  weight_decay: {parts: layer, strength: {start: 1.0e-3}}
-  mixup: {alpha: 0.2}
-method: {name: self_tuning, warmup_steps: 6, train_steps: 3, checkpoint_every: 2}
-trainers: {number: 1, workers: 2}
-budget: {steps: 30}
-metric: validation_loss
-"""
-)
-
-
-class Kept(Listener):
-    def __init__(self):
-        self.steps = []
-
-    def hyper_step(self, step):
-        self.steps.append(step)
-
-    @property
-    def values(self):
-        return torch.stack([step.hyperparameters for step in self.steps])
-
-
-def alone():
-    """What one process makes of it."""
-    kept, machine = Kept(), STUDY.strategy.method()
-    reports = machine.results(run_in_process(machine, {0: STUDY.strategy.trainers()(0)}, kept))
-    return kept, reports[0]
 
 
 def on_ray(folder, trainers, listener, **settings):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,16 +16,17 @@ from selftune.methods import Budget, Replay, Report, Segment
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.averages import mean_metrics, spread_metrics
-from selftune.studies.display import Display
+from selftune.studies.display import say
 from selftune.studies.folder import open_folder
-from selftune.studies.mistakes import UserError
+from selftune.studies.mistakes import Mistakes, UserError
 from selftune.studies.replay_schedule import segments
 from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.strategies import NetworkStrategy
 from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
-from selftune.training import NoTrainerLeft, run_in_process
+from selftune.training import NoTrainerLeft, TrainerFactory, run_in_process
+from selftune.training.sharing import sharing_mistakes
 
 SCHEDULE, END, START = "schedule", "end values held", HELD
 SAME_NETWORK = "The schedule gave the tuned network of the study again, bit for bit."
@@ -34,13 +36,34 @@ OTHER_NETWORK = (
 )
 Measures = dict[str, dict[str, float]]
 """Measures by row."""
+TOGETHER = "replay"
+"""The subfolder of what several workers keep while they train."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Replayed:
+    """A network to be trained: how it is called, what hyperparameters do, and its seed."""
+
+    title: str
+    plan: Sequence[Segment]
+    seed: int
+
+
+Train = Callable[[NetworkStrategy, Sequence[Replayed], Console], Iterator[Report]]
+"""Trains networks, and gives their last reports one by one."""
 FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
 def replay(
-    folder: Path, console: Console, *, final: bool = False, seeds: int = 1, schedule: Path | None = None
+    folder: Path,
+    console: Console,
+    *,
+    final: bool = False,
+    seeds: int = 1,
+    schedule: Path | None = None,
+    workers: int | None = None,
 ) -> tuple[Measures, Measures]:
-    """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
+    """Trains plain networks with what a study recorded, and keeps the results in the folder.
 
     With another schedule, nothing is kept: its length is that of the training, and the study need not have run.
 
@@ -50,6 +73,8 @@ def replay(
         final: only with the last values held; otherwise with the schedule, its end point and its start.
         seeds: networks per row, with the study's seed and those that follow it.
         schedule: a file or folder with another one, for the study's network.
+        workers: processes of Ray Train that train each network together, sharing every batch; None trains in this
+            process.
 
     Returns:
         Validation and test measures by row, averaged over the seeds, and their standard deviations.
@@ -57,24 +82,31 @@ def replay(
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
         SettingError: if the other schedule is one of other hyperparameters.
-        StudyFailed: if a network diverges.
+        Mistakes: if several workers cannot train the network together.
+        StudyFailed: if a network diverges, or the cluster has no room.
     """
     study, summary = open_folder(folder)
     strategy = study.strategy.as_network(folder)
+    train: Train = _in_process
+    if workers is not None:
+        found = list(sharing_mistakes(strategy.objective, study.regularizers, workers))
+        if found:
+            raise Mistakes(found)
+        train = partial(_by_workers, workers, folder / TOGETHER)
     if schedule is not None:
         other = Schedule.load(schedule)
         try:
             other.check_space(study.space)
         except SettingError as error:
             raise SettingError(str(schedule), error.message) from error
-        return _results(strategy, _plans(strategy, other, final), console, seeds)[:2]
+        return _results(strategy, _plans(strategy, other, final), console, seeds, train)[:2]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
-    found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
-    results, spreads, networks = _results(strategy, _plans(strategy, found, final), console, seeds)
+    course = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
+    results, spreads, networks = _results(strategy, _plans(strategy, course, final), console, seeds, train)
     for label in set(FILES) & set(networks):
         save_network(folder, FILES[label], networks[label])
     table = {"seeds": seeds, "results": kept["results"] | results, "spread": kept["spread"] | spreads}
@@ -92,17 +124,23 @@ def _plans(strategy: NetworkStrategy, schedule: Schedule, final: bool) -> dict[s
 
 
 def _results(
-    strategy: NetworkStrategy, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
+    strategy: NetworkStrategy,
+    plans: Mapping[str, Sequence[Segment]],
+    console: Console,
+    seeds: int,
+    train: Train,
 ) -> tuple[Measures, Measures, dict[str, nn.Module]]:
     """Measures by row, averaged over the seeds, their standard deviations, and the network of the first seed."""
     first = strategy.study.seed
     results, spreads, networks = {}, {}, {}
-    for label, plan in plans.items():
-        reports = []
-        for seed in range(first, first + seeds):
-            title = label if seeds == 1 else f"{label}, seed {seed}"
-            display = strategy.display(console, title, Budget(steps=plan[-1].training_step))
-            reports.append(_train(strategy, plan, seed, display))
+    wanted = [
+        Replayed(label if seeds == 1 else f"{label}, seed {seed}", plan, seed)
+        for label, plan in plans.items()
+        for seed in range(first, first + seeds)
+    ]
+    trained = iter(train(strategy, wanted, console))
+    for label in plans:
+        reports = [next(trained) for _ in range(seeds)]
         finished = dict(enumerate(reports))
         results[label], spreads[label] = mean_metrics(finished), spread_metrics(finished)
         networks[label] = strategy.trained(reports[0])
@@ -140,13 +178,40 @@ def _recorded(folder: Path) -> Trajectory:
     return trajectory
 
 
-def _train(strategy: NetworkStrategy, plan: Sequence[Segment], seed: int, display: Display) -> Report:
-    steps = plan[-1].training_step
-    factory = strategy.trainers(seed)
-    if strategy.study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
-        factory = dataclasses.replace(factory, steps=steps)
-    trainer = factory(0)
+def _in_process(strategy: NetworkStrategy, wanted: Sequence[Replayed], console: Console) -> Iterator[Report]:
+    """Trains networks here, one after the other."""
+    for one in wanted:
+        steps = one.plan[-1].training_step
+        display = strategy.display(console, one.title, Budget(steps=steps))
+        try:
+            yield run_in_process(Replay(one.plan, steps), {0: _factory(strategy, one)(0)}, display)[0]
+        except NoTrainerLeft as error:
+            raise StudyFailed(str(error)) from error
+
+
+def _by_workers(
+    workers: int, folder: Path, strategy: NetworkStrategy, wanted: Sequence[Replayed], console: Console
+) -> Iterator[Report]:
+    """Trains networks on Ray, each by several workers."""
+    from selftune.schedulers.errors import SchedulerError
+    from selftune.schedulers.trained_together import Job, trained_together
+
+    jobs = [Job(_factory(strategy, one), one.plan) for one in wanted]
+    steps = sum(one.plan[-1].training_step for one in wanted)
+    say(console, f"{len(jobs)} networks, {steps} training steps, by {workers} workers of Ray Train")
+    trainers = strategy.study.trainers
+    gpus = float(trainers.device == "cuda")
     try:
-        return run_in_process(Replay(plan, steps), {0: trainer}, display)[0]
-    except NoTrainerLeft as error:
+        yield from trained_together(jobs, workers=workers, cpus=trainers.cpus, gpus=gpus, folder=folder)
+    except (NoTrainerLeft, SchedulerError) as error:
         raise StudyFailed(str(error)) from error
+    except ConnectionError as error:
+        raise StudyFailed(f"no Ray cluster: {error}; unset RAY_ADDRESS, or leave out --workers") from error
+
+
+def _factory(strategy: NetworkStrategy, one: Replayed) -> TrainerFactory:
+    factory = strategy.trainers(one.seed)
+    if strategy.study.budget.steps is None:
+        return factory
+    # of a run of so many steps, "progress" is a share
+    return dataclasses.replace(factory, steps=one.plan[-1].training_step)

@@ -41,12 +41,13 @@ def sharing_mistakes(
         if why is not None:
             yield SettingError(
                 f"regularizers.{regularizer.name}",
-                f"cannot be used with several workers per trainer: {why}; set trainers.workers to 1",
+                f"cannot be used where several workers share every batch: {why}; use one worker",
             )
     if not _is_row_by_row(objective):
         yield SettingError(
-            "trainers.workers",
-            "must be 1 here: the network does not put out a row for each example that depends on this one alone",
+            "objective",
+            "has a network that does not put out a row for each example that depends on this one alone, so that"
+            " several workers cannot share a batch; use one worker",
         )
 
 
