@@ -39,6 +39,7 @@ def assert_same(kept, report):
         torch.testing.assert_close(report.network[name], tensor, rtol=0, atol=1e-4)
 
 
+@pytest.mark.timeout(400)  # where something else is running, workers wait for each other at every step
 @pytest.mark.parametrize("dies", first_of([None, 1, 0]))
 def test_two_workers_are_one_with_the_whole_batch(dies, cluster, tmp_path):
     """Also if one of them dies: then the trial starts again from its last checkpoint, with new workers."""

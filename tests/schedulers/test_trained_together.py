@@ -21,6 +21,7 @@ def schedule():
     return [Segment(step.training_step, step.hyperparameters) for step in kept.steps]
 
 
+@pytest.mark.timeout(400)  # Ray Train starts more processes than Tune does
 @pytest.mark.parametrize("dies", first_of([None, 1]))
 def test_two_workers_are_one_process(dies, cluster, tmp_path):
     """Also if one of them dies: then all go on from the last state."""
