@@ -19,6 +19,7 @@ from selftune.methods import Budget, SelfTuningSettings
 from selftune.methods.team_method import check_team
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
+from selftune.studies.horizon_settings import Horizon
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.strategies import Strategy, strategy_for
 from selftune.training.method_record import NetworkForm, SmoothForm, of_settings
@@ -112,6 +113,7 @@ class Study:
         seed: everything random follows from it.
         diagnostics: what is measured between hyper-steps.
         metric: what says which network is the best.
+        horizon: how the schedule is compared with its last values; None if it is not.
         device: a torch device for the networks; None for what the trainers have.
         text: that of its file, for the copy in the output folder.
 
@@ -136,6 +138,7 @@ class Study:
     seed: int = 0
     diagnostics: tuple[Measurement, ...] = ()
     metric: str = "validation_loss"
+    horizon: Horizon | None = None
     device: str | None = None
     text: str = ""
 
@@ -146,7 +149,7 @@ class Study:
         found += unstarted
         if not unstarted and not any(mistake.key == "method.name" for mistake in found):
             found += self.strategy.mistakes()
-        found = found or list(self.strategy.growth_mistakes())
+        found = found or [*self.strategy.growth_mistakes(), *self.strategy.horizon_mistakes()]
         if found:
             raise Mistakes(found)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -84,6 +85,20 @@ class NetworkStrategy(Strategy):
         elif study.metric in better and better[study.metric] is None:
             yield SettingError("metric", f"{study.metric} is neither better large nor better small; name another")
 
+    def horizon_mistakes(self) -> Iterator[SettingError]:
+        study, horizon = self.study, self.study.horizon
+        if horizon is None:
+            return
+        if not self.form.moves:
+            yield SettingError(
+                "horizon", f"compares a schedule with its end, and {study.method_name} moves nothing"
+            )
+        elif study.budget.steps is not None:
+            steps = horizon.steps(study.budget.steps)
+            shorter = replace(self._factory(), steps=steps)
+            for mistake in run_mistakes(shorter, self.method):
+                yield SettingError("horizon.share", f"leaves {steps:,} training steps, and {mistake}")
+
     # Making ------------------------------------------------------------------------------------------
 
     @cached_property
@@ -161,6 +176,12 @@ class NetworkStrategy(Strategy):
         else:
             yield "layers that respond to them:", str(self.conversion).splitlines()
         yield "parameters of the network:", str(self.coverage).splitlines()
+        horizon = self.study.horizon
+        if horizon is not None:
+            trained = (
+                f"{horizon.kinds} times {horizon.networks} networks, each for {horizon.share:.3g} of the steps"
+            )
+            yield "after tuning, with the schedule and with its last values held:", [f"{trained}, without tuning"]
 
     @classmethod
     def lines(cls, say: Callable[[str], None], title: str, budget: Budget) -> Progress:
@@ -195,6 +216,11 @@ class NetworkStrategy(Strategy):
         if not self.form.moves:  # it would be the same again
             return {"held": True, "fixed": {}}
         return trained_at_start(self, folder, console, runner, summary)
+
+    def looked_back(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+        from selftune.studies.horizon import compared_with_held
+
+        return compared_with_held(self, folder, console, runner, summary)
 
     def warnings(self, measures: Mapping[str, Mapping[str, float]]) -> list[str]:
         from selftune.studies.verdict import warnings_of

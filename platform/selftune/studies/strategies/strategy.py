@@ -93,6 +93,11 @@ class Strategy(ABC):
                 give = " or ".join(study.form.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {study.method_name}; give {give}")
 
+    def horizon_mistakes(self) -> Iterator[SettingError]:
+        """Why the study has no schedule that could be compared with its last values."""
+        if self.study.horizon is not None:
+            yield SettingError("horizon", f"is for studies that train a network, not {self.described_as}")
+
     def growth_mistakes(self) -> Iterator[SettingError]:
         """Why the study's team cannot begin with fewer trainers than it has."""
         study, least = self.study, self.study.trainers.at_least
@@ -155,6 +160,10 @@ class Strategy(ABC):
     @abstractmethod
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
         """The same measures with the start values held."""
+
+    def looked_back(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+        """Networks trained with the schedule and with its last values, as the section ``horizon`` asks for."""
+        return {}
 
     def warnings(self, measures: Mapping[str, Mapping[str, float]]) -> list[str]:
         """What a person should know of the measures, by what they are of."""
