@@ -9,8 +9,9 @@ from gang_study import STUDY, Kept, alone
 from ray import cloudpickle
 from rounding import rounding
 
-from selftune.errors import Stopped
+from selftune.errors import SettingError, Stopped
 from selftune.schedulers import run_on_ray
+from selftune.schedulers.gang import Gang
 
 cloudpickle.register_pickle_by_value(gang_fakes)  # workers do not see this folder
 
@@ -59,3 +60,8 @@ def test_a_stopped_study_goes_on(cluster, tmp_path):
     report = on_ray(tmp_path, STUDY.strategy.trainers(), after, resume=True)
     before.steps += after.steps
     assert_same(before, report)
+
+
+def test_a_trial_without_a_bundle_for_each_worker_is_refused():
+    with pytest.raises(SettingError, match=r"workers: is 3, but the trial has resources for 0; give it a bundle"):
+        Gang(lambda: None, 3, None, "trainer-0", 0)
