@@ -38,7 +38,7 @@ def test_two_workers_are_one(together, name, monkeypatch):
     assert isinstance(found[0], str) == (name in REFUSED), found[0]
     if name in REFUSED:
         assert found[0] == found[1]
-        assert "cannot be used with several workers per trainer: " in found[0]
+        assert "cannot be used where several workers share every batch: " in found[0]
         return
     assert torch.equal(found[0]["weights"], found[1]["weights"])
     for key, tensor in trained(name).items():
