@@ -90,7 +90,7 @@ class SweepRecord(Callback):
     def clear(self) -> None:
         """Removes what a driver has left that was killed before its first record, and what no record needs."""
         shutil.rmtree(self._folder / self.run_name, ignore_errors=True)
-        for run in range(self._run - 1):
+        for run in range(self._run - 2):  # of two drivers before this one, a record may be there
             _history(self._folder, run).unlink(missing_ok=True)
 
     def setup(self, stop: Any = None, num_samples: Any = None, total_num_samples: Any = None, **info: Any) -> None:

@@ -116,6 +116,8 @@ class SweepScheduler(TrialScheduler):
             return  # it has failed and is queued again
         self._trials[trial.trial_id] = trial
         self.records.added(trial.trial_id, trial.config[NUMBER])
+        if trial.storage is not None:
+            trial.init_local_path()  # at its end Tune asks for the folders of all, also of those that only waited
         if self._left is not None:
             trial.set_status(trial.PAUSED)
             self.admission.added(trial, new=trial.config[NUMBER] in self._left.scheduler["waiting"])
