@@ -23,6 +23,7 @@ class WorkOrder:
     Args:
         number: counts the orders of one member from 0; the runner stamps it.
         checkpoint: whether the trainer's state is saved right after the order.
+        after_absence: whether its team went on without the trainer, which has missed the orders before this one.
         warm_from: the member, and the key under which it keeps the state to start from; whoever carries the order
             carries that state along.
 
@@ -32,6 +33,7 @@ class WorkOrder:
     kind: ClassVar[str] = ""
     number: int = -1
     checkpoint: bool = False
+    after_absence: bool = False
     warm_from: tuple[int, str] | None = None
 
     @property

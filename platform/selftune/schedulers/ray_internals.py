@@ -16,6 +16,7 @@
 | ``TuneController._schedule_trial_save(trial)`` | the checkpoint of an idle trial, before a run ends |
 | ``ray.tune.tune._setup_signal_catching`` | ending Tune's run as Ctrl-C does, so that it can be resumed |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
+| ``RayActorManager._actor_task_failed`` | a worker that the memory monitor ends does not end the run |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
 The first four belong to the direct transport; the mailbox transport uses one of them, the actor, and only to end a
@@ -39,6 +40,8 @@ import ray
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
@@ -92,6 +95,26 @@ def actor_of(trial: Any) -> Any:
 def end_process(trial: Any) -> None:
     """Kills the process that runs a trial, which may not answer any more; Tune then hears that its actor died."""
     ray.kill(actor_of(trial))
+
+
+def count_lost_workers_as_failures() -> None:
+    """Has Tune take every error of Ray's about a worker as it takes the worker's death; in the whole process.
+
+    Of an ``OutOfMemoryError``, with which the memory monitor ends a worker, and of a result that was lost with its
+    node, Tune makes "Caught unexpected exception", and ends all trials.
+    """
+    internal: Any = RayActorManager
+    known = internal._actor_task_failed
+    if getattr(known, "_counts_lost_workers", False):
+        return
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        known(manager, tracked_actor_task, exception)
+
+    failed._counts_lost_workers = True  # type: ignore[attr-defined]
+    internal._actor_task_failed = failed
 
 
 def forget_failures(trial: Any) -> None:

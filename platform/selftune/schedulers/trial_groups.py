@@ -18,6 +18,7 @@ from selftune.schedulers.warm_starts import WarmStarts
 
 _MOST_WAITING = 10_000  # trials; a searcher with endless samples would otherwise fill the memory
 _LOOK_EVERY = 1.0  # seconds between two looks at a full cluster
+_WAIT_FOR_ROOM = 60.0  # seconds for which a team waits for a trainer that has no room to start again
 
 
 @dataclass
@@ -32,6 +33,8 @@ class TrialGroup:
     admitted: float | None = None
     called: set[int] = field(default_factory=set)
     """Members that were left out, and may start now."""
+    without_room: dict[int, float] = field(default_factory=dict)
+    """Members at work before that are to start again, and since when."""
 
     @property
     def full(self) -> bool:
@@ -72,16 +75,40 @@ class TrialGroup:
 
     @property
     def request(self) -> dict[str, float]:
-        """Resources of one trial."""
-        trial = next(iter(self.trials.values()))
-        return dict(trial.placement_group_factory.required_resources)
+        """Resources of one trial, or of each of its workers where they get the same."""
+        bundles = self._bundles
+        return bundles[0] if len(bundles) > 1 else dict(self._factory.required_resources)
+
+    @property
+    def workers(self) -> int:
+        """Of one trial, each with the same resources."""
+        return len(self._bundles)
+
+    @property
+    def room(self) -> int:
+        """How many such trials the cluster holds."""
+        return slots.slots(self.request, workers=self.workers)
+
+    def shortage(self, trials: int) -> str:
+        """One sentence: what so many trials ask for, and what there is."""
+        return slots.shortage(self.request, trials, workers=self.workers)
+
+    @property
+    def _factory(self) -> Any:
+        return next(iter(self.trials.values())).placement_group_factory
+
+    @property
+    def _bundles(self) -> list[dict[str, float]]:
+        bundles: list[dict[str, float]] = self._factory.bundles
+        return bundles if all(bundle == bundles[0] for bundle in bundles) else bundles[:1]
 
 
 class TrialGroups:
     """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
 
     With ``at_least``, a team that has the cluster for itself starts with the members that fit, if these are so
-    many. The others start one by one as there is room.
+    many. The others start one by one as there is room. A member that finds no room to start again is left out
+    after a minute, if so many are at work.
 
     Args:
         team_size: members of each team.
@@ -105,6 +132,7 @@ class TrialGroups:
         self._at_least = at_least
         self._next_look = 0.0
         self._settled_until = 0.0  # nothing can start before, unless something changes
+        self.shrunk: set[int] = set()  # numbers of teams that have left out a member since somebody looked
         self._taken: set[tuple[int, int]] = set()
         self._first_open = 0  # no team before it has a vacancy
 
@@ -176,9 +204,11 @@ class TrialGroups:
         return found
 
     def _found(self, searcher: Any) -> Any:
-        for group in self.entries:
+        for number, group in enumerate(self.entries):
             if group.admitted is not None:
                 self._check_patience(group)
+                if self._at_least is not None and self._leaves_out(group, self._at_least):
+                    self.shrunk.add(number)
                 if group.waiting is not None:
                     return group.waiting
         if time.monotonic() < self._next_look:
@@ -195,7 +225,7 @@ class TrialGroups:
             if not running:
                 self._refuse_incomplete(searcher, len(group.trials))
             return None
-        room = slots.slots(group.request)
+        room = group.room
         needed = len(group.trials)
         if not running and room < needed and self._begins_without(group, room):
             return self._found(searcher)
@@ -203,7 +233,7 @@ class TrialGroups:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
         if room < needed and not self._patience:
-            raise SchedulerError(slots.shortage(group.request, self._at_least or needed))
+            raise SchedulerError(group.shortage(self._at_least or needed))
         group.admitted = time.monotonic()
         return self._found(searcher)
 
@@ -220,6 +250,26 @@ class TrialGroups:
         group.admitted = time.monotonic()
         return True
 
+    def _leaves_out(self, group: TrialGroup, at_least: int) -> bool:
+        """Lets a team go on without members that wait for room too long; whether there are any."""
+        team, now = group.team, time.monotonic()
+        to_start = [
+            member
+            for member, trial in group.trials.items()
+            if trial.status == Trial.PENDING and team.members[member].joined and not team.members[member].over
+        ]
+        group.without_room = {member: group.without_room.get(member, now) for member in to_start}
+        at_work = len(team.open_members) - len(team.postponed) - len(to_start)
+        wait = max(_WAIT_FOR_ROOM, self._patience)
+        late = [member for member, since in group.without_room.items() if now >= since + wait]
+        if not late or at_work < at_least or not team.method.can_grow:
+            return False
+        late = late[: max(0, at_work + len(to_start) - slots.slots(group.request))]
+        for member in late:
+            team.leave_out(member)
+            group.called.add(member)  # its trial starts as soon as it can
+        return bool(late)
+
     def _latecomer(self) -> Any:
         """A trial that was left out and for which there is room now, or None."""
         groups = (group for group in self.entries if group.admitted is not None and group.team.method.can_grow)
@@ -227,7 +277,7 @@ class TrialGroups:
         if late is None:
             return None
         self._next_look = time.monotonic() + _LOOK_EVERY
-        room = slots.slots(late.request) - sum(group.running for group in self.entries)
+        room = late.room - sum(group.running for group in self.entries)
         if room < 1 and not self._patience:  # a cluster that grows has to be asked
             return None
         late.called.add(late.left_out[0])
@@ -238,8 +288,8 @@ class TrialGroups:
             return
         pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
         needed = len(group.trials) if self._at_least is None else self._at_least
-        if pending and slots.slots(group.request) < needed:
-            raise SchedulerError(f"{slots.shortage(group.request, needed)} after {self._patience:g} seconds")
+        if pending and group.room < needed:
+            raise SchedulerError(f"{group.shortage(needed)} after {self._patience:g} seconds")
 
     def _refuse_incomplete(self, searcher: Any, there: int) -> None:
         part = f"{there} of the {self._team_size} trials of a team"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -14,11 +13,11 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.lower_level.start_values import starts_by_rule, with_starts
 from selftune.methods import Budget, SelfTuningSettings
 from selftune.methods.team_method import check_team
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
+from selftune.studies.horizon_settings import Horizon
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.strategies import Strategy, strategy_for
 from selftune.training.method_record import NetworkForm, SmoothForm, of_settings
@@ -35,7 +34,10 @@ class Trainers:
         number: of trainers.
         at_least: trainers with which a study on Ray may start where there is no room for all of them; the others
             join once there is room. None for all.
-        cpus, gpus: of each.
+        workers: processes of each, which train its network together on Ray.
+        cpus: of each, and of each of its workers.
+        gpus: of each that has one worker.
+        gpus_per_worker: of each worker; of several, each trains on one GPU.
         hang_after: seconds after which one on Ray that does not come to the end of an order, or of a sweep to its
             next report, counts as hanging; None for ten times what any took so far, and ten minutes at least.
 
@@ -46,6 +48,8 @@ class Trainers:
     number: int = 1
     cpus: float = 1
     gpus: float = 0
+    workers: int = 1
+    gpus_per_worker: float = 0
     hang_after: float | None = None
     at_least: int | None = None
 
@@ -54,9 +58,11 @@ class Trainers:
         check_team(self.number, key="number")
         if not SMALLEST_SHARE <= self.cpus < math.inf:
             raise SettingError("cpus", f"must be at least {SMALLEST_SHARE} and finite, got {self.cpus:g}")
-        if not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus < math.inf):
-            raise SettingError("gpus", f"must be 0, or at least {SMALLEST_SHARE} and finite, got {self.gpus:g}")
-
+        for key in ("gpus", "gpus_per_worker"):
+            given = getattr(self, key)
+            if not (given == 0 or SMALLEST_SHARE <= given < math.inf):
+                raise SettingError(key, f"must be 0, or at least {SMALLEST_SHARE} and finite, got {given:g}")
+        self._check_workers()
         if self.at_least is not None and not 1 <= self.at_least <= self.number:
             raise SettingError(
                 "at_least", f"must be from 1 to {self.number}, the number of trainers, got {self.at_least}"
@@ -64,9 +70,29 @@ class Trainers:
         if self.hang_after is not None and not 0 < self.hang_after < math.inf:
             raise SettingError("hang_after", f"must be above 0 and finite, got {self.hang_after:g}")
 
+    def _check_workers(self) -> None:
+        if self.workers < 1:
+            raise SettingError("workers", f"must be at least 1, got {self.workers}")
+        if self.gpus and self.gpus_per_worker:
+            raise SettingError("gpus_per_worker", "says the same as gpus; give one of them")
+        if self.workers == 1:
+            return
+        if self.gpus:
+            raise SettingError("gpus", "is for trainers of one worker; give gpus_per_worker instead")
+        if self.gpus_per_worker not in (0, 1):
+            raise SettingError(
+                "gpus_per_worker",
+                f"must be 0 or 1 with several workers, which train on a GPU each, got {self.gpus_per_worker:g}",
+            )
+
+    @property
+    def gpus_each(self) -> float:
+        """GPUs of each worker."""
+        return self.gpus or self.gpus_per_worker
+
     @property
     def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
+        return "cuda" if self.gpus_each else "cpu"
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +111,7 @@ class Study:
         seed: everything random follows from it.
         diagnostics: what is measured between hyper-steps.
         metric: what says which network is the best.
+        horizon: how the schedule is compared with its last values; None if it is not.
         device: a torch device for the networks; None for what the trainers have.
         text: that of its file, for the copy in the output folder.
 
@@ -109,36 +136,24 @@ class Study:
     seed: int = 0
     diagnostics: tuple[Measurement, ...] = ()
     metric: str = "validation_loss"
+    horizon: Horizon | None = None
     device: str | None = None
     text: str = ""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         found = list(self.strategy.misfits())
-        unstarted = [] if found else list(self._start())
-        found += unstarted
-        if not unstarted and not any(mistake.key == "method.name" for mistake in found):
-            found += self.strategy.mistakes()
-        found = found or list(self.strategy.growth_mistakes())
+        try:
+            if not found:  # numbers take the place of ``auto``: from here on they are starts like any others
+                object.__setattr__(self, "regularizers", self.strategy.started())
+        except SettingError as error:
+            found.append(error)
+        else:
+            if not any(mistake.key == "method.name" for mistake in found):
+                found += self.strategy.mistakes()
+        found = found or [*self.strategy.growth_mistakes(), *self.strategy.horizon_mistakes()]
         if found:
             raise Mistakes(found)
-
-    def _start(self) -> Iterator[SettingError]:
-        """Puts numbers in the place of ``auto``: from here on they are starts like any others."""
-        objective = self.objective
-        if not isinstance(objective, NetworkObjective) or not any(map(starts_by_rule, self.regularizers)):
-            return
-        try:
-            objective.check_losses()
-        except SettingError as error:
-            yield SettingError(f"objective.{error.key}".rstrip("."), error.message)
-            return
-        try:
-            started = with_starts(self.regularizers, objective, self.budget.steps)
-        except SettingError as error:
-            yield SettingError(f"regularizers.{error.key}", error.message)
-        else:
-            object.__setattr__(self, "regularizers", started)
 
     @cached_property
     def strategy(self) -> Strategy:

@@ -62,6 +62,8 @@ class StudySender(Sender):
         best = summary.get("best")
         if best is not None:
             results["best"] = {"hyper_step": best["hyper_step"], **best["measures"]}
+        for kind, measures in summary.get("horizon", {}).get("results", {}).items():
+            results[f"horizon/{kind.replace(' ', '_')}"] = measures
         return {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}, at
 
     def _status_of(self, name: str, status: str) -> str:

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from sweep_fakes import search
 
 from selftune.search.trial_schedulers import AshaSettings
@@ -27,6 +28,7 @@ def test_asha_stops_hopeless_trials(tmp_path, cluster):
     assert max(heard.last.values(), key=lambda t: t.training_step).status == "finished"
 
 
+@pytest.mark.full
 def test_a_trial_that_hangs_is_replaced_and_loses_nothing(tmp_path, cluster):
     marker = tmp_path / "hung"
     heard = search(tmp_path / "sweep", cluster, {"blocks": marker}, trials=1, hang_after=2.0)

@@ -78,6 +78,7 @@ class SweepScheduler(TrialScheduler):
         self._reported: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        ray_internals.count_lost_workers_as_failures()
         return True  # the scheduler inside knows them
 
     @property
