@@ -88,7 +88,9 @@ def resume_folder(folder: Path, options: argparse.Namespace) -> int:
     check_reach(folder, local=False)
     swept, summary = open_sweep(folder)
     if summary.get("status") == "finished":
-        print(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}")
+        from selftune.studies.mistakes import called
+
+        print(called(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}"))
         return 0
     return _go(swept, folder, options)
 
