@@ -15,9 +15,11 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
 from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.start_values import starts_by_rule, with_starts
 from selftune.methods import Budget, HyperStep, Report, Response
 from selftune.methods.team_method import TeamMethod
 from selftune.networks.inventory import undisturbed
+from selftune.regularization.regularizer import Regularizer
 from selftune.storage.files import replacing
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import best_network
@@ -70,6 +72,19 @@ class NetworkStrategy(Strategy):
         form = self.study.form
         assert isinstance(form, NetworkForm)
         return form
+
+    def started(self) -> tuple[Regularizer, ...]:
+        regularizers, objective = self.study.regularizers, self.objective
+        if not any(map(starts_by_rule, regularizers)):
+            return regularizers
+        try:
+            objective.check_losses()
+        except SettingError as error:
+            raise SettingError(f"objective.{error.key}".rstrip("."), error.message) from error
+        try:
+            return with_starts(regularizers, objective, self.study.budget.steps)
+        except SettingError as error:
+            raise SettingError(f"regularizers.{error.key}", error.message) from error
 
     def mistakes(self) -> Iterator[SettingError]:
         study = self.study

@@ -11,6 +11,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team_method import CANNOT_GROW, TeamMethod
+from selftune.regularization.regularizer import Regularizer
 from selftune.studies.progress import Progress
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods
@@ -109,6 +110,14 @@ class Strategy(ABC):
             return
         for mistake in study.form.make(study.budget, study.method, least).mistakes(self.space):
             yield SettingError("trainers.at_least", f"{least} trainers are too few: {mistake}")
+
+    def started(self) -> tuple[Regularizer, ...]:
+        """The study's regularizers, each hyperparameter that starts by a rule at a number.
+
+        Raises:
+            SettingError: if a rule has no number for it; the key is that of a study file.
+        """
+        return self.study.regularizers
 
     @abstractmethod
     def mistakes(self) -> Iterator[SettingError]:
