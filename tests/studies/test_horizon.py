@@ -224,5 +224,5 @@ def test_every_other_road_refuses_it():
 def test_check_says_what_it_costs(tmp_path, capsys):
     (tmp_path / "late.yaml").write_text(FALLING)
     assert main(["check", str(tmp_path / "late.yaml")]) == 0
-    assert "3 times 2 networks, each for 1 of the steps, without tuning" in capsys.readouterr().out
+    assert "3 times 2 networks, each for 100 steps" in capsys.readouterr().out
     assert not list(Path(tmp_path).glob("runs"))

@@ -193,10 +193,10 @@ class NetworkStrategy(Strategy):
         yield "parameters of the network:", str(self.coverage).splitlines()
         horizon = self.study.horizon
         if horizon is not None:
-            trained = (
-                f"{horizon.kinds} times {horizon.networks} networks, each for {horizon.share:.3g} of the steps"
-            )
-            yield "after tuning, with the schedule and with its last values held:", [f"{trained}, without tuning"]
+            steps = self.study.budget.steps
+            long = f"{horizon.share:.3g} of the steps" if steps is None else f"{horizon.steps(steps):,} steps"
+            trained = f"{horizon.kinds} times {horizon.networks} networks, each for {long}"
+            yield "after tuning, with the schedule and with its last values held:", [trained]
 
     @classmethod
     def lines(cls, say: Callable[[str], None], title: str, budget: Budget) -> Progress:
