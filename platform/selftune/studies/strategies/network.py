@@ -108,7 +108,7 @@ class NetworkStrategy(Strategy):
             yield SettingError(
                 "horizon", f"compares a schedule with its end, and {study.method_name} moves nothing"
             )
-        elif study.budget.steps is not None:
+        elif study.budget.steps is not None and horizon.share < 1:
             steps = horizon.steps(study.budget.steps)
             shorter = replace(self._factory(), steps=steps)
             for mistake in run_mistakes(shorter, self.method):
