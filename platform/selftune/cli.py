@@ -162,6 +162,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="also follow the schedule up to this share of its end, and hold its mean from there",
     )
+    words = "train each network by N workers of Ray Train, which share every batch"
+    one.add_argument("--workers", type=positive, metavar="N", help=words)
 
     one = add("schedule", _schedule, "make one schedule of those that studies found")
     one.add_argument(
@@ -336,6 +338,7 @@ def _replay(options: argparse.Namespace) -> int:
             schedule=options.schedule,
             share=options.share,
             average=options.average,
+            workers=options.workers,
         )
     except StudyFailed as error:
         _complain(f"selftune: {error}")
@@ -347,7 +350,7 @@ def _replay(options: argparse.Namespace) -> int:
     print_results(console, f"plain networks, the same training steps each{seeds}", results, spreads=spreads)
     if verdict:
         say(console, f"{verdict[:1].upper()}{verdict[1:]}.")
-    if SCHEDULE in results and options.schedule is None and options.share == 1:
+    if SCHEDULE in results and options.schedule is None and options.share == 1 and options.workers in (None, 1):
         again = same_network(options.folder)
         say(console, SAME_NETWORK if again else OTHER_NETWORK)
     return 0

@@ -4,13 +4,11 @@ from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
-from pyarrow.fs import LocalFileSystem
 from ray._private import utils
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
 from ray.exceptions import OutOfMemoryError, RayActorError
-from ray.train._internal import storage
 from ray.tune.execution.tune_controller import TuneController
 
 from selftune.schedulers import BilevelScheduler, SchedulerError, ray_internals
@@ -49,20 +47,6 @@ def test_a_method_that_is_gone_is_found(monkeypatch):
 def test_an_unknown_transport_is_refused():
     with pytest.raises(SchedulerError, match="'auto', 'direct' or 'mailbox'"):
         make_transport("pigeon")
-
-
-def test_tune_puts_its_snapshots_into_a_folder_whole(tmp_path):
-    written, kept = tmp_path / "written", tmp_path / "kept"
-    written.mkdir()
-    kept.mkdir()
-    (kept / "state.pkl").write_text("old")
-    (written / "state.pkl").write_text("new")
-    with ray_internals.whole_snapshots(), (kept / "state.pkl").open() as reader:
-        syncer = storage._FilesystemSyncer(storage_filesystem=LocalFileSystem())
-        assert syncer.sync_up(str(written), str(kept))
-        syncer.wait()
-        assert (kept / "state.pkl").read_text() == "new"
-        assert reader.read() == "old", "its file was replaced, not written to"
 
 
 def test_rays_answer_to_sigterm_does_not_replace_that_of_the_program():

@@ -106,7 +106,7 @@ def test_another_schedule_is_followed_over_its_own_steps_and_nothing_is_kept(fol
 
 
 def test_a_schedule_of_other_hyperparameters_is_refused_before_anything_trains(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("selftune.studies.replay.run_in_process", None)
+    monkeypatch.setattr("selftune.studies.replay_training.run_in_process", None)
     other = tmp_path / "other.json"
     Schedule(("mixup.alpha",), np.array([10]), np.ones((1, 1)), ((0.0, np.inf),)).save(other)
     with pytest.raises(SettingError, match=r"other\.json: is one of other hyperparameters: .* moves mixup"):

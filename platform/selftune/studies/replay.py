@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,21 +11,19 @@ from rich.console import Console
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.methods import Budget, Replay, Report, Segment
+from selftune.methods import Segment
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.averages import mean_metrics, spread_metrics
-from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
 from selftune.studies.horizon import END, SCHEDULE, horizon_of, plans
 from selftune.studies.horizon_settings import check_share
 from selftune.studies.mistakes import UserError
+from selftune.studies.replay_training import Train, Wanted, training
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.strategies import NetworkStrategy
-from selftune.studies.study_failed import StudyFailed
 from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
-from selftune.training import NoTrainerLeft, run_in_process
 
 START = HELD
 SAME_NETWORK = "The schedule gave the tuned network of the study again, bit for bit."
@@ -62,8 +59,9 @@ def replay(
     schedule: Path | None = None,
     share: float = 1.0,
     average: float | None = None,
+    workers: int | None = None,
 ) -> Replayed:
-    """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
+    """Trains plain networks with what a study recorded, and keeps the results in the folder.
 
     With another schedule, or over another number of steps, nothing is kept. The length of another schedule is that
     of the training, and the study need not have run.
@@ -76,11 +74,14 @@ def replay(
         schedule: a file or folder with another one, for the study's network.
         share: length of the training, as a share of the schedule's; above 0, at most 1.
         average: as of ``Horizon``: a row that holds the schedule's mean over the last part.
+        workers: processes of Ray Train that train each network together, sharing every batch; None trains in this
+            process.
 
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
         SettingError: if the other schedule is one of other hyperparameters, or a share is none.
-        StudyFailed: if a network diverges.
+        Mistakes: if several workers cannot train the network together.
+        StudyFailed: if a network diverges, or a cluster has no room.
     """
     check_share("share", share)
     if final and average is not None:
@@ -89,13 +90,14 @@ def replay(
         check_share("average", average)
     study, summary = open_folder(folder)
     strategy = study.strategy.as_network(folder)
+    train = training(strategy, console, folder, workers)
     if schedule is not None:
         other = Schedule.load(schedule)
         try:
             other.check_space(study.space)
         except SettingError as error:
             raise SettingError(str(schedule), error.message) from error
-        return _trained(strategy, _plans(strategy, _shorter(other, share), final, average), console, seeds)[0]
+        return _trained(strategy, _plans(strategy, _shorter(other, share), final, average), seeds, train)[0]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
@@ -103,7 +105,7 @@ def replay(
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
     rows = _plans(strategy, _shorter(found, share), final, average)
-    replayed, networks = _trained(strategy, rows, console, seeds)
+    replayed, networks = _trained(strategy, rows, seeds, train)
     if share < 1:
         return replayed
     results, spreads, _ = replayed
@@ -129,17 +131,19 @@ def _plans(
 
 
 def _trained(
-    strategy: NetworkStrategy, rows: Mapping[str, Sequence[Segment]], console: Console, seeds: int
+    strategy: NetworkStrategy, rows: Mapping[str, Sequence[Segment]], seeds: int, train: Train
 ) -> tuple[Replayed, dict[str, nn.Module]]:
     """What the rows gave, and the network of the first seed of each."""
     study, first = strategy.study, strategy.study.seed
     results, spreads, networks, every = {}, {}, {}, {}
-    for label, plan in rows.items():
-        reports = []
-        for seed in range(first, first + seeds):
-            title = label if seeds == 1 else f"{label}, seed {seed}"
-            display = strategy.display(console, title, Budget(steps=plan[-1].training_step))
-            reports.append(_train(strategy, plan, seed, display))
+    wanted = [
+        Wanted(label if seeds == 1 else f"{label}, seed {seed}", plan, seed)
+        for label, plan in rows.items()
+        for seed in range(first, first + seeds)
+    ]
+    trained = train(wanted)
+    for label in rows:
+        reports = [next(trained) for _ in range(seeds)]
         every[label] = finished = dict(enumerate(reports))
         results[label], spreads[label] = mean_metrics(finished), spread_metrics(finished)
         networks[label] = strategy.trained(reports[0])
@@ -179,15 +183,3 @@ def _recorded(folder: Path) -> Trajectory:
     if not trajectory:
         raise UserError(f"{folder}: nothing has been tuned yet; continue it with `selftune resume {folder}`")
     return trajectory
-
-
-def _train(strategy: NetworkStrategy, plan: Sequence[Segment], seed: int, display: Display) -> Report:
-    steps = plan[-1].training_step
-    factory = strategy.trainers(seed)
-    if strategy.study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
-        factory = dataclasses.replace(factory, steps=steps)
-    trainer = factory(0)
-    try:
-        return run_in_process(Replay(plan, steps), {0: trainer}, display)[0]
-    except NoTrainerLeft as error:
-        raise StudyFailed(str(error)) from error

@@ -16,7 +16,7 @@ def test_every_trial_is_trained_to_its_end_and_heard_of(tmp_path, cluster):
         assert [t.training_step for t in heard.trials if t.number == number] == [*range(0, 110, 10), 100]
     assert sorted(heard.last) == [0, 1, 2]
     for number in heard.last:
-        folder = tmp_path / "ray" / f"trial-{number}"
+        folder = tmp_path / "ray" / "run-0" / f"trial-{number}"
         saved = [json.loads(path.read_text()) for path in folder.glob("checkpoint_*/state.json")]
         assert {state["trial"] for state in saved} == {str(folder)}, "a trial knows where its checkpoints are"
 
