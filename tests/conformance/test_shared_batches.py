@@ -12,14 +12,9 @@ from shared_batches import SHARED, process, trained, without_batch_statistics
 
 REFUSED = {
     "adaptive_mixup",
-    "co_teaching",
-    "ensemble_targets",
-    "experience_replay",
-    "fish",
     "inter_environment_gradient_alignment",
     "intrusion_loss",  # whose partner is adaptive_mixup
     "quantization_noise",
-    "sam",
 }
 
 
@@ -38,7 +33,7 @@ def test_two_workers_are_one(together, name, monkeypatch):
     assert isinstance(found[0], str) == (name in REFUSED), found[0]
     if name in REFUSED:
         assert found[0] == found[1]
-        assert "cannot be used with several workers per trainer: " in found[0]
+        assert "cannot be used where several workers share every batch: " in found[0]
         return
     assert torch.equal(found[0]["weights"], found[1]["weights"])
     for key, tensor in trained(name).items():

@@ -9,8 +9,9 @@ from gang_study import STUDY, Kept, alone
 from ray import cloudpickle
 from rounding import rounding
 
-from selftune.errors import Stopped
+from selftune.errors import SettingError, Stopped
 from selftune.schedulers import run_on_ray
+from selftune.schedulers.gang import Gang
 
 cloudpickle.register_pickle_by_value(gang_fakes)  # workers do not see this folder
 
@@ -47,6 +48,7 @@ def test_two_workers_are_one_with_the_whole_batch(dies, cluster, tmp_path):
     if dies is not None:
         trainers = MortalWorkers(trainers, marker, dies)
     report = on_ray(tmp_path / "run", trainers, kept)
+    assert [reason for _, reason in kept.departures if "worker 1 of the trainer died" in reason] or dies != 1
     assert marker.exists() == (dies is not None)
     assert_same(kept, report)
 
@@ -59,3 +61,8 @@ def test_a_stopped_study_goes_on(cluster, tmp_path):
     report = on_ray(tmp_path, STUDY.strategy.trainers(), after, resume=True)
     before.steps += after.steps
     assert_same(before, report)
+
+
+def test_a_trial_without_a_bundle_for_each_worker_is_refused():
+    with pytest.raises(SettingError, match=r"workers: is 3, but the trial has resources for 0; give it a bundle"):
+        Gang(lambda: None, 3, None, "trainer-0", 0)

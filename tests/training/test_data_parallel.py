@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from full_matrix import first_of
-from joined_batches import process, trained
+from joined_batches import CLASSES, LANGUAGE, TOKENS, process, trained
 from method_runs import METHODS
 from rounding import rounding
 
-USUAL = ["self_tuning", "implicit", "inexact_line_search"]
+USUAL = ["self_tuning", "implicit", "inexact_line_search", LANGUAGE]
 LABELS = [*USUAL, *(label for label in METHODS if label not in USUAL)]
 
 
@@ -30,3 +30,9 @@ def test_two_processes_are_one(together, label):
         assert torch.equal(found[0][name], found[1][name])
         tolerance = rounding(tensor.abs().max(), 100, torch.float32)  # hyperparameters are in float32
         torch.testing.assert_close(found[0][name], tensor, rtol=0, atol=tolerance)
+
+
+def test_of_words_losses_come_together_and_not_the_scores_of_all_classes(together):
+    found = together[0][LANGUAGE]["largest"]
+    assert 0 < found <= 31 * TOKENS  # the whole validation batch
+    assert found < 17 * TOKENS * CLASSES

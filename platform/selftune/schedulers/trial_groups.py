@@ -264,7 +264,7 @@ class TrialGroups:
         late = [member for member, since in group.without_room.items() if now >= since + wait]
         if not late or at_work < at_least or not team.method.can_grow:
             return False
-        late = late[: max(0, at_work + len(to_start) - slots.slots(group.request))]
+        late = late[: max(0, at_work + len(to_start) - group.room)]
         for member in late:
             team.leave_out(member)
             group.called.add(member)  # its trial starts as soon as it can
