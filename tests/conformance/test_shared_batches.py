@@ -12,14 +12,9 @@ from shared_batches import SHARED, process, trained, without_batch_statistics
 
 REFUSED = {
     "adaptive_mixup",
-    "co_teaching",
-    "ensemble_targets",
-    "experience_replay",
-    "fish",
     "inter_environment_gradient_alignment",
     "intrusion_loss",  # whose partner is adaptive_mixup
     "quantization_noise",
-    "sam",
 }
 
 

@@ -49,8 +49,12 @@ def test_what_does_not_go_together_is_refused(study_text, trainers, message):
 
 
 def test_regularizers_with_gradients_of_their_own_are_refused(study_text):
-    text = with_trainers(study_text, "workers: 2").replace("regularizers:\n", "regularizers:\n  sam: {}\n")
-    with pytest.raises(Mistakes, match=r"regularizers\.sam: cannot be used where several workers share"):
+    text = with_trainers(study_text, "workers: 2").replace(
+        "regularizers:\n", "regularizers:\n  quantization_noise: {}\n"
+    )
+    with pytest.raises(
+        Mistakes, match=r"regularizers\.quantization_noise: cannot be used where several workers share"
+    ):
         parse_study(text)
 
 

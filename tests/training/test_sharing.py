@@ -6,7 +6,7 @@ from method_runs import perceptron, task
 from steps import begun
 from torch import nn
 
-from selftune.regularization.regularizer import built_regularizers
+from selftune.regularization.regularizer import Regularizer, built_regularizers, regularizers
 from selftune.training import Trainer
 from selftune.training.process_group import DataParallelGroup
 from selftune.training.sharing import sharing_mistakes
@@ -19,7 +19,7 @@ class AcrossExamples(nn.Module):
         return inputs - inputs.mean(dim=0)
 
 
-def found(build=perceptron, regularizers=(), workers=2, **optimization):
+def found(build=perceptron, *, regularizers=(), workers=2, **optimization):
     objective = task(build, **optimization)
     return [str(mistake) for mistake in sharing_mistakes(objective, built_regularizers(regularizers), workers)]
 
@@ -29,11 +29,38 @@ def test_a_plain_study_is_shared():
     assert found(lambda: perceptron(lambda: nn.BatchNorm1d(16))) == []  # which training alone mixes
 
 
-@pytest.mark.parametrize(("name", "why"), [("sam", "the gradient that it finds"), ("fish", "whole training step")])
-def test_what_takes_gradients_of_its_own_is_refused(name, why):
-    (mistake,) = found(regularizers={name: {}})
-    assert mistake.startswith(f"regularizers.{name}: cannot be used where several workers share every batch: ")
-    assert why in mistake
+class StepsAlone(Regularizer):
+    name, family, kind = "steps_alone", "supervision", "proximal"
+
+    def replace(self, step):
+        return None
+
+
+class Recomputes(Regularizer):
+    name, family, kind = "recomputes", "supervision", "gradient"
+    needs = frozenset({"recompute"})
+
+
+class SaysItself(StepsAlone):
+    one_process = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (StepsAlone, "it makes the whole training step itself"),
+        (Recomputes, "it takes gradients through the whole network (recompute)"),
+        (regularizers["adaptive_mixup"], "its policy learns from the backward pass"),
+    ],
+)
+def test_what_takes_gradients_of_its_own_is_refused(kind, why):
+    (mistake,) = found(regularizers=[kind()])
+    start = f"regularizers.{kind.name}: cannot be used where several workers share every batch: "
+    assert mistake.startswith(start + why)
+
+
+def test_what_knows_of_several_processes_says_so():
+    assert found(regularizers=[SaysItself(), regularizers["sam"]()]) == []
 
 
 def test_a_network_that_mixes_examples_is_refused():

@@ -330,6 +330,11 @@ class RegularizedNetwork(ABC):
         again = self.begin(step.number, step.drawn, step.values, "elementary", perturbed=True)
         return self.plain_loss(again, constant=True)
 
+    def gradients(self, loss: Float[Tensor, ""], weights: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of a loss of the step, of all processes together where several share its batch."""
+        found = self.group.means(torch.autograd.grad(loss, list(weights), materialize_grads=True))
+        return [gradient for gradient in found if gradient is not None]
+
     def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
         """The training loss of some of the step's examples alone; its draws follow those of the step so far."""
         part = self._step(step.number, step.drawn.part(rows), step.values, step.generator, step.perturbed)

@@ -14,8 +14,8 @@ from selftune.networks.inventory import undisturbed
 from selftune.networks.modes import evaluating
 from selftune.regularization.regularizer import Regularizer, overrides
 
-_OF_ALL_WEIGHTS = frozenset({"domain_gradients"})
-"""Quantities that are gradients through the network, of which every process has those of its own examples."""
+_THROUGH_THE_NETWORK = frozenset({"domain_gradients", "recompute"})
+"""Quantities that gradients through the network are made of; every process has those of its own examples."""
 
 
 def sharing_mistakes(
@@ -65,12 +65,13 @@ def loses_by_row(objective: NetworkObjective) -> bool:
 
 
 def _obstacle(regularizer: Regularizer) -> str | None:
+    kind = next(kind for kind in type(regularizer).mro() if "one_process" in vars(kind))
+    if kind is not Regularizer:
+        return regularizer.one_process
     if overrides(regularizer, "replace"):
         return "it makes the whole training step itself"
-    needed = sorted(regularizer.needs & _OF_ALL_WEIGHTS)
-    if needed:
-        return f"it differentiates through the whole network for {needed[0]}"
-    return regularizer.whole_batch
+    needed = sorted(regularizer.needs & _THROUGH_THE_NETWORK)
+    return f"it takes gradients through the whole network ({needed[0]})" if needed else None
 
 
 def _is_row_by_row(objective: NetworkObjective) -> bool:
