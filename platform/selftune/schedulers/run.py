@@ -65,7 +65,7 @@ def run_on_ray(
         folder: the study's output folder; the driver's record goes to its subfolder ``ray``, Tune's files below
             that. With a cluster of several nodes it must be storage that all of them reach.
         listener: hears everything on this side. After a resume it hears again, with the same numbers, what
-            happened since the last record before the driver died (at most about a second).
+            happened since the last record before the driver died.
         resume: go on from the record in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         space: the study's hyperparameters, as its trainers have them.

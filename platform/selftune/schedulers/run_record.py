@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from selftune.schedulers.scheduler import BilevelScheduler
 
 KIND = "record"
-_EVERY = 1.0
-"""Seconds between two records without a new checkpoint, of teams whose trainers save none."""
-_SHARE = 0.02  # of the driver's time, at most, goes into records, unless one is urgent
+_EVERY = {True: 10.0, False: 1.0}
+"""Seconds between two records without a new checkpoint, by whether trainers go on from checkpoints."""
+_SHARE = 0.01  # of the driver's time, at most, goes into records, unless one is urgent
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RunState:
 
 
 class RunRecord(StateCallback):
-    """Writes the record of a study whenever a trainer has saved a checkpoint, and about once a second.
+    """Writes the record of a study whenever a trainer has saved a checkpoint, and every now and then without one.
 
     The record and the checkpoints that it names suffice to go on: Tune's own files serve the run that wrote them,
     and no other, so that the scheduler's state does not go into them.
@@ -150,7 +150,7 @@ class RunRecord(StateCallback):
         self._orders.forget()
         self._unrecorded.clear()
         ended = time.monotonic()
-        self._next = ended + _EVERY
+        self._next = ended + _EVERY[self._scheduler.teams[0].method.stateful]
         self._free_at = ended + (ended - began) * (1 / _SHARE - 1)
         self._forget_old()
 
