@@ -101,7 +101,7 @@ class SimulatedTrial:
     def temporary_state(self) -> types.SimpleNamespace:
         return types.SimpleNamespace(ray_actor=self.actor)
 
-    placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
+    placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1}, bundles=[{"CPU": 1}])
 
     def set_config(self, config: dict[str, Any]) -> None:
         self.config = config

@@ -417,14 +417,16 @@ def _load(options: argparse.Namespace, local: bool) -> Study:
 
     path = find_study(options.study)
     check_yaml(path)  # before torch is imported
-    from selftune.studies.machine import check_device, check_room
+    from selftune.studies.machine import check_device, check_room, check_workers
     from selftune.studies.study_file import load_study
 
     study = load_study(path, options.seed, options.steps)
     if local or "RAY_ADDRESS" not in os.environ:  # a cluster elsewhere may have GPUs, and more room
         try:
             check_device(study)
-            if not local:
+            if local:
+                check_workers(study)
+            else:
                 check_room(study)
         except Mistakes as error:
             raise error.in_file(str(path)) from error

@@ -74,7 +74,7 @@ class FakeTrial:
         self.checkpoints = []
         self.run_metadata = types.SimpleNamespace(num_failures=0, invalidate_cache=lambda: None)
         self.max_failures = max_failures
-        self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1})
+        self.placement_group_factory = types.SimpleNamespace(required_resources={"CPU": 1}, bundles=[{"CPU": 1}])
         self.error_file = None
         self.results = []
 

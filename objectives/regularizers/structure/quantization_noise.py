@@ -88,14 +88,21 @@ class QuantizationNoise(Reparameterization):
                 network.get_submodule(layer).register_forward_pre_hook(_NoisyInputs(self))
 
     def weight(self, original: Tensor, values: Mapping[str, Any], extra: Any, step: Step | None) -> Tensor:
-        return original if step is None else self.noisy(original, extra.share_logits, step)
+        return original if step is None else self.noisy(original, extra.share_logits, step, None)
 
-    def noisy(self, values: Float[Tensor, "*shape"], logits: Tensor, step: Step) -> Float[Tensor, "*shape"]:
-        """The mix of a tensor with its noisy copies, of shares softmax(logits)."""
+    def noisy(
+        self, values: Float[Tensor, "*shape"], logits: Tensor, step: Step, examples: int | None
+    ) -> Float[Tensor, "*shape"]:
+        """The mix of a tensor with its noisy copies, of shares softmax(logits).
+
+        Args:
+            examples: the axis of the copies, one after the other, that runs over examples; None for a weight.
+        """
         bits = torch.tensor([int(b) for b in self.bound["bits"].value.split(",")], device=values.device)
         shape = (len(bits), *values.shape)
         uniform = self.bound["noise"].value == "uniform"
-        noise = step.rand(*shape) - 0.5 if uniform else step.randn(*shape) / 2
+        drawn = step.rand(*shape, examples=examples) if uniform else step.randn(*shape, examples=examples)
+        noise = drawn - 0.5 if uniform else drawn / 2
         shares = torch.softmax(logits, dim=0)
         return quantization_noise(values, noise.to(values.dtype), shares.to(values.dtype), bits)
 
@@ -112,4 +119,4 @@ class _NoisyInputs:
             return None
         inputs, *others = arguments
         logits = module.parametrizations["weight"][0].share_logits
-        return (self.regularizer.noisy(inputs, logits, step), *others)
+        return (self.regularizer.noisy(inputs, logits, step, examples=1), *others)

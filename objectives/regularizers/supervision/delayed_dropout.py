@@ -59,4 +59,4 @@ class DelayedDropout(Dropout):
     def on_input(self, inputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
         progress = torch.full((), step.progress, device=inputs.device)
         rate = delayed_dropout(progress, values["rate"], values["start"], values["ramp"])
-        return dropout(inputs, step.rand(*inputs.shape), per_example(rate, inputs))
+        return dropout(inputs, step.rand(*inputs.shape, examples=0), per_example(rate, inputs))

@@ -55,4 +55,4 @@ class Dropout(LayerNoise):
         return layers[1:]
 
     def on_input(self, inputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
-        return dropout(inputs, step.rand(*inputs.shape), per_example(values["rate"], inputs))
+        return dropout(inputs, step.rand(*inputs.shape, examples=0), per_example(values["rate"], inputs))

@@ -56,4 +56,4 @@ class SpatialDropout(LayerNoise):
     )
 
     def on_output(self, outputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
-        return spatial_dropout(outputs, step.rand(*outputs.shape[:2]), values["rate"])
+        return spatial_dropout(outputs, step.rand(*outputs.shape[:2], examples=0), values["rate"])

@@ -82,4 +82,4 @@ class _Skip:
         if step is None:
             return None
         rate = self.share * self.regularizer.value(step, "rate")
-        return typed_as(stochastic_depth(output, step.rand(len(output)), rate), output)
+        return typed_as(stochastic_depth(output, step.rand(len(output), examples=0), rate), output)

@@ -65,5 +65,5 @@ class VariationalDropout(LayerNoise):
         return why or ("" if layer.batch_axis == 0 else "the first axis of what it sees is not the batch")
 
     def on_input(self, inputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
-        uniform = step.rand(inputs.shape[0], inputs.shape[-1])
+        uniform = step.rand(inputs.shape[0], inputs.shape[-1], examples=0)
         return variational_dropout(inputs, uniform, values["rate"])

@@ -102,6 +102,17 @@ def cut(batch: Any, start: int, end: int) -> Any:
     return mapped(lambda tensor: tensor[start:end] if tensor.ndim and len(tensor) == size else tensor, batch)
 
 
+def part_of(batch: Any, part: slice | None, rows: int) -> Any:
+    """A part of a batch, of the tensors that have so many rows; all of it for None.
+
+    >>> part_of((torch.tensor([5, 6, 7]), torch.tensor([0.5])), slice(1, 3), 3)
+    (tensor([6, 7]), tensor([0.5000]))
+    """
+    if part is None:
+        return batch
+    return mapped(lambda tensor: tensor[part] if tensor.ndim and len(tensor) == rows else tensor, batch)
+
+
 def moved(batch: Any, device: torch.device) -> Any:
     """The same batch on a device; to a GPU from pinned memory without waiting for the copy.
 

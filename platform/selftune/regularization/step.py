@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -108,6 +109,8 @@ class Step:
         measured: True outside of training, where diagnostics look on: nothing acts on layers.
         mixings: how examples were mixed with each other, in order; empty where they are themselves.
         rows: the rows of ``values`` that the rows of ``inputs`` belong to; None where they are the same.
+        part: while a pass runs, which rows of the batch the network sees; None where it sees all.
+        part_of: how many rows the batch of the pass has.
     """
 
     number: int
@@ -131,6 +134,8 @@ class Step:
     batch: Any = None
     forward: Callable[..., Any] | None = None
     context: Context | None = None
+    part: slice | None = None
+    part_of: int = 0
     providers: Mapping[str, Callable[[Step], Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -188,19 +193,50 @@ class Step:
         if self.measured:
             raise AttributeError(f"{hyperparameter.name} has no value where nothing is trained")
         value = self.values[hyperparameter.name]
-        if not hyperparameter.per_example:
+        if hyperparameter.per_example:
+            index = self.index
+            own = value[index] if value.ndim == 1 else value.gather(1, index.unsqueeze(1)).squeeze(1)
+            value = self.mix_rows(own)
+        elif self.part is None or hyperparameter.name not in self.asks.per_example_names(self):
             return value
-        index = self.index
-        own = value[index] if value.ndim == 1 else value.gather(1, index.unsqueeze(1)).squeeze(1)
-        return self.mix_rows(own)
+        return value if self.part is None else value[self.part]
 
-    def rand(self, *shape: int) -> Float[Tensor, "*shape"]:
-        """U[0, 1) draws."""
-        return torch.rand(shape, generator=self.generator, device=self.generator.device)
+    @contextmanager
+    def in_part(self, part: slice | None, rows: int) -> Iterator[None]:
+        """Within it the network runs on a part of so many rows: values and draws are those of its examples."""
+        before = self.part, self.part_of
+        self.part, self.part_of = part, rows
+        try:
+            yield
+        finally:
+            self.part, self.part_of = before
 
-    def randn(self, *shape: int) -> Float[Tensor, "*shape"]:
-        """N(0, 1) draws."""
-        return torch.randn(shape, generator=self.generator, device=self.generator.device)
+    def rand(self, *shape: int, examples: int | None = None) -> Float[Tensor, "*shape"]:
+        """U[0, 1) draws.
+
+        Args:
+            examples: the axis along which they belong to examples, or to rows of examples, those of one after
+                those of another, as a layer sees them; None where they belong to all. While several processes
+                share a batch, each gets the draws of its own examples.
+        """
+        return self._drawn(torch.rand, shape, examples)
+
+    def randn(self, *shape: int, examples: int | None = None) -> Float[Tensor, "*shape"]:
+        """N(0, 1) draws; see ``rand``."""
+        return self._drawn(torch.randn, shape, examples)
+
+    def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...], examples: int | None) -> Tensor:
+        if self.part is None or examples is None:
+            return draw(shape, generator=self.generator, device=self.generator.device)
+        each, rest = divmod(shape[examples], self.part.stop - self.part.start)
+        if rest:
+            raise RuntimeError(
+                f"{shape[examples]} rows along axis {examples} do not belong to"
+                f" {self.part.stop - self.part.start} examples alike"
+            )
+        whole = (*shape[:examples], each * self.part_of, *shape[examples + 1 :])
+        drawn = draw(whole, generator=self.generator, device=self.generator.device)
+        return drawn.narrow(examples, each * self.part.start, shape[examples])
 
     def permutation(self) -> Int[Tensor, "batch"]:
         """A random order of the examples."""

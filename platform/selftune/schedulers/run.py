@@ -35,6 +35,7 @@ def run_on_ray(
     trainer_factory: Callable[[int], Executes],
     *,
     members: int,
+    workers: int = 1,
     cpus: float,
     gpus: float,
     folder: Path,
@@ -58,7 +59,8 @@ def run_on_ray(
     Args:
         method_factory, trainer_factory: build the method and, on a worker, a member's trainer; picklable.
         members: size of the team.
-        cpus, gpus: resources of one trainer.
+        workers: processes of each trainer.
+        cpus, gpus: resources of each of them.
         folder: the study's output folder; the driver's record goes to its subfolder ``ray``, Tune's files below
             that. With a cluster of several nodes it must be storage that all of them reach.
         listener: hears everything on this side. After a resume it hears again, with the same numbers, what
@@ -108,14 +110,16 @@ def run_on_ray(
             needed = len(open_members)
             if at_least is not None:
                 needed = max(min(at_least, needed), 0 if left is None else len(left.at_work))
-            if not patience and slots.slots(request) < needed:
-                raise SchedulerError(slots.shortage(request, needed))
+            if not patience and slots.slots(request, workers=workers) < needed:
+                raise SchedulerError(slots.shortage(request, needed, workers=workers))
             place.mkdir(parents=True, exist_ok=True)
             # of a driver that was killed before its first record
             shutil.rmtree(place / record.run_name, ignore_errors=True)
             logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
             tuner = tune.Tuner(
-                tune.with_resources(trainable(trainer_factory), {"cpu": cpus, "gpu": gpus}),
+                tune.with_resources(
+                    trainable(trainer_factory, workers), tune.PlacementGroupFactory([request] * workers)
+                ),
                 param_space={"member": tune.grid_search(open_members)},
                 tune_config=tune.TuneConfig(scheduler=scheduler),
                 run_config=scheduler.run_config(

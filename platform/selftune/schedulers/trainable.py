@@ -21,6 +21,7 @@ from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.methods.reports import Diverged
 from selftune.schedulers.calls import call
+from selftune.schedulers.gang import Gang
 from selftune.schedulers.mailbox import Reader
 from selftune.schedulers.opaque import Opaque
 from selftune.storage.state_file import load_state, save_state
@@ -51,12 +52,15 @@ class OrderTrainable(tune.Trainable):
     restore, and this is how the scheduler learns that a trainer is there, and which order it did last.
     """
 
-    def setup(self, config: dict[str, Any], factory: Callable[..., Executes]) -> None:  # type: ignore[override]
+    def setup(  # type: ignore[override]
+        self, config: dict[str, Any], factory: Callable[..., Executes], workers: int = 1
+    ) -> None:
         settings: dict[str, Any] = config.get(ENGINE, {})
         self._member: int = settings.get("member", config.get("member", 0))
         self._stateful: bool = settings.get("stateful", True)
-        if log := settings.get("log"):
-            WorkerLog(**log).open(f"trainer-{self._member}", None, self._member)  # a study has one team
+        self._log = WorkerLog(**settings["log"]) if settings.get("log") else None
+        if self._log is not None:
+            self._log.open(self._called, None, self._member)  # a study has one team
         logger.info("begins, in process %d", os.getpid())
         self._order: WorkOrder | None = None
         self._warm: Any = None
@@ -71,6 +75,7 @@ class OrderTrainable(tune.Trainable):
         self._refusal: SettingError | None = None
         mailbox = settings.get("mailbox")
         self._reader = Reader(mailbox, self.trial_id, self._incarnation, self.export_state) if mailbox else None
+        self._workers = workers
         self._make = partial(
             call, factory, self._member, team=settings.get("team", 0), config=users_config(config)
         )
@@ -78,7 +83,13 @@ class OrderTrainable(tune.Trainable):
     @cached_property
     def _trainer(self) -> Executes:
         """Made at the first step: Tune does not tell a trial whose ``setup`` hangs from one without a place."""
-        return self._make()
+        if self._workers == 1:
+            return self._make()
+        return Gang(self._make, self._workers, self._log, self._called, self._member)
+
+    @property
+    def _called(self) -> str:
+        return f"trainer-{self._member}"
 
     def _refused(self) -> SettingError | None:
         """Which setting is wrong. No retry mends that: the scheduler is told and ends the study."""
@@ -187,6 +198,11 @@ class OrderTrainable(tune.Trainable):
         self._columns.update(state["columns"])
         logger.info("goes on after %d orders", self._number + 1)
 
+    def cleanup(self) -> None:
+        trainer = self.__dict__.get("_trainer")
+        if isinstance(trainer, Gang):
+            trainer.end()
+
 
 def users_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """A trial's config without what the scheduler adds to it.
@@ -197,7 +213,7 @@ def users_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name != ENGINE}
 
 
-def trainable(factory: Callable[..., Executes]) -> type[OrderTrainable]:
+def trainable(factory: Callable[..., Executes], workers: int = 1) -> type[OrderTrainable]:
     """A Tune trainable whose trials train what ``factory(member)`` builds.
 
     The factory gets the number of its ``team`` and the trial's ``config`` by name, too, as far as it has
@@ -207,12 +223,17 @@ def trainable(factory: Callable[..., Executes]) -> type[OrderTrainable]:
             objective = make_objective(width=config["width"])
             return TrainerFactory(objective, regularizers)(member, team)
 
+    With several ``workers``, each trainer is as many processes that train its network together. A trial then has a
+    bundle of resources for each:
+
+        tune.with_resources(trainable(factory, workers=2), tune.PlacementGroupFactory([{"CPU": 1}] * 2))
+
     The factory is pickled once and travels through Ray's object store, so it may hold data.
 
     >>> from selftune.schedulers import trainable
     >>> issubclass(trainable(lambda member: None), tune.Trainable)
     True
     """
-    made: type[OrderTrainable] = tune.with_parameters(OrderTrainable, factory=factory)
+    made: type[OrderTrainable] = tune.with_parameters(OrderTrainable, factory=factory, workers=workers)
     made.__name__ = "Trainer"  # the beginning of the trials' names
     return made

@@ -72,9 +72,32 @@ class TrialGroup:
 
     @property
     def request(self) -> dict[str, float]:
-        """Resources of one trial."""
-        trial = next(iter(self.trials.values()))
-        return dict(trial.placement_group_factory.required_resources)
+        """Resources of one trial, or of each of its workers where they get the same."""
+        bundles = self._bundles
+        return bundles[0] if len(bundles) > 1 else dict(self._factory.required_resources)
+
+    @property
+    def workers(self) -> int:
+        """Of one trial, each with the same resources."""
+        return len(self._bundles)
+
+    @property
+    def room(self) -> int:
+        """How many such trials the cluster holds."""
+        return slots.slots(self.request, workers=self.workers)
+
+    def shortage(self, trials: int) -> str:
+        """One sentence: what so many trials ask for, and what there is."""
+        return slots.shortage(self.request, trials, workers=self.workers)
+
+    @property
+    def _factory(self) -> Any:
+        return next(iter(self.trials.values())).placement_group_factory
+
+    @property
+    def _bundles(self) -> list[dict[str, float]]:
+        bundles: list[dict[str, float]] = self._factory.bundles
+        return bundles if all(bundle == bundles[0] for bundle in bundles) else bundles[:1]
 
 
 class TrialGroups:
@@ -195,7 +218,7 @@ class TrialGroups:
             if not running:
                 self._refuse_incomplete(searcher, len(group.trials))
             return None
-        room = slots.slots(group.request)
+        room = group.room
         needed = len(group.trials)
         if not running and room < needed and self._begins_without(group, room):
             return self._found(searcher)
@@ -203,7 +226,7 @@ class TrialGroups:
             self._next_look = time.monotonic() + _LOOK_EVERY
             return None
         if room < needed and not self._patience:
-            raise SchedulerError(slots.shortage(group.request, self._at_least or needed))
+            raise SchedulerError(group.shortage(self._at_least or needed))
         group.admitted = time.monotonic()
         return self._found(searcher)
 
@@ -227,7 +250,7 @@ class TrialGroups:
         if late is None:
             return None
         self._next_look = time.monotonic() + _LOOK_EVERY
-        room = slots.slots(late.request) - sum(group.running for group in self.entries)
+        room = late.room - sum(group.running for group in self.entries)
         if room < 1 and not self._patience:  # a cluster that grows has to be asked
             return None
         late.called.add(late.left_out[0])
@@ -238,8 +261,8 @@ class TrialGroups:
             return
         pending = any(trial.status == Trial.PENDING for trial in group.trials.values())
         needed = len(group.trials) if self._at_least is None else self._at_least
-        if pending and slots.slots(group.request) < needed:
-            raise SchedulerError(f"{slots.shortage(group.request, needed)} after {self._patience:g} seconds")
+        if pending and group.room < needed:
+            raise SchedulerError(f"{group.shortage(needed)} after {self._patience:g} seconds")
 
     def _refuse_incomplete(self, searcher: Any, there: int) -> None:
         part = f"{there} of the {self._team_size} trials of a team"

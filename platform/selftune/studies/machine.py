@@ -51,12 +51,24 @@ def check_device(study: Study) -> None:
     Raises:
         Mistakes: with the key ``trainers.gpus``.
     """
-    gpus = study.trainers.gpus
+    gpus = study.trainers.gpus_each
     if gpus and not torch.cuda.is_available():
         raise mistake(
             "trainers.gpus",
             f"asks for {gpus:g} GPU{'s' if gpus > 1 else ''} per trainer, but torch finds no CUDA device here;"
             " set gpus to 0, or run the study on a Ray cluster that has some",
+        )
+
+
+def check_workers(study: Study) -> None:
+    """Refuses trainers of several workers in one process.
+
+    Raises:
+        Mistakes: with the key ``trainers.workers``.
+    """
+    if study.trainers.workers > 1:
+        raise mistake(
+            "trainers.workers", "are processes on Ray; leave out --local, or set it to 1, which gives the same"
         )
 
 
@@ -67,10 +79,12 @@ def check_room(study: Study) -> None:
         Mistakes: with the key ``trainers``.
     """
     number, cpus, there = study.trainers.number, study.trainers.cpus, os.cpu_count()
-    if there is not None and there / cpus < number:
+    workers = study.trainers.workers
+    if there is not None and there / cpus < number * workers:
+        plural, of = "s" if number > 1 else "", f" of {workers} workers" if workers > 1 else ""
         raise mistake(
             "trainers",
-            f"{number} trainer{'s' if number > 1 else ''} with {cpus:g} cpu{'' if cpus == 1 else 's'} each"
+            f"{number} trainer{plural}{of} with {cpus:g} cpu{'' if cpus == 1 else 's'} each"
             f" do not fit on this machine's {there} cpus; lower number or cpus (0.5 shares one), use --local,"
             " or set RAY_ADDRESS to a larger cluster",
         )

@@ -35,7 +35,10 @@ class Trainers:
         number: of trainers.
         at_least: trainers with which a study on Ray may start where there is no room for all of them; the others
             join once there is room. None for all.
-        cpus, gpus: of each.
+        workers: processes of each, which train its network together on Ray.
+        cpus: of each, and of each of its workers.
+        gpus: of each that has one worker.
+        gpus_per_worker: of each worker; of several, each trains on one GPU.
         hang_after: seconds after which one on Ray that does not come to the end of an order, or of a sweep to its
             next report, counts as hanging; None for ten times what any took so far, and ten minutes at least.
 
@@ -46,6 +49,8 @@ class Trainers:
     number: int = 1
     cpus: float = 1
     gpus: float = 0
+    workers: int = 1
+    gpus_per_worker: float = 0
     hang_after: float | None = None
     at_least: int | None = None
 
@@ -54,9 +59,11 @@ class Trainers:
         check_team(self.number, key="number")
         if not SMALLEST_SHARE <= self.cpus < math.inf:
             raise SettingError("cpus", f"must be at least {SMALLEST_SHARE} and finite, got {self.cpus:g}")
-        if not (self.gpus == 0 or SMALLEST_SHARE <= self.gpus < math.inf):
-            raise SettingError("gpus", f"must be 0, or at least {SMALLEST_SHARE} and finite, got {self.gpus:g}")
-
+        for key in ("gpus", "gpus_per_worker"):
+            given = getattr(self, key)
+            if not (given == 0 or SMALLEST_SHARE <= given < math.inf):
+                raise SettingError(key, f"must be 0, or at least {SMALLEST_SHARE} and finite, got {given:g}")
+        self._check_workers()
         if self.at_least is not None and not 1 <= self.at_least <= self.number:
             raise SettingError(
                 "at_least", f"must be from 1 to {self.number}, the number of trainers, got {self.at_least}"
@@ -64,9 +71,29 @@ class Trainers:
         if self.hang_after is not None and not 0 < self.hang_after < math.inf:
             raise SettingError("hang_after", f"must be above 0 and finite, got {self.hang_after:g}")
 
+    def _check_workers(self) -> None:
+        if self.workers < 1:
+            raise SettingError("workers", f"must be at least 1, got {self.workers}")
+        if self.gpus and self.gpus_per_worker:
+            raise SettingError("gpus_per_worker", "says the same as gpus; give one of them")
+        if self.workers == 1:
+            return
+        if self.gpus:
+            raise SettingError("gpus", "is for trainers of one worker; give gpus_per_worker instead")
+        if self.gpus_per_worker not in (0, 1):
+            raise SettingError(
+                "gpus_per_worker",
+                f"must be 0 or 1 with several workers, which train on a GPU each, got {self.gpus_per_worker:g}",
+            )
+
+    @property
+    def gpus_each(self) -> float:
+        """GPUs of each worker."""
+        return self.gpus or self.gpus_per_worker
+
     @property
     def device(self) -> str:
-        return "cuda" if self.gpus else "cpu"
+        return "cuda" if self.gpus_each else "cpu"
 
 
 @dataclass(frozen=True, eq=False)

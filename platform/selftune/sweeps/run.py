@@ -102,7 +102,7 @@ def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -
                 settings=swept.settings,
                 members=study.trainers.number,
                 cpus=study.trainers.cpus,
-                gpus=study.trainers.gpus,
+                gpus=study.trainers.gpus_each,
                 trial_steps=study.budget.steps,
                 folder=folder,
                 listener=listener,

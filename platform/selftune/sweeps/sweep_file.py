@@ -108,6 +108,11 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
         raise mistake(
             "trainers.at_least", "is for a study by itself: a trial has room for its trainers; leave it out"
         )
+    if study.trainers.workers > 1:
+        raise mistake(
+            "trainers.workers",
+            "must be 1 where a study is swept, whose trials have a process per trainer",
+        )
     if study.budget.steps is None:
         raise mistake("budget", "must be in steps where a study is swept, so that all trials train equally long")
     return study

@@ -102,7 +102,8 @@ class Arm:
         gradient = _flat(torch.autograd.grad(loss, parameters, create_graph=True, materialize_grads=True))
 
         def product(v: Tensor) -> Tensor:
-            return _flat(torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True))
+            columns = torch.autograd.grad(gradient, parameters, v, retain_graph=True, materialize_grads=True)
+            return lower.group.mean(_flat(columns))
 
         start = lower.streams("hypergradient", number)
         smallest, largest = (float(value) for value in lanczos(product, b, order.lanczos_steps, start))
@@ -112,8 +113,13 @@ class Arm:
         gamma = 2 * max(0.0, -smallest) + curvature
         q, residual = conjugate_gradient(product, b, order.system_steps, damping=gamma)
         (mixed,) = torch.autograd.grad(gradient, [u], q, materialize_grads=True)
+        mixed = lower.group.mean(mixed)
         return ProximalHypergradient(
-            hypergradient=-mixed, ritz_min=smallest, ritz_max=largest, gamma=gamma, residual=float(residual)
+            hypergradient=-mixed,
+            ritz_min=smallest,
+            ritz_max=largest,
+            gamma=gamma,
+            residual=float(residual),
         )
 
     def _upper_gradient(self) -> Float[Tensor, "p"]:
@@ -121,7 +127,8 @@ class Arm:
         batch = lower.sources.validation_rows(self._samples()[1])
         with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
             losses, _ = lower.measures(batch, lower.judged(batch))
-            return _flat(torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)).detach()
+            gradients = torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)
+            return lower.group.mean(_flat(gradients)).detach()
 
 
 def number_of_judges(examples: int, asked: int | None) -> int:

@@ -88,12 +88,17 @@ class Descent:
         loss.backward()  # type: ignore[no-untyped-call]
         self._waiting += 1
 
+    @property
+    def is_due(self) -> bool:
+        """Whether the gradients of so many training steps are there that the optimizer follows."""
+        return not 0 < self._waiting < self._optimization.accumulate
+
     def ready(self) -> bool:
         """Whether the optimizer is due, with gradients that are what they are called, not a scaled loss's.
 
         Gradients that overflowed in half precision are dropped: the scale is lowered, and nothing moves.
         """
-        if 0 < self._waiting < self._optimization.accumulate:
+        if not self.is_due:
             return False
         self._waiting = 0
         if self._scaler is None:

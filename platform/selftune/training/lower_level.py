@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import mapped
+from selftune.data.nested import mapped, part_of
 from selftune.errors import SettingError
 from selftune.lower_level.losses import Losses, as_losses
 from selftune.lower_level.objective import NetworkObjective
@@ -153,6 +153,9 @@ class LowerLevel(RegularizedNetwork):
     def descend(self, step: Step, loss: Float[Tensor, ""]) -> None:
         """One step of the optimizer on a loss, where it is due, with what regularizers do around it."""
         self.descent.backward(loss)
+        if self.group.size > 1 and self.descent.is_due:
+            held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            give_gradients(held, self.group.means([parameter.grad for parameter in held]))
         self.update(step)
 
     def update(self, step: Step) -> None:
@@ -162,6 +165,10 @@ class LowerLevel(RegularizedNetwork):
             self.descent.step()
             self.after(step)
             self.descent.finish()
+
+    def share_buffers(self) -> None:
+        """Gives all processes that train the network together the running statistics of the first one."""
+        self.group.same_buffers([buffer for buffer in self.network.buffers() if buffer.is_floating_point()])
 
     def before(self, step: Step) -> None:
         """What regularizers do between the backward pass and the optimizer's step."""
@@ -180,7 +187,7 @@ class LowerLevel(RegularizedNetwork):
         """A gradient for every shard of the batch, as if each were a worker's; a step on what they make."""
         aggregator = self.regularizers.aggregator
         assert aggregator is not None
-        self.streams.seed_global("elementary_modules", number)
+        self.streams.seed_global("elementary_modules", number, self.group.rank)
         step = self._step(number, drawn, values, self.streams("elementary", number), perturbed=False)
         step.parameters = self.parameters
         losses, sizes = [], [p.numel() for p in self._trained]
@@ -191,7 +198,7 @@ class LowerLevel(RegularizedNetwork):
             losses.append(self.part(step, rows))
             found = torch.autograd.grad(losses[-1], self._trained, materialize_grads=True)
             torch.cat([gradient.reshape(-1) for gradient in found], out=row)
-        pieces = torch.split(aggregator.aggregate(step, gradients), sizes)
+        pieces = torch.split(aggregator.aggregate(step, self.group.mean(gradients)), sizes)
         give_gradients(self._trained, [piece.view_as(p) for piece, p in zip(pieces, self._trained, strict=True)])
         self.history.append(self.regularizers.terms)
         self.update(step)
@@ -220,7 +227,11 @@ class LowerLevel(RegularizedNetwork):
         """
         values = self.space.values(unconstrained)
         step = self.begin(number, self.batches.at(number), values, stream, perturbed=True)
-        return self.plain_loss(step, constant=True)
+        self._twice = True
+        try:
+            return self.plain_loss(step, constant=True)
+        finally:
+            self._twice = False
 
     # Validation ----------------------------------------------------------------------------------------
 
@@ -235,9 +246,10 @@ class LowerLevel(RegularizedNetwork):
         """
         network = self.network if network is None else network
         with evaluating(network):
+            part, rows = self._share_of(batch)
             with self.autocasting():
-                outputs = self.objective.outputs(forward or network, batch)
-            return mapped(widened, outputs)
+                outputs = self.objective.outputs(forward or network, part_of(batch, part, rows))
+            return self._joined(mapped(widened, outputs), part, rows)
 
     def measures(self, batch: Any, outputs: Any) -> tuple[Losses, dict[str, Losses]]:
         """Plain losses of outputs on a validation batch, with their graph, and further measures without."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import mapped
+from selftune.data.nested import mapped, part_of, size_of
 from selftune.hyperparameters import Space
 from selftune.lower_level.example_weights import EXAMPLE_WEIGHTS
 from selftune.lower_level.losses import as_losses, weighted_mean
@@ -82,7 +82,8 @@ class RegularizedNetwork(ABC):
         self.needs = self.regularizers.needs.union(measured)
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in self.needs)
         self._capture = Capture(self.network, self.inventory) if looks else None
-        self._scaled = False
+        self._looks_at_layers = any(need.endswith("layer_features") for need in self.needs)
+        self._scaled = self._twice = False
         self._providers: Mapping[str, Callable[[Step], Any]] = {}
         self._context: Context | None = None
         self.group: ProcessGroup = ALONE
@@ -111,7 +112,7 @@ class RegularizedNetwork(ABC):
         self, number: int, drawn: Drawn, values: Mapping[str, Any], stream: str, perturbed: bool = False
     ) -> Step:
         """A training step on a batch, which is augmented; random draws come from ``stream``."""
-        self.streams.seed_global(f"{stream}_modules", number)
+        self.streams.seed_global(f"{stream}_modules", number, self.group.rank)
         return self._begun(self._step(number, drawn, values, self.streams(stream, number), perturbed))
 
     def _begun(self, step: Step) -> Step:
@@ -162,7 +163,7 @@ class RegularizedNetwork(ABC):
         step.know(losses=losses)
         if self._example_weights is not None:
             losses = step.value(self._example_weights) * losses
-        loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.mean)
+        loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.over_batches)
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
 
@@ -201,20 +202,44 @@ class RegularizedNetwork(ABC):
         if not step.measured:
             self.regularizers.act(step)
         try:
-            return self._seen(step.forward, inputs, step.batch)
+            with step.in_part(*self._share_of(inputs)):
+                return self._seen(step.forward, inputs, step.batch)
         finally:
             self.regularizers.end()
 
-    def _seen(self, network: Callable[..., Any], inputs: Any, batch: Any) -> Outputs:
-        """Outputs in float32 at least, and what layers gave where somebody looks."""
+    def _seen(self, network: Callable[..., Any], inputs: Any, batch: Any, whole: bool = False) -> Outputs:
+        """Outputs in float32 at least, and what layers gave where somebody looks.
+
+        Args:
+            whole: whether this process runs the network on all rows, also where several share them.
+        """
+        part, rows = (None, 0) if whole else self._share_of(inputs)
+        own, own_batch = part_of(inputs, part, rows), part_of(batch, part, rows)
         if self._capture is None:
             with self.autocasting():
-                outputs = self.objective.run(network, inputs, batch)
-            return Outputs(mapped(widened, outputs), inputs, [])
+                outputs = self.objective.run(network, own, own_batch)
+            return Outputs(self._joined(mapped(widened, outputs), part, rows), inputs, [])
         with self._capture.recording() as seen:
             with self.autocasting():
-                outputs = self.objective.run(network, inputs, batch)
-            return self._capture.outputs(outputs, seen)
+                outputs = self.objective.run(network, own, own_batch)
+            found = self._capture.outputs(outputs, seen)
+        if part is None:
+            return found
+        logits = self._joined(found.logits, part, rows)
+        features = logits if found.features is found.logits else self._joined(found.features, part, rows)
+        layers = self._joined(found.layer_features, part, rows) if self._looks_at_layers else []
+        return Outputs(logits, features, layers)
+
+    def _share_of(self, batch: Any) -> tuple[slice | None, int]:
+        """On which rows of a batch this process runs the network, None for all, and how many there are."""
+        if self.group.size == 1:
+            return None, 0
+        rows = size_of(batch)
+        return self.group.part(rows), rows
+
+    def _joined(self, outputs: Any, part: slice | None, rows: int) -> Any:
+        """What all processes have put out, where each has run the network on its part of the rows."""
+        return outputs if part is None else self.group.joined(outputs, rows, self._twice)
 
     @torch.no_grad()
     def pass_copy(
@@ -226,7 +251,7 @@ class RegularizedNetwork(ABC):
         if batch_statistics:  # running ones are written to copies
             typed |= {name: typed.get(name, own).clone() for name, own in self.network.named_buffers()}
         with evaluating(self.network, but_norms=batch_statistics):
-            return self._seen(self.with_tensors(typed), inputs, step.batch)
+            return self._seen(self.with_tensors(typed), inputs, step.batch, whole=batch_statistics)
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Callable[..., Any]:
         """The network as a function of what it is called with, other tensors in place of its own."""

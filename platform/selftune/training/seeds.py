@@ -102,6 +102,10 @@ class Streams:
         """The generators that modules on the device may draw from: the CPU's, and the device's own."""
         return tuple(dict.fromkeys((torch.default_generator, self._global)))
 
-    def seed_global(self, stream: str, step: int) -> None:
-        """Seeds the device's global generator, from which modules such as ``nn.Dropout`` draw."""
-        self._global.manual_seed(self.seed_of(stream, step))
+    def seed_global(self, stream: str, step: int, rank: int = 0) -> None:
+        """Seeds the device's global generator, from which modules such as ``nn.Dropout`` draw.
+
+        Args:
+            rank: of the process among those that train one network; each draws for examples of its own.
+        """
+        self._global.manual_seed(self.seed_of(stream, step) + rank)

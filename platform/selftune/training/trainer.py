@@ -56,7 +56,9 @@ from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
 from selftune.training.method_record import estimator_of
 from selftune.training.paths import pathless
+from selftune.training.process_group import ProcessGroup
 from selftune.training.seeds import Streams, check_seed
+from selftune.training.sharing import sharing_mistakes
 
 A = TypeVar("A", bound=ArmTrained)
 
@@ -124,6 +126,16 @@ class Trainer:
         self._kept = KeptStates()
         self._judged = checked
         self._best: list[dict[str, Tensor]] | None = None
+
+    def share(self, group: ProcessGroup) -> None:
+        """From now on these processes train the network together; all of them get the same orders.
+
+        Raises:
+            SettingError: if something in the study has to be in one process.
+        """
+        for mistake in sharing_mistakes(self.lower.objective, self.lower.regularizers.members, group.size):
+            raise mistake
+        self.lower.group = group
 
     def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
         """Executes one order; a loss that is not finite makes a report ``Diverged``.
@@ -350,6 +362,7 @@ class Trainer:
         """Counts the steps and returns their mean loss."""
         mean = mean_loss(losses, self.training_step, values, self.lower.history)
         self.training_step += len(losses)
+        self.lower.share_buffers()
         return mean
 
     def _estimator(self, name: str, settings: Mapping[str, Any]) -> HypergradientEstimator:

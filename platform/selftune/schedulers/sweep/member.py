@@ -8,12 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.util import get_current_placement_group
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from selftune.hyperparameters import Space
 from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
+from selftune.schedulers.bundles import actor_in_bundle
 from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes
 
@@ -69,17 +68,7 @@ class RemoteTrainer:
     """
 
     def __init__(self, planner: Planner, member: int, log: WorkerLog | None) -> None:
-        group = get_current_placement_group()
-        assert group is not None, "a trial of a team has a placement group"
-        bundle = group.bundle_specs[member]
-        strategy = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=member)
-        options: dict[str, Any] = {
-            "num_cpus": bundle.get("CPU", 0),
-            "num_gpus": bundle.get("GPU", 0),
-            "scheduling_strategy": strategy,
-        }
-        actor: Any = ray.remote(Member)
-        self._actor: Any = actor.options(**options).remote(planner, member, log)
+        self._actor: Any = actor_in_bundle(Member, member, planner, member, log)
         self._begun: Any = None
         self.space: Space
 

@@ -29,6 +29,7 @@ from selftune.training import TrainerFactory
 from selftune.training.checks import conversion_of, coverage_of, run_mistakes, space_of
 from selftune.training.coverage import Coverage
 from selftune.training.method_record import NetworkForm
+from selftune.training.sharing import sharing_mistakes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,6 +73,7 @@ class NetworkStrategy(Strategy):
     def mistakes(self) -> Iterator[SettingError]:
         study = self.study
         found = list(run_mistakes(self._factory(), self.method, self.form, study.method))
+        found = found or list(sharing_mistakes(self.objective, study.regularizers, study.trainers.workers))
         yield from found
         if found:
             return

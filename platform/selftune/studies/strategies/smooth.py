@@ -99,7 +99,9 @@ class SmoothStrategy(Strategy):
                 yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, known)}")
 
     def _device_mistakes(self) -> Iterator[SettingError]:
-        gpus, on_gpu = self.study.trainers.gpus, _on_gpu(self.objective)
+        gpus, on_gpu = self.study.trainers.gpus_each, _on_gpu(self.objective)
+        if self.study.trainers.workers > 1:
+            yield SettingError("trainers.workers", "must be 1 for a smooth problem: one process solves it")
         if gpus and not on_gpu:
             yield SettingError("trainers.gpus", "must be 0, because the objective's device is the cpu; set both")
         if on_gpu and not gpus:

@@ -99,7 +99,7 @@ class PenaltyEstimator(HypergradientEstimator):
         """That of sigma g; None for weights that g does not depend on."""
         with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
             loss = sigma * self.lower.validation_losses(number)[0].mean()
-            return list(torch.autograd.grad(loss, self.parameters, allow_unused=True))
+            return list(self.lower.group.means(torch.autograd.grad(loss, self.parameters, allow_unused=True)))
 
     def _weights(self) -> list[Tensor]:
         return [parameter.detach().clone() for parameter in self.parameters]
@@ -128,7 +128,8 @@ class PenaltyEstimator(HypergradientEstimator):
         lower, u = self.lower, unconstrained.detach().requires_grad_()
         step = lower.begin(number, lower.batches.at(number), lower.space.values(u), "elementary", perturbed=again)
         loss = lower.plain_loss(step, constant=again)  # only at the weights of today does a norm layer count
-        gradients = list(torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True))
+        found = torch.autograd.grad(loss, [*self.parameters, u], materialize_grads=True)
+        gradients = [gradient for gradient in lower.group.means(found) if gradient is not None]
         if self._penalized:
             for place, above in enumerate(self._upper_gradient(number, sigma)):
                 gradients[place] = gradients[place] if above is None else gradients[place] + above
@@ -184,7 +185,8 @@ class PenaltyEstimator(HypergradientEstimator):
             rows.append(in_u)
             if in_x:
                 torch._foreach_add_(total, in_x, alpha=1 / self._batches)
-        return torch.stack(rows), torch.cat([widened(gradient).reshape(-1) for gradient in total])
+        mean = self.lower.group.mean
+        return mean(torch.stack(rows)), mean(torch.cat([widened(gradient).reshape(-1) for gradient in total]))
 
     def _estimated(self, storm: Storm) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "weights"]]:
         assert storm.direction is not None

@@ -94,7 +94,7 @@ class ResponseEstimator(HypergradientEstimator):
         lower = self.lower
         batch, shared = size_of(drawn.batch), self.response.shared_draw
         draws = self._perturbation(1 if shared else batch, number, scale)
-        delta = self._own(draws)
+        delta = lower.group.own_draws(draws)
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
@@ -110,8 +110,12 @@ class ResponseEstimator(HypergradientEstimator):
         one = delta[0] if shared else draws[0]
         first = self._of_moving(one if self.settings.centered else unconstrained + one)
         weights = _LazyWeights(self, first, joint)
+
+        def run(*arguments: Any, **named: Any) -> Any:
+            return forward(self._of_part(_rows(fed, step)), *arguments, **named)
+
         with statistics:
-            loss = lower.loss(step, lambda *args, **kwargs: forward(_rows(fed, step), *args, **kwargs), weights)
+            loss = lower.loss(step, run, weights)
         if joint:  # the maps themselves act on the elementary weights, in update
             step.parameters = _LazyWeights(self, first, joint=False)
         surrogate = lower.regularizers.map_surrogate(step)
@@ -119,6 +123,7 @@ class ResponseEstimator(HypergradientEstimator):
         if joint:
             self.optimizer.zero_grad()
             lower.descend(step, objective)
+            give_gradients(self.parameters, lower.group.means([parameter.grad for parameter in self.parameters]))
         else:
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
             give_gradients(self.parameters, lower.group.means(gradients))
@@ -133,13 +138,14 @@ class ResponseEstimator(HypergradientEstimator):
         self, batch: int, number: int, scale: Float[Tensor, "n"], stream: str = "perturbation"
     ) -> Float[Tensor, "batch n"]:
         """Draws for the batches of all processes together, of which ``_own`` are those of this one."""
-        generator, rows = self.lower.streams(stream, number), batch * self.lower.group.size
+        generator, rows = self.lower.streams(stream, number), self.lower.group.draws(batch)
         noise = torch.randn(rows, len(scale), generator=generator, device=self.lower.device)
         return self.lower.space.perturbation(scale, noise)
 
-    def _own(self, draws: Float[Tensor, "all n"]) -> Float[Tensor, "batch n"]:
-        group = self.lower.group
-        return draws if group.size == 1 else draws.chunk(group.size)[group.rank]
+    def _of_part(self, fed: Float[Tensor, "batch n"]) -> Float[Tensor, "part n"]:
+        """The perturbations of the examples on which this process runs the network."""
+        part = self.lower.group.part(len(fed))
+        return fed if part is None or len(fed) == 1 else fed[part]
 
     # Validation --------------------------------------------------------------------------------------
 
@@ -166,7 +172,7 @@ class ResponseEstimator(HypergradientEstimator):
         batch = lower.validation_batch(hyper_step)
         rows = 1 if self.response.shared_draw else size_of(batch)
         draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
-        noise = self._own(draws)
+        noise = lower.group.own_draws(draws)
         delta = (noise * scale if tune_scale else torch.zeros_like(noise)).requires_grad_()
         fed = self._of_moving(delta if self.settings.centered else delta + unconstrained)
         losses, metrics = self._measured(fed, batch)
@@ -185,7 +191,7 @@ class ResponseEstimator(HypergradientEstimator):
 
     def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
-        outputs = self.lower.judged(batch, forward=partial(self.response.perturbed, fed))
+        outputs = self.lower.judged(batch, forward=partial(self.response.perturbed, self._of_part(fed)))
         return self.lower.measures(batch, outputs)
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:

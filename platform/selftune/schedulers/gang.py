@@ -1,0 +1,195 @@
+"""A trainer of several workers: processes that train one network together, and stay alive between orders."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch.distributed as dist
+from torch._C._distributed_c10d import FileStore, Store, TCPStore
+
+from selftune.errors import SettingError
+from selftune.hyperparameters import Space
+from selftune.logs import WorkerLog
+from selftune.methods import Report, WorkOrder
+from selftune.schedulers.bundles import actor_in_bundle, bundles
+from selftune.training.process_group import DataParallelGroup
+from selftune.training.team_run import Executes
+from selftune.training.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+_PATIENCE = timedelta(minutes=30)
+"""How long a worker waits for the others in the middle of a step; who hangs is ended long before by the driver."""
+_GRACE = 10.0
+"""Seconds in which the first worker should notice by itself that another one is gone."""
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """Where the workers of a trainer find each other.
+
+    Args:
+        size: number of workers.
+        backend: of ``torch.distributed``.
+        file: where all of them are on one node, a file there; empty otherwise.
+        host, port: of the first worker, where they are not.
+    """
+
+    size: int
+    backend: str
+    file: str = ""
+    host: str = ""
+    port: int = 0
+
+    def join(self, rank: int, store: Store | None = None) -> DataParallelGroup:
+        """Waits for the others, and connects to them."""
+        if self.file:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # other machines have no business here
+            store = FileStore(self.file, self.size)
+        elif store is None:
+            store = TCPStore(self.host, self.port, self.size, is_master=False)
+        dist.init_process_group(self.backend, store=store, rank=rank, world_size=self.size, timeout=_PATIENCE)
+        return DataParallelGroup()
+
+
+class Worker:
+    """An actor with one of a trainer's workers, other than the first."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self._trainer: Trainer
+
+    def node(self) -> str:
+        """The id of the node it is on."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def begin(
+        self, make: Callable[[], Trainer], meeting: Meeting, log: WorkerLog | None, name: str, member: int
+    ) -> None:
+        if log is not None:
+            log.open(f"{name}-worker-{self._rank}", None, member)
+        logger.info("begins as worker %d, in process %d", self._rank, os.getpid())
+        self._trainer = make()
+        self._trainer.share(meeting.join(self._rank))
+
+    def execute(self, order: WorkOrder, warm: Any) -> None:
+        try:
+            self._trainer.execute(order, warm)
+        except Exception:
+            logger.exception("worker %d fails, and its trainer with it", self._rank)
+            os._exit(1)  # the others wait in the middle of a step: they see that it is gone
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._trainer.load_state_dict(state)
+
+
+class Gang:
+    """A trainer whose orders several workers carry out together.
+
+    The first one is in the process of the trial, the others are actors in the bundles of its placement group. All
+    get every order; the first reports and is saved. If another one dies, an order fails here, or this process
+    ends; Tune starts the trial again, with new workers.
+
+    Args:
+        make: makes the trainer of one worker; picklable.
+        workers: how many, 2 at least.
+        log: where the others log; None where they do not.
+        name: of the trial in the names of their logs.
+        member: of the team.
+
+    Raises:
+        SettingError: if the trial has fewer bundles, or its trainer cannot be shared.
+    """
+
+    def __init__(
+        self, make: Callable[[], Executes], workers: int, log: WorkerLog | None, name: str, member: int
+    ) -> None:
+        there = bundles()
+        if there < workers:
+            raise SettingError(
+                "workers",
+                f"is {workers}, but the trial has resources for {there}; give it a bundle for each:"
+                f" tune.PlacementGroupFactory([{{'CPU': 1}}] * {workers})",
+            )
+        self._workers = [actor_in_bundle(Worker, rank, rank) for rank in range(1, workers)]
+        self._folder: Path | None = None
+        self._own = trainer = _shared(make())  # refuses what is wrong while the others start
+        self.space: Space = trainer.space
+        nodes = ray.get([worker.node.remote() for worker in self._workers])
+        meeting, store = self._meeting(nodes, workers)
+        made = ray.put(make)
+        begun = [worker.begin.remote(made, meeting, log, name, member) for worker in self._workers]
+        watch = threading.Thread(target=_watch, args=(begun, joined := threading.Event()), daemon=True)
+        watch.start()
+        trainer.share(meeting.join(0, store))
+        joined.set()
+        ray.get(begun)
+
+    def _meeting(self, nodes: Sequence[str], workers: int) -> tuple[Meeting, Store | None]:
+        backend = "nccl" if self._own.device.type == "cuda" else "gloo"
+        if set(nodes) == {ray.get_runtime_context().get_node_id()}:
+            self._folder = Path(tempfile.mkdtemp(prefix="selftune-workers-"))
+            return Meeting(workers, backend, file=str(self._folder / "meeting")), None
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        store = TCPStore(host, 0, workers, is_master=True, wait_for_workers=False)
+        return Meeting(workers, backend, host=host, port=store.port), store
+
+    def execute(self, order: WorkOrder, warm: Any = None) -> Report:
+        given = ray.put(warm) if warm is not None else None
+        done = [worker.execute.remote(order, given) for worker in self._workers]
+        over = threading.Event()
+        threading.Thread(target=_watch, args=(done, over), daemon=True).start()
+        try:
+            report = self._own.execute(order, warm)
+        finally:
+            over.set()
+        ray.get(done)
+        return report
+
+    def export_state(self, key: str) -> Any:
+        return self._own.export_state(key)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self._own.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        sent = ray.put(dict(state))
+        loaded = [worker.load_state_dict.remote(sent) for worker in self._workers]
+        self._own.load_state_dict(state)
+        ray.get(loaded)
+
+    def end(self) -> None:
+        """Ends the other workers."""
+        for worker in self._workers:
+            ray.kill(worker)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _shared(trainer: Any) -> Trainer:
+    if not isinstance(trainer, Trainer):
+        raise SettingError("workers", f"must be 1 for a {type(trainer).__name__}, which is one process")
+    return trainer
+
+
+def _watch(awaited: Sequence[Any], over: threading.Event) -> None:
+    """Ends this process if another worker is gone, and this one waits for it in the middle of a step.
+
+    With gloo it notices by itself; with nccl it would wait on.
+    """
+    try:
+        ray.get(list(awaited))
+    except ray.exceptions.RayError as error:
+        if not over.wait(_GRACE):
+            logger.error("another worker of this trainer is gone: %s", error)
+            os._exit(1)

@@ -1,0 +1,77 @@
+"""Whether several processes can train one network together, each running it on a part of every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+from selftune.data.nested import cut, size_of, tensors_in
+from selftune.errors import SettingError
+from selftune.lower_level.objective import NetworkObjective
+from selftune.networks.inventory import undisturbed
+from selftune.networks.modes import evaluating
+from selftune.regularization.regularizer import Regularizer, overrides
+
+_OF_ALL_WEIGHTS = frozenset({"domain_gradients"})
+"""Quantities that are gradients through the network, of which every process has those of its own examples."""
+
+
+def sharing_mistakes(
+    objective: NetworkObjective, regularizers: Iterable[Regularizer], workers: int
+) -> Iterator[SettingError]:
+    """What has to be in one process.
+
+    The outputs of all workers come together before targets, losses and penalties: what compares examples has all
+    of them. What remains is what takes gradients of its own, and a network that mixes the examples of a batch.
+
+    Args:
+        workers: processes that train a network together.
+
+    Yields:
+        SettingError: with the key of the study's section.
+    """
+    if workers == 1:
+        return
+    size = objective.optimization.batch_size
+    if size < workers:
+        yield SettingError("objective.batch_size", f"is {size}, too few examples for {workers} workers")
+    for regularizer in regularizers:
+        why = _obstacle(regularizer)
+        if why is not None:
+            yield SettingError(
+                f"regularizers.{regularizer.name}",
+                f"cannot be used with several workers per trainer: {why}; set trainers.workers to 1",
+            )
+    if not _is_row_by_row(objective):
+        yield SettingError(
+            "trainers.workers",
+            "must be 1 here: the network does not put out a row for each example that depends on this one alone",
+        )
+
+
+def _obstacle(regularizer: Regularizer) -> str | None:
+    if overrides(regularizer, "replace"):
+        return "it makes the whole training step itself"
+    needed = sorted(regularizer.needs & _OF_ALL_WEIGHTS)
+    if needed:
+        return f"it differentiates through the whole network for {needed[0]}"
+    return regularizer.whole_batch
+
+
+def _is_row_by_row(objective: NetworkObjective) -> bool:
+    """Whether the network in evaluation, run on two parts of some examples, puts out the rows of the whole."""
+    batch = objective.example(4, "train")
+    if size_of(batch) < 4:
+        return True
+    network, split = objective.structure(), (batch, cut(batch, 0, 2), cut(batch, 2, 4))
+    with torch.no_grad(), undisturbed(), evaluating(network):
+        whole, first, second = (objective.run(network, objective.inputs(part), part) for part in split)
+    parts = zip(tensors_in(whole), tensors_in(first), tensors_in(second), strict=True)
+    return all(_joins(*three) for three in parts)
+
+
+def _joins(whole: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> bool:
+    if not (whole.ndim and len(first) == len(second) == 2 and len(whole) == 4):
+        return False
+    return torch.allclose(torch.cat([first, second]), whole, rtol=1e-3, atol=1e-5, equal_nan=True)
