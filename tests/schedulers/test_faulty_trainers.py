@@ -71,7 +71,9 @@ def test_a_member_that_is_to_start_from_a_state_waits_while_its_holder_restarts(
     run_in_process(method, {member: factory(member) for member in range(TEAM)}, alone)
     scheduler = SelfTuningScheduler(steps=STEPS, team_size=TEAM, listener=lambda team: together, **SETTINGS)
     tune = FakeTune(scheduler, trainable(factory), TEAM, seed=seed)
-    while not any(order.kind == "cycle" and order.start for team in scheduler.teams for order in team.members[1].log):
+    while not any(
+        order.kind == "cycle" and order.start for team in scheduler.teams for order in team.members[1].log
+    ):
         tune.step()
     source = scheduler.teams[0].method._conduct.exclusions[1].source
     tune.trials[source].temporary_state.ray_actor.die()
