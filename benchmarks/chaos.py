@@ -72,6 +72,7 @@ class Nodes:
         self._begin()
 
     def _begin(self) -> None:
+        (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)  # where Cluster leaves its address
         head = {**self._node, "num_cpus": 0, "include_dashboard": False}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
         self._workers = [self._cluster.add_node(**self._node) for _ in range(2)]
@@ -281,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=3000, help="training steps of a study")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 is for machines that people work on
     if options.kills:
         real(options.kills, options.steps, options.seed)
     if options.simulated:

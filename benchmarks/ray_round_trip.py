@@ -1,23 +1,28 @@
-"""Milliseconds per hyper-step through Ray beside the same cycle in one process.
+"""What Ray costs a hyper-step, in milliseconds and in bare calls of an actor.
 
-    python benchmarks/ray_round_trip.py [--steps N]
+    python benchmarks/ray_round_trip.py [--steps N] [--teams 1,2,4] [--repeats 3]
 
 The study is the digits' MLP with tuned dropout and weight decay, five training steps and one hypergradient per
 hyper-step. In one process a team's trainers take turns; under Ray they work at the same time, where there are
-enough cores. The round trip is what a hyper-step takes beyond its slowest trainer: the barrier, the method, and
-both ways through Ray Tune. All numbers are medians over hyper-steps.
+enough cores. Ray's share is what a hyper-step takes beyond its slowest trainer: the barrier, the method, and both
+ways through Ray Tune. A bare call is ``ray.get(actor.method.remote())`` on the same cluster, measured before and
+after each study. All numbers are medians, over hyper-steps or calls, then over the repeats.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import ray
 from selftune.objectives.regularizers.supervision.dropout import Dropout
 from selftune.objectives.regularizers.supervision.weight_decay import weight_decay  # noqa: F401  # registers itself
 from selftune.objectives.tasks.digits import Digits
@@ -27,6 +32,7 @@ from selftune.listener import Listener
 from selftune.methods import Budget, HyperStep, SelfTuning, SelfTuningSettings
 from selftune.regularization.regularizer import regularizers
 from selftune.schedulers import run_on_ray
+from selftune.schedulers.cluster import connected, quiet
 from selftune.training import TrainerFactory, run_in_process
 
 WARM_UP = 20  # hyper-steps that are not counted
@@ -65,7 +71,7 @@ def measure(team: int, steps: int, runner: str) -> Clock:
             method,
             factory,
             members=team,
-            cpus=1,
+            cpus=min(1.0, (os.cpu_count() or 1) / team),
             gpus=0,
             folder=Path(folder),
             listener=clock,
@@ -75,21 +81,53 @@ def measure(team: int, steps: int, runner: str) -> Clock:
     return clock
 
 
-def main() -> None:
+@ray.remote
+class Idle:
+    """An actor that does nothing."""
+
+    def call(self) -> None:
+        """Returns at once."""
+
+
+def bare_call(actor: Any, calls: int = 300) -> float:
+    """Milliseconds of a call of an actor, there and back."""
+    times = []
+    for _ in range(calls):
+        began = time.perf_counter()
+        ray.get(actor.call.remote())
+        times.append(time.perf_counter() - began)
+    return 1e3 * statistics.median(times[calls // 10 :])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--steps", type=int, default=1500, help="training steps of every trainer")
-    steps = parser.parse_args().steps
-    print("| trainers | runner | ms per hyper-step | of its slowest trainer | round trip | same trajectory |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for team in (1, 2):
-        reference: list[float] = []
-        for runner in ("in process", "direct", "mailbox"):
-            clock = measure(team, steps, runner)
-            reference = reference or clock.last
-            whole, trainer = clock.medians()
-            trip = "" if runner == "in process" else f"{whole - trainer:.2f}"
-            same = "yes" if clock.last == reference else "no"
-            print(f"| {team} | {runner} | {whole:.2f} | {trainer:.2f} | {trip} | {same} |", flush=True)
+    parser.add_argument("--teams", default="1,2,4", help="trainers")
+    parser.add_argument("--runners", default="direct", help="direct, mailbox, or both with a comma between")
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # trainers and driver share the cores as equals
+    print(
+        "| trainers | runner | ms per hyper-step | of its slowest trainer | Ray's share | in bare calls | same |"
+    )
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    with quiet(), connected():
+        actor = Idle.options(num_cpus=0).remote()
+        for team in map(int, options.teams.split(",")):
+            reference = measure(team, options.steps, "in process")
+            whole, trainer = reference.medians()
+            print(f"| {team} | in process | {whole:.2f} | {trainer:.2f} | | | |", flush=True)
+            for runner in options.runners.split(","):
+                rows, same = [], True
+                for _ in range(options.repeats):
+                    before = bare_call(actor)
+                    clock = measure(team, options.steps, runner)
+                    call = (before + bare_call(actor)) / 2
+                    whole, trainer = clock.medians()
+                    rows.append((whole, trainer, whole - trainer, (whole - trainer) / call))
+                    same = same and clock.last == reference.last
+                cells = " | ".join(f"{statistics.median(column):.2f}" for column in zip(*rows, strict=True))
+                print(f"| {team} | {runner} | {cells} | {'yes' if same else 'no'} |", flush=True)
 
 
 if __name__ == "__main__":

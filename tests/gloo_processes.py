@@ -34,7 +34,7 @@ def trained(rank, size, method):
     tuner = OnlineTuner(
         DistributedDataParallel(model) if size > 1 else model,
         optimizer,
-        {"weight_decay": {"parts": "layer", "strength": Tune(0.02)}},
+        {"weight_decay": {"parts": "layer", "strength": Tune(0.02)}, "sam": {}},
         loss=loss,
         validation=([judged], lambda outputs, batch: (outputs - batch["y"]).square().mean(dim=1)),
         forward=lambda model, batch: model(batch["x"]),

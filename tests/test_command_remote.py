@@ -113,8 +113,9 @@ def test_what_needs_a_folder_that_machines_share_is_refused(place, capsys, monke
     assert main(["run", "tiny.yaml", "--output", "flaky://bucket/tiny"]) == 2
     assert "flaky://bucket/tiny: the nodes of the cluster at RAY_ADDRESS do not reach" in capsys.readouterr().err
     (place / "swept.yaml").write_text(f"{STUDY}sweep: {{trials: 2, space: {{seed: {{integers: [0, 9]}}}}}}\n")
-    assert main(["run", "swept.yaml", "--output", "flaky://bucket/tiny"]) == 2
-    assert "sweeps and comparisons need a folder" in capsys.readouterr().err
+    for command in (["run", "swept.yaml"], ["compare", "tiny.yaml", "--methods", "random", "--budget", "600"]):
+        assert main([*command, "--output", "flaky://bucket/tiny"]) == 2
+        assert "do not reach this machine's copy" in capsys.readouterr().err
     assert RemoteFolder("flaky://bucket/tiny").files() == {}
 
 

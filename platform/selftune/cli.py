@@ -149,6 +149,21 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--schedule", type=Path, metavar="FILE", help="follow this schedule instead; nothing is kept in the folder"
     )
+    one.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        metavar="S",
+        help="train for this share of the steps, with the schedule compressed; nothing is kept (default: 1)",
+    )
+    one.add_argument(
+        "--average",
+        type=float,
+        metavar="S",
+        help="also follow the schedule up to this share of its end, and hold its mean from there",
+    )
+    words = "train each network by N workers of Ray Train, which share every batch"
+    one.add_argument("--workers", type=positive, metavar="N", help=words)
 
     one = add("schedule", _schedule, "make one schedule of those that studies found")
     one.add_argument(
@@ -307,15 +322,23 @@ def _resume_folder(folder: Path, options: argparse.Namespace) -> int:
 
 def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.display import say
-    from selftune.studies.replay import OTHER_NETWORK, SAME_NETWORK, SCHEDULE, replay, same_network
+    from selftune.studies.horizon import SCHEDULE
+    from selftune.studies.replay import OTHER_NETWORK, SAME_NETWORK, replay, same_network
     from selftune.studies.results import print_results
-    from selftune.studies.runner import StudyFailed
     from selftune.studies.stopping import Interrupted
+    from selftune.studies.study_failed import StudyFailed
 
     console = _console()
     try:
-        results, spreads = replay(
-            options.folder, console, final=options.final, seeds=options.seeds, schedule=options.schedule
+        results, spreads, verdict = replay(
+            options.folder,
+            console,
+            final=options.final,
+            seeds=options.seeds,
+            schedule=options.schedule,
+            share=options.share,
+            average=options.average,
+            workers=options.workers,
         )
     except StudyFailed as error:
         _complain(f"selftune: {error}")
@@ -325,7 +348,9 @@ def _replay(options: argparse.Namespace) -> int:
     console.print()
     seeds = ", one seed" if options.seeds == 1 else f", mean of {options.seeds} seeds ± standard deviation"
     print_results(console, f"plain networks, the same training steps each{seeds}", results, spreads=spreads)
-    if SCHEDULE in results and options.schedule is None:
+    if verdict:
+        say(console, f"{verdict[:1].upper()}{verdict[1:]}.")
+    if SCHEDULE in results and options.schedule is None and options.share == 1 and options.workers in (None, 1):
         again = same_network(options.folder)
         say(console, SAME_NETWORK if again else OTHER_NETWORK)
     return 0

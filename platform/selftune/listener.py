@@ -35,6 +35,9 @@ class Listener:
     def departed(self, member: int, reason: str) -> None:
         """A trainer has failed, and is started again."""
 
+    def left_out(self, member: int, reason: str) -> None:
+        """A trainer is not waited for any more; ``arrived`` follows if it comes back, else ``lost``."""
+
     def hung(self, member: int, reason: str) -> None:
         """A trainer hangs, so that its process is ended; ``departed`` or ``lost`` follows."""
 
@@ -88,6 +91,10 @@ class Listeners(Listener):
     def departed(self, member: int, reason: str) -> None:
         for listener in self.listeners:
             listener.departed(member, reason)
+
+    def left_out(self, member: int, reason: str) -> None:
+        for listener in self.listeners:
+            listener.left_out(member, reason)
 
     def hung(self, member: int, reason: str) -> None:
         for listener in self.listeners:

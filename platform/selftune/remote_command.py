@@ -70,18 +70,6 @@ def check_reach(folder: Path | None, local: bool) -> None:
         )
 
 
-def check_sweep(folder: Path | None) -> None:
-    """Refuses to sweep or to compare in the copy of a folder in a store.
-
-    Raises:
-        UserError: if it is one.
-    """
-    if folder is not None and is_copy(folder):
-        raise UserError(
-            f"{folder}: sweeps and comparisons need a folder of this machine, or one that all machines share"
-        )
-
-
 def is_copy(folder: Path) -> bool:
     """Whether a folder is the copy of one in a store."""
     return folder.with_name(COPY).is_file()

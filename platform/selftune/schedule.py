@@ -143,6 +143,30 @@ class Schedule:
         row = self.at(self.steps if step is None else step)
         return replace(self, ends=self.ends[-1:], values=np.array([list(row.values())]))
 
+    def settled(self, share: float) -> Schedule:
+        """The same course up to the last ``share`` of the steps; from there on its mean over them is held.
+
+        Raises:
+            SettingError: if the share is not above 0 and at most 1.
+
+        >>> values = np.array([[0.1], [0.2], [0.4]])
+        >>> schedule = Schedule(("dropout.rate",), np.array([8, 9, 10]), values, ((0.0, 1.0),))
+        >>> schedule.settled(0.2).ends, schedule.settled(0.2).at(9)
+        (array([ 8, 10]), {'dropout.rate': 0.28989...})
+        """
+        if not 0 < share <= 1:
+            raise SettingError("share", f"must be above 0 and at most 1, got {share}")
+        since = min(self.steps - round(share * self.steps), self.steps - 1)
+        edges = np.concatenate([[0], self.ends])
+        weights = np.clip(edges[1:] - np.maximum(edges[:-1], since), 0, None)
+        free = (self._unconstrained(self.values) * weights[:, None]).sum(axis=0) / weights.sum()
+        kept = edges[:-1] < since
+        return replace(
+            self,
+            ends=np.append(np.minimum(self.ends[kept], since), self.steps),
+            values=np.concatenate([self.values[kept], self._constrained(free[None])]),
+        )
+
     @classmethod
     def mean(cls, schedules: Iterable[Schedule]) -> Schedule:
         """The mean of schedules of one length, as of several seeds.

@@ -192,6 +192,7 @@ def test_the_command_line_lists_shows_and_runs_it(package, tmp_path):
     assert (tmp_path / "out" / "summary.json").exists()
 
 
+@pytest.mark.full
 def test_ray_tune_drives_it_by_its_name(package, tmp_path):
     (tmp_path / "on_ray.py").write_text(ON_RAY)
     assert "the same" in python(tmp_path / "on_ray.py", tmp_path / "results", folder=package, place=tmp_path)

@@ -130,6 +130,7 @@ class FakeTune:
         self.kills = 0
         self.trials = []
         self.starting = []
+        self.room = None  # actors that fit; None for any number
         self.snapshots = []
         self.garbage = []
         self.record = None
@@ -228,7 +229,9 @@ class FakeTune:
 
     def _event(self):
         busy = [t for t in self.trials if t.temporary_state.ray_actor and t.temporary_state.ray_actor.able]
-        choices = [(self._start_actor, trial) for trial in self.starting] + [(self._task, t) for t in busy]
+        there = sum(trial.temporary_state.ray_actor is not None for trial in self.trials)
+        able = self.starting if self.room is None or there < self.room else []
+        choices = [(self._start_actor, trial) for trial in able] + [(self._task, t) for t in busy]
         if choices:
             handler, trial = self.random.choice(choices)
             handler(trial)

@@ -147,6 +147,9 @@ class Recorder(Listener):
     def departed(self, member, reason):
         self.departures.append((member, reason))
 
+    def left_out(self, member, reason):
+        self.events.append(("left_out", member))
+
     def hung(self, member, reason):
         self.hangs.append((member, reason))
 

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import subprocess
+import sys
 from importlib import import_module
 
 import pytest
@@ -10,6 +12,7 @@ from ray_fakes import SPACE, Recorder, ToyMethod, Toys
 
 from selftune.schedulers import BilevelScheduler, trainable
 from selftune.schedulers.run_record import RunRecord, read_record
+from selftune.tracking.trajectory import read_trajectory
 
 pytestmark = pytest.mark.usefixtures("node", "local_trainables")
 
@@ -53,3 +56,40 @@ def test_a_full_disk_loses_nothing(where, words, seed, tmp_path, undisturbed, mo
     assert len(after.of("hyper_step")) < len(expected.of("hyper_step"))
     finals = {m: one.final.tensors["network.weights"] for m, one in again.scheduler.teams[0].members.items()}
     assert {member: tensor.tolist() for member, tensor in finals.items()} == undisturbed(ToyMethod(2))[1]
+
+
+STUDY = """\
+study: large
+objective: {task: digits, hidden: [256, 256], train_examples: 200}
+regularizers: {dropout: {rate: {start: 0.1}}}
+method: {name: self_tuning, warmup_steps: 10, checkpoint_every: 2}
+trainers: {number: 2, cpus: 0.5}
+budget: {steps: 80}
+"""
+
+
+@pytest.mark.full
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a disk that is small")
+def test_a_study_on_ray_whose_disk_is_full_goes_on_when_there_is_room(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "large.yaml").write_text(STUDY)
+    (tmp_path / "disk").mkdir()
+    command = [sys.executable, "-m", "selftune.cli", "run", "large.yaml", "--no-mlflow", "--restart"]
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=7m", "tmpfs", "disk"], capture_output=True)
+    if made.returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        full = subprocess.run([*command, "--output", "disk/out"], capture_output=True, text=True)
+        assert full.returncode == 1, full.stderr
+        assert "No space left on device" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=200m", "disk"], check=True)
+        again = subprocess.run([*command, "--output", "disk/out"], capture_output=True, text=True)
+        assert again.returncode == 0, again.stderr
+        subprocess.run([*command, "--output", "whole", "--local"], check=True, capture_output=True)
+        there, whole = read_trajectory(tmp_path / "disk" / "out"), read_trajectory(tmp_path / "whole")
+        assert (there.values == whole.values).all()
+        assert (there.validation_loss == whole.validation_loss).all()
+    finally:
+        subprocess.run(["umount", "-l", "disk"], check=True)

@@ -19,6 +19,7 @@ from selftune.schedulers import (
     SelfTuningScheduler,
     run_record,
     trainable,
+    trial_groups,
 )
 from selftune.schedulers.run_record import RunRecord, read_record
 from selftune.training import TrainerFactory
@@ -98,7 +99,7 @@ def test_what_a_late_member_says_before_it_has_taken_over_does_not_count(node):
 @pytest.mark.parametrize("seed", first_of(range(6), always=2))
 def test_drivers_that_die_meanwhile_leave_no_trace(node, seed, tmp_path, monkeypatch):
     """The cluster grows under the second driver; every driver goes on with the team that there is."""
-    monkeypatch.setattr(run_record, "_SHARE", 1.0)  # whatever is new is written, however long that takes
+    monkeypatch.setattr(run_record, "_SHARE", 1.0)  # records are written whenever something is new
     place, life, draw, recorder = tmp_path / "ray", 0, random.Random(seed), Recorder()
     node(CPU=2)
     while (tune := driver(place, recorder, 100 * seed + life)) is not None:
@@ -115,6 +116,61 @@ def test_drivers_that_die_meanwhile_leave_no_trace(node, seed, tmp_path, monkeyp
     assert steps == dict.fromkeys(range(3), STEPS)
     numbers = {event[1] for event in recorder.of("hyper_step")}
     assert numbers == set(range((STEPS - 4) // 2))
+
+
+def shrink(tune, node, room):
+    """Nodes are gone for good, and the trainers on them."""
+    node(CPU=room)
+    tune.room = room
+    for trial in tune.trials[room:]:
+        if trial.temporary_state.ray_actor is not None:
+            trial.temporary_state.ray_actor.die()
+
+
+@pytest.mark.parametrize("kill", [0.0, 0.03])
+@pytest.mark.parametrize("back", [True, False])
+def test_a_team_goes_on_without_members_that_find_no_room_again(node, monkeypatch, back, kill):
+    monkeypatch.setattr(trial_groups, "_WAIT_FOR_ROOM", 0.0)
+    node(CPU=3)
+    recorder = Recorder()
+    tune = make(recorder, kill=kill)
+    until(tune, 5)
+    shrink(tune, node, 2)
+    until(tune, 12)
+    team = tune.scheduler.teams[0]
+    assert {event[1] for event in recorder.of("left_out")} == {2}
+    assert not team.members[2].joined
+    if back:
+        node(CPU=3)
+        tune.room = 3
+    tune.run()
+    finals = {m: entry.final for m, entry in team.members.items() if entry.final is not None}
+    assert set(team.method.results(finals)) == ({0, 1, 2} if back else {0, 1})
+    assert {report.training_step for report in finals.values()} == {STEPS}
+    assert [event[1] for event in recorder.of("lost")] == ([3] if back else [2, 3])
+    assert len(recorder.of("hyper_step")) == (STEPS - 4) / 2
+    if back:
+        own, late, other = (first_weights(finals[member]) for member in (0, 2, 1))
+        assert 0 < (late - own).norm() < 0.5 * (other - own).norm()  # of one origin
+
+
+def test_a_team_waits_where_too_few_would_be_left(node, monkeypatch):
+    monkeypatch.setattr(trial_groups, "_WAIT_FOR_ROOM", 0.0)
+    node(CPU=3)
+    recorder, whole = Recorder(), Recorder()
+    tune = make(recorder, at_least=3)
+    until(tune, 5)
+    shrink(tune, node, 2)
+    for _ in range(300):
+        tune.step()
+    assert tune.scheduler.teams[0].hyper_step <= 6
+    node(CPU=3)
+    tune.room = 3
+    tune.run()
+    make(whole, at_least=3).run()
+    there, expected = ([(step[1], *step[4:9]) for step in one.of("hyper_step")] for one in (recorder, whole))
+    assert there == expected
+    assert not recorder.of("left_out")
 
 
 def driver(place, recorder, seed):

@@ -8,7 +8,7 @@ from own_process import python
 from ray_fakes import ToyMethod
 
 LOSES_A_NODE = """
-import json, sys
+import json, sys, tempfile
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[2])
@@ -27,6 +27,7 @@ class Loses(ray_fakes.Recorder):
 
 cloudpickle.register_pickle_by_value(ray_fakes)
 recorder = Loses()
+(Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)  # where Cluster leaves its address
 with private_session() as folder:
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "temp_dir": str(folder)}
     cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})

@@ -56,6 +56,7 @@ def test_trajectory_is_that_of_a_run_in_process(tmp_path, undisturbed):
     assert weights == expected_weights
 
 
+@pytest.mark.full
 def test_a_team_without_room_for_all_starts_with_those_that_fit(tmp_path, undisturbed):
     weights, recorder = run(tmp_path, ToyMethod(3), at_least=2)
     expected, expected_weights = undisturbed(ToyMethod(2))
@@ -76,6 +77,7 @@ def test_a_killed_worker_changes_nothing(transport, tmp_path, undisturbed):
     assert weights == expected_weights
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", first_of(["stops", "blocks"]))
 @pytest.mark.parametrize("transport", first_of(["direct", "mailbox"]))
 def test_a_worker_that_hangs_is_replaced_and_changes_nothing(transport, how, tmp_path, undisturbed):
@@ -140,6 +142,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_without_repeating_anything(transpor
     assert weights == expected_weights
 
 
+@pytest.mark.full
 def test_the_end_of_a_finished_run_is_there_again_on_resume(tmp_path):
     weights, _ = run(tmp_path, ToyMethod(1))
     again, recorder = run(tmp_path, ToyMethod(1), resume=True)
@@ -193,6 +196,7 @@ def test_the_scheduler_serves_a_user_of_ray_tune(tmp_path):
         assert changes.count(Trial.RUNNING) == 1
 
 
+@pytest.mark.full
 def test_a_trainer_that_fails_for_good_is_named_with_its_error(tmp_path):
     scheduler = BilevelScheduler(ToyMethod(2), 2)
     results = tune.Tuner(
@@ -260,6 +264,7 @@ def test_a_killed_leader_starts_cold_and_its_team_goes_on(transport, tmp_path):
     assert len(reports) == 2
 
 
+@pytest.mark.full
 def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
     scheduler = InexactLineSearchScheduler(steps=STEPS, team_size=2, **SETTINGS)
     results = tune.Tuner(
@@ -274,6 +279,7 @@ def test_the_line_search_serves_a_user_of_ray_tune(tmp_path):
         assert result.metrics["work"] > 0
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", first_of(sorted(METHODS)))
 def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, tmp_path):
     marker, recorder = tmp_path / "killed", Recorder()
@@ -294,6 +300,7 @@ def test_networks_are_tuned_as_in_one_process_although_a_worker_is_killed(name, 
     assert network_fakes.payloads(reports) == networks
 
 
+@pytest.mark.full
 def test_a_wrong_setting_found_at_the_first_order_comes_back_as_such(tmp_path):
     single = partial(Penalty, Budget(steps=20), PenaltySettings(warmup_steps=0, train_steps=1, momentum=0.3), 2)
     with pytest.raises(SettingError, match=r"method\.momentum: is for one gradient per training step"):

@@ -1,10 +1,14 @@
 import logging
 import signal
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
-from pyarrow.fs import LocalFileSystem
 from ray._private import utils
-from ray.train._internal import storage
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.air.execution._internal.tracked_actor import TrackedActor
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask
+from ray.exceptions import OutOfMemoryError, RayActorError
 from ray.tune.execution.tune_controller import TuneController
 
 from selftune.schedulers import BilevelScheduler, SchedulerError, ray_internals
@@ -45,20 +49,6 @@ def test_an_unknown_transport_is_refused():
         make_transport("pigeon")
 
 
-def test_tune_puts_its_snapshots_into_a_folder_whole(tmp_path):
-    written, kept = tmp_path / "written", tmp_path / "kept"
-    written.mkdir()
-    kept.mkdir()
-    (kept / "state.pkl").write_text("old")
-    (written / "state.pkl").write_text("new")
-    with ray_internals.whole_snapshots(), (kept / "state.pkl").open() as reader:
-        syncer = storage._FilesystemSyncer(storage_filesystem=LocalFileSystem())
-        assert syncer.sync_up(str(written), str(kept))
-        syncer.wait()
-        assert (kept / "state.pkl").read_text() == "new"
-        assert reader.read() == "old", "its file was replaced, not written to"
-
-
 def test_rays_answer_to_sigterm_does_not_replace_that_of_the_program():
     def own(number, frame): ...
 
@@ -90,3 +80,17 @@ def test_a_run_that_has_ended_leaves_ctrl_c_as_it_was():
     with ray_internals.own_interrupts():
         signal.signal(signal.SIGINT, lambda number, frame: None)  # as Tune does
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_worker_that_the_memory_monitor_ends_is_one_that_died():
+    ray_internals.count_lost_workers_as_failures()
+    ray_internals.count_lost_workers_as_failures()
+    heard = []
+    actor = TrackedActor(1, on_error=lambda actor, error: heard.append(error))
+    task = TrackedActorTask(actor, on_error=lambda actor, error: heard.append(error))
+    manager = SimpleNamespace(_failed_actor_ids=set(), _cleanup_actor=lambda tracked_actor: None)
+    for error in (OutOfMemoryError("killed"), RuntimeError("a bug")):
+        with nullcontext() if isinstance(error, OutOfMemoryError) else pytest.raises(RuntimeError, match="a bug"):
+            RayActorManager._actor_task_failed(manager, tracked_actor_task=task, exception=error)  # as Tune does
+    assert [type(error) for error in heard] == [RayActorError, RayActorError]
+    assert "killed" in str(heard[0])

@@ -2,8 +2,8 @@ import pytest
 
 from selftune.errors import Stopped
 from selftune.studies.carried_out import carried_out
-from selftune.studies.runner import StudyFailed
 from selftune.studies.stopping import Interrupted
+from selftune.studies.study_failed import StudyFailed
 
 
 def raises(error):

@@ -77,6 +77,13 @@ def test_answers_at_once(arguments):
     assert not loaded & {"torch", "numpy", "pydantic", "ray", "mlflow"}
 
 
+def test_how_a_run_stands_is_said_at_once(tmp_path):
+    (tmp_path / "study.yaml").write_text("study: mine\n")
+    text, _, loaded = run("status", str(tmp_path))
+    assert text.strip() == f"{tmp_path}: new"
+    assert not loaded & {"torch", "numpy", "pydantic", "ray", "mlflow", "pyarrow"}
+
+
 def test_installed_packages_are_listed(install):
     task = 'class Mine:\n    """A task of somebody\'s, of one sentence.\n\n    And more."""\n'
     path = install("[selftune.tasks]\nmine = somebodys_task:Mine\n", somebodys_task=task)

@@ -7,8 +7,9 @@ import pytest
 
 from selftune.cli import main
 from selftune.methods import NetworkLineSearch, OnlineImplicit, Penalty
+from selftune.studies.horizon import SCHEDULE
 from selftune.studies.mistakes import Mistakes
-from selftune.studies.replay import SCHEDULE, START
+from selftune.studies.replay import START
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_reports, read_trajectory
 from selftune.training.divergence import NotFinite

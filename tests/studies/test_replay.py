@@ -12,9 +12,11 @@ from selftune.errors import SettingError
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json
 from selftune.studies.folder import new_folder
+from selftune.studies.horizon import END, SCHEDULE
 from selftune.studies.mistakes import UserError
-from selftune.studies.replay import END, SCHEDULE, START, replay, same_network, segments
+from selftune.studies.replay import START, replay, same_network
 from selftune.studies.run import run
+from selftune.studies.segments import segments
 from selftune.studies.study_file import parse_study
 from selftune.tracking.trajectory import read_trajectory
 
@@ -54,7 +56,7 @@ def test_ten_lines_without_selftune_follow_it(folder, monkeypatch):
 
 
 def test_the_schedule_gives_the_tuned_network_bit_for_bit(folder):
-    results, _ = replay(folder, quiet())
+    results, *_ = replay(folder, quiet())
     assert same_network(folder)
     summary = json.loads((folder / "summary.json").read_text())
     assert results[SCHEDULE] == summary["tuned"]
@@ -68,18 +70,18 @@ def test_the_schedule_gives_the_tuned_network_bit_for_bit(folder):
 
 
 def test_the_last_values_held(folder):
-    results, spreads = replay(folder, quiet(), final=True, seeds=2)
+    results, spreads, _ = replay(folder, quiet(), final=True, seeds=2)
     assert list(results) == [END]
     assert set(spreads[END]) == set(results[END])
     assert all(spread > 0 for spread in spreads[END].values())
-    once, _ = replay(folder, quiet(), final=True)
+    once, *_ = replay(folder, quiet(), final=True)
     assert results[END] != once[END]
     assert isinstance(torch.load(folder / "network_final.pt", weights_only=False), torch.nn.Module)
 
 
 def test_rows_of_an_earlier_replay_stay(folder):
-    both, _ = replay(folder, quiet())
-    again, _ = replay(folder, quiet(), final=True)
+    both, *_ = replay(folder, quiet())
+    again, *_ = replay(folder, quiet(), final=True)
     assert json.loads((folder / "replay.json").read_text())["results"] == both | again
     assert set(both) > {SCHEDULE, END}
 
@@ -95,16 +97,16 @@ def test_what_cannot_be_replayed(study_text, tmp_path):
 def test_another_schedule_is_followed_over_its_own_steps_and_nothing_is_kept(folder, tmp_path):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     Schedule.load(folder).stretched(20).save(tmp_path / "short.json")
-    results, _ = replay(folder, quiet(), schedule=tmp_path / "short.json")
+    results, *_ = replay(folder, quiet(), schedule=tmp_path / "short.json")
     assert list(results) == [SCHEDULE, END, START]
     assert len({measures["test_loss"] for measures in results.values()}) == 3
-    same, _ = replay(folder, quiet(), schedule=folder)
+    same, *_ = replay(folder, quiet(), schedule=folder)
     assert same[SCHEDULE] == json.loads((folder / "summary.json").read_text())["tuned"]
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
 def test_a_schedule_of_other_hyperparameters_is_refused_before_anything_trains(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("selftune.studies.replay.run_in_process", None)
+    monkeypatch.setattr("selftune.studies.replay_training.run_in_process", None)
     other = tmp_path / "other.json"
     Schedule(("mixup.alpha",), np.array([10]), np.ones((1, 1)), ((0.0, np.inf),)).save(other)
     with pytest.raises(SettingError, match=r"other\.json: is one of other hyperparameters: .* moves mixup"):

@@ -12,8 +12,8 @@ from selftune.studies.folder import load_network, new_folder, open_folder
 from selftune.studies.network_outcome import COMPARISON
 from selftune.studies.results import print_summary
 from selftune.studies.run import run
-from selftune.studies.runner import StudyFailed
 from selftune.studies.saved_network import read_network
+from selftune.studies.study_failed import StudyFailed
 from selftune.studies.study_file import parse_study
 from selftune.tracking.summary import read_summary
 from selftune.tracking.trajectory import read_trajectory

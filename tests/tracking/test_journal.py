@@ -16,7 +16,7 @@ import pytest
 
 from selftune.storage.files import DamagedFile
 from selftune.tracking import journal as journal_module
-from selftune.tracking.journal import Journal, metrics, read_table, vector
+from selftune.tracking.journal import Journal, JournalFollower, metrics, read_table, vector
 
 LABELS = ("a", "b", "c")
 
@@ -216,6 +216,53 @@ def test_an_append_of_a_hundred_columns_takes_far_less_than_a_millisecond(tmp_pa
         journal.append({"step": step, "rate": values})
         seconds.append(time.perf_counter() - began)
     assert np.median(seconds) < 1e-3
+
+
+# Following -------------------------------------------------------------------------------------------
+
+
+def new_steps(follower: JournalFollower) -> list[int]:
+    return list(follower.rows()["step"].to_pylist())
+
+
+def test_a_follower_gets_every_row_once_however_often_it_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "PART_ROWS", 5)
+    journal, follower, heard = opened(tmp_path), JournalFollower(tmp_path, "steps"), []
+    for step in range(60):
+        journal.append(row(step))
+        if step % 7 in (0, 1):  # within a part, after one, after several
+            heard.append(new_steps(follower))
+    heard.append(new_steps(follower))
+    assert [step for steps in heard for step in steps] == list(range(60))
+    assert new_steps(follower) == []
+    assert not follower.is_whole
+    journal.close()
+    assert new_steps(follower) == list(range(60))
+
+
+def test_a_follower_does_not_read_again_what_it_has_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal_module, "PART_ROWS", 5)
+    journal, follower = opened(tmp_path), JournalFollower(tmp_path, "steps")
+    for step in range(33):
+        journal.append(row(step))
+    assert new_steps(follower) == list(range(33))
+    read, read_parquet = [], journal_module._read_parquet
+    monkeypatch.setattr(journal_module, "_read_parquet", lambda path: read.append(path.name) or read_parquet(path))
+    for step in range(33, 37):
+        journal.append(row(step))
+    assert new_steps(follower) == list(range(33, 37))
+    assert read == ["steps.part-6.parquet"]
+
+
+def test_a_follower_hears_all_again_when_another_writer_begins(tmp_path: Path) -> None:
+    half_folded(tmp_path)
+    follower = JournalFollower(tmp_path, "steps")
+    assert new_steps(follower) == list(range(6))
+    opened(tmp_path).append(row(6))
+    assert new_steps(follower) == list(range(7))
+    assert follower.is_whole
 
 
 # Short writes and full disks -------------------------------------------------------------------------

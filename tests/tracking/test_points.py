@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from mlflow.entities import Metric
 from mlflow.utils.validation import _validate_metric
 
-from selftune.tracking.points import flattened, keys_of, trainer_rows, trajectory_rows
+from selftune.tracking.points import Elapsed, flattened, keys_of, trainer_rows, trajectory_rows
 from selftune.tracking.trajectory import read_reports, read_trajectory
 
 
@@ -54,7 +54,7 @@ def test_many_groups_are_summed_up_together(tmp_path: Path, fabricate: Any) -> N
 
 def test_a_trainers_points_are_placed_at_its_own_time(tmp_path: Path, fabricate: Any) -> None:
     fabricate.fill(tmp_path, range(4), trainers=1)
-    rows = list(trainer_rows(read_reports(tmp_path), after=1))
+    rows = list(trainer_rows(read_reports(tmp_path), Elapsed(), after=1))
     assert [row.number for row in rows] == [2, 3]
     assert rows[-1].points[0].seconds == 1.0  # the sum over all four orders
     assert {point.key for point in rows[-1].points} - {point.key for point in rows[0].points} == {

@@ -232,6 +232,33 @@ def test_following_outlasts_a_server_that_is_away(
     assert attempts[-1] == 100.0  # and a last time at the end
 
 
+@pytest.mark.parametrize(("work", "pause"), [(0.01, 1.0), (0.5, 5.0), (60.0, sync_module.LONGEST_PAUSE)])
+def test_what_following_costs_decides_how_often_it_looks_not_how_long_the_server_takes(
+    tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch, work: float, pause: float
+) -> None:
+    folder = tmp_path / "digits"
+    writer = fabricate.fill(folder, range(4))
+    now, worked, looks = [0.0], [0.0], []
+
+    def study_goes_on(seconds: float) -> None:
+        now[0] += 1.0
+        if len(looks) == 5:
+            fabricate.finish(folder, writer, steps=4)
+
+    def send(self: Any, **how: bool) -> None:
+        looks.append(now[0])
+        now[0] += 100.0  # for the server's answer
+        worked[0] += work
+
+    monkeypatch.setattr(sync_module, "_pause", study_goes_on)
+    monkeypatch.setattr(sync_module, "_clock", lambda: now[0])
+    monkeypatch.setattr(sync_module, "_work", lambda: worked[0])
+    monkeypatch.setattr(sync_module.Sender, "send", send)
+    sync(folder, follow=True)
+    pauses = [later - earlier - 100.0 for earlier, later in pairwise(looks[:5])]
+    assert pauses == [pytest.approx(one) for one in (1.0, pause, pause, pause)]  # the first look is another matter
+
+
 def test_a_study_whose_process_is_gone_is_marked_killed(
     tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ class Fish(Regularizer):
     reference = Reference("Gradient Matching for Domain Generalization", "2104.09937")
     hyperparameters = (Hyperparameter("step", Unit(sweep=(0.05, 0.5)), 0.5, smooth=False, shared=True),)
     needs = frozenset({"parameters", "domains"})
+    one_process = None
     incompatible = dict.fromkeys(_COMPARE_DOMAINS, "fish trains on one domain at a time, and it compares several")
 
     def attach(self, network: nn.Module) -> None:

@@ -70,6 +70,7 @@ class Sam(Regularizer):
     needs = frozenset({"parameters", "gradients", "recompute"})
     incompatible: ClassVar = {"fish": "it repeats the whole batch, and fish steps on one domain at a time"}
     whole_batch = "the gradient that it finds is that of the whole batch"
+    one_process = None
     order = "correction"  # before what projects and clips the gradient that it finds
 
     def gradients(self, step: Step, gradients: dict[str, Tensor]) -> None:
@@ -77,7 +78,7 @@ class Sam(Regularizer):
         saved = [weight.detach().clone() for weight in weights]
         moves = sam(saved, list(gradients.values()), self.value(step, "rho"), self.value(step, "adaptive"))
         _set(weights, [weight + move for weight, move in zip(saved, moves, strict=True)])
-        found = torch.autograd.grad(step.asks.recompute(step), weights, materialize_grads=True)
+        found = step.asks.gradients(step.asks.recompute(step), weights)
         _set(weights, saved)
         _set(list(gradients.values()), found)
 

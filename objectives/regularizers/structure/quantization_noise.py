@@ -72,6 +72,8 @@ class QuantizationNoise(Reparameterization):
         Hyperparameter("noise", Choice(("gaussian", "uniform")), "gaussian", online=False, smooth=False),
     )
 
+    whole_batch = one_process = "its noise is as large as the range of what layers see of the whole batch"
+
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
         return layers[:-1] or layers
 

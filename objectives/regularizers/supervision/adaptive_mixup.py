@@ -87,7 +87,7 @@ class AdaptiveMixup(Regularizer):
     )
     needs = frozenset({"inputs", "targets", "learning_rate", "real_inputs"})
     provides = frozenset({"mixed"})
-    whole_batch = "its policy learns from the backward pass of the whole batch"
+    whole_batch = one_process = "its policy learns from the backward pass of the whole batch"
     order = "mixing"
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:

@@ -56,6 +56,13 @@ class Losses:
             totals = nothing.index_add(0, rows, weights.reshape(-1))
         return sums / torch.where(totals > 0, totals, 1.0), totals
 
+    def moved_by(self, move: Callable[[Tensor], Tensor]) -> Losses:
+        """These with ``move`` of what belongs to the elements, where the first axis runs over the examples."""
+        assert self.rows is None
+        return Losses(
+            move(self.values), None if self.weights is None else move(self.weights.to(self.values.dtype))
+        )
+
     def totals(self) -> tuple[Float[Tensor, ""], Float[Tensor, ""] | int]:
         """The weighted sum over all elements, and the sum of the weights."""
         if self.weights is None:

@@ -23,6 +23,7 @@ class WorkOrder:
     Args:
         number: counts the orders of one member from 0; the runner stamps it.
         checkpoint: whether the trainer's state is saved right after the order.
+        after_absence: whether its team went on without the trainer, which has missed the orders before this one.
         start: key of the state to start from; None for the one the trainer is in, or a cold start. Whoever
             carries the order carries the state along where the trainer does not keep it.
         end: key under which the state at the end is kept; None for none.
@@ -35,6 +36,7 @@ class WorkOrder:
     kind: ClassVar[str] = ""
     number: int = -1
     checkpoint: bool = False
+    after_absence: bool = False
     start: str | None = None
     end: str | None = None
     states: tuple[str, ...] = ()

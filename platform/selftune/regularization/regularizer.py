@@ -86,6 +86,10 @@ class Regularizer:
     incompatible: ClassVar[Mapping[str, str]] = {}
     whole_batch: ClassVar[str | None] = None
     """Why it cannot act on the parts of a batch one by one, as an ``aggregate`` asks; None where it can."""
+    one_process: ClassVar[str | None] = None
+    """Why several processes cannot share a batch with it, each of which has all outputs, but gradients through the
+    network of its own part alone; None where they can. What replaces the training step, or takes gradients through
+    the network, has to say None itself where they can."""
     per_layer: ClassVar[bool] = False
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""

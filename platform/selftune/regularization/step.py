@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -66,6 +66,9 @@ class Context(Protocol):
 
     def recompute(self, step: Step) -> Float[Tensor, ""]:
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
+
+    def gradients(self, loss: Float[Tensor, ""], weights: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of a loss of the step, of all processes together where several share its batch."""
 
     def per_example_names(self, step: Step) -> frozenset[str]:
         """Names of the hyperparameters whose values have one row per example in this step."""

@@ -134,6 +134,8 @@ class Gang:
         trainer.share(meeting.join(0, store))
         joined.set()
         ray.get(begun)
+        if meeting.backend == "gloo":  # all are connected; nccl connects at the first step
+            self._clear()
 
     def _meeting(self, nodes: Sequence[str], workers: int) -> tuple[Meeting, Store | None]:
         backend = "nccl" if self._own.device.type == "cuda" else "gloo"
@@ -172,6 +174,9 @@ class Gang:
         """Ends the other workers."""
         for worker in self._workers:
             ray.kill(worker)
+        self._clear()
+
+    def _clear(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -6,7 +6,8 @@
 | ``Trial.temporary_state.ray_actor`` | handing order and warm start to the actor before that ``train()`` |
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
-| ``Tuner._local_tuner._tune_config`` | the scheduler that ``Tuner.restore`` unpickled |
+| ``Trial.run_metadata.checkpoint_manager`` | a trial that an earlier driver began has no checkpoint of Tune's |
+| ``OptunaSearch._ot_study`` | telling another version of Optuna what was drawn before |
 | ``Trial.run_metadata`` | failures count in a row: a trial that has saved something since has none |
 | ``Trainable._storage`` | the folder of a trial, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
@@ -14,8 +15,8 @@
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
 | ``TuneController._schedule_trial_save(trial)`` | the checkpoint of an idle trial, before a run ends |
 | ``ray.tune.tune._setup_signal_catching`` | ending Tune's run as Ctrl-C does, so that it can be resumed |
-| ``_FilesystemSyncer._sync_up_command`` | a driver that is killed leaves its snapshots whole |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
+| ``RayActorManager._actor_task_failed`` | a worker that the memory monitor ends does not end the run |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
 
 The first four belong to the direct transport; the mailbox transport uses one of them, the actor, and only to end a
@@ -36,16 +37,15 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from pyarrow.fs import LocalFileSystem
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
-from ray.train._internal import storage
+from ray.air.execution._internal.actor_manager import RayActorManager
+from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.tune.execution.tune_controller import TrialRunnerWrapper, TuneController
 from ray.tune.experiment.trial import _TemporaryTrialState
 
 from selftune.schedulers.environment import environment
-from selftune.schedulers.snapshots import Snapshot
 
 KNOWN_VERSION = "2.60"
 REQUIREMENT = "ray[tune]>=2.60,<2.61"
@@ -97,6 +97,26 @@ def end_process(trial: Any) -> None:
     ray.kill(actor_of(trial))
 
 
+def count_lost_workers_as_failures() -> None:
+    """Has Tune take every error of Ray's about a worker as it takes the worker's death; in the whole process.
+
+    Of an ``OutOfMemoryError``, with which the memory monitor ends a worker, and of a result that was lost with its
+    node, Tune makes "Caught unexpected exception", and ends all trials.
+    """
+    internal: Any = RayActorManager
+    known = internal._actor_task_failed
+    if getattr(known, "_counts_lost_workers", False):
+        return
+
+    def failed(manager: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        known(manager, tracked_actor_task, exception)
+
+    failed._counts_lost_workers = True  # type: ignore[attr-defined]
+    internal._actor_task_failed = failed
+
+
 def forget_failures(trial: Any) -> None:
     """Counts the failures of a trial anew, which Tune compares with ``FailureConfig(max_failures=...)``."""
     trial.run_metadata.num_failures = 0
@@ -108,10 +128,15 @@ def snapshot(controller: Any) -> None:
     _unwrapped(controller).checkpoint(force=True)
 
 
-def scheduler_of(tuner: tune.Tuner) -> Any:
-    """The scheduler of a tuner: after ``Tuner.restore`` it is a new object."""
-    internal: Any = tuner._local_tuner
-    return internal._tune_config.scheduler
+def forget_checkpoint(trial: Any) -> None:
+    """Has a trial that has not started begin without a checkpoint of Tune's."""
+    trial.run_metadata.checkpoint_manager._latest_checkpoint_result = None
+    trial.run_metadata.invalidate_cache()
+
+
+def study_of(search: Any) -> Any:
+    """The study of Optuna's in Tune's searcher."""
+    return search._ot_study
 
 
 def folder_of(trainable: tune.Trainable) -> Path | None:
@@ -253,25 +278,6 @@ def uncounted_callbacks() -> Iterator[None]:
         yield
     finally:
         usage.tag_callbacks = known
-
-
-@contextmanager
-def whole_snapshots() -> Iterator[None]:
-    """Has ``fit`` put its snapshots into the run's folder whole, see ``Snapshot``; not so into other storage."""
-    syncer: Any = storage._FilesystemSyncer
-    known = syncer._sync_up_command
-
-    def command(self: Any, local_path: str, uri: str, exclude: list[str] | None = None) -> Any:
-        if exclude or not isinstance(self.storage_filesystem, LocalFileSystem):
-            return known(self, local_path, uri, exclude)
-        # Tune asks for the command between two of its snapshots, and runs it in a thread beside its loop
-        return Snapshot(Path(local_path)).put, {"target": Path(uri)}
-
-    syncer._sync_up_command = command
-    try:
-        yield
-    finally:
-        syncer._sync_up_command = known
 
 
 def _unwrapped(controller: Any) -> Any:

@@ -176,6 +176,7 @@ class BilevelScheduler(TrialScheduler):
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
         self._reset()  # a run calls this once, before anything else
+        ray_internals.count_lost_workers_as_failures()
         if spec.get("stop"):
             logger.warning(
                 "RunConfig(stop=...) ends single trials of a team; use the method's budget to end all of them"
@@ -297,6 +298,8 @@ class BilevelScheduler(TrialScheduler):
                 group.trials[member].init_local_path()  # Tune's results name a folder of every trial
                 tune_controller.stop_trial(group.trials[member])
         chosen = self._groups.next_trial(tune_controller.search_alg)
+        self._news |= self._groups.shrunk
+        self._groups.shrunk.clear()
         if chosen is not None:
             self._heard_of(chosen)
         return chosen

@@ -12,11 +12,13 @@ from selftune.listener import Listener, Place
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
 from selftune.methods.work_orders import Finish
+from selftune.methods.team_method import CANNOT_GROW
 from selftune.schedulers.errors import SchedulerError
 from selftune.storage.state_tree import record
 from selftune.training.state_store import StateStore
 
 _NO_ROOM = "the cluster had no room for it before the others had come to their end"
+_LEFT_OUT = "there is no room for it any more; the others go on without it until there is"
 
 
 @record
@@ -31,6 +33,7 @@ class Member:
         saved: orders done at each of the trainer's last checkpoints, oldest first.
         final: the report of its last order.
         lost: why it is gone for good.
+        absent: whether its team went on without it, and has given it no order since.
     """
 
     issued: int = -1
@@ -40,6 +43,7 @@ class Member:
     saved: list[int] = field(default_factory=list)
     final: Report | None = None
     lost: str | None = None
+    absent: bool = False
 
     @property
     def over(self) -> bool:
@@ -111,6 +115,24 @@ class Team:
             self.method.begin_with(len(self.open_members) - len(self._postponed))
         self._announce()
 
+    def leave_out(self, member: int) -> None:
+        """A trainer cannot start again: the team goes on without it, and takes it in as a newcomer if it can.
+
+        Raises:
+            ValueError: if the method's team cannot grow.
+        """
+        if not self.method.can_grow:
+            raise ValueError(CANNOT_GROW)
+        entry = self.members[member]
+        self.depart(member)
+        self.states.forget(member)
+        entry.joined, entry.absent, entry.log, entry.told = False, True, [], entry.issued
+        self._postponed.add(member)
+        self._silent = False
+        step = self.method.leave(member)
+        self.listener.left_out(member, _LEFT_OUT)
+        self._record(step)
+
     def close(self) -> list[int]:
         """Once the method is done: newcomers that are not needed any more, each named as lost, and why."""
         if not self.method.done:
@@ -142,7 +164,7 @@ class Team:
         elif self._space != space:
             raise SchedulerError(f"trainer {member} tunes other hyperparameters than the rest of its team")
         # a stateful trainer that is behind catches up; one that is ahead of the team repeats its report
-        known = min(done, entry.told) if self.method.stateful else entry.told
+        known = min(done, entry.told) if self.method.stateful and entry.joined else entry.told
         if entry.lost is not None or (entry.final is not None and known >= entry.final.number):
             return True
         if not entry.joined and (self.method.done or (member in self._postponed and not self.method.can_grow)):
@@ -151,7 +173,8 @@ class Team:
         self._postponed.discard(member)
         self.listener.arrived(member, place)
         missing = [order for order in entry.log if order.number > known]
-        if known < entry.issued and (not missing or missing[0].number != known + 1):
+        follows = bool(missing) and (missing[0].number == known + 1 or missing[0].after_absence)
+        if known < entry.issued and not follows:
             raise SchedulerError(
                 f"trainer {member} came back with {done + 1} orders done, too far behind to catch up "
                 f"with the team's {entry.issued + 1}; its last checkpoints are missing"
@@ -272,7 +295,8 @@ class Team:
             if entry.over or entry.issued > entry.told:
                 raise SchedulerError(f"the method gave trainer {member} an order while it had one or was gone")
             entry.issued += 1
-            order = replace(order, number=entry.issued)
+            order = replace(order, number=entry.issued, after_absence=entry.absent)
+            entry.absent = False
             entry.log.append(order)
             if member in self._present:
                 self._queues[member].append(order)

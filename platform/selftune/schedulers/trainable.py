@@ -160,7 +160,7 @@ class OrderTrainable(tune.Trainable):
                 f"{self._number + 1} orders"
             )
         if not repeated:
-            if order.number != self._number + 1:
+            if order.number != self._number + 1 and not order.after_absence:
                 raise RuntimeError(f"order {order.number} came when order {self._number + 1} was due")
             self._memory[order.number] = self._execute(order, warm)
         return self._memory[order.number], repeated

@@ -18,6 +18,7 @@ from selftune.schedulers.warm_starts import WarmStarts
 
 _MOST_WAITING = 10_000  # trials; a searcher with endless samples would otherwise fill the memory
 _LOOK_EVERY = 1.0  # seconds between two looks at a full cluster
+_WAIT_FOR_ROOM = 60.0  # seconds for which a team waits for a trainer that has no room to start again
 
 
 @dataclass
@@ -32,6 +33,8 @@ class TrialGroup:
     admitted: float | None = None
     called: set[int] = field(default_factory=set)
     """Members that were left out, and may start now."""
+    without_room: dict[int, float] = field(default_factory=dict)
+    """Members at work before that are to start again, and since when."""
 
     @property
     def full(self) -> bool:
@@ -104,7 +107,8 @@ class TrialGroups:
     """The teams of a run. A team starts when there is room for all of it: no two teams can block each other.
 
     With ``at_least``, a team that has the cluster for itself starts with the members that fit, if these are so
-    many. The others start one by one as there is room.
+    many. The others start one by one as there is room. A member that finds no room to start again is left out
+    after a minute, if so many are at work.
 
     Args:
         team_size: members of each team.
@@ -128,6 +132,7 @@ class TrialGroups:
         self._at_least = at_least
         self._next_look = 0.0
         self._settled_until = 0.0  # nothing can start before, unless something changes
+        self.shrunk: set[int] = set()  # numbers of teams that have left out a member since somebody looked
         self._taken: set[tuple[int, int]] = set()
         self._first_open = 0  # no team before it has a vacancy
 
@@ -199,9 +204,11 @@ class TrialGroups:
         return found
 
     def _found(self, searcher: Any) -> Any:
-        for group in self.entries:
+        for number, group in enumerate(self.entries):
             if group.admitted is not None:
                 self._check_patience(group)
+                if self._at_least is not None and self._leaves_out(group, self._at_least):
+                    self.shrunk.add(number)
                 if group.waiting is not None:
                     return group.waiting
         if time.monotonic() < self._next_look:
@@ -242,6 +249,26 @@ class TrialGroups:
         team.begin_without(left_out)
         group.admitted = time.monotonic()
         return True
+
+    def _leaves_out(self, group: TrialGroup, at_least: int) -> bool:
+        """Lets a team go on without members that wait for room too long; whether there are any."""
+        team, now = group.team, time.monotonic()
+        to_start = [
+            member
+            for member, trial in group.trials.items()
+            if trial.status == Trial.PENDING and team.members[member].joined and not team.members[member].over
+        ]
+        group.without_room = {member: group.without_room.get(member, now) for member in to_start}
+        at_work = len(team.open_members) - len(team.postponed) - len(to_start)
+        wait = max(_WAIT_FOR_ROOM, self._patience)
+        late = [member for member, since in group.without_room.items() if now >= since + wait]
+        if not late or at_work < at_least or not team.method.can_grow:
+            return False
+        late = late[: max(0, at_work + len(to_start) - group.room)]
+        for member in late:
+            team.leave_out(member)
+            group.called.add(member)  # its trial starts as soon as it can
+        return bool(late)
 
     def _latecomer(self) -> Any:
         """A trial that was left out and for which there is room now, or None."""

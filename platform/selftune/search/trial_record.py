@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from selftune.storage.state_tree import record
+
 if TYPE_CHECKING:
     from selftune.listener import Place
 
@@ -14,6 +16,7 @@ TrialStatus = Literal["running", "paused", "finished", "stopped", "failed", "ref
 ``refused``: its values do not fit together, so that it never started."""
 
 
+@record
 @dataclass(frozen=True)
 class TrialRecord:
     """A trial as it stands: at its start, at each of its reports, and at its end.

@@ -21,7 +21,7 @@ _LEFT_OUT = re.compile(
 _ORDER = (
     # Of two kinds the earlier one relies on the later one: a checkpoint on the rows before it, rows on the table
     # that earlier rows were folded into, a summary on the network that it tells of.
-    re.compile(r"(.*/)?(summary\.json|comparison\.json|checkpoints/[^/]+\.safetensors|ray/[^/]+\.safetensors)"),
+    re.compile(r"(.*/)?(summary\.json|comparison\.json|checkpoints/[^/]+\.safetensors|ray/record\.[^/]+)"),
     re.compile(r".*\.arrows"),
     re.compile(r".*\.parquet"),
     re.compile(r"(?!(.*/)?(study\.yaml|started\.json)$).*"),
@@ -77,7 +77,7 @@ def belongs(name: str) -> bool:
 def kind_of(name: str) -> int:
     """The place of a file's kind among those that rely on each other; see ``CapturedFile``.
 
-    >>> [kind_of(name) for name in ("checkpoints/checkpoint.safetensors", "trajectory.arrows", "report.html")]
+    >>> [kind_of(name) for name in ("ray/record.safetensors", "trajectory.arrows", "ray/orders-1.safetensors")]
     [0, 1, 3]
     """
     return next(kind for kind, names in enumerate(_ORDER) if names.fullmatch(name))

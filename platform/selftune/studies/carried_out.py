@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from selftune.errors import Stopped
 from selftune.studies.mistakes import printable
-from selftune.studies.runner import StudyFailed
 from selftune.studies.stopping import Interrupted
+from selftune.studies.study_failed import StudyFailed
 
 T = TypeVar("T")
 

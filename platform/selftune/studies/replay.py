@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
 from torch import nn
 
 from selftune.errors import SettingError
-from selftune.methods import Budget, Replay, Report, Segment
+from selftune.methods import Segment
 from selftune.schedule import Schedule
 from selftune.storage.checked_json import read_json, write_json
 from selftune.studies.averages import mean_metrics, spread_metrics
-from selftune.studies.display import Display
 from selftune.studies.folder import open_folder
+from selftune.studies.horizon import END, SCHEDULE, horizon_of, plans
+from selftune.studies.horizon_settings import check_share
 from selftune.studies.mistakes import UserError
-from selftune.studies.replay_schedule import segments
-from selftune.studies.runner import StudyFailed
+from selftune.studies.replay_training import Train, Wanted, training
 from selftune.studies.saved_network import TUNED, read_network, save_network
 from selftune.studies.strategies import NetworkStrategy
 from selftune.studies.verdict import HELD
 from selftune.tracking.trajectory import Trajectory, read_trajectory
-from selftune.training import NoTrainerLeft, run_in_process
 
-SCHEDULE, END, START = "schedule", "end values held", HELD
+START = HELD
 SAME_NETWORK = "The schedule gave the tuned network of the study again, bit for bit."
 OTHER_NETWORK = (
     "The schedule gave another network than the study: training there was more than plain steps with these values"
@@ -37,12 +36,35 @@ Measures = dict[str, dict[str, float]]
 FILES = {SCHEDULE: "network_schedule", END: "network_final"}
 
 
-def replay(
-    folder: Path, console: Console, *, final: bool = False, seeds: int = 1, schedule: Path | None = None
-) -> tuple[Measures, Measures]:
-    """Trains plain networks in this process with what a study recorded, and keeps the results in the folder.
+class Replayed(NamedTuple):
+    """What a replay gave.
 
-    With another schedule, nothing is kept: its length is that of the training, and the study need not have run.
+    Attributes:
+        results: validation and test measures by row, averaged over the seeds.
+        spreads: their standard deviations.
+        verdict: a sentence on the schedule and its last values held; empty where not both were trained.
+    """
+
+    results: Measures
+    spreads: Measures
+    verdict: str
+
+
+def replay(
+    folder: Path,
+    console: Console,
+    *,
+    final: bool = False,
+    seeds: int = 1,
+    schedule: Path | None = None,
+    share: float = 1.0,
+    average: float | None = None,
+    workers: int | None = None,
+) -> Replayed:
+    """Trains plain networks with what a study recorded, and keeps the results in the folder.
+
+    With another schedule, or over another number of steps, nothing is kept. The length of another schedule is that
+    of the training, and the study need not have run.
 
     Args:
         folder: of a study whose tuning has ended.
@@ -50,63 +72,86 @@ def replay(
         final: only with the last values held; otherwise with the schedule, its end point and its start.
         seeds: networks per row, with the study's seed and those that follow it.
         schedule: a file or folder with another one, for the study's network.
-
-    Returns:
-        Validation and test measures by row, averaged over the seeds, and their standard deviations.
+        share: length of the training, as a share of the schedule's; above 0, at most 1.
+        average: as of ``Horizon``: a row that holds the schedule's mean over the last part.
+        workers: processes of Ray Train that train each network together, sharing every batch; None trains in this
+            process.
 
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
-        SettingError: if the other schedule is one of other hyperparameters.
-        StudyFailed: if a network diverges.
+        SettingError: if the other schedule is one of other hyperparameters, or a share is none.
+        Mistakes: if several workers cannot train the network together.
+        StudyFailed: if a network diverges, or a cluster has no room.
     """
+    check_share("share", share)
+    if final and average is not None:
+        raise SettingError("average", "is of the schedule, which --final does not follow; leave one of them out")
+    if average is not None:
+        check_share("average", average)
     study, summary = open_folder(folder)
     strategy = study.strategy.as_network(folder)
+    train = training(strategy, console, folder, workers)
     if schedule is not None:
         other = Schedule.load(schedule)
         try:
             other.check_space(study.space)
         except SettingError as error:
             raise SettingError(str(schedule), error.message) from error
-        return _results(strategy, _plans(strategy, other, final), console, seeds)[:2]
+        return _trained(strategy, _plans(strategy, _shorter(other, share), final, average), seeds, train)[0]
     trajectory = _recorded(folder)
     kept = _kept(folder, seeds)
     read_network(folder, TUNED)  # found out before anything is trained
     if "training_steps" not in summary:
         raise UserError(f"{folder}: the study has not ended; continue it with `selftune resume {folder}`")
     found = Schedule.of_run(study.space, trajectory.training_step, trajectory.values, summary["training_steps"])
-    results, spreads, networks = _results(strategy, _plans(strategy, found, final), console, seeds)
+    rows = _plans(strategy, _shorter(found, share), final, average)
+    replayed, networks = _trained(strategy, rows, seeds, train)
+    if share < 1:
+        return replayed
+    results, spreads, _ = replayed
     for label in set(FILES) & set(networks):
         save_network(folder, FILES[label], networks[label])
     table = {"seeds": seeds, "results": kept["results"] | results, "spread": kept["spread"] | spreads}
     write_json(folder / "replay.json", table)
-    return results, spreads
+    return replayed
 
 
-def _plans(strategy: NetworkStrategy, schedule: Schedule, final: bool) -> dict[str, list[Segment]]:
+def _shorter(schedule: Schedule, share: float) -> Schedule:
+    return schedule if share == 1 else schedule.stretched(max(1, round(share * schedule.steps)))
+
+
+def _plans(
+    strategy: NetworkStrategy, schedule: Schedule, final: bool, average: float | None
+) -> dict[str, list[Segment]]:
     """What hyperparameters do, by the row that it makes."""
-    plan, steps = segments(schedule), schedule.steps
-    held = {END: [Segment(steps, plan[-1].values)]}
+    known = plans(schedule, average)
     if final:
-        return held
-    return {SCHEDULE: plan, **held, START: [Segment(steps, strategy.space.constrain(strategy.space.start))]}
+        return {END: known[END]}
+    return {**known, START: [Segment(schedule.steps, strategy.space.constrain(strategy.space.start))]}
 
 
-def _results(
-    strategy: NetworkStrategy, plans: Mapping[str, Sequence[Segment]], console: Console, seeds: int
-) -> tuple[Measures, Measures, dict[str, nn.Module]]:
-    """Measures by row, averaged over the seeds, their standard deviations, and the network of the first seed."""
-    first = strategy.study.seed
-    results, spreads, networks = {}, {}, {}
-    for label, plan in plans.items():
-        reports = []
-        for seed in range(first, first + seeds):
-            title = label if seeds == 1 else f"{label}, seed {seed}"
-            display = strategy.display(console, title, Budget(steps=plan[-1].training_step))
-            reports.append(_train(strategy, plan, seed, display))
-        finished = dict(enumerate(reports))
+def _trained(
+    strategy: NetworkStrategy, rows: Mapping[str, Sequence[Segment]], seeds: int, train: Train
+) -> tuple[Replayed, dict[str, nn.Module]]:
+    """What the rows gave, and the network of the first seed of each."""
+    study, first = strategy.study, strategy.study.seed
+    results, spreads, networks, every = {}, {}, {}, {}
+    wanted = [
+        Wanted(label if seeds == 1 else f"{label}, seed {seed}", plan, seed)
+        for label, plan in rows.items()
+        for seed in range(first, first + seeds)
+    ]
+    trained = train(wanted)
+    for label in rows:
+        reports = [next(trained) for _ in range(seeds)]
+        every[label] = finished = dict(enumerate(reports))
         results[label], spreads[label] = mean_metrics(finished), spread_metrics(finished)
         networks[label] = strategy.trained(reports[0])
-    return results, spreads, networks
+    verdict = ""
+    if {SCHEDULE, END} <= every.keys():
+        steps = rows[SCHEDULE][-1].training_step
+        verdict = horizon_of(study.metric, study.mode, every, steps)["sentence"]
+    return Replayed(results, spreads, verdict), networks
 
 
 def same_network(folder: Path) -> bool:
@@ -138,15 +183,3 @@ def _recorded(folder: Path) -> Trajectory:
     if not trajectory:
         raise UserError(f"{folder}: nothing has been tuned yet; continue it with `selftune resume {folder}`")
     return trajectory
-
-
-def _train(strategy: NetworkStrategy, plan: Sequence[Segment], seed: int, display: Display) -> Report:
-    steps = plan[-1].training_step
-    factory = strategy.trainers(seed)
-    if strategy.study.budget.steps is not None:  # of a run of so many steps, "progress" is a share
-        factory = dataclasses.replace(factory, steps=steps)
-    trainer = factory(0)
-    try:
-        return run_in_process(Replay(plan, steps), {0: trainer}, display)[0]
-    except NoTrainerLeft as error:
-        raise StudyFailed(str(error)) from error

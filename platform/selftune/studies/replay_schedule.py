@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from selftune.lower_level.objective import NetworkObjective
-from selftune.methods import Budget, Replay, Segment
+from selftune.methods import Budget, Replay
 from selftune.methods.team_method import check_team
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.schedule import Schedule
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.plain_network import network_of
 from selftune.studies.result import Result
+from selftune.studies.segments import segments
 from selftune.studies.stderr_progress import progress_on_stderr
 from selftune.studies.strategies import NetworkStrategy
 from selftune.training import TrainerFactory, run_in_process
@@ -90,12 +90,6 @@ def replay(
         networks=len(reports),
         spread=spread_metrics(reports),
     )
-
-
-def segments(schedule: Schedule) -> list[Segment]:
-    """A schedule as replays follow it."""
-    rows = torch.as_tensor(schedule.values).to(torch.get_default_dtype())
-    return [Segment(int(end), row) for end, row in zip(schedule.ends, rows, strict=True)]
 
 
 def _over(schedule: Schedule, steps: int) -> Schedule:

@@ -18,7 +18,7 @@ from selftune.studies.progress import duration
 from selftune.studies.rows import MAXIMUM_ROWS, grouped
 from selftune.studies.verdict import HELD
 from selftune.tracking.record import Record, tracking_uri
-from selftune.tracking.summary import Summary
+from selftune.tracking.summary import HorizonSummary, Summary
 
 _MEASURES = ("validation_loss", "test_loss", "validation_accuracy", "test_accuracy")
 
@@ -53,6 +53,9 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         spreads = {"tuned": spread.get("tuned", {}), HELD: spread.get("tuned" if held else "fixed", {})}
         print_results(console, title, results, spreads=spreads)
         doing = "training"
+    horizon = summary.get("horizon", {})
+    if horizon:
+        print_horizon(console, horizon)
     console.print()
     lines = [
         f"time    {duration(summary['seconds'])} of {doing}{'' if held else ' while tuning'}",
@@ -69,11 +72,20 @@ def print_summary(console: Console, summary: Summary, folder: Path, mlflow: bool
         lines.insert(0, f"ended   because {summary['stopped']}")
     if "remark" in summary:
         lines.insert(0, f"remark  {summary['remark']}")
+    if horizon and not horizon["held_is_better"]:
+        lines.insert(0, f"horizon {horizon['sentence']}")
     lines = [f"warning {sentence}" for sentence in summary.get("warnings", [])] + lines
     if mlflow:
         lines.append(f"MLflow  {mlflow_command(folder)}")
     for line in lines:
         say(console, line)
+
+
+def print_horizon(console: Console, horizon: HorizonSummary) -> None:
+    """Networks trained with the schedule, and with its last values."""
+    title = f"trained again for {horizon['training_steps']:,} steps each, means ± standard deviations of networks"
+    console.print()
+    print_results(console, title, horizon["results"], spreads=horizon["spread"])
 
 
 def _averaged(summary: Summary) -> str:

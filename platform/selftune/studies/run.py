@@ -12,8 +12,9 @@ from selftune.studies.display import say
 from selftune.studies.driver import DriverSettings
 from selftune.studies.metric import metric_of
 from selftune.studies.recorded_run import RecordedRun, recorded_run
-from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.runner import Runner
 from selftune.studies.study import Study
+from selftune.studies.study_failed import StudyFailed
 from selftune.studies.verdict import HELD, TrainerFaults, noted_warnings
 from selftune.tracking.report import write_report
 from selftune.tracking.summary import Summary
@@ -84,3 +85,7 @@ def _phases(study: Study, folder: Path, console: Console, runner: Runner, record
             found = strategy.warnings({HELD: summary["tuned"]} if summary.get("held") else measured)
             summary = {**summary, "warnings": noted_warnings(folder) + found}
             recorded.keep(summary)
+        if study.horizon is not None and "horizon" not in summary:
+            summary = {**summary, **strategy.looked_back(folder, console, runner, summary)}
+            warned = [summary["horizon"]["sentence"]] if summary["horizon"].get("held_is_better") else []
+            recorded.keep({**summary, "warnings": [*noted_warnings(folder), *warned]})

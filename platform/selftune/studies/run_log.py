@@ -25,6 +25,10 @@ class RunLog(Listener):
         with about(trainer=member):
             logger.warning("failed, and is started again: %s", reason, extra=SHOWN)
 
+    def left_out(self, member: int, reason: str) -> None:
+        with about(trainer=member):
+            logger.warning("%s", reason, extra=SHOWN)
+
     def hung(self, member: int, reason: str) -> None:
         with about(trainer=member):
             logger.warning("%s; its process is ended", reason)

@@ -18,15 +18,12 @@ from selftune.studies.folder import CHECKPOINTS
 from selftune.studies.run_log import RunLog
 from selftune.studies.status_writer import StatusWriter
 from selftune.studies.study import Study
+from selftune.studies.study_failed import StudyFailed
 from selftune.training import NoTrainerLeft, run_in_process
 from selftune.training.runner import never
 from selftune.training.team_run import Executes
 
 logger = logging.getLogger(__name__)
-
-
-class StudyFailed(RuntimeError):
-    """A study cannot go on; the message is one sentence. What was reported until then is in its folder."""
 
 
 class Runner:

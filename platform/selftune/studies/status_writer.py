@@ -68,6 +68,11 @@ class StatusWriter(Listener):
         self._status.faults.restarts += 1
         self._write()
 
+    def left_out(self, member: int, reason: str) -> None:
+        one = self._members.setdefault(member, MemberStatus(member))
+        one.state, one.message = "waiting", reason
+        self._write()
+
     def hung(self, member: int, reason: str) -> None:
         self._status.faults.hung += 1
 

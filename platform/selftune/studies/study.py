@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -14,11 +13,11 @@ from selftune.hyperparameters import Space
 from selftune.lower_level.better import mode_of
 from selftune.lower_level.objective import NetworkObjective
 from selftune.lower_level.smooth_objective import SmoothObjective
-from selftune.lower_level.start_values import starts_by_rule, with_starts
 from selftune.methods import Budget, SelfTuningSettings
 from selftune.methods.team_method import check_team
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
+from selftune.studies.horizon_settings import Horizon
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.strategies import Strategy, strategy_for
 from selftune.training.method_record import NetworkForm, SmoothForm, of_settings
@@ -112,6 +111,7 @@ class Study:
         seed: everything random follows from it.
         diagnostics: what is measured between hyper-steps.
         metric: what says which network is the best.
+        horizon: how the schedule is compared with its last values; None if it is not.
         device: a torch device for the networks; None for what the trainers have.
         text: that of its file, for the copy in the output folder.
 
@@ -136,36 +136,24 @@ class Study:
     seed: int = 0
     diagnostics: tuple[Measurement, ...] = ()
     metric: str = "validation_loss"
+    horizon: Horizon | None = None
     device: str | None = None
     text: str = ""
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
         found = list(self.strategy.misfits())
-        unstarted = [] if found else list(self._start())
-        found += unstarted
-        if not unstarted and not any(mistake.key == "method.name" for mistake in found):
-            found += self.strategy.mistakes()
-        found = found or list(self.strategy.growth_mistakes())
+        try:
+            if not found:  # numbers take the place of ``auto``: from here on they are starts like any others
+                object.__setattr__(self, "regularizers", self.strategy.started())
+        except SettingError as error:
+            found.append(error)
+        else:
+            if not any(mistake.key == "method.name" for mistake in found):
+                found += self.strategy.mistakes()
+        found = found or [*self.strategy.growth_mistakes(), *self.strategy.horizon_mistakes()]
         if found:
             raise Mistakes(found)
-
-    def _start(self) -> Iterator[SettingError]:
-        """Puts numbers in the place of ``auto``: from here on they are starts like any others."""
-        objective = self.objective
-        if not isinstance(objective, NetworkObjective) or not any(map(starts_by_rule, self.regularizers)):
-            return
-        try:
-            objective.check_losses()
-        except SettingError as error:
-            yield SettingError(f"objective.{error.key}".rstrip("."), error.message)
-            return
-        try:
-            started = with_starts(self.regularizers, objective, self.budget.steps)
-        except SettingError as error:
-            yield SettingError(f"regularizers.{error.key}", error.message)
-        else:
-            object.__setattr__(self, "regularizers", started)
 
     @cached_property
     def strategy(self) -> Strategy:

@@ -26,6 +26,7 @@ from selftune.memory import machines_memory
 from selftune.methods import Budget, SelfTuningSettings
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer
+from selftune.studies.horizon_settings import Horizon
 from selftune.studies.machine import within_memory
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, mistake
 from selftune.studies.sections import diagnostics_of, method_of, objective_of, regularizers_of
@@ -69,6 +70,7 @@ class _Sections(BaseModel):
     seed: Annotated[int, AfterValidator(_seed)] = 0
     diagnostics: Annotated[tuple[Measurement, ...], BeforeValidator(diagnostics_of)] = ()
     metric: str = "validation_loss"
+    horizon: Annotated[Horizon | None, BeforeValidator(lambda given: build_settings(Horizon, given))] = None
 
 
 def load_study(path: Path, seed: int | None = None, steps: int | None = None) -> Study:

@@ -140,6 +140,12 @@ def tune(
     if form is None:
         names = " or ".join(fitting(objective))
         raise SettingError("method", f"{method} does not fit {strategy.described_as}; use {names}")
+    if "horizon" in settings:
+        raise SettingError(
+            "horizon",
+            "is a section of study files; train with result.schedule and with"
+            " result.schedule.held() by selftune.replay",
+        )
     check_team(trainers, form.group_size, key="trainers")
     given: dict[str, Any] = {"steps": steps, "seconds": seconds, "work": work}
     if all(value is None for value in given.values()):

@@ -19,7 +19,7 @@ from selftune.sweeps.placed import START, at
 
 OWN = "domain"
 """Stands for the prior of a hyperparameter's own domain."""
-_FIXED = ("study", "trainers", "budget", "metric", "sweep", "diagnostics")
+_FIXED = ("study", "trainers", "budget", "metric", "sweep", "diagnostics", "horizon")
 """Sections that are the same for all trials."""
 
 

@@ -16,8 +16,9 @@ from selftune.studies.driver import Driver, DriverSettings
 from selftune.studies.folder import STUDY_FILE, WINNER
 from selftune.studies.original_study import check_unchanged
 from selftune.studies.recorded_run import recorded_run
-from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.runner import Runner
 from selftune.studies.saved_network import TUNED, save_network
+from selftune.studies.study_failed import StudyFailed
 from selftune.sweeps.display import SweepDisplay
 from selftune.sweeps.status_writer import SweepStatusWriter
 from selftune.sweeps.sweep_file import load_sweep

@@ -108,6 +108,10 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
         raise mistake(
             "trainers.at_least", "is for a study by itself: a trial has room for its trainers; leave it out"
         )
+    if study.horizon is not None:
+        raise mistake(
+            "horizon", "is for a study by itself; leave it out, and give it to the study of the sweep's winner"
+        )
     if study.trainers.workers > 1:
         raise mistake(
             "trainers.workers",

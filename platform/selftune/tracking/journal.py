@@ -227,6 +227,74 @@ def _kept(folder: Path, name: str, keeps: Callable[[pa.Table], Bool[np.ndarray, 
     return table.filter(pa.array(keeps(table))).combine_chunks()
 
 
+class JournalFollower:
+    """Reads a table while it is written; rows come about once, and what was read before is not read again.
+
+    Args:
+        folder, name: of the table.
+
+    Attributes:
+        is_whole: whether the last rows that it gave were all there are.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> journal = Journal(folder, "steps", [pa.field("step", pa.int64())], key=["step"])
+    >>> follower = JournalFollower(folder, "steps")
+    >>> for step in range(2):
+    ...     journal.append({"step": step})
+    ...     print(follower.rows()["step"].to_pylist())
+    [0]
+    [1]
+    >>> journal.close()
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = Path(folder), name
+        self.again()
+
+    def again(self) -> None:
+        """The next call gives all rows."""
+        self._whole: object = ()  # which whole file was there
+        self._part, self._frames = 0, 0  # parts and rows of the frames that were read
+        self.is_whole = True
+
+    def rows(self) -> pa.Table:
+        """Rows that were written since the last call, in that order; after a writer has begun anew, all of them.
+
+        Raises:
+            FileNotFoundError, ValueError, DamagedFile: as ``read_table``.
+        """
+        whole = _identity(self._folder / f"{self._name}.parquet")
+        frames = _read_frames(self._folder, self._name)
+        if frames is None or whole != self._whole:
+            table = read_table(self._folder, self._name)
+            self.again()
+            if frames is not None:
+                self._whole = whole
+                self._part, self._frames = int(frames.schema.metadata[_PARTS]), frames.num_rows
+            return table
+        self.is_whole = False
+        part, seen, new = int(frames.schema.metadata[_PARTS]), self._frames, []
+        for number in range(self._part, part):
+            rows = _read_parquet(_part(self._folder, self._name, number))
+            if rows is None:  # made one with the others meanwhile
+                self.again()
+                return self.rows()
+            new.append(rows.slice(seen))
+            seen = 0
+        new.append(frames.slice(seen))
+        self._part, self._frames = part, frames.num_rows
+        return _concatenated([_widen(rows.combine_chunks()) for rows in new])
+
+
+def _identity(path: Path) -> object:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def has_table(folder: Path, name: str) -> bool:
     """Whether a folder holds a table of that name, whole or not."""
     return any((folder / f"{name}{suffix}").is_file() for suffix in (".arrows", ".parquet")) or bool(
@@ -249,8 +317,12 @@ def _read_parts(folder: Path, name: str) -> dict[int, pa.Table]:
 
 
 def _merged(parts: Sequence[pa.Table]) -> pa.Table:
+    return _sorted_by_key(_concatenated(parts))
+
+
+def _concatenated(parts: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(parts, promote_options="default") if len(parts) > 1 else parts[0]
-    return _sorted_by_key(table.replace_schema_metadata({_KEY: parts[-1].schema.metadata[_KEY]}))
+    return table.replace_schema_metadata({_KEY: parts[-1].schema.metadata[_KEY]})
 
 
 def _plain(value: Any) -> Any:

@@ -85,16 +85,23 @@ def trajectory_rows(trajectory: Trajectory, after: int) -> Iterator[Row]:
         yield Row.of(int(trajectory.hyper_step[row]), dict(zip(names, numbers, strict=True)), *at)
 
 
-def trainer_rows(reports: pa.Table, after: int) -> Iterator[Row]:
-    """Of one trainer's reports those that follow order number ``after``: every metric it reported."""
+@dataclass
+class Elapsed:
+    """How far a trainer is, by the reports that were read of it: seconds of its own time, and training steps."""
+
+    seconds: float = 0.0
+    step: int = 0
+
+
+def trainer_rows(reports: pa.Table, elapsed: Elapsed, after: int) -> Iterator[Row]:
+    """Of one trainer's next reports those that follow order number ``after``: every metric it reported."""
     known = ("trainer", "order", "kind", "training_step", "message")
-    seconds, step = 0.0, 0
     for report in reports.to_pylist():
-        seconds += report.get("seconds") or 0.0
-        step = step if report["training_step"] is None else report["training_step"]
+        elapsed.seconds += report.get("seconds") or 0.0
+        elapsed.step = elapsed.step if report["training_step"] is None else report["training_step"]
         if report["order"] > after:
             numbers = {name: value for name, value in report.items() if name not in known and value is not None}
-            yield Row.of(report["order"], numbers, seconds, step)
+            yield Row.of(report["order"], numbers, elapsed.seconds, elapsed.step)
 
 
 def flattened(settings: Any, prefix: str = "") -> dict[str, str]:

@@ -220,6 +220,9 @@ def _sentences(trajectory: Trajectory, summary: Summary) -> list[str]:
         sentences.append(summary["message"])
     sentences += _comparison(summary, "model" if _is_smooth(trajectory, summary) else "network")
     sentences += _best(summary)
+    horizon = summary.get("horizon", {})
+    if horizon and not horizon["held_is_better"]:  # else it is a warning
+        sentences.append(f"{horizon['sentence'][:1].upper()}{horizon['sentence'][1:]}.")
     return sentences
 
 

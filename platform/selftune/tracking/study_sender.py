@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,12 +11,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 from torch import nn
 
-from selftune.tracking.journal import read_table, write_parquet
-from selftune.tracking.points import MAXIMUM_NAMES, trainer_rows, trajectory_rows
+from selftune.tracking.journal import JournalFollower, read_table, write_parquet
+from selftune.tracking.points import MAXIMUM_NAMES, Elapsed, trainer_rows, trajectory_rows
 from selftune.tracking.record import Run
 from selftune.tracking.sender import Sender
 from selftune.tracking.summary import Summary
-from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, read_reports, read_trajectory
+from selftune.tracking.trajectory import TRAINERS, TRAJECTORY, Trajectory, trajectory_of
 
 
 class StudySender(Sender):
@@ -34,6 +35,7 @@ class StudySender(Sender):
     def __init__(self, folder: Path, uri: str, network: Callable[[Path], nn.Module] | None = None) -> None:
         super().__init__(folder, uri, network)
         self._failed: set[str] = set()
+        self._read_again()
 
     def _fingerprint(self) -> object:
         names = [f"{name}.{kind}" for name in (TRAJECTORY, TRAINERS) for kind in ("arrows", "parquet")]
@@ -42,17 +44,31 @@ class StudySender(Sender):
 
     def _send_rows(self, parent: Run) -> None:
         try:
-            trajectory = read_trajectory(self.folder)
-            reports = read_reports(self.folder)
+            self._send_new_rows(parent)
+        except BaseException:  # whatever it is, what was read was not sent
+            self._read_again()
+            raise
+
+    def _read_again(self) -> None:
+        self._trajectory = JournalFollower(self.folder, TRAJECTORY)
+        self._reports = JournalFollower(self.folder, TRAINERS)
+        self._elapsed = defaultdict[int, Elapsed](Elapsed)
+
+    def _send_new_rows(self, parent: Run) -> None:
+        try:
+            trajectory = trajectory_of(self._trajectory.rows())
+            reports = self._reports.rows()
         except FileNotFoundError:  # followed from its first moment, the study has not started yet
             return
+        if self._reports.is_whole:
+            self._elapsed.clear()
         if len(trajectory) and "start" not in self.there.parameters:
             self._send_parameters(parent, "start", _start_values(trajectory))
         self._send_points(parent, partial(trajectory_rows, trajectory))
         for trainer in sorted(set(reports["trainer"].to_pylist())):
             name = f"trainer {trainer}"
             own = reports.filter(pc.equal(reports["trainer"], trainer))
-            self._send_points(self._run(name), partial(trainer_rows, own))
+            self._send_points(self._run(name), partial(trainer_rows, own, self._elapsed[trainer]))
             if own["kind"][-1].as_py() in ("diverged", "lost"):
                 self._failed.add(name)
 
@@ -62,6 +78,8 @@ class StudySender(Sender):
         best = summary.get("best")
         if best is not None:
             results["best"] = {"hyper_step": best["hyper_step"], **best["measures"]}
+        for kind, measures in summary.get("horizon", {}).get("results", {}).items():
+            results[f"horizon/{kind.replace(' ', '_')}"] = measures
         return {f"{which}/{name}": value for which, one in results.items() for name, value in one.items()}, at
 
     def _status_of(self, name: str, status: str) -> str:

@@ -55,13 +55,30 @@ class WinnerSummary(TypedDict):
     value: float
 
 
+class HorizonSummary(TypedDict, total=False):
+    """Networks trained again, with the schedule and with its last values held from the start; empty without.
+
+    ``results`` are means of measures by kind, over ``networks``, ``spread`` their standard deviations. Whether the
+    last values do surely better (``held_is_better``) is told by the ``metric``; ``sentence`` says so.
+    """
+
+    metric: str
+    training_steps: int
+    networks: dict[str, int]
+    results: dict[str, dict[str, float]]
+    spread: dict[str, dict[str, float]]
+    held_is_better: bool
+    sentence: str
+
+
 class Summary(TypedDict, total=False):
     """All optional; ``tuned`` is the study's network, ``fixed`` the same one with the start values held.
 
     Their metrics are validation_loss, test_loss, validation_accuracy, test_accuracy, as far as they exist. They
     are means over ``networks`` (by ``tuned`` and ``fixed``), whose standard deviations are ``spread`` where there
     are several. ``remark`` is what the method says of its result, ``warnings`` are sentences on trainers that were
-    lost or outvoted and on networks that are worse than a constant answer. ``steps``, ``work`` and ``stopped``
+    lost or outvoted, on networks that are worse than a constant answer, and on a schedule that is worse than its
+    last values (see ``horizon``). ``steps``, ``work`` and ``stopped``
     (accepted steps of the upper level; lower-level gradients and products; why the method ended) stand in for
     ``training_steps`` in studies of smooth objectives, which train no network. ``held`` says that the method moves
     nothing: ``tuned`` are then the measures with the start values held, and ``fixed`` is empty. Sweeps, whose
@@ -88,6 +105,7 @@ class Summary(TypedDict, total=False):
     hyperparameters: list[HyperparameterSummary]
     metric: MetricSummary
     best: BestSummary
+    horizon: HorizonSummary
     held: bool
     tuned: dict[str, float]
     fixed: dict[str, float]

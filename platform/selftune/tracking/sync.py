@@ -29,9 +29,9 @@ from selftune.tracking.sweep_sender import SweepSender
 
 INTERVAL = 1.0  # seconds between two looks at the folder
 LONGEST_PAUSE = 30.0  # between two attempts at a server that is away
-SHARE = 0.1  # of the time, at most, goes into following
+SHARE = 0.1  # of a processor, at most, goes into following; waiting for a server costs none
 
-_clock, _pause = time.monotonic, time.sleep
+_clock, _pause, _work = time.monotonic, time.sleep, time.process_time
 _STUDY_FILES = ("study.yaml", "trajectory.parquet", "trajectory.arrows")
 
 
@@ -69,14 +69,13 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
         raise SyncError(str(error)) from error
     with _alone(folder):
         sender = _sender(folder, uri, network)
-        pause = INTERVAL
-        next_attempt = 0.0
+        pause, next_attempt, is_first = INTERVAL, 0.0, True
         while True:
             # asked before sending: what was written before the end is then sent in this round
             orphaned = os.getppid() != parent
             last = not follow or orphaned or has_ended(read_summary(folder))
             if last or _clock() >= next_attempt:
-                began = _clock()
+                began = _work()
                 try:
                     sender.send(complete=last, abandoned=follow and orphaned)
                 except (Unreachable, Refused) as error:
@@ -84,7 +83,9 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
                         raise SyncError(f"{error}; send later with `selftune sync {folder}`") from error
                     pause = min(2 * pause, LONGEST_PAUSE)
                 else:
-                    pause = max(INTERVAL, (_clock() - began) / SHARE)
+                    # the first time imports MLflow and sends what was there before, once
+                    cost = 0.0 if is_first else _work() - began
+                    pause, is_first = min(max(INTERVAL, cost / SHARE), LONGEST_PAUSE), False
                 if last:
                     return sender.sent
                 next_attempt = _clock() + pause

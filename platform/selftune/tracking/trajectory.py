@@ -212,7 +212,11 @@ def read_trajectory(folder: Path) -> Trajectory:
     Raises:
         FileNotFoundError: if the folder holds no study that has started.
     """
-    table = _read(folder, TRAJECTORY)
+    return trajectory_of(_read(folder, TRAJECTORY))
+
+
+def trajectory_of(table: pa.Table) -> Trajectory:
+    """Rows of the table of a trajectory as arrays."""
     names = tuple(name.removeprefix("value/") for name in table.column_names if name.startswith("value/"))
 
     def matrix(prefix: str) -> np.ndarray[Any, Any]:

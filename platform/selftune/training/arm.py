@@ -75,7 +75,7 @@ class Arm:
         parts: list[dict[str, Tensor]] = []
         for chunk in torch.split(index, _CHUNK):
             batch = lower.sources.validation_rows(chunk)
-            losses, metrics = lower.measures(batch, lower.judged(batch))
+            losses, metrics = lower.judgement(batch)
             parts.append(
                 {name: _of_examples(each, len(chunk)) for name, each in {"loss": losses, **metrics}.items()}
             )
@@ -126,7 +126,7 @@ class Arm:
         lower = self.lower
         batch = lower.sources.validation_rows(self._samples()[1])
         with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
-            losses, _ = lower.measures(batch, lower.judged(batch))
+            losses, _ = lower.judgement(batch)
             gradients = torch.autograd.grad(losses.mean(), self._parameters, materialize_grads=True)
             return lower.group.mean(_flat(gradients)).detach()
 

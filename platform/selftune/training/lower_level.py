@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -236,20 +236,37 @@ class LowerLevel(RegularizedNetwork):
     # Validation ----------------------------------------------------------------------------------------
 
     def judged(
-        self, batch: Any, network: nn.Module | None = None, forward: Callable[..., Any] | None = None
+        self,
+        batch: Any,
+        network: nn.Module | None = None,
+        forward: Callable[..., Any] | None = None,
+        whole: bool = False,
     ) -> Any:
         """What the validation loss judges: outputs in evaluation mode, in float32 at least.
 
         Args:
             network: another one than that which is trained.
             forward: how the network is run, where not by a call.
+            whole: whether this process runs the network on all of it, also where several share a batch.
         """
         network = self.network if network is None else network
         with evaluating(network):
-            part, rows = self._share_of(batch)
+            part, rows = (None, 0) if whole else self._share_of(batch)
             with self.autocasting():
                 outputs = self.objective.outputs(forward or network, part_of(batch, part, rows))
             return self._joined(mapped(widened, outputs), part, rows)
+
+    def judgement(
+        self, batch: Any, network: nn.Module | None = None, forward: Callable[..., Any] | None = None
+    ) -> tuple[Losses, dict[str, Losses]]:
+        """``measures`` of what is ``judged`` on a validation batch."""
+        part, rows = self._share_of(batch)
+        if part is None or not self._loses_by_row:
+            return self.measures(batch, self.judged(batch, network, forward))
+        own = part_of(batch, part, rows)
+        losses, metrics = self.measures(own, self.judged(own, network, forward, whole=True))
+        join = partial(self._joined, part=part, rows=rows)
+        return losses.moved_by(join), {name: each.moved_by(join) for name, each in metrics.items()}
 
     def measures(self, batch: Any, outputs: Any) -> tuple[Losses, dict[str, Losses]]:
         """Plain losses of outputs on a validation batch, with their graph, and further measures without."""
@@ -264,8 +281,7 @@ class LowerLevel(RegularizedNetwork):
 
     def validation_losses(self, number: int) -> tuple[Losses, dict[str, Losses]]:
         """``measures`` of the validation batch of a hyper-step."""
-        batch = self.validation_batch(number)
-        return self.measures(batch, self.judged(batch))
+        return self.judgement(self.validation_batch(number))
 
     def measuring(self, number: int) -> AbstractContextManager[Step]:
         """``looked_at`` a step over validation data."""
@@ -277,7 +293,7 @@ class LowerLevel(RegularizedNetwork):
         sums: dict[str, Any] = {}
         counts: dict[str, Any] = {}
         for batch in self.sources.whole(split, self.objective.evaluation_batch_size):
-            loss, metrics = self.measures(batch, self.judged(batch, network))
+            loss, metrics = self.judgement(batch, network)
             for name, losses in {"loss": loss, **metrics}.items():
                 total, count = losses.totals()
                 sums[name] = sums.get(name, 0) + total

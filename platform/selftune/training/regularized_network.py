@@ -30,6 +30,7 @@ from selftune.shapes import Float, Int, Tensor
 from selftune.training.capture import Capture
 from selftune.training.process_group import ALONE, ProcessGroup
 from selftune.training.seeds import Streams
+from selftune.training.sharing import loses_by_row
 
 
 class RegularizedNetwork(ABC):
@@ -83,6 +84,7 @@ class RegularizedNetwork(ABC):
         looks = any(need.endswith(("features", "gradients")) or need.startswith("head") for need in self.needs)
         self._capture = Capture(self.network, self.inventory) if looks else None
         self._looks_at_layers = any(need.endswith("layer_features") for need in self.needs)
+        self._loses_by_row = self._capture is None and loses_by_row(objective)
         self._scaled = self._twice = False
         self._providers: Mapping[str, Callable[[Step], Any]] = {}
         self._context: Context | None = None
@@ -157,15 +159,34 @@ class RegularizedNetwork(ABC):
             parameters: the weights that it computes with.
         """
         step.forward, step.parameters = forward, WideTensors(parameters) if self._half else parameters
-        self._know(step, self._pass(step, step.inputs))
-        self.regularizers.targets(step)
-        losses, weights = as_losses(self.objective.losses(step)).of_examples(step.size)
+        part, rows = self._share_of(step.inputs)
+        if part is None or not self._loses_by_row:
+            self._know(step, self._pass(step, step.inputs))
+            self.regularizers.targets(step)
+            losses, weights = as_losses(self.objective.losses(step)).of_examples(step.size)
+        else:
+            losses, weights = self._joined_losses(step, part, rows)
         step.know(losses=losses)
         if self._example_weights is not None:
             losses = step.value(self._example_weights) * losses
         loss = weighted_mean(self.regularizers.losses(step, losses), weights, self.group.over_batches)
         penalty = self.regularizers.penalty(step)
         return loss if penalty is None else loss + penalty
+
+    def _joined_losses(self, step: Step, part: slice, rows: int) -> tuple[Tensor, Tensor | None]:
+        """The losses of all rows, and how much they count; outputs come together only where they are read."""
+        own = self._pass(step, step.inputs, joins=False).logits
+        del step.logits
+        step.providers = {**self._providers, "logits": lambda step: self._joined(own, part, rows)}
+        self.regularizers.targets(step)
+        alone = copy.copy(step)
+        alone.logits = own
+        alone.targets, alone.labels = (part_of(each, part, rows) for each in (step.targets, step.labels))
+        losses, weights = as_losses(self.objective.losses(alone)).of_examples(part.stop - part.start)
+        if weights is None:
+            return self._joined(losses, part, rows), None
+        both = self._joined(torch.stack([losses, weights], dim=1), part, rows)
+        return both[:, 0], both[:, 1].detach()
 
     def _know(self, step: Step, outputs: Outputs) -> None:
         step.outputs = outputs.logits
@@ -197,28 +218,32 @@ class RegularizedNetwork(ABC):
         with constant_buffers(self.network):
             return self._pass(step, _typed(inputs, step.inputs))
 
-    def _pass(self, step: Step, inputs: Any) -> Outputs:
+    def _pass(self, step: Step, inputs: Any, joins: bool = True) -> Outputs:
         assert step.forward is not None
         if not step.measured:
             self.regularizers.act(step)
         try:
             with step.in_part(*self._share_of(inputs)):
-                return self._seen(step.forward, inputs, step.batch)
+                return self._seen(step.forward, inputs, step.batch, joins=joins)
         finally:
             self.regularizers.end()
 
-    def _seen(self, network: Callable[..., Any], inputs: Any, batch: Any, whole: bool = False) -> Outputs:
+    def _seen(
+        self, network: Callable[..., Any], inputs: Any, batch: Any, whole: bool = False, joins: bool = True
+    ) -> Outputs:
         """Outputs in float32 at least, and what layers gave where somebody looks.
 
         Args:
             whole: whether this process runs the network on all rows, also where several share them.
+            joins: whether the outputs of all processes come together.
         """
         part, rows = (None, 0) if whole else self._share_of(inputs)
         own, own_batch = part_of(inputs, part, rows), part_of(batch, part, rows)
         if self._capture is None:
             with self.autocasting():
                 outputs = self.objective.run(network, own, own_batch)
-            return Outputs(self._joined(mapped(widened, outputs), part, rows), inputs, [])
+            outputs = mapped(widened, outputs)
+            return Outputs(self._joined(outputs, part, rows) if joins else outputs, inputs, [])
         with self._capture.recording() as seen:
             with self.autocasting():
                 outputs = self.objective.run(network, own, own_batch)
@@ -304,6 +329,11 @@ class RegularizedNetwork(ABC):
         """The training loss of the step again: same batch, same draws, current weights; no state changes."""
         again = self.begin(step.number, step.drawn, step.values, "elementary", perturbed=True)
         return self.plain_loss(again, constant=True)
+
+    def gradients(self, loss: Float[Tensor, ""], weights: Sequence[Tensor]) -> list[Tensor]:
+        """Gradients of a loss of the step, of all processes together where several share its batch."""
+        found = self.group.means(torch.autograd.grad(loss, list(weights), materialize_grads=True))
+        return [gradient for gradient in found if gradient is not None]
 
     def part(self, step: Step, rows: Int[Tensor, "rows"]) -> Float[Tensor, ""]:
         """The training loss of some of the step's examples alone; its draws follow those of the step so far."""

@@ -8,13 +8,14 @@ import torch
 
 from selftune.data.nested import cut, size_of, tensors_in
 from selftune.errors import SettingError
+from selftune.lower_level.language_modelling import LanguageModelling
 from selftune.lower_level.objective import NetworkObjective
 from selftune.networks.inventory import undisturbed
 from selftune.networks.modes import evaluating
 from selftune.regularization.regularizer import Regularizer, overrides
 
-_OF_ALL_WEIGHTS = frozenset({"domain_gradients"})
-"""Quantities that are gradients through the network, of which every process has those of its own examples."""
+_THROUGH_THE_NETWORK = frozenset({"domain_gradients", "recompute"})
+"""Quantities that gradients through the network are made of; every process has those of its own examples."""
 
 
 def sharing_mistakes(
@@ -41,22 +42,36 @@ def sharing_mistakes(
         if why is not None:
             yield SettingError(
                 f"regularizers.{regularizer.name}",
-                f"cannot be used with several workers per trainer: {why}; set trainers.workers to 1",
+                f"cannot be used where several workers share every batch: {why}; use one worker",
             )
     if not _is_row_by_row(objective):
         yield SettingError(
-            "trainers.workers",
-            "must be 1 here: the network does not put out a row for each example that depends on this one alone",
+            "objective",
+            "has a network that does not put out a row for each example that depends on this one alone, so that"
+            " several workers cannot share a batch; use one worker",
         )
 
 
+_OF_LOSSES = ("loss", "losses", "validation_loss", "metrics")
+
+
+def loses_by_row(objective: NetworkObjective) -> bool:
+    """Whether what says the losses of an objective is known to look at the rows of outputs one by one.
+
+    Then the outputs of several processes need not come together, which are large where there are many classes.
+    """
+    kinds = type(objective).mro()
+    return all(next(kind for kind in kinds if name in vars(kind)) is LanguageModelling for name in _OF_LOSSES)
+
+
 def _obstacle(regularizer: Regularizer) -> str | None:
+    kind = next(kind for kind in type(regularizer).mro() if "one_process" in vars(kind))
+    if kind is not Regularizer:
+        return regularizer.one_process
     if overrides(regularizer, "replace"):
         return "it makes the whole training step itself"
-    needed = sorted(regularizer.needs & _OF_ALL_WEIGHTS)
-    if needed:
-        return f"it differentiates through the whole network for {needed[0]}"
-    return regularizer.whole_batch
+    needed = sorted(regularizer.needs & _THROUGH_THE_NETWORK)
+    return f"it takes gradients through the whole network ({needed[0]})" if needed else None
 
 
 def _is_row_by_row(objective: NetworkObjective) -> bool:

@@ -1,10 +1,14 @@
 """Schedulers of trials driven by hand, with trials that are not trained."""
 
+from pathlib import Path
+
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from sweep_fakes import SPACE, Heard
 
+from selftune.schedulers.sweep.history import History
 from selftune.schedulers.sweep.records import TrialRecords
+from selftune.schedulers.sweep.sweep_record import SavedTrial, SweepState
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search import SearchSettings
 
@@ -89,18 +93,16 @@ def half_way(scheduler):
     return tune
 
 
-def restored(tune, scheduler, gone=()):
-    """The search after a restart: Tune has every trial that had not ended pending again."""
+def restored(tune, scheduler):
+    """The search in another driver: Tune has every trial that had not ended, and the record of the first one."""
     again = tune_of(scheduler)
-    again.scheduler.records.load_state_dict(tune.scheduler.records.state_dict())
-    again.scheduler.load_state_dict(tune.scheduler.state_dict())
-    for trial in tune.trials:
-        if trial.trial_id in gone:
-            continue
-        copy = trial_of(trial.config["number"])
-        copy.set_config(trial.config)
-        copy.status = trial.status if trial.is_finished() else Trial.PENDING
-        again.add(copy)
+    records, state = tune.scheduler.records.state_dict(), tune.scheduler.state_dict()
+    again.scheduler.records.load_state_dict(records)
+    again.scheduler.history = History(before=tune.scheduler.history.events)
+    saved = {} if tune.checkpoint is None else {n: [SavedTrial(100, Path(tune.checkpoint.path))] for n in range(9)}
+    again.scheduler.go_on(SweepState(0, records, state, {}, saved, tune.scheduler.history.events))
+    for config in again.scheduler.configs():
+        again.add(trial_of(config["number"]))
     again.scheduler.choose_trial_to_run(again)
     return again
 

@@ -44,10 +44,12 @@ class Curve(tune.Trainable):
         self.begin(config)
 
     def begin(self, config):
-        self.values = config["values"]
+        self.values, self.start = config["values"], config.get("start")
         self.training_step, self.loss = 0, 1.0
 
     def step(self):
+        if self.start is not None:
+            self.load_checkpoint(self.start["folder"])
         if self.fails is not None and self.values["x"] > self.fails and self.training_step >= 20:
             raise ArithmeticError("the toy broke")
         if self.blocks is not None and self.training_step >= 20 and not self.blocks.exists():
@@ -69,6 +71,7 @@ class Curve(tune.Trainable):
         Path(folder, "state.json").write_text(json.dumps(state))
 
     def load_checkpoint(self, folder):
+        self.start = None
         state = json.loads(Path(folder, "state.json").read_text())
         self.training_step, self.loss = state["step"], state["loss"]
 

@@ -1,15 +1,18 @@
 import math
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from by_hand import memory, restored, start, trial_of, tune_of
-from ray.train._internal.session import _FutureTrainingResult
 from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from selftune.hyperparameters.distribution import Integers, LogUniform, Uniform
 from selftune.schedulers.sweep.population import bounds_of, coordinate, value_at
+from selftune.schedulers.sweep.sweep_record import SavedTrial
+from selftune.schedulers.sweep.trial_scheduler import _checkpoint
 from selftune.search.trial_schedulers import Pb2Settings, PbtSettings
 
 POPULATIONS = [PbtSettings(20), Pb2Settings(20)]
@@ -95,11 +98,32 @@ def test_a_population_is_the_same_after_a_restart(settings, tmp_path):
     assert changed[0] == changed[1]
 
 
-def test_a_checkpoint_that_was_being_written_is_that_which_its_trial_goes_on_from(tmp_path):
-    tune = population(PbtSettings(20), tmp_path)
-    tune.scheduler.inner._trial_state[tune.trials[0]].last_checkpoint = _FutureTrainingResult(None)
-    again = restored(tune, PbtSettings(20))
-    assert again.scheduler.inner._trial_state[again.trials[0]].last_checkpoint is None  # it had none
+def test_a_population_whose_trials_have_copied_each_other_is_the_same_after_a_restart(tmp_path):
+    for settings in POPULATIONS:
+        tune = population(settings, tmp_path)
+        worst = worst_reports(tune)
+        again = restored(tune, settings)
+        assert memory(again.scheduler) == memory(tune.scheduler)
+        assert again.scheduler.going[4].config["values"] == worst.config["values"]
+
+
+def test_a_copy_of_what_an_earlier_driver_saved_starts_from_its_folder_and_reads_nothing_of_tunes(tmp_path):
+    tune = restored(population(PbtSettings(20), tmp_path), PbtSettings(20))
+    for trial in tune.trials:
+        trial.status = Trial.RUNNING
+        trial.storage = SimpleNamespace(experiment_fs_path=str(tmp_path / "run-1"))
+    worst = worst_reports(tune)
+    assert worst.config["start"] == {"folder": str(tmp_path), "step": 40}
+    assert worst.latest_checkpoint_result is None
+    assert tune.scheduler.records.trials[4].copied == 1
+
+
+def test_of_a_trials_checkpoints_the_one_that_was_copied_from_counts_or_a_later_one(tmp_path):
+    for step in (30, 40):
+        (tmp_path / str(step)).mkdir()
+    saved = [SavedTrial(step, tmp_path / str(step)) for step in (20, 30, 40)]
+    found = [_checkpoint(saved, step) for step in (20, 30, 35, 50)]
+    assert [None if one is None else Path(one.path).name for one in found] == ["30", "30", "40", None]
 
 
 @pytest.mark.parametrize("distribution", [Uniform(-1, 2), LogUniform(1e-4, 0.1), Integers(2, 9)])

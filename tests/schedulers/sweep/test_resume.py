@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,17 +8,18 @@ from sweep_fakes import SETTINGS, search
 
 
 def killed(folder, cluster, scheduler, steps):
-    """A sweep whose driver is killed once its snapshot has a trial of so many training steps."""
+    """A sweep whose driver is killed once its record has a trial of so many training steps."""
     driver = Path(__file__).parent / "sweep_driver.py"
     command = [sys.executable, str(driver), str(folder), cluster, scheduler, str(steps)]
-    environment = {**os.environ, "TUNE_GLOBAL_CHECKPOINT_S": "0"}
-    return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.parametrize("scheduler", first_of(SETTINGS))
 def test_a_killed_sweep_goes_on_with_what_its_scheduler_remembers(scheduler, tmp_path, cluster):
     process = killed(tmp_path, cluster, scheduler, 30)
     assert process.returncode == -9, process.stderr
+    for path in [*tmp_path.rglob("*.pkl"), *tmp_path.rglob(".tune_metadata")]:
+        path.write_bytes(b"of another version")
     heard = search(tmp_path, cluster, resume=True, **SETTINGS[scheduler])
     before, after = heard.states[0], heard.last
     assert before

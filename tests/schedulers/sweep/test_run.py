@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from sweep_fakes import search
 
 from selftune.search.trial_schedulers import AshaSettings
@@ -15,7 +16,7 @@ def test_every_trial_is_trained_to_its_end_and_heard_of(tmp_path, cluster):
         assert [t.training_step for t in heard.trials if t.number == number] == [*range(0, 110, 10), 100]
     assert sorted(heard.last) == [0, 1, 2]
     for number in heard.last:
-        folder = tmp_path / "ray" / f"trial-{number}"
+        folder = tmp_path / "ray" / "run-0" / f"trial-{number}"
         saved = [json.loads(path.read_text()) for path in folder.glob("checkpoint_*/state.json")]
         assert {state["trial"] for state in saved} == {str(folder)}, "a trial knows where its checkpoints are"
 
@@ -27,6 +28,7 @@ def test_asha_stops_hopeless_trials(tmp_path, cluster):
     assert max(heard.last.values(), key=lambda t: t.training_step).status == "finished"
 
 
+@pytest.mark.full
 def test_a_trial_that_hangs_is_replaced_and_loses_nothing(tmp_path, cluster):
     marker = tmp_path / "hung"
     heard = search(tmp_path / "sweep", cluster, {"blocks": marker}, trials=1, hang_after=2.0)

@@ -23,6 +23,7 @@ class Asks(Heard):
             (self.folder / REQUEST).touch()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("scheduler", first_of(["asha", "pbt", "hyperband"]))
 def test_a_stopped_sweep_goes_on_with_every_trial_where_it_was(scheduler, tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(drivers, "_LOOK", 0.0)  # these trials take no second

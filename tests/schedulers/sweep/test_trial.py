@@ -8,7 +8,7 @@ import torch
 from selftune import Classification, Optimization, Tune
 from selftune.methods import Budget, SelfTuning, SelfTuningSettings
 from selftune.schedulers import ray_internals
-from selftune.schedulers.sweep.records import NUMBER, VALUES
+from selftune.schedulers.sweep.records import NUMBER, START, VALUES
 from selftune.schedulers.sweep.trial import BEST, KIND, SweepTrial, TrialPlan, best_network
 from selftune.search import SearchSettings
 from selftune.storage.state_file import load_state
@@ -170,6 +170,18 @@ def test_a_copy_of_another_trial_goes_on_at_its_own_learning_rate(tmp_path):
     assert torch.equal(copy._run.method.hyperparameters, run.method.hyperparameters)
 
 
+def test_a_trial_that_an_earlier_driver_began_goes_on_from_its_checkpoint(tmp_path):
+    whole = trial()
+    whole.train()
+    whole.save_checkpoint(str(tmp_path))
+    again = Trial({NUMBER: 0, VALUES: {RATE: 0.1}, START: {"folder": str(tmp_path), "step": 20}})
+    first, second = results(whole), results(again)
+    assert [result["training_step"] for result in second] == [40, 60]
+    assert [r["validation_loss"] for r in first] == [r["validation_loss"] for r in second]
+    again.load_checkpoint(str(tmp_path))  # as Tune does, later in that run
+    assert again.train()["training_step"] == 40
+
+
 def test_a_copy_takes_the_place_of_a_trial_in_its_process(tmp_path):
     donor, other = trial(0.1), trial(0.3)
     donor.train()
@@ -193,7 +205,8 @@ def test_a_copy_keeps_the_best_network_of_the_other_until_it_has_a_better_one(tm
 
 
 def test_a_copy_whose_own_best_network_was_better_keeps_it(tmp_path, monkeypatch):
-    own, donor, checkpoints = trial(0.1), trial(1e-12), tmp_path / "ray" / "trial-1"
+    own, donor, checkpoints = trial(0.1), trial(1e-12), tmp_path / "ray" / "run-0" / "trial-1"
+    later = tmp_path / "ray" / "run-1" / "trial-1"  # the copy is made by another driver
     best = min(result["validation_loss"] for result in results(own))
     for name in ("checkpoint_000002", "checkpoint_000003", "donor"):
         (checkpoints / name).mkdir(parents=True)
@@ -204,12 +217,13 @@ def test_a_copy_whose_own_best_network_was_better_keeps_it(tmp_path, monkeypatch
 
     copy = trial(0.02)
     with monkeypatch.context() as patch:
-        patch.setattr(ray_internals, "folder_of", lambda trainable: checkpoints)
+        patch.setattr(ray_internals, "folder_of", lambda trainable: later)
         copy.load_checkpoint(str(checkpoints / "donor"))
     result = copy.train()
     assert result["training_step"] == 40
     assert result["validation_loss"] > result["best"] == best
-    copy.save_checkpoint(str(checkpoints / "checkpoint_000003"))
+    (later / "checkpoint_000000").mkdir(parents=True)
+    copy.save_checkpoint(str(later / "checkpoint_000000"))
     network = torch.nn.Linear(4, 2)
     network.load_state_dict(best_network(tmp_path, 1))
     assert plan({RATE: 0.1}).trainers(0).evaluated(network, ["validation"])["validation_loss"] == best

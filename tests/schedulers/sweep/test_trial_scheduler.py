@@ -8,7 +8,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from sweep_fakes import SETTINGS
 
-from selftune.schedulers.sweep.state_callback import SweepCallback
+from selftune.schedulers.sweep.sweep_record import SweepRecord
 from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler, PbtSettings
 
 SCHEDULERS = {"none": NoScheduler()} | {name: given["scheduler"] for name, given in SETTINGS.items()}
@@ -43,20 +43,11 @@ def test_hyperband_halves_a_bracket_whose_trials_reported_before_and_after():
         assert tune.report(trials[number], 40, float(number)) == TrialScheduler.PAUSE
     again = restored(tune, HyperbandSettings())
     for number in (5, 6, 7):
-        trial = again.trials[number]
+        trial = again.scheduler.going[number]
         start(again, trial)
         decision = again.report(trial, 40, float(number))
     assert decision == TrialScheduler.STOP
     assert sorted(again.stopped) == ["trial5", "trial6"]
-
-
-def test_a_trial_that_the_snapshot_beside_does_not_have_is_forgotten():
-    tune = half_way(HyperbandSettings())
-    again = restored(tune, HyperbandSettings(), gone={"trial4"})
-    again.scheduler.records.keep(again.scheduler.trial_ids)
-    brackets = [bracket for band in again.scheduler.inner._hyperbands for bracket in band]
-    assert "trial4" not in {trial.trial_id for bracket in brackets for trial in bracket.current_trials()}
-    assert 4 not in again.scheduler.records.trials
 
 
 def test_a_failed_trial_that_is_queued_again_keeps_its_place():
@@ -71,12 +62,12 @@ def test_a_failed_trial_that_is_queued_again_keeps_its_place():
     assert memory(tune.scheduler) == before
 
 
-def test_failures_count_since_the_last_checkpoint():
+def test_failures_count_since_the_last_checkpoint(tmp_path):
     tune = half_way(HyperbandSettings())
     trial = next(trial for trial in tune.trials if trial.status == Trial.RUNNING)
     trial.max_failures, trial.run_metadata.num_failures = 2, 3
     assert not trial.should_recover()
-    SweepCallback(tune.scheduler, tune.scheduler.records).on_trial_save(0, tune.trials, trial)
+    SweepRecord(tmp_path, tune.scheduler, tune.scheduler.records, kept=3).on_trial_save(0, tune.trials, trial)
     assert trial.should_recover()
 
 

@@ -6,7 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.runner import Runner
+from selftune.studies.study_failed import StudyFailed
 from selftune.sweeps.comparison import run as module
 from selftune.sweeps.comparison.comparison import comparison_of
 from selftune.sweeps.comparison.comparison_settings import ComparisonSettings

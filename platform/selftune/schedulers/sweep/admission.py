@@ -25,6 +25,7 @@ class Admission:
         is_filling: whether the scheduler's present bracket waits for more trials.
         fit: how many trials the cluster holds at a time.
         is_closed: whether no trial is to be drawn or started any more, because the run ends.
+        is_rebuilding: whether the trials that an earlier driver began are not all there yet.
     """
 
     def __init__(self, limit: int | None, draws: Draws) -> None:
@@ -35,6 +36,7 @@ class Admission:
         self.is_filling = False
         self.fit = 1
         self.is_closed = False
+        self.is_rebuilding = False
 
     @property
     def holds_back(self) -> bool:
@@ -64,9 +66,13 @@ class Admission:
         """Whether the cluster has place for one more trial than those that train."""
         return self._count(Trial.RUNNING) < self._most
 
+    def can_start(self) -> bool:
+        """Whether one more trial can be started beside those that train or start."""
+        return self._count(Trial.PENDING, Trial.RUNNING) < self._most
+
     def next_to_start(self) -> Any:
         """A trial that has waited since it was drawn, if one more can be started while another starts."""
-        if self._count(Trial.PENDING, Trial.RUNNING) >= self._most:
+        if not self.can_start():
             return None
         waiting = (trial for trial_id, trial in self._live.items() if trial_id in self._waiting)
         return next((trial for trial in waiting if trial.status == Trial.PAUSED), None)
@@ -86,6 +92,10 @@ class Admission:
             return self.has_room()
         return self._draws == "all" or self.is_filling or not self._waiting
 
+    def all(self) -> list[Any]:
+        """Trials that have not ended."""
+        return list(self._live.values())
+
     def trials(self, *status: str) -> list[Any]:
         """Trials in one of these states of Tune's that have not ended."""
         return [trial for trial in self._live.values() if trial.status in status]
@@ -100,9 +110,5 @@ class Admission:
         return self.trials(Trial.PENDING, Trial.PAUSED)
 
     def unstarted(self) -> list[str]:
-        """Ids of trials that have waited since they were drawn, as a snapshot has them."""
+        """Ids of trials that have waited since they were drawn."""
         return sorted(self._waiting)
-
-    def paused(self) -> list[str]:
-        """Ids of trials that are paused, as a snapshot has them."""
-        return [trial_id for trial_id, trial in self._live.items() if trial.status == Trial.PAUSED]

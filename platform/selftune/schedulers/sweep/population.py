@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import random
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pyarrow.fs import FileType
@@ -18,8 +19,9 @@ from ray.tune.schedulers.pb2 import PB2
 from sklearn.exceptions import ConvergenceWarning
 
 from selftune.hyperparameters.distribution import Distribution, Integers, LogUniform
-from selftune.schedulers.sweep.records import NUMBER, STEP, VALUES, TrialRecords
-from selftune.schedulers.sweep.scheduler_state import Unsaved
+from selftune.schedulers import ray_internals
+from selftune.schedulers.sweep.past import Saved
+from selftune.schedulers.sweep.records import NUMBER, START, STEP, VALUES, TrialRecords
 from selftune.search.mutation import mutated
 from selftune.search.space import SearchSpace
 from selftune.search.trial_schedulers import Pb2Settings, PbtSettings
@@ -111,32 +113,60 @@ def value_at(distribution: Distribution, where: float) -> Any:
 
 
 class _Copies(PopulationBasedTraining):
-    """Tune's population-based training where copies are recorded, and their memory survives."""
+    """Tune's population-based training where copies are recorded, and can be repeated.
+
+    Attributes:
+        copied: which trial the last report led to a copy of, and the config that came of it; taken by who asks.
+        repeated: the same of a report that is heard again: what is copied then.
+    """
 
     def __init__(self, records: TrialRecords, **settings: Any) -> None:
         super().__init__(**settings)
         self._records = records
+        self.copied: tuple[Any, dict[str, Any]] | None = None
+        self.repeated: tuple[Any, dict[str, Any]] | None = None
 
-    def restored(self) -> None:
-        """Checkpoints that were being written when the state was saved are those that trials go on from."""
-        for trial, state in self._trial_state.items():
-            if isinstance(state.last_checkpoint, Unsaved):
-                state.last_checkpoint = None if trial.is_finished() else trial.checkpoint
+    def rebuilt(self, checkpoint_of: Callable[[Any, int], Any]) -> None:
+        """Gives trials their checkpoints, once all that was has been heard again.
+
+        Args:
+            checkpoint_of: a trial's checkpoint of a training step, or a later one; None if there is none.
+        """
+        for trial, known in self._trial_state.items():
+            state: Any = known
+            if isinstance(state.last_checkpoint, Saved):
+                state.last_checkpoint = checkpoint_of(trial, int(state.last_result[STEP]))
 
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # of a Gaussian process that has few points yet
             config, operations = super()._get_new_config(trial, trial_to_clone)
-        return {**config, NUMBER: trial.config[NUMBER]}, operations
+        new = {key: value for key, value in config.items() if key != START}  # which is the other's
+        return {**new, NUMBER: trial.config[NUMBER]}, operations
 
     def _exploit(self, tune_controller: Any, trial: Any, trial_to_clone: Any) -> None:
         source: Any = self._trial_state[trial_to_clone]
         checkpoint = source.last_checkpoint
+        if isinstance(checkpoint, Saved):  # heard again
+            if self.repeated is not None:
+                super()._exploit(tune_controller, trial, self.repeated[0])
+            return
         if checkpoint.filesystem.get_file_info(checkpoint.path).type == FileType.NotFound:
             return  # it is older than those that are kept; there will be another
         super()._exploit(tune_controller, trial, trial_to_clone)
         step = int(source.last_result[STEP])
+        if is_of_before(checkpoint, trial):
+            # Tune would read what it has saved beside, in another version perhaps
+            ray_internals.forget_checkpoint(trial)
+            trial.set_config({**trial.config, START: {"folder": checkpoint.path, "step": step}})
+        self.copied = trial_to_clone, trial.config
         self._records.copied(trial.trial_id, trial_to_clone.trial_id, trial.config[VALUES], step)
+
+
+def is_of_before(checkpoint: Any, trial: Any) -> bool:
+    """Whether an earlier driver has saved a checkpoint."""
+    place = trial.storage  # None without Tune
+    return place is not None and not Path(checkpoint.path).is_relative_to(place.experiment_fs_path)
 
 
 class _Training(_Copies):

@@ -16,6 +16,9 @@ from selftune.search.trial_record import TrialRecord, TrialsListener, TrialStatu
 NUMBER, VALUES = "number", "values"
 """What a trial's config holds: its number, and what was drawn for it by key of the study file."""
 
+START = "start"
+"""Of a trial that an earlier driver began: the ``folder`` of its last checkpoint, and its ``step``."""
+
 STEP = "training_step"
 
 BEST_VALUE, BEST_STEP = "best", "best_step"
@@ -135,13 +138,14 @@ class TrialRecords:
         return self.drawn - 1
 
     def added(self, trial_id: str, number: int) -> None:
+        """Tune has a trial; one that an earlier driver began has another id now."""
+        self._numbers = {known: one for known, one in self._numbers.items() if one != number}
         self._numbers[trial_id] = number
-        self.drawn = max(self.drawn, number + 1)  # of a trial that is in a newer snapshot than the records
 
-    def keep(self, trial_ids: Collection[str]) -> None:
-        """Forgets trials that Tune does not know, because their snapshot is newer than its own."""
-        for trial_id in self._numbers.keys() - set(trial_ids):
-            self.trials.pop(self._numbers.pop(trial_id), None)
+    @property
+    def ids(self) -> dict[int, str]:
+        """The ids of trials, by number."""
+        return {number: trial_id for trial_id, number in self._numbers.items()}
 
     def refused(self, number: int, values: Mapping[str, Any], reason: str) -> None:
         self._heard(TrialRecord(number, values, "refused", message=reason))
@@ -263,6 +267,17 @@ class TrialRecords:
         self._finished = set(state["finished"])
         self._inherited = dict(state["inherited"])
         self._before = state["time"]
+
+    def settle(self, going: Collection[int]) -> None:
+        """Ends trials that are over although nobody said so: the driver was killed in between.
+
+        Args:
+            going: numbers of those that are not.
+        """
+        for number, record in self.trials.items():
+            if not record.has_ended and number not in going:
+                status: TrialStatus = "finished" if number in self._finished else "stopped"
+                self.trials[number] = replace(record, status=status)
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles it once, before the first run: who listens and what is refused is given anew in each run.

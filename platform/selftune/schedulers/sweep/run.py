@@ -1,4 +1,4 @@
-"""A sweep on a Ray cluster: trials, each of them a team, from start or snapshot to the last one's end."""
+"""A sweep on a Ray cluster: trials, each of them a team, from start or record to the last one's end."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.metrics import SweepMetrics
 from selftune.schedulers.run import FOLDER
 from selftune.schedulers.silent_progress import SilentProgress
+from selftune.schedulers.sweep.history import History
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
-from selftune.schedulers.sweep.samples import GridSamples, samples_of
+from selftune.schedulers.sweep.samples import GridSamples, Samples, samples_of
 from selftune.schedulers.sweep.searcher import SweepSearcher
-from selftune.schedulers.sweep.snapshot_folder import goes_on, restored
-from selftune.schedulers.sweep.state_callback import SweepCallback
+from selftune.schedulers.sweep.sweep_record import SweepRecord, SweepState, read_sweep, trial_folder
+from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search.settings import SearchSettings
 from selftune.search.space import SearchSpace
@@ -58,8 +59,12 @@ def run_trials_on_ray(
 ) -> None:
     """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
 
+    A driver that goes on makes a new run of Tune's from the record of the one before it and its trials'
+    checkpoints (``SweepRecord``): nothing that Tune saved is read, so that it may be another version of Ray.
+
     Args:
-        trainable: a trial; its config holds the trial's ``number`` and its ``values``, and it reports
+        trainable: a trial; its config holds the trial's ``number``, its ``values``, and maybe ``start``: the
+            ``folder`` of a checkpoint that it goes on from, unless Tune gives it another one. It reports
             ``training_step`` and the metric.
         check: why values do not make a study, in one sentence; None if they do. Such a sample becomes no trial:
             the searcher hears that it failed, and is asked again.
@@ -71,7 +76,7 @@ def run_trials_on_ray(
         folder: the sweep's output folder; Tune's files go to its subfolder ``ray``. With a cluster of several
             nodes it must be storage that all of them reach.
         listener: hears what becomes of the trials.
-        resume: go on from the snapshot in ``folder``; starts anew if there is none yet.
+        resume: go on from the record in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         say: hears sentences that a person should read.
         stop: looked at again and again: whether to end once the trials that train have reported.
@@ -82,40 +87,55 @@ def run_trials_on_ray(
     Raises:
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
             finds nothing that makes a study.
-        SettingError: if others may write what is resumed.
+        DamagedFile: if what is resumed is damaged.
         OSError: if a disk is full; the folder can be resumed.
         Stopped: because ``stop`` says so; the folder can be resumed.
         KeyboardInterrupt: after SIGINT; the folder can be resumed.
     """
     place = Path(folder).resolve() / FOLDER
-    resume = goes_on(place, resume)
+    left = read_sweep(place)
+    if left is not None and not resume:
+        raise SchedulerError(f"{place.parent} holds a run already: resume it, or choose another folder")
+    records = TrialRecords(settings, members, trial_steps)
+    records.check, records.listener = check, TrialsListeners([listener, SweepMetrics(study)])
+    if left is not None:
+        records.load_state_dict(left.records)
+        records.settle(left.scheduler["going"])
+        if records.is_over:  # the driver before this one was killed when all was done but the end
+            records.begin()
+            records.listener.ended()
+            return
     with quiet(), _quiet_optuna(), connected(address):
-        listener = TrialsListeners([listener, SweepMetrics(study)])
         fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
         bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
         worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
-        if resume:
-            tuner = restored(place, worker)
-            records = ray_internals.scheduler_of(tuner).records
-            records.settings = settings
-            records.check, records.listener = check, listener
-        else:
-            records = TrialRecords(settings, members, trial_steps)
-            records.check, records.listener = check, listener
-            tuner = _tuner(worker, space, records, trial_steps, place, say)
-        scheduler = ray_internals.scheduler_of(tuner)
+        scheduler = sweep_scheduler(space, records, trial_steps)
         scheduler.admission.fit = fit
+        samples = samples_of(space, settings)
+        if left is None:
+            _say_of_grid(samples, settings, say)
+        searcher = SweepSearcher(samples, records, scheduler.admission)
+        every, kept = _checkpoints(settings, trial_steps)
+        record = SweepRecord(place, scheduler, records, kept, left)
+        tuner = _tuner(worker, scheduler, searcher, record, place, (every, kept))
+        place.mkdir(parents=True, exist_ok=True)
+        record.clear()
+        history = History(record.history, () if left is None else left.events)
+        scheduler.history = searcher.history = history
+        if left is not None:
+            _go_on(left, scheduler, searcher)
         with (
             ray_internals.own_interrupts() as end,
             ray_internals.uncounted_callbacks(),
-            ray_internals.whole_snapshots(),
             _seeded(settings.seed),
         ):
             scheduler.ending, scheduler.hangs = Ending(stop, end), Hangs(hang_after)
             try:
                 tuner.fit()
             finally:
-                listener.ended()
+                record.write()
+                history.close()
+                records.listener.ended()
         if not records.is_over:
             if scheduler.ending.has_ended:
                 ended = sum(one.has_ended for one in records.trials.values())
@@ -123,37 +143,41 @@ def run_trials_on_ray(
             raise KeyboardInterrupt("interrupted; the sweep can be resumed")
 
 
-def _tuner(
-    worker: Any,
-    space: SearchSpace,
-    records: TrialRecords,
-    steps: int,
-    place: Path,
-    say: Callable[[str], None],
-) -> tune.Tuner:
-    settings = records.settings
-    scheduler = sweep_scheduler(space, records, steps)
-    samples = samples_of(space, settings)
+def _go_on(left: SweepState, scheduler: SweepScheduler, searcher: SweepSearcher) -> None:
+    scheduler.go_on(left)
+    searcher.go_on(left.events, scheduler.configs())
+
+
+def _say_of_grid(samples: Samples, settings: SearchSettings, say: Callable[[str], None]) -> None:
     if isinstance(samples, GridSamples) and settings.trials is not None:
         size = len(samples.combinations)
         if settings.trials < size:
             say(f"the grid has {size} combinations, of which {settings.trials} are tried, drawn at random")
-    config = tune.TuneConfig(
-        scheduler=scheduler,
-        search_alg=SweepSearcher(samples, records, scheduler.admission),
-        num_samples=-1,
-        reuse_actors=True,
-        trial_dirname_creator=_trial_folder,
-    )
-    every, kept = _checkpoints(settings, steps)
+
+
+def _tuner(
+    worker: Any,
+    scheduler: SweepScheduler,
+    searcher: SweepSearcher,
+    record: SweepRecord,
+    place: Path,
+    checkpoints: tuple[int, int],
+) -> tune.Tuner:
+    every, kept = checkpoints
     return tune.Tuner(
         worker,
-        tune_config=config,
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            search_alg=searcher,
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_trial_folder,
+        ),
         run_config=tune.RunConfig(
-            name=FOLDER,
-            storage_path=str(place.parent),
+            name=record.run_name,
+            storage_path=str(place),
             verbose=0,
-            callbacks=[SweepCallback(scheduler, records), SilentProgress()],
+            callbacks=[record, SilentProgress()],
             failure_config=tune.FailureConfig(max_failures=_RETRIES),
             checkpoint_config=tune.CheckpointConfig(
                 num_to_keep=kept, checkpoint_frequency=every, checkpoint_at_end=True
@@ -176,11 +200,6 @@ def _checkpoints(settings: SearchSettings, steps: int) -> tuple[int, int]:
 
 def _trial_folder(trial: Any) -> str:
     return trial_folder(trial.config[NUMBER])
-
-
-def trial_folder(number: int) -> str:
-    """The name of a trial's folder in that of Tune."""
-    return f"trial-{number}"
 
 
 def _fitting(

@@ -12,6 +12,7 @@ import optuna
 from ray.tune.search.optuna import OptunaSearch
 
 from selftune.hyperparameters.distribution import Choices, Integers, LogUniform, Uniform
+from selftune.schedulers import ray_internals
 from selftune.search.grid import grid
 from selftune.search.searchers import CmaEsSearch, GPSearch, GridSearch, QuasiRandomSearch, RandomSearch, TPESearch
 from selftune.search.settings import SearchSettings
@@ -19,7 +20,7 @@ from selftune.search.space import SearchSpace, Swept
 
 
 class Samples(ABC):
-    """Gives the values of one trial after the other; its state is pickled with Tune's snapshots."""
+    """Gives the values of one trial after the other."""
 
     @abstractmethod
     def draw(self, number: int) -> dict[str, Any] | None:
@@ -28,6 +29,10 @@ class Samples(ABC):
     @abstractmethod
     def tell(self, number: int, value: float | None, failed: bool = False) -> None:
         """What came of a trial: the metric's value, or None if it has none; ``failed`` if it never trained."""
+
+    @abstractmethod
+    def redraw(self, number: int, values: Mapping[str, Any] | None) -> None:
+        """Draws again for a trial what was drawn for it before: the next draws are those that followed."""
 
 
 class GridSamples(Samples):
@@ -47,6 +52,9 @@ class GridSamples(Samples):
     def tell(self, number: int, value: float | None, failed: bool = False) -> None:
         pass
 
+    def redraw(self, number: int, values: Mapping[str, Any] | None) -> None:
+        self.draw(number)
+
 
 class OptunaSamples(Samples):
     """What an Optuna sampler suggests, by way of Ray Tune's ``OptunaSearch``.
@@ -64,6 +72,7 @@ class OptunaSamples(Samples):
         first: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         self._space = space
+        self._draws_as_before = True
         points = [{key: _stored(space[key], value) for key, value in values.items()} for values in first]
         self._search = OptunaSearch(
             DefineByRun(space), metric=metric, mode=mode, sampler=sampler, points_to_evaluate=points
@@ -79,6 +88,17 @@ class OptunaSamples(Samples):
         # Results on the way are for Optuna's pruners, and Ray's schedulers stop trials here.
         result = None if value is None else {self._search.metric: value}
         self._search.on_trial_complete(str(number), result, error=failed)
+
+    def redraw(self, number: int, values: Mapping[str, Any] | None) -> None:
+        if self._draws_as_before and self.draw(number) == values:
+            return
+        if self._draws_as_before:  # another version of Optuna: it is given what was drawn
+            self._draws_as_before = False
+            self._search.on_trial_complete(str(number), error=True)
+        known = {} if values is None else values
+        given = {key: _stored(self._space[key], value) for key, value in known.items()}
+        ray_internals.study_of(self._search).enqueue_trial(given)
+        self.draw(number)
 
 
 class DefineByRun:

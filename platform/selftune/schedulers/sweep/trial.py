@@ -18,7 +18,17 @@ from selftune.methods.team_method import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
 from selftune.schedulers.sweep.member import RemoteTrainer
-from selftune.schedulers.sweep.records import BEST_STEP, BEST_VALUE, FAILED, NUMBER, SECONDS, STEP, VALUES, WORK
+from selftune.schedulers.sweep.records import (
+    BEST_STEP,
+    BEST_VALUE,
+    FAILED,
+    NUMBER,
+    SECONDS,
+    START,
+    STEP,
+    VALUES,
+    WORK,
+)
 from selftune.schedulers.sweep.work_done import WorkDone
 from selftune.search.settings import SearchSettings
 from selftune.shapes import Tensor
@@ -77,9 +87,11 @@ class SweepTrial(tune.Trainable):
     ) -> None:
         self._planner, self._settings, self._log = planner, settings, log
         self._remote: dict[int, RemoteTrainer] = {}
-        self._begin(config[NUMBER], config[VALUES])
+        self._begin(config)
 
-    def _begin(self, number: int, values: Mapping[str, Any]) -> None:
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        number, values = config[NUMBER], config[VALUES]
+        self._start = config.get(START)  # what an earlier driver's trial has saved
         if self._log is not None:
             self._log.open(f"trial-{number}", number, 0)
         logger.info("begins, in process %d, with %s", os.getpid(), dict(values))
@@ -101,10 +113,12 @@ class SweepTrial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes the place of another trial, in the same processes."""
-        self._begin(new_config[NUMBER], new_config[VALUES])
+        self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
+        if self._start is not None:  # this driver's trial has saved nothing yet, else Tune had loaded that
+            self.load_checkpoint(self._start["folder"])
         run, every = self._run, self._settings.report_every
         if not self._is_joined:
             run.join()
@@ -170,7 +184,7 @@ class SweepTrial(tune.Trainable):
         logger.info("saved its state at training step %d", self._step)
 
     def load_checkpoint(self, checkpoint_dir: Any) -> None:
-        folder = Path(checkpoint_dir)
+        folder, self._start = Path(checkpoint_dir), None
         self._run.restore(folder)
         self._work.goes_on_from(self._run.last)
         state = load_state(folder / BEST, KIND)
@@ -181,9 +195,9 @@ class SweepTrial(tune.Trainable):
         logger.info("goes on at training step %d", self._step)
 
     def _own_best(self) -> dict[str, Any] | None:
-        """What this trial's own checkpoints have kept."""
+        """What this trial's own checkpoints have kept, also those of drivers before this one."""
         folder = ray_internals.folder_of(self)
-        for path in [] if folder is None else _newest_first(folder):
+        for path in [] if folder is None else _newest_first(folder.parent.parent, folder.name):
             try:
                 best: dict[str, Any] | None = load_state(path, KIND)["best"]
             except DamagedFile:
@@ -221,16 +235,22 @@ def best_network(folder: Path, number: int) -> dict[str, Tensor]:
         DamagedFile: if it is not what was written.
     """
     from selftune.schedulers.run import FOLDER
-    from selftune.schedulers.sweep.run import trial_folder
+    from selftune.schedulers.sweep.sweep_record import trial_folder
 
-    place = Path(folder) / FOLDER / trial_folder(number)
-    for path in _newest_first(place):
+    place = Path(folder) / FOLDER
+    for path in _newest_first(place, trial_folder(number)):
         best = load_state(path, KIND)["best"]
         if best is not None:
             tensors: dict[str, Tensor] = best["network"]
             return tensors
-    raise FileNotFoundError(f"{place}: holds no checkpoint with a network")
+    raise FileNotFoundError(f"{place}: holds no checkpoint of trial {number} with a network")
 
 
-def _newest_first(place: Path) -> list[Path]:
-    return sorted(place.glob(f"checkpoint_*/{BEST}"), reverse=True)
+def _newest_first(place: Path, trial: str) -> list[Path]:
+    """What the checkpoints of a trial have kept, of all drivers."""
+    found = place.glob(f"run-*/{trial}/checkpoint_*/{BEST}")
+
+    def age(path: Path) -> tuple[int, str]:
+        return int(path.parents[2].name.removeprefix("run-")), path.parent.name
+
+    return sorted(found, key=age, reverse=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import random
-from collections.abc import Mapping
-from types import SimpleNamespace
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
@@ -16,21 +15,23 @@ from selftune.schedulers import ray_internals
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.failures import is_full_disk, last_failure
 from selftune.schedulers.hangs import Hangs
+from selftune.schedulers.sweep import history
 from selftune.schedulers.sweep.admission import Admission
-from selftune.schedulers.sweep.records import NUMBER, STEP, TrialRecords
-from selftune.schedulers.sweep.scheduler_state import read_scheduler, scheduler_bytes
+from selftune.schedulers.sweep.history import History, generators, plain, set_generators
+from selftune.schedulers.sweep.past import NOTHING, Past
+from selftune.schedulers.sweep.records import NUMBER, START, STEP, TrialRecords
+
+if TYPE_CHECKING:
+    from selftune.schedulers.sweep.sweep_record import SavedTrial, SweepState
 
 TIME = "scheduler_time"
 """What schedulers compare trials by: training steps, in their unit."""
-
-_WITHOUT_SEARCHER = SimpleNamespace(search_alg=None)
-"""What population-based training asks when a trial is added: it wants no searcher that learns, and gets none."""
 
 _WORST = 1e30  # where a trial has diverged; infinity would make quantiles of others not a number
 
 
 class SweepScheduler(TrialScheduler):
-    """Passes Tune's hooks on to one of its schedulers.
+    """Passes Tune's hooks on to one of its schedulers, and keeps what it passed on in a ``History``.
 
     A trial that is queued again after a failure keeps its place there. Where the metric is not a number, the
     scheduler sees a very bad value.
@@ -64,8 +65,10 @@ class SweepScheduler(TrialScheduler):
         self._only_shares_time = only_shares_time
         self._trials: dict[str, Any] = {}
         self._stopped: set[str] = set()
-        self._saved: Mapping[str, Any] | None = None
-        self._late: list[Any] = []
+        self._left: SweepState | None = None
+        self._interrupted: list[Any] = []
+        self._depth = 0
+        self.history = History()  # given anew after Tune has pickled the scheduler
         self._heard: str | None = None
         self.ending: Ending | None = None  # given after Tune has pickled the scheduler, as is the next
         self.hangs = Hangs()
@@ -75,16 +78,24 @@ class SweepScheduler(TrialScheduler):
         self._reported: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
+        ray_internals.count_lost_workers_as_failures()
         return True  # the scheduler inside knows them
 
     @property
-    def trial_ids(self) -> list[str]:
-        """Ids of the trials that Tune has added."""
-        return list(self._trials)
+    def going(self) -> dict[int, Any]:
+        """The trials that have not ended, by number."""
+        return {trial.config[NUMBER]: trial for trial in self.admission.all()}
+
+    @property
+    def is_rebuilding(self) -> bool:
+        """Whether the trials that an earlier driver began are not all there yet."""
+        return self._left is not None
 
     def on_trial_start(self, trial: Any) -> None:
         """A trial has got its place on the cluster; told by the callback."""
         self.admission.started(trial)
+        self._interrupted = [one for one in self._interrupted if one is not trial]
+        self._note(history.STARTED, trial)
         self._reports[trial.trial_id] = 0
 
     def on_any_result(self, trial: Any, result: Mapping[str, Any]) -> None:
@@ -106,21 +117,15 @@ class SweepScheduler(TrialScheduler):
             return  # it has failed and is queued again
         self._trials[trial.trial_id] = trial
         self.records.added(trial.trial_id, trial.config[NUMBER])
-        if trial.is_finished():
-            new = False
-        elif self._saved is not None and trial.trial_id in self._saved["trials"]:
-            new = False
-            if trial.trial_id in self._saved["paused"]:
-                trial.set_status(trial.PAUSED)
-            self.admission.added(trial, new=trial.trial_id in self._saved["waiting"])
-        else:
-            new = True
-            self.admission.added(trial, new=True)
-        if self._saved is not None:
-            if new:
-                self._late.append(trial)
-        elif new:
-            self._add(trial)
+        if trial.storage is not None:
+            trial.init_local_path()  # at its end Tune asks for the folders of all, also of those that only waited
+        if self._left is not None:
+            trial.set_status(trial.PAUSED)
+            self.admission.added(trial, new=trial.config[NUMBER] in self._left.scheduler["waiting"])
+            return
+        self.admission.added(trial, new=True)
+        self._note(history.ADDED, trial, _config(trial), trial.status == trial.PAUSED)
+        self._add(trial)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         if is_full_disk(self.failure(trial)):  # every trial would fail, and the sweep would end with what it has
@@ -130,18 +135,21 @@ class SweepScheduler(TrialScheduler):
             self.records.departed(trial.trial_id, self.failure(trial))
             return
         self.admission.ended(trial)
-        self._ready(tune_controller)
-        self.inner.on_trial_error(tune_controller, trial)
+        self._note(history.FAILED, trial)
+        with self._deciding():
+            self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
-        self._ready(tune_controller)
         self.records.reported(trial.trial_id, result)
         self._heard = trial.trial_id
         if not self.records.lasts_for({trial.config[NUMBER], *self._training()}):
             return TrialScheduler.STOP
-        decision = self.inner.on_trial_result(tune_controller, trial, self._seen(result))
+        seen, drawn = self._seen(result), generators() if self._only_shares_time else None
+        with self._deciding():
+            decision = self.inner.on_trial_result(tune_controller, trial, seen)
         if decision == TrialScheduler.PAUSE and self._only_shares_time and self.admission.has_place():
             decision = TrialScheduler.CONTINUE  # for others there is room beside it
+        self._note(history.REPORTED, trial, self._plain(seen), decision, self._copied(drawn))
         if decision == TrialScheduler.STOP:
             self._stopped.add(trial.trial_id)
         elif decision == TrialScheduler.PAUSE:
@@ -153,18 +161,22 @@ class SweepScheduler(TrialScheduler):
 
     def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
         self.admission.ended(trial)
-        self._ready(tune_controller)
-        self.inner.on_trial_complete(tune_controller, trial, self._seen(result))
+        seen = self._seen(result)
+        self._note(history.COMPLETED, trial, self._plain(seen))
+        with self._deciding():
+            self.inner.on_trial_complete(tune_controller, trial, seen)
 
     def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
         self.admission.ended(trial)
-        self._ready(tune_controller)
-        self.inner.on_trial_remove(tune_controller, trial)
+        self._note(history.REMOVED, trial)
+        with self._deciding():
+            self.inner.on_trial_remove(tune_controller, trial)
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         if self._failure is not None:
             raise self._failure
-        self._ready(tune_controller)
+        if not self._is_ready():
+            return None
         self._end_hanging()
         if self.ending is not None and self.ending.asked():
             self._end(self.ending)
@@ -176,6 +188,10 @@ class SweepScheduler(TrialScheduler):
         self._stop_excess(tune_controller)
         if not self.admission.has_room():
             return None
+        if self.admission.can_start():
+            for trial in self._interrupted:
+                if trial.status == trial.PAUSED:
+                    return trial
         chosen = self.inner.choose_trial_to_run(tune_controller)
         if chosen is not None and chosen.status == chosen.PENDING:
             # it starts already, and that takes seconds, in which others can start too
@@ -229,45 +245,88 @@ class SweepScheduler(TrialScheduler):
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        if self._saved is not None:
-            return dict(self._saved)
+        """What is known beside the history, by the numbers of trials."""
+        going = self.going
+        unstarted = set(self.admission.unstarted())
         return {
-            "inner": scheduler_bytes(self.inner, self._shared()),
-            "trials": set(self._trials),
-            "paused": set(self.admission.paused()),
-            "waiting": set(self.admission.unstarted()),
-            "stopped": set(self._stopped),
-            "random": (random.getstate(), np.random.get_state()),
+            "history": len(self.history),
+            "going": {number: _config(trial) for number, trial in going.items()},
+            "paused": {number for number, trial in going.items() if self._is_paused(trial)},
+            "waiting": {number for number, trial in going.items() if trial.trial_id in unstarted},
+            "stopped": {number for number, trial in going.items() if trial.trial_id in self._stopped},
+            "random": generators(),
         }
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keeps the state until Tune has added the trials that it speaks of."""
-        self._saved = state
+    def go_on(self, state: SweepState) -> None:
+        """Goes on from what an earlier driver left, once Tune has its trials again."""
+        self._left = state
+        self.admission.is_rebuilding = True
 
-    def _ready(self, controller: Any) -> None:
-        if self._saved is None:
-            return
-        state, self._saved = self._saved, None
-        gone = read_scheduler(self.inner, state["inner"], self._trials, self._shared())
-        self._stopped = set(state["stopped"])
-        python, numpy = state["random"]
-        random.setstate(python)
-        np.random.set_state(numpy)
-        restored = getattr(self.inner, "restored", None)
-        if restored is not None:
-            restored()
+    def configs(self) -> list[dict[str, Any]]:
+        """The configs of the trials that go on, in the order in which they were drawn."""
+        assert self._left is not None
+        starts, going = self._left.starts, self._left.scheduler["going"]
+        return [
+            {**going[number], **({START: _as_config(starts[number])} if number in starts else {})}
+            for number in sorted(going)
+        ]
+
+    def _is_paused(self, trial: Any) -> bool:
+        return bool(trial.status == trial.PAUSED) and trial not in self._interrupted
+
+    def _is_ready(self) -> bool:
+        """Whether all trials are there; once they are, the scheduler hears what happened to them."""
+        state, going = self._left, self.going
+        if state is None:
+            return True
+        if state.scheduler["going"].keys() - going.keys():
+            return False
+        configs = self.configs()
+        self._left, self.admission.is_rebuilding = None, False
+        ids = {number: trial_id for trial_id, number in state.records["numbers"].items()}
+        Past(self.inner, going, ids, self._add).repeat(state.events)
+        for config in configs:
+            trial = going[config[NUMBER]]
+            ray_internals.forget_checkpoint(trial)
+            trial.set_config(config)
+            trial.status = trial.PAUSED
+            if config[NUMBER] not in state.scheduler["paused"]:
+                self._interrupted.append(trial)
+            if config[NUMBER] in state.scheduler["stopped"]:
+                self._stopped.add(trial.trial_id)
+        rebuilt = getattr(self.inner, "rebuilt", None)
+        if rebuilt is not None:
+            rebuilt(lambda trial, step: _checkpoint(state.saved.get(trial.config[NUMBER], ()), step))
+        set_generators(state.scheduler["random"])
         self.admission.is_filling = getattr(self.inner, "is_filling", False)
-        for trial in gone:
-            self.inner.on_trial_remove(controller, trial)
-        late, self._late = self._late, []
-        for trial in late:
-            self._add(trial)
+        return True
 
-    def _shared(self) -> dict[str, Any]:
-        return {"records": self.records}
+    def _note(self, kind: str, trial: Any, *more: Any) -> None:
+        """Keeps what the scheduler hears, but not what it has itself brought about meanwhile: it will again."""
+        if not self._depth:
+            self.history.append([kind, trial.config[NUMBER], *more])
+
+    @contextmanager
+    def _deciding(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def _copied(self, drawn: list[Any] | None) -> list[Any] | None:
+        copied = getattr(self.inner, "copied", None)
+        if copied is None:
+            return None
+        self.inner.copied = None
+        donor, config = copied
+        return [donor.config[NUMBER], {key: entry for key, entry in config.items() if key != START}, drawn]
+
+    def _plain(self, seen: Mapping[str, Any]) -> dict[str, Any]:
+        return plain(seen, (self.records.settings.metric, STEP, TIME, "training_iteration", "done"))
 
     def _add(self, trial: Any) -> None:
-        self.inner.on_trial_add(_WITHOUT_SEARCHER, trial)
+        self.inner.on_trial_add(NOTHING, trial)
         if trial.status == trial.PAUSED:
             held_back = getattr(self.inner, "held_back", None)
             if held_back is not None:
@@ -281,3 +340,17 @@ class SweepScheduler(TrialScheduler):
         if STEP in seen:
             seen[TIME] = seen[STEP] / self._unit
         return seen
+
+
+def _config(trial: Any) -> dict[str, Any]:
+    return {key: entry for key, entry in trial.config.items() if key != START}
+
+
+def _as_config(start: SavedTrial) -> dict[str, Any]:
+    return {"folder": str(start.folder), "step": start.step}
+
+
+def _checkpoint(saved: Sequence[SavedTrial], step: int) -> Any:
+    """The checkpoint of a step, or the first one after it."""
+    there = [one for one in saved if one.step >= step and one.folder.is_dir()]
+    return Checkpoint.from_directory(there[0].folder) if there else None

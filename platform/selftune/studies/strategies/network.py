@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,9 +15,11 @@ from selftune.errors import SettingError, suggestion
 from selftune.hypergradients.best_response import ConversionReport
 from selftune.hyperparameters import Space
 from selftune.lower_level.objective import NetworkObjective
+from selftune.lower_level.start_values import starts_by_rule, with_starts
 from selftune.methods import Budget, HyperStep, Report, Response
 from selftune.methods.team_method import TeamMethod
 from selftune.networks.inventory import undisturbed
+from selftune.regularization.regularizer import Regularizer
 from selftune.storage.files import replacing
 from selftune.studies.averages import mean_metrics, spread_metrics
 from selftune.studies.best_network import best_network
@@ -70,6 +73,19 @@ class NetworkStrategy(Strategy):
         assert isinstance(form, NetworkForm)
         return form
 
+    def started(self) -> tuple[Regularizer, ...]:
+        regularizers, objective = self.study.regularizers, self.objective
+        if not any(map(starts_by_rule, regularizers)):
+            return regularizers
+        try:
+            objective.check_losses()
+        except SettingError as error:
+            raise SettingError(f"objective.{error.key}".rstrip("."), error.message) from error
+        try:
+            return with_starts(regularizers, objective, self.study.budget.steps)
+        except SettingError as error:
+            raise SettingError(f"regularizers.{error.key}", error.message) from error
+
     def mistakes(self) -> Iterator[SettingError]:
         study = self.study
         found = list(run_mistakes(self._factory(), self.method, self.form, study.method))
@@ -83,6 +99,20 @@ class NetworkStrategy(Strategy):
             yield SettingError("metric", f"unknown metric {study.metric!r}; {suggestion(study.metric, known)}")
         elif study.metric in better and better[study.metric] is None:
             yield SettingError("metric", f"{study.metric} is neither better large nor better small; name another")
+
+    def horizon_mistakes(self) -> Iterator[SettingError]:
+        study, horizon = self.study, self.study.horizon
+        if horizon is None:
+            return
+        if not self.form.moves:
+            yield SettingError(
+                "horizon", f"compares a schedule with its end, and {study.method_name} moves nothing"
+            )
+        elif study.budget.steps is not None:
+            steps = horizon.steps(study.budget.steps)
+            shorter = replace(self._factory(), steps=steps)
+            for mistake in run_mistakes(shorter, self.method):
+                yield SettingError("horizon.share", f"leaves {steps:,} training steps, and {mistake}")
 
     # Making ------------------------------------------------------------------------------------------
 
@@ -161,6 +191,12 @@ class NetworkStrategy(Strategy):
         else:
             yield "layers that respond to them:", str(self.conversion).splitlines()
         yield "parameters of the network:", str(self.coverage).splitlines()
+        horizon = self.study.horizon
+        if horizon is not None:
+            trained = (
+                f"{horizon.kinds} times {horizon.networks} networks, each for {horizon.share:.3g} of the steps"
+            )
+            yield "after tuning, with the schedule and with its last values held:", [f"{trained}, without tuning"]
 
     @classmethod
     def lines(cls, say: Callable[[str], None], title: str, budget: Budget) -> Progress:
@@ -195,6 +231,11 @@ class NetworkStrategy(Strategy):
         if not self.form.moves:  # it would be the same again
             return {"held": True, "fixed": {}}
         return trained_at_start(self, folder, console, runner, summary)
+
+    def looked_back(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+        from selftune.studies.horizon import compared_with_held
+
+        return compared_with_held(self, folder, console, runner, summary)
 
     def warnings(self, measures: Mapping[str, Mapping[str, float]]) -> list[str]:
         from selftune.studies.verdict import warnings_of

@@ -11,6 +11,7 @@ from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.methods import Budget, HyperStep, Report
 from selftune.methods.team_method import CANNOT_GROW, TeamMethod
+from selftune.regularization.regularizer import Regularizer
 from selftune.studies.progress import Progress
 from selftune.studies.tuning_result import TuningResult
 from selftune.training.method_record import fitting, methods
@@ -93,6 +94,11 @@ class Strategy(ABC):
                 give = " or ".join(study.form.budgets)
                 yield SettingError(f"budget.{key}", f"is no budget of {study.method_name}; give {give}")
 
+    def horizon_mistakes(self) -> Iterator[SettingError]:
+        """Why the study has no schedule that could be compared with its last values."""
+        if self.study.horizon is not None:
+            yield SettingError("horizon", f"is for studies that train a network, not {self.described_as}")
+
     def growth_mistakes(self) -> Iterator[SettingError]:
         """Why the study's team cannot begin with fewer trainers than it has."""
         study, least = self.study, self.study.trainers.at_least
@@ -104,6 +110,14 @@ class Strategy(ABC):
             return
         for mistake in study.form.make(study.budget, study.method, least).mistakes(self.space):
             yield SettingError("trainers.at_least", f"{least} trainers are too few: {mistake}")
+
+    def started(self) -> tuple[Regularizer, ...]:
+        """The study's regularizers, each hyperparameter that starts by a rule at a number.
+
+        Raises:
+            SettingError: if a rule has no number for it; the key is that of a study file.
+        """
+        return self.study.regularizers
 
     @abstractmethod
     def mistakes(self) -> Iterator[SettingError]:
@@ -155,6 +169,10 @@ class Strategy(ABC):
     @abstractmethod
     def compared(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
         """The same measures with the start values held."""
+
+    def looked_back(self, folder: Path, console: Console, runner: Runner, summary: Summary) -> Summary:
+        """Networks trained with the schedule and with its last values, as the section ``horizon`` asks for."""
+        return {}
 
     def warnings(self, measures: Mapping[str, Mapping[str, float]]) -> list[str]:
         """What a person should know of the measures, by what they are of."""

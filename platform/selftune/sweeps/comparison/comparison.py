@@ -130,6 +130,8 @@ def _unfit(study: Study) -> Iterator[SettingError]:
     if not isinstance(study.objective, NetworkObjective):
         yield SettingError("objective.task", "is a smooth problem; only studies that train networks are compared")
         return
+    if study.horizon is not None:
+        yield SettingError("horizon", "is for a study by itself; leave it out where methods are compared")
     if not study.space.tuned:
         yield SettingError("regularizers", "tunes nothing, so there is nothing to compare; give one a start")
     if study.budget.steps is None:

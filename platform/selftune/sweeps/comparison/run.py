@@ -13,8 +13,9 @@ from selftune.studies.display import say
 from selftune.studies.driver import Driver, DriverSettings, held
 from selftune.studies.folder import STUDY_FILE
 from selftune.studies.progress import seconds_left
-from selftune.studies.runner import Runner, StudyFailed
+from selftune.studies.runner import Runner
 from selftune.studies.status import Status, write_status
+from selftune.studies.study_failed import StudyFailed
 from selftune.sweeps.comparison.comparison import Cell, Comparison
 from selftune.sweeps.comparison.measured import outcome_of
 from selftune.sweeps.comparison.record import ComparisonRecord, read_record

@@ -191,8 +191,7 @@ class ResponseEstimator(HypergradientEstimator):
 
     def _measured(self, fed: Float[Tensor, "batch n"], batch: Any) -> tuple[Losses, dict[str, Losses]]:
         """Losses of a validation batch, with their graph, with the response at ``fed``, and further measures."""
-        outputs = self.lower.judged(batch, forward=partial(self.response.perturbed, self._of_part(fed)))
-        return self.lower.measures(batch, outputs)
+        return self.lower.judgement(batch, forward=partial(self.response.perturbed, self._of_part(fed)))
 
     def weights(self, unconstrained: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """The converted layers' weights at the given hyperparameters, detached."""
