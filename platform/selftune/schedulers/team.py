@@ -11,8 +11,8 @@ from selftune.hyperparameters import Space
 from selftune.listener import Listener, Place
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
-from selftune.methods.work_orders import Finish
 from selftune.methods.team_method import CANNOT_GROW
+from selftune.methods.work_orders import Finish
 from selftune.schedulers.errors import SchedulerError
 from selftune.storage.state_tree import record
 from selftune.training.state_store import StateStore
