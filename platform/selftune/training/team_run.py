@@ -144,14 +144,22 @@ class TeamRun:
 
     def _begun(self, orders: Mapping[int, WorkOrder]) -> dict[int, Callable[[], Report]]:
         """What gives each member's report: of a trainer elsewhere, which is at work by now, by waiting for it."""
-        copies = self.states.copies(orders, self.trainers)  # before anybody goes on, who may forget the states
+        elsewhere = any(isinstance(self.trainers[member], Dispatches) for member in orders)
+        # before anybody goes on, who may forget the states
+        copies = self.states.copies(orders, self.trainers) if elsewhere else {}
         begun: dict[int, Callable[[], Report]] = {}
         for member, order in orders.items():
             self.numbers[member] += 1
-            trainer, warm = self.trainers[member], copies.get(member)
-            begin = trainer.dispatch if isinstance(trainer, Dispatches) else partial(partial, trainer.execute)
-            begun[member] = begin(order, warm)
+            trainer = self.trainers[member]
+            if isinstance(trainer, Dispatches):
+                begun[member] = trainer.dispatch(order, copies.get(member))
+            else:
+                begun[member] = partial(self._executed, member, order, copies)
         return begun
+
+    def _executed(self, member: int, order: WorkOrder, copies: Mapping[int, Any]) -> Report:
+        copies = copies or self.states.copies({member: order}, self.trainers)
+        return self.trainers[member].execute(order, copies.get(member))
 
     def _tell(self, member: int, order: WorkOrder, report: Report) -> None:
         self.states.did(member, order, report)
