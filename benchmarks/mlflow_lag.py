@@ -1,6 +1,6 @@
 """How far MLflow is behind a study that it follows, however much was recorded before.
 
-    python benchmarks/mlflow_lag.py [--rates 1,10,100] [--before 0,100000] [--seconds 20]
+    python benchmarks/mlflow_lag.py [--rates 1,10] [--before 0,2000] [--seconds 20]
 
 Rows of hyper-steps, with as many reports of one trainer, are written to the tables of a study at a rate, after so
 many rows that were there before. The process that ``selftune run`` starts beside a study sends them to a database
@@ -73,7 +73,7 @@ def lags(place: Path, before: int, rate: float, seconds: float) -> list[float]:
     for _ in range(before + 1):
         study.write()
     process = MlflowProcess(folder)
-    limit = time.monotonic() + GETS_READY + before / 500
+    limit = time.monotonic() + GETS_READY + before / 10
     while arrived(database) < before:
         if time.monotonic() > limit:
             raise SystemExit(f"only {arrived(database) + 1} of {before + 1} rows arrived")
@@ -99,8 +99,8 @@ def lags(place: Path, before: int, rate: float, seconds: float) -> list[float]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rates", default="1,10,100", help="hyper-steps per second")
-    parser.add_argument("--before", default="0,100000", help="hyper-steps that were there before")
+    parser.add_argument("--rates", default="1,10", help="hyper-steps per second")
+    parser.add_argument("--before", default="0,2000", help="hyper-steps that were there before")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args(arguments)
     print("| hyper-steps before | per second | lag in seconds, median | largest |")

@@ -69,11 +69,10 @@ SCENARIOS = {
 
 
 class Actor:
-    """Where a trial's trainer would be; it keeps the order until the trial is told to train."""
+    """Where a trial's trainer would be; it keeps the order until its time has come."""
 
     def __init__(self) -> None:
         self.orders: list[WorkOrder] = []
-        self.receive = types.SimpleNamespace(remote=lambda order, state=None: self.orders.append(order))
 
 
 @dataclass
@@ -187,7 +186,13 @@ class SimulatedTune:
         self.snapshot_bytes = len(cloudpickle.dumps(self.callback.get_state()))
         self.snapshot_seconds = time.perf_counter() - before
 
-    def _schedule_trial_train(self, trial: SimulatedTrial) -> None:
+    _on_training_result = _trial_task_failure = None  # this one calls its own
+
+    def _schedule_trial_task(
+        self, trial: SimulatedTrial, method_name: str, args: tuple[Opaque], on_result: None, on_error: None
+    ) -> None:
+        assert trial.actor is not None
+        trial.actor.orders.append(args[0].content)
         self._at(self.random.expovariate(1 / ORDER), "train", trial)
 
     def _at(self, delay: float, what: str, trial: SimulatedTrial) -> None:

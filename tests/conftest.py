@@ -9,6 +9,8 @@ from hypothesis import settings
 
 settings.register_profile("selftune", deadline=None, derandomize=True)  # a busy machine is no failure
 settings.load_profile("selftune")
+# Ray gives its workers a niceness of 15, at which they starve beside other tests.
+os.environ.setdefault("RAY_worker_niceness", "0")
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 NUMERICAL_ROOMS = ("conformance", "hypergradients", "hyperparameters", "methods", "objectives", "training")

@@ -28,7 +28,7 @@ SMOOTH = {name: REGULARIZERS[name] for name in ("weight_decay", "mixup", "label_
 NEEDS_SMOOTH = ("implicit", "penalty", "inexact_line_search")
 
 
-LANGUAGE = "self_tuning, language"
+LANGUAGE, NORMS = "self_tuning, language", "held, norms"
 TOKENS, CLASSES = 6, 11
 
 
@@ -87,16 +87,15 @@ def trained(label, group=None):
     if label == LANGUAGE:
         objective, regularizers = language(), {name: REGULARIZERS[name] for name in ("dropout", "weight_decay")}
     else:
-        objective = task(lambda: perceptron().double(), dtype=torch.float64, batch_size=17, momentum=0.5)
+        middle = nn.Identity if label != NORMS else lambda: nn.BatchNorm1d(16)
+        objective = task(lambda: perceptron(middle).double(), dtype=torch.float64, batch_size=17, momentum=0.5)
         regularizers = SMOOTH if name in NEEDS_SMOOTH else REGULARIZERS
     factory = TrainerFactory(objective, regularizers, group_size=form.group_size, steps=24)
     trainers = {member: factory(member) for member in range(form.group_size)}
     for trainer in trainers.values() if group is not None else ():
         trainer.share(group)
     steps = Steps()
-    machine = form.make(
-        Budget(steps=24), form.settings(**METHODS.get(label, METHODS["self_tuning"])), form.group_size
-    )
+    machine = form.make(Budget(steps=24), form.settings(**METHODS.get(label, METHODS[name])), form.group_size)
     last = run_in_process(machine, trainers, steps)
     found = {
         "values": torch.stack([step.hyperparameters for step in steps.steps]),

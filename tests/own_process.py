@@ -23,7 +23,11 @@ def python(script, *arguments, cwd, seconds=250.0):
 
 
 def _printed(*arguments, cwd, seconds):
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("RAY_") or name == "RAY_worker_niceness"
+    }
     process = subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,

@@ -1,18 +1,23 @@
 """Commands whose folder is in a store: one in memory, and an S3 server on this machine."""
 
+import dataclasses
 import json
 import logging
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from flaky_store import FlakyFileSystem
 
+from selftune import remote_command
 from selftune.cli import main
-from selftune.storage.lease import Lease
+from selftune.errors import Stopped
+from selftune.storage.lease import Lease, is_asked
 from selftune.storage.remote_folder import RemoteFolder
+from selftune.studies.driver_record import this_process, write_driver
 from selftune.tracking.trajectory import read_trajectory
 
 STUDY = """\
@@ -106,6 +111,31 @@ def test_a_folder_that_another_process_has_is_refused(place, capsys):
     Lease(RemoteFolder("flaky://bucket/tiny")).acquire()
     assert run("--output", "flaky://bucket/tiny") == 2
     assert "flaky://bucket/tiny: another process runs it: process" in capsys.readouterr().err
+
+
+def test_a_run_elsewhere_is_seen_and_asked_to_stop_through_the_store(place, capsys, monkeypatch):
+    remote = RemoteFolder("flaky://bucket/tiny")
+    Lease(remote).acquire()
+    (place / "driver").mkdir()
+    write_driver(place / "driver", dataclasses.replace(this_process(), namespace="", began=0.0))
+    remote.write("driver.json", (place / "driver" / "driver.json").read_bytes())
+    assert main(["status", "flaky://bucket/tiny"]) == 0
+    assert capsys.readouterr().out.startswith("flaky://bucket/tiny: running for")
+    assert main(["stop", "flaky://bucket/tiny", "--no-wait"]) == 0
+    assert capsys.readouterr().out == "flaky://bucket/tiny: asked to stop; it finishes the hyper-step first\n"
+    assert is_asked(remote)
+    assert main(["status", "flaky://bucket/tiny"]) == 0
+    assert capsys.readouterr().out.startswith("flaky://bucket/tiny: stopping")
+
+
+def test_a_store_has_the_rest_of_the_grace_period_to_get_the_end_of_a_run():
+    def left(error):
+        return remote_command._patience(error)
+
+    assert left(None) == left(Stopped()) == 600
+    assert left(KeyboardInterrupt()) == 5
+    assert 50 < left(Stopped(status=143, until=time.monotonic() + 60)) <= 60
+    assert left(Stopped(status=143, until=time.monotonic() - 60)) == 5
 
 
 def test_what_needs_a_folder_that_machines_share_is_refused(place, capsys, monkeypatch):

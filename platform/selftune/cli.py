@@ -328,6 +328,7 @@ def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.stopping import Interrupted
     from selftune.studies.study_failed import StudyFailed
 
+    check_reach(options.folder, local=options.workers is None)
     console = _console()
     try:
         results, spreads, verdict = replay(

@@ -214,8 +214,13 @@ class FakeTune:
         self.trials.append(trial)
         self.scheduler.on_trial_add(self, trial)
 
-    def _schedule_trial_train(self, trial):
-        trial.temporary_state.ray_actor.tasks.append(("train", None))
+    _on_training_result = _trial_task_failure = None  # this one calls its own
+
+    def _schedule_trial_task(self, trial, method_name, args, on_result=None, on_error=None):
+        tasks = trial.temporary_state.ray_actor.tasks
+        if method_name == "carry_out":
+            tasks.append(("receive", (*args, None)))
+        tasks.append(("train", None))
 
     def _schedule_trial_save(self, trial):
         trial.is_saving = True
@@ -242,7 +247,7 @@ class FakeTune:
         trial.status = Trial.RUNNING
         if trial.checkpoints:
             trial.temporary_state.ray_actor.tasks.append(("restore", trial.checkpoints[-1]))
-        self._schedule_trial_train(trial)
+        self._schedule_trial_task(trial, "train", ())
 
     def _task(self, trial):
         actor = trial.temporary_state.ray_actor

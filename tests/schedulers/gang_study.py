@@ -26,7 +26,10 @@ class Kept(Listener):
     """The hyper-steps of a run."""
 
     def __init__(self):
-        self.steps = []
+        self.steps, self.departures = [], []
+
+    def departed(self, member, reason):
+        self.departures.append((member, reason))
 
     def hyper_step(self, step):
         self.steps.append(step)

@@ -48,6 +48,7 @@ def test_two_workers_are_one_with_the_whole_batch(dies, cluster, tmp_path):
     if dies is not None:
         trainers = MortalWorkers(trainers, marker, dies)
     report = on_ray(tmp_path / "run", trainers, kept)
+    assert [reason for _, reason in kept.departures if "worker 1 of the trainer died" in reason] or dies != 1
     assert marker.exists() == (dies is not None)
     assert_same(kept, report)
 

@@ -145,11 +145,14 @@ def test_a_team_goes_on_without_members_that_find_no_room_again(node, monkeypatc
         tune.room = 3
     tune.run()
     finals = {m: entry.final for m, entry in team.members.items() if entry.final is not None}
-    expected, results = {0, 1, 2} if back else {0, 1}, set(team.method.results(finals))
-    assert results == expected or (kill and 0 < len(results) <= len(expected))  # kills say who is left out
-    assert {finals[member].training_step for member in results} == {STEPS}
-    assert [event[1] for event in recorder.of("lost")] == ([3] if back else [2, 3])
+    there = set(team.method.results(finals))
+    assert {finals[member].training_step for member in there} == {STEPS}
     assert len(recorder.of("hyper_step")) == (STEPS - 4) / 2
+    if kill:  # a trainer that dies may find its place taken by the one that was left out
+        assert there
+        return
+    assert there == ({0, 1, 2} if back else {0, 1})
+    assert [event[1] for event in recorder.of("lost")] == ([3] if back else [2, 3])
     if back:
         own, late, other = (first_weights(finals[member]) for member in (0, 2, 1))
         assert 0 < (late - own).norm() < 0.5 * (other - own).norm()  # of one origin

@@ -35,13 +35,13 @@ def test_another_version_falls_back_to_the_mailbox_and_says_so(monkeypatch, capl
 
 
 def test_a_changed_signature_is_found(monkeypatch):
-    monkeypatch.setattr(TuneController, "_schedule_trial_train", lambda self, trial, urgent: None)
-    assert "_schedule_trial_train of this Ray 2.60.0 is not the known one" in ray_internals.problem()
+    monkeypatch.setattr(TuneController, "_schedule_trial_task", lambda self, trial, urgent: None)
+    assert "_schedule_trial_task of this Ray 2.60.0 is not the known one" in ray_internals.problem()
 
 
 def test_a_method_that_is_gone_is_found(monkeypatch):
-    monkeypatch.delattr(TuneController, "_schedule_trial_train")
-    assert "_schedule_trial_train" in ray_internals.problem()
+    monkeypatch.delattr(TuneController, "_schedule_trial_task")
+    assert "_schedule_trial_task" in ray_internals.problem()
 
 
 def test_an_unknown_transport_is_refused():

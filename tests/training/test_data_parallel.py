@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.multiprocessing as mp
 from full_matrix import first_of
-from joined_batches import CLASSES, LANGUAGE, TOKENS, process, trained
+from joined_batches import CLASSES, LANGUAGE, NORMS, TOKENS, process, trained
 from method_runs import METHODS
 from rounding import rounding
 
@@ -17,7 +17,7 @@ LABELS = [*USUAL, *(label for label in METHODS if label not in USUAL)]
 
 @pytest.fixture(scope="module")
 def together(request):
-    labels = LABELS if request.config.getoption("--full") else USUAL
+    labels = [*(LABELS if request.config.getoption("--full") else USUAL), NORMS]
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(process, (folder, labels), nprocs=2)
         yield [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
@@ -36,3 +36,10 @@ def test_of_words_losses_come_together_and_not_the_scores_of_all_classes(togethe
     found = together[0][LANGUAGE]["largest"]
     assert 0 < found <= 31 * TOKENS  # the whole validation batch
     assert found < 17 * TOKENS * CLASSES
+
+
+def test_norms_take_statistics_of_their_part_and_end_with_those_of_the_first(together):
+    one, other = (found[NORMS] for found in together)
+    assert torch.equal(one["weights"], other["weights"])  # running statistics are among them
+    assert torch.equal(one["losses"], other["losses"])
+    assert not torch.allclose(one["weights"], trained(NORMS)["weights"])

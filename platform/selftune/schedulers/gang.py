@@ -153,6 +153,11 @@ class Gang:
         threading.Thread(target=_watch, args=(done, over), daemon=True).start()
         try:
             report = self._own.execute(order, warm)
+        except RuntimeError as error:
+            gone = _gone(done) if isinstance(error, dist.DistError) or "gloo" in str(error) else None
+            if gone is None:  # an error of its own, which the others have, too
+                raise
+            raise gone from error
         finally:
             over.set()
         ray.get(done)
@@ -185,6 +190,20 @@ def _shared(trainer: Any) -> Trainer:
     if not isinstance(trainer, Trainer):
         raise SettingError("workers", f"must be 1 for a {type(trainer).__name__}, which is one process")
     return trainer
+
+
+def _gone(awaited: Sequence[Any]) -> RuntimeError | None:
+    """The error of the first worker that is gone, which says more than that nobody answers."""
+    for rank, reference in enumerate(awaited, start=1):
+        try:
+            ray.get(reference, timeout=_GRACE)
+        except ray.exceptions.GetTimeoutError:
+            continue
+        except ray.exceptions.RayError as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            words = next((line for line in lines if "memory" in line), lines[0])
+            return RuntimeError(f"worker {rank} of the trainer died: {words}")
+    return None
 
 
 def _watch(awaited: Sequence[Any], over: threading.Event) -> None:

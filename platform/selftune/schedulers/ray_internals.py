@@ -2,7 +2,8 @@
 
 | part | used for |
 | --- | --- |
-| ``TuneController._schedule_trial_train(trial)`` | the next ``train()`` of a trial that ``NOOP`` left idle |
+| ``TuneController._schedule_trial_task(trial, ...)`` | the next ``train()`` of a trial that ``NOOP`` left idle |
+| ``TuneController._on_training_result``, ``_trial_task_failure`` | what follows its result, or its failure |
 | ``Trial.temporary_state.ray_actor`` | handing order and warm start to the actor before that ``train()`` |
 | ``TrialRunnerWrapper._tune_controller`` | the controller itself: hooks get a wrapper that warns |
 | ``TuneController.checkpoint(force)`` | an experiment snapshot right after a trial's checkpoint |
@@ -67,7 +68,12 @@ def problem(version: str | None = None) -> str | None:
     if version.split(".")[:2] != KNOWN_VERSION.split("."):
         return f"this is Ray {version}, but the direct transport knows Ray {KNOWN_VERSION}: {advice}"
     for name, parameters in (
-        ("_schedule_trial_train", ["self", "trial"]),
+        (
+            "_schedule_trial_task",
+            ["self", "trial", "method_name", "args", "kwargs", "on_result", "on_error", "_return_future"],
+        ),
+        ("_on_training_result", ["self", "trial", "result"]),
+        ("_trial_task_failure", ["self", "trial", "exception"]),
         ("checkpoint", ["self", "force", "wait"]),
     ):
         method = getattr(TuneController, name, None)
@@ -82,9 +88,16 @@ def problem(version: str | None = None) -> str | None:
     return None
 
 
-def start_next_train(controller: Any, trial: Any) -> None:
-    """Lets a trial that is RUNNING and idle do its next ``train()``."""
-    _unwrapped(controller)._schedule_trial_train(trial)
+def start_next_train(controller: Any, trial: Any, method: str = "train", *arguments: Any) -> None:
+    """Lets a trial that is RUNNING and idle do its next ``train()``, or a method that gives the same."""
+    unwrapped = _unwrapped(controller)
+    unwrapped._schedule_trial_task(
+        trial=trial,
+        method_name=method,
+        args=arguments,
+        on_result=unwrapped._on_training_result,
+        on_error=unwrapped._trial_task_failure,
+    )
 
 
 def actor_of(trial: Any) -> Any:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ray import tune
-from ray.tune.logger import JsonLoggerCallback
 
 from selftune.errors import Stopped
 from selftune.hyperparameters import Space
@@ -17,6 +16,7 @@ from selftune.methods import Method, Report
 from selftune.schedulers import ray_internals, slots
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.ending import Ending
+from selftune.schedulers.environment import environment
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.metrics import StudyMetrics
 from selftune.schedulers.run_record import RunRecord, read_record
@@ -28,6 +28,7 @@ from selftune.training.runner import never
 from selftune.training.team_run import Executes
 
 FOLDER = "ray"
+_NO_SNAPSHOTS = {"TUNE_GLOBAL_CHECKPOINT_S": "1000000000"}  # between two of Tune's, which nobody would read
 
 
 def run_on_ray(
@@ -105,7 +106,7 @@ def run_on_ray(
         scheduler.set_search_properties(None, None)
     else:
         record = RunRecord(place, scheduler, space, left)
-        with quiet(), connected(address):
+        with quiet(), environment(_NO_SNAPSHOTS), connected(address):
             request = {"CPU": cpus, "GPU": gpus}
             needed = len(open_members)
             if at_least is not None:
@@ -115,7 +116,6 @@ def run_on_ray(
             place.mkdir(parents=True, exist_ok=True)
             # of a driver that was killed before its first record
             shutil.rmtree(place / record.run_name, ignore_errors=True)
-            logger = JsonLoggerCallback()  # type: ignore[no-untyped-call]
             tuner = tune.Tuner(
                 tune.with_resources(
                     trainable(trainer_factory, workers), tune.PlacementGroupFactory([request] * workers)
@@ -126,7 +126,7 @@ def run_on_ray(
                     name=record.run_name,
                     storage_path=str(place),
                     verbose=0,
-                    callbacks=[record, logger, SilentProgress()],
+                    callbacks=[record, SilentProgress()],
                 ),
             )
             scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))

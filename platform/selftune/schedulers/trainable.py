@@ -100,9 +100,14 @@ class OrderTrainable(tune.Trainable):
                 self._refusal = error
         return self._refusal
 
-    def receive(self, order: WorkOrder, warm: Any = None) -> None:
+    def receive(self, order: Opaque, warm: Any = None) -> None:
         """Keeps the order for the next step, with the state of another trainer that it starts from."""
-        self._order, self._warm = order, warm
+        self._order, self._warm = order.content, warm
+
+    def carry_out(self, order: Opaque) -> dict[str, Any]:
+        """The next ``train()``, with its order: one call instead of two."""
+        self.receive(order)
+        return dict(self.train())  # type: ignore[no-untyped-call]
 
     def export_state(self, key: str) -> Any:
         """The state that the trainer keeps under a key, for another one to start from; None if there is none."""
@@ -115,7 +120,7 @@ class OrderTrainable(tune.Trainable):
             delivery = self._reader.next()
             if delivery is None:
                 return self._result("waiting")
-            self.receive(delivery.order, delivery.warm)
+            self._order, self._warm = delivery.order, delivery.warm
         if self._order is None:
             return self._ready()
         order, warm = self._order, self._warm

@@ -13,6 +13,7 @@ from selftune.methods import WorkOrder
 from selftune.schedulers import ray_internals
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.mailbox import open_mailbox
+from selftune.schedulers.opaque import Opaque
 
 logger = logging.getLogger(__name__)
 
@@ -66,21 +67,25 @@ class Transport(ABC):
 
 
 class DirectTransport(Transport):
-    """Two calls to the trial's actor: here is the order, now train. Uses ``ray_internals``.
+    """A call of the trial's actor, in the place of Tune's own next one. Uses ``ray_internals``.
 
     The trial stays RUNNING and idle between two orders (``NOOP``). Never mix this with ``CONTINUE``: Tune
     drops one that follows a ``NOOP`` whose checkpoint is still being written, and the trial hangs.
 
     A state travels as a reference that the driver owns: it outlives the process it came from, which one that the
-    trainer put itself would not. If that process dies too early, the call with the order never happens; the call
-    to train then finds no order, and the same trainer says a second time that it is ready.
+    trainer put itself would not. An order with a state comes in a call before Tune's: if the state's process dies
+    too early, that call never happens; Tune's then finds no order, and the same trainer says a second time that it
+    is ready.
     """
 
     decision = TrialScheduler.NOOP
 
     def send(self, controller: Any, trial: Any, order: WorkOrder, state: Any = None) -> None:
-        ray_internals.actor_of(trial).receive.remote(order, state)
-        ray_internals.start_next_train(controller, trial)
+        if state is None:
+            ray_internals.start_next_train(controller, trial, "carry_out", Opaque(order))
+        else:
+            ray_internals.actor_of(trial).receive.remote(Opaque(order), state)
+            ray_internals.start_next_train(controller, trial)
 
     def export(self, trial: Any, key: str) -> Any:
         return ray_internals.actor_of(trial).export_state.remote(key)

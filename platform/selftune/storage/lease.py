@@ -90,6 +90,7 @@ class Lease:
             uuid.uuid4().hex, socket.gethostname(), process, namespace(), birth(process), time.time()
         )
         self._renewed = time.monotonic()
+        self._lock = threading.RLock()  # whoever renews, others wait for it
 
     @property
     def token(self) -> str:
@@ -127,17 +128,18 @@ class Lease:
             LeaseLost: if another one took over.
             OSError: if the store does not answer.
         """
-        there = claims(self._folder)
-        taken = any(self.token in claim.took for claim, _ in there.values())
-        if taken or self._claim.file not in there:
-            raise LeaseLost(
-                f"{self._folder.shown}: another process went on with it while this one did not reach the store"
-            )
-        for claim, _ in there.values():
-            if claim.token in self._claim.took:  # it has come back, and renewed its right before it looked
-                self._folder.delete(claim.file)
-        self._write(replace(self._claim, written=time.time()))
-        return is_asked(self._folder)
+        with self._lock:
+            there = claims(self._folder)
+            taken = any(self.token in claim.took for claim, _ in there.values())
+            if taken or self._claim.file not in there:
+                raise LeaseLost(
+                    f"{self._folder.shown}: another process went on with it while this one did not reach the store"
+                )
+            for claim, _ in there.values():
+                if claim.token in self._claim.took:  # it has come back, and renewed its right before it looked
+                    self._folder.delete(claim.file)
+            self._write(replace(self._claim, written=time.time()))
+            return is_asked(self._folder)
 
     def check(self) -> None:
         """Makes sure that the right is this process's still, before something is written.
@@ -146,8 +148,9 @@ class Lease:
             LeaseLost: if another one took over.
             OSError: if the store does not answer.
         """
-        if time.monotonic() - self._renewed > SILENCE / 2:
-            self.renew()
+        with self._lock:
+            if time.monotonic() - self._renewed > SILENCE / 2:
+                self.renew()
 
     def release(self) -> None:
         """Gives the right back; if the store does not answer, others get it after ``SILENCE``."""
@@ -185,9 +188,9 @@ class Lease:
             thread.join(RENEWAL)  # a store that does not answer holds nobody up
 
     def _write(self, claim: Claim) -> None:
-        self._claim = claim
+        self._claim, began = claim, time.monotonic()
         self._folder.write(claim.file, json.dumps(asdict(claim)).encode())
-        self._renewed = time.monotonic()
+        self._renewed = began  # the store may have taken its time
 
     def _others(self) -> tuple[list[Claim], list[str]]:
         """Claims of processes that live, and tokens of those that are gone, which are removed."""

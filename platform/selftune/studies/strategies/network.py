@@ -108,7 +108,7 @@ class NetworkStrategy(Strategy):
             yield SettingError(
                 "horizon", f"compares a schedule with its end, and {study.method_name} moves nothing"
             )
-        elif study.budget.steps is not None:
+        elif study.budget.steps is not None and horizon.share < 1:
             steps = horizon.steps(study.budget.steps)
             shorter = replace(self._factory(), steps=steps)
             for mistake in run_mistakes(shorter, self.method):
@@ -193,10 +193,10 @@ class NetworkStrategy(Strategy):
         yield "parameters of the network:", str(self.coverage).splitlines()
         horizon = self.study.horizon
         if horizon is not None:
-            trained = (
-                f"{horizon.kinds} times {horizon.networks} networks, each for {horizon.share:.3g} of the steps"
-            )
-            yield "after tuning, with the schedule and with its last values held:", [f"{trained}, without tuning"]
+            steps = self.study.budget.steps
+            long = f"{horizon.share:.3g} of the steps" if steps is None else f"{horizon.steps(steps):,} steps"
+            trained = f"{horizon.kinds} times {horizon.networks} networks, each for {long}"
+            yield "after tuning, with the schedule and with its last values held:", [trained]
 
     @classmethod
     def lines(cls, say: Callable[[str], None], title: str, budget: Budget) -> Progress:
