@@ -19,7 +19,8 @@ def mutated(
 
     Each is drawn anew with probability ``resample``. Otherwise a number is multiplied by 0.8 or 1.2 and stays
     within its distribution, a whole number moves by one at least, and a choice moves to the option before or
-    after. Source: Population Based Training of Neural Networks, arXiv 1711.09846, appendix A.
+    after. What is inherited stays as it is. Source: Population Based Training of Neural Networks,
+    arXiv 1711.09846, appendix A.
 
     >>> from selftune.search import Swept
     >>> space = SearchSpace((Swept("rate", Uniform(0, 1)),))
@@ -32,7 +33,11 @@ def mutated(
             return distribution.quantile(generator.random())
         return _moved(distribution, values[key], generator)
 
-    return {one.key: value(one.key, one.distribution) for one in space if one.key in values}
+    return {
+        one.key: values[one.key] if one.inherited else value(one.key, one.distribution)
+        for one in space
+        if one.key in values
+    }
 
 
 def _moved(distribution: Distribution, value: Any, generator: random.Random) -> Any:

@@ -19,11 +19,13 @@ class Swept:
         key: path in the study file, such as ``objective.optimization.learning_rate``.
         distribution: what its values are drawn from.
         when: values of other swept keys under which it is there; it is left out under any other.
+        inherited: whether a trial that copies another takes over its value as it is.
     """
 
     key: str
     distribution: Distribution
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    inherited: bool = False
 
     def applies(self, values: Mapping[str, Any]) -> bool:
         """Whether the key is there, given the values of those before it."""

@@ -75,21 +75,22 @@ def _swept(key: str, given: Any, content: Mapping[str, Any]) -> Swept:
     if head == "regularizers":
         _check_not_tuned(key, content)
     declared = declared_at(key)
+    inherited = key.endswith(START)  # where tuning has gone on from it, another start would mean nothing
     if given == OWN:
-        return Swept(key, _prior(key, declared, content))
+        return Swept(key, _prior(key, declared, content), inherited=inherited)
     when: dict[str, tuple[Any, ...]] = {}
     if isinstance(given, Mapping) and "when" in given:
         when = _when(given["when"])
         given = {name: value for name, value in given.items() if name != "when"}
         if given == {OWN: None}:
-            return Swept(key, _prior(key, declared, content), when)
+            return Swept(key, _prior(key, declared, content), when, inherited)
     distribution = distribution_of(given)
     if declared is not None:
         try:
             _domain(key, declared, content).check_allows(distribution)
         except ValueError as error:
             raise SettingError("", str(error)) from error
-    return Swept(key, distribution, when)
+    return Swept(key, distribution, when, inherited)
 
 
 def _check_not_tuned(key: str, content: Mapping[str, Any]) -> None:

@@ -13,7 +13,7 @@ from selftune.lower_level.objective import NetworkObjective
 from selftune.search import SearchSettings, SearchSpace
 from selftune.search.misfits import misfits
 from selftune.search.searchers import SEARCHERS
-from selftune.search.trial_schedulers import TRIAL_SCHEDULERS, PopulationSettings
+from selftune.search.trial_schedulers import TRIAL_SCHEDULERS, PbtSettings, PopulationSettings
 from selftune.studies.mistakes import Mistakes, as_mistakes, join
 from selftune.studies.settings import build_settings, check_mapping, unknown_key
 from selftune.studies.strategies.network import metrics_of
@@ -154,10 +154,12 @@ def _misfits(settings: SearchSettings, study: Study, space: SearchSpace) -> Iter
         )
     yield from misfits(space, settings, steps)
     if isinstance(settings.scheduler, PopulationSettings):
-        for key in space.keys:
-            if not is_changeable(key):
+        copies_starts = isinstance(settings.scheduler, PbtSettings)
+        for one in space:
+            if not is_changeable(one.key) and not (one.inherited and copies_starts):
+                other = "pbt, which copies start values," if one.inherited else "another scheduler,"
                 yield SettingError(
-                    f"over.{key}",
-                    "cannot change while a trial trains, as pbt and pb2 change values; use another scheduler, or"
-                    " give it a fixed value",
+                    f"over.{one.key}",
+                    f"cannot change while a trial trains, as pbt and pb2 change values; use {other} or give it a"
+                    " fixed value",
                 )
