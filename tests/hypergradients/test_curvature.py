@@ -74,8 +74,8 @@ def test_a_trainer_stops_at_a_wrong_constant(name, factor):
     u = trainer.oracle.start_u()
     values = Values(u, trainer.space.constrain(u), version=0)
     orders = [
-        Differentiate(values=values, error=1e-8, residual=1e-8, key="a"),
-        SolveCandidate(values=values, error=1e-8, key="a", threshold=0.0, early_rejection=False),
+        Differentiate(values=values, error=1e-8, residual=1e-8, end="a"),
+        SolveCandidate(values=values, error=1e-8, end="a", threshold=0.0, early_rejection=False),
     ]
     with pytest.raises(ConstantDisproved, match=name):
         [trainer.execute(order) for order in orders]

@@ -11,6 +11,7 @@ from selftune.methods.reports import (
     TrainingFinished,
 )
 from selftune.methods.work_orders import FinishTraining, TrainStayArm
+from selftune.training.state_store import StateStore
 
 EXAMPLES = 100
 
@@ -33,12 +34,13 @@ class Arms:
         self.orders.append(order)
         finish = isinstance(order, FinishTraining)
         if order.start is not None:
-            past = self.kept.get(order.start, () if not finish and order.fresh else warm)
+            past = self.kept.get(order.start, warm)
+            if past is None and not finish and order.fresh:
+                past = ()
             if past is None:
                 return StateMissing(number=order.number)
-            wanted = order.states if finish else order.keep
-            self.kept = {key: state for key, state in self.kept.items() if key in wanted}
             self.kept[order.start] = self.state = past
+            self.kept = {key: state for key, state in self.kept.items() if key in order.states}
         steps = sum(steps for steps, _ in self.state)
         if finish:
             return TrainingFinished(number=order.number, training_step=steps, message=order.remark)
@@ -88,21 +90,21 @@ class Drive:
 
     def __init__(self, method, trainers, space, choose=None):
         self.method, self.trainers, self.steps, self.last = method, dict(trainers), [], {}
-        self.running = {}
+        self.running, self.states, self.travelled = {}, StateStore(), []
         self.choose = choose or (lambda running: min(running))
         for member in trainers:
             method.join(member, space)
 
     def ask(self):
-        for member, order in self.method.ask().items():
-            warm = None
-            if order.warm_from is not None and order.warm_from[0] in self.trainers:
-                warm = self.trainers[order.warm_from[0]].export_state(order.warm_from[1])
-            self.running[member] = order, warm
+        orders = self.method.ask()
+        copies = self.states.copies(orders, self.trainers)
+        self.travelled += [(m, orders[m].start) for m, state in copies.items() if state is not None]
+        self.running |= {member: (order, copies.get(member)) for member, order in orders.items()}
 
     def tell(self, member):
         order, warm = self.running.pop(member)
         report = self.trainers[member].execute(order, warm)
+        self.states.did(member, order, report)
         self.last[member] = report
         step = self.method.tell(member, report)
         self.steps += [] if step is None else [step]
@@ -110,6 +112,7 @@ class Drive:
     def lose(self, member):
         self.running.pop(member, None)
         del self.trainers[member]
+        self.states.forget(member)
         step = self.method.leave(member)
         self.steps += [] if step is None else [step]
 

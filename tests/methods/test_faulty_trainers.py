@@ -17,6 +17,7 @@ from selftune.methods.reports import (
     TrainingFinished,
 )
 from selftune.methods.work_orders import FinishTraining
+from selftune.training.state_store import StateStore
 
 TARGET = torch.tensor([1.0, -2.0])
 NONSENSE = {"nan": torch.nan, "far": 1e12, "infinite": -torch.inf}
@@ -56,6 +57,9 @@ class Trainer:
             self.kept[order.end] = (self.network, self.training_step)
         return report
 
+    def export_state(self, key):
+        return copy.copy(self.kept.get(key))
+
     def validation_loss(self, order):
         return 0.5 * float((order.values.unconstrained - TARGET).square().sum())
 
@@ -82,18 +86,17 @@ def method(members=5, steps=100, **aggregation):
     return SelfTuning(Budget(steps=steps), settings, members)
 
 
-def drive(machine, team, space, until=math.inf, join=True):
+def drive(machine, team, space, until=math.inf, join=True, states=None):
     """The hyper-steps; ends early after so many."""
     for member in team if join else ():
         machine.join(member, space)
-    steps, last = [], {}
+    steps, last, states = [], {}, states or StateStore()
     while not machine.done and len(steps) < until:
         orders = machine.ask()
         assert orders
         for member, order in orders.items():
-            source, key = order.warm_from or (member, None)
-            warm = copy.copy(team[source].kept.get(key)) if key and source in team else None
-            last[member] = team[member].execute(order, warm)
+            last[member] = team[member].execute(order, states.copies({member: order}, team).get(member))
+            states.did(member, order, last[member])
             step = machine.tell(member, last[member])
             if step is not None:
                 steps.append(step)
@@ -150,7 +153,7 @@ def test_after_offences_in_a_row_it_starts_again_from_the_network_of_a_team_mate
     (starting,) = [number for number, order in enumerate(cycles[0]) if order.start is not None]
     assert starting == keeping + 1
     start = cycles[0][starting]
-    assert start.warm_from == (1, start.start) == (1, cycles[1][keeping].end)
+    assert start.start == cycles[1][keeping].end
     assert start.checkpoint
     assert trainers[1].kept == {}  # nobody needs it any more
     assert all(trainer.training_step == 100 for trainer in trainers.values())
@@ -192,11 +195,12 @@ def test_without_restarts_it_is_ended_at_once(space):
 @pytest.mark.parametrize("broken_at", [1, 3, 5, 8])
 def test_the_state_holds_all_of_it(space, broken_at):
     whole, _ = drive(method(offences=2), team(), space)
-    first, trainers = method(offences=2), team()
-    before, _ = drive(first, trainers, space, until=broken_at)
-    second = method(offences=2)
+    first, trainers, states = method(offences=2), team(), StateStore()
+    before, _ = drive(first, trainers, space, until=broken_at, states=states)
+    second, going_on = method(offences=2), StateStore()
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    after, _ = drive(second, trainers, space)
+    going_on.load_state_dict(copy.deepcopy(states.state_dict()))
+    after, _ = drive(second, trainers, space, states=going_on)
     assert len(before) + len(after) == len(whole)
     for one, other in zip(before + after, whole, strict=True):
         assert torch.equal(one.hyperparameters, other.hyperparameters)
@@ -219,21 +223,19 @@ def test_a_state_that_got_lost_is_sent_again(space):
 
 
 def test_the_source_of_a_restart_may_be_lost(space):
-    machine, trainers = method(members=6, offences=1), team(6)
+    machine, trainers, states = method(members=6, offences=1), team(6), StateStore()
     for member in trainers:
         machine.join(member, space)
     lost = False
     while not machine.done:
         for member, order in machine.ask().items():
-            warm = None
-            if order.warm_from is not None:
-                source, key = order.warm_from
-                warm = None if lost and source == 0 else trainers[source].kept.get(key)
+            warm = states.copies({member: order}, trainers).get(member)
             if member == 0 and order.kind == "cycle" and order.end is not None and not lost:
-                lost = True
-                machine.tell(member, Diverged(number=order.number, message="gone"))
+                lost, report = True, Diverged(number=order.number, message="gone")
             else:
-                machine.tell(member, trainers[member].execute(order, warm))
+                report = trainers[member].execute(order, warm)
+            states.did(member, order, report)
+            machine.tell(member, report)
     assert lost
     assert trainers[2].network == 1
 

@@ -93,7 +93,7 @@ def test_a_rejected_step_is_taken_back_and_retried_half_as_long():
     _, _, orders = run(None, steps=3, trainer=Scripted([1.0, 2.0, 0.5, 0.4]), step=0.1)
     points = [order.values.unconstrained[0].item() for order in orders]
     assert points[:3] == pytest.approx([0.0, -0.1, -0.05])
-    assert [order.warm for order in orders[:3]] == [None, "0.hypergradient", "0.hypergradient"]
+    assert [order.start for order in orders[:3]] == [None, "0.hypergradient", "0.hypergradient"]
     assert orders[2].error == pytest.approx(0.5 * 0.1 * 0.9**2)
 
 
@@ -152,7 +152,7 @@ def test_only_the_leader_works_and_a_lost_leader_is_replaced():
     method.leave(0)
     orders = method.ask()
     assert list(orders) == [1]
-    assert orders[1].warm is None
+    assert orders[1].start is None
     method.tell(1, trainers[1].execute(orders[1]))
     method.leave(1)
     assert (method.done, method.stopped) == (True, "lost")

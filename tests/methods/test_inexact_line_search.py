@@ -18,6 +18,7 @@ from selftune.methods import InexactLineSearch, InexactLineSearchSettings
 from selftune.methods.reports import Diverged
 from selftune.training import SmoothTrainer
 from selftune.training.runner import run_in_process
+from selftune.training.state_store import StateStore
 
 
 def quadratic():
@@ -58,17 +59,14 @@ def run(problem, team=1, order=sorted, steps=25, trainers=None, **settings):
     method = InexactLineSearch(steps=steps, settings=InexactLineSearchSettings(**settings), team_size=team)
     for member, trainer in trainers.items():
         method.join(member, trainer.space)
-    accepted, points = [], []
+    accepted, points, states = [], [], StateStore()
     while not method.done:
         asked = method.ask()
         assert asked, "a method that is not done asks for something once every report is told"
-        reports = {}
-        for member, asked_order in asked.items():
-            warm = None
-            if asked_order.warm_from is not None:
-                source, key = asked_order.warm_from
-                warm = trainers[source].export_state(key)
-            reports[member] = trainers[member].execute(asked_order, warm)
+        copies = states.copies(asked, trainers)
+        reports = {member: trainers[member].execute(one, copies.get(member)) for member, one in asked.items()}
+        for member, report in reports.items():
+            states.did(member, asked[member], report)
         for member in order(reports):
             before = method._u
             step = method.tell(member, reports[member])
@@ -261,16 +259,14 @@ def test_a_winner_that_is_lost_before_the_search_is_decided_stalls_nothing():
     method = InexactLineSearch(steps=6, settings=settings, team_size=3)
     for member, trainer in trainers.items():
         method.join(member, trainer.space)
-    lost, accepted = None, 0
+    lost, accepted, states = None, 0, StateStore()
     while not method.done:
         asked = method.ask()
         assert asked, "nobody is left to ask"
-        reports = {}
-        for member, order in asked.items():
-            warm = None
-            if order.warm_from is not None and order.warm_from[0] in trainers:
-                warm = trainers[order.warm_from[0]].export_state(order.warm_from[1])
-            reports[member] = trainers[member].execute(order, warm)
+        copies = states.copies(asked, trainers)
+        reports = {member: trainers[member].execute(one, copies.get(member)) for member, one in asked.items()}
+        for member, report in reports.items():
+            states.did(member, asked[member], report)
         for member in sorted(reports, reverse=True):
             accepted += method.tell(member, reports[member]) is not None
             others = [report for other, report in reports.items() if other < member]

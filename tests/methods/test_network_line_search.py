@@ -217,11 +217,9 @@ def test_candidates_are_trained_at_the_same_time(space):
     drive.until(lambda: len(drive.running) == 3)
     orders = [order for order, _ in drive.running.values()]
     assert [o.candidate for o in orders] == [0, 1, 2]
-    assert [o.warm_from for o in orders] == [None, (0, "start"), (0, "start")]
+    assert drive.travelled == [(1, "start"), (2, "start")]
     drive.until(lambda: drive.method._hyper_step == 2)
-    for trainer in drive.trainers.values():
-        travelled = [o.warm_from for o in trainer.orders if o.warm_from is not None]
-        assert len(travelled) == len(set(travelled))  # no state travels twice to one trainer
+    assert len(drive.travelled) == len(set(drive.travelled))  # no state travels twice to one trainer
 
 
 def test_work_counts_all_arms(space):
@@ -259,7 +257,7 @@ def alone_at_work(drive):
 
 
 def held(drive):
-    return [m for m in drive.trainers if drive.method._locations.holds(m, drive.method._state)]
+    return drive.states.holders(drive.method._state)
 
 
 def test_a_state_lost_with_its_leader_is_made_again(space):
@@ -273,15 +271,13 @@ def test_a_state_lost_with_its_leader_is_made_again(space):
 def test_where_it_cannot_be_made_again_the_furthest_state_takes_its_place(space):
     drive = Drive(line_search(200, 2), {m: Arms() for m in range(2)}, space, max)
     (leader,) = drive.until(lambda: alone_at_work(drive)).running
-    other, locations, u = 1 - leader, drive.method._locations, drive.method.hyperparameters
-    start, stay = locations.keys[:2]  # of the step before
+    other, u = 1 - leader, drive.method.hyperparameters
+    stay = list(drive.method._states)[1]  # of the step before
     assert stay.endswith("stay")
-    locations.lose(start, other)
-    locations.add(stay, locations.training_step(stay), other)
     drive.trainers[other].kept = {stay: drive.trainers[leader].kept[stay]}
+    drive.states._held = {stay: {other: 0}}
     drive.lose(leader)
-    drive.ask()
-    assert drive.running[other][0].start == stay
+    drive.until(lambda: drive.running[other][0].start == stay)
     assert torch.equal(drive.method.hyperparameters, u)
     drive.run()
     assert sum(n for n, _ in drive.trainers[other].state) == drive.steps[-1].training_step == 200
@@ -327,6 +323,7 @@ def test_a_restarted_leader_that_forgot_its_state_is_helped_by_others_or_falls_b
     drive = Drive(line_search(200, 2), {m: Arms() for m in range(2)}, space, max)
     (leader,) = drive.until(lambda: alone_at_work(drive)).running
     drive.trainers[leader].kept.clear()
+    drive.states.forget(leader)
     drive.run()
     assert drive.method.stopped == "budget"
     assert drive.steps[-1].training_step == 200

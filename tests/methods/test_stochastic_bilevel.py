@@ -130,10 +130,10 @@ def test_a_lost_leader_is_followed_by_a_cold_one(ridge):
         method.join(member, trainer.space)
     (order,) = method.ask().values()
     method.tell(0, team[0].execute(order))
-    assert method.ask()[0].warm == "0.iterations"
+    assert method.ask()[0].start == "0.iterations"
     method.leave(0)
     (order,) = method.ask().values()
-    assert order.warm is None
+    assert order.start == "0.iterations"  # which nobody keeps any more
     assert method.tell(1, team[1].execute(order)).number == 1
 
 

@@ -37,7 +37,7 @@ class ToyTrainer:
         self.marker = marker
         self.seconds = seconds
 
-    def execute(self, order):
+    def execute(self, order, warm=None):
         if order.kind == "finish":
             return TrainingFinished(
                 number=order.number,

@@ -80,9 +80,8 @@ class Traced(SmoothTrainer):
         self.starts = starts
 
     def execute(self, order, warm=None):
-        warm_there = warm is not None or order.warm in self._states
-        own = order.warm_from is None or order.warm_from[0] == self.member
-        self.starts.append((self.member, order.kind, ("own" if own else "other") if warm_there else "cold"))
+        where = "own" if order.start in self._states else "cold" if warm is None else "other"
+        self.starts.append((self.member, order.kind, where))
         return super().execute(order, warm)
 
 

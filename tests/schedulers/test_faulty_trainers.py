@@ -60,3 +60,22 @@ def test_a_team_takes_the_steps_of_one_process(node, seed, kill):
         for name, tensor in report.tensors.items():
             assert torch.equal(members[member].final.tensors[name], tensor)
     assert (tune.kills > 0) is (kill > 0)
+
+
+@pytest.mark.usefixtures("local_trainables")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_member_that_is_to_start_from_a_state_waits_while_its_holder_restarts(node, seed):
+    node(CPU=8)
+    alone, together = Recorder(), Recorder()
+    method = SelfTuning(Budget(steps=STEPS), SelfTuningSettings(**SETTINGS), TEAM)
+    run_in_process(method, {member: factory(member) for member in range(TEAM)}, alone)
+    scheduler = SelfTuningScheduler(steps=STEPS, team_size=TEAM, listener=lambda team: together, **SETTINGS)
+    tune = FakeTune(scheduler, trainable(factory), TEAM, seed=seed)
+    while not any(
+        order.kind == "cycle" and order.start for team in scheduler.teams for order in team.members[1].log
+    ):
+        tune.step()
+    source = scheduler.teams[0].method._conduct.exclusions[1].source
+    tune.trials[source].temporary_state.ray_actor.die()
+    tune.run()
+    assert heard(together) == heard(alone)

@@ -124,10 +124,9 @@ def test_a_candidate_whose_trainer_is_lost_for_good_is_tried_elsewhere():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_killed_leader_leaves_a_team_that_goes_on_cold(seed):
-    starts = []
+def test_a_killed_leader_leaves_a_team_that_goes_on(seed):
     trials = [FakeTrial(f"t{i}", max_failures=1) for i in range(3)]
-    tune, recorder = make(3, lambda member: Traced(PROBLEM, member, starts), trials, seed=seed)
+    tune, recorder = make(3, trials=trials, seed=seed)
     while not tune.scheduler.teams or tune.scheduler.teams[0].hyper_step != 4:
         tune.step()
     team = tune.scheduler.teams[0]
@@ -135,9 +134,7 @@ def test_a_killed_leader_leaves_a_team_that_goes_on_cold(seed):
         tune.step()
     tune.trials[team.method._leader].temporary_state.ray_actor.die()
     tune.run()
-    expected, _ = alone()
-    assert any(start[2] == "cold" for start in starts[1:])
-    assert close(iterates(recorder), expected)
+    assert close(iterates(recorder), alone()[0])  # it goes on warm if another one has the warm start by then
     assert len(ends(tune)) == 3
 
 

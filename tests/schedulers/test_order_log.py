@@ -45,7 +45,7 @@ def test_a_changed_order_is_written_again(tmp_path):
 
 
 def test_orders_of_one_number_may_differ(tmp_path):
-    log, there = OrderLog(tmp_path, {}), {0: orders(0), 1: [WorkOrder(number=0, warm_from=(0, "kept"))]}
+    log, there = OrderLog(tmp_path, {}), {0: orders(0), 1: [WorkOrder(number=0, start="kept")]}
     assert read_logs(tmp_path, {}, keep(log, there)) == there
 
 

@@ -59,7 +59,7 @@ def order(trainer, kind="stay", shift=0.0, **changes):
         "values": start_of(trainer.space, shift),
         "start": "start",
         "fresh": True,
-        "keep": ("start", "end"),
+        "states": ("start", "end"),
         "end": "end",
         "steps": 6,
         "gamma": 0.3,
@@ -127,10 +127,10 @@ def test_a_state_brings_optimizer_tables_and_random_numbers_along(deep, smooth):
     first, second = (Trainer(deep, smooth, member=member, seed=3) for member in range(2))
     second.execute(order(second, steps=3))  # it has drawn epochs of its own before
     first.execute(order(first, steps=4))
-    following = {"start": "end", "end": "later", "fresh": False, "keep": ("end", "later"), "steps": 9}
+    following = {"start": "end", "end": "later", "fresh": False, "states": ("end", "later"), "steps": 9}
     state = first.export_state("end")
     expected = first.execute(order(first, **following))
-    report = second.execute(order(second, **following | {"start": "moved", "keep": ("moved",)}), state)
+    report = second.execute(order(second, **following | {"start": "moved", "states": ("moved",)}), state)
     assert same(report.tensors, expected.tensors)
     assert same(weights(first), weights(second))
     mine, its = (t.lower.regularizers.state_dict()["early_learning"]["table"] for t in (first, second))
@@ -142,7 +142,7 @@ def test_kept_states_do_not_change_while_training_goes_on(deep, smooth):
     trainer = Trainer(deep, smooth)
     trainer.execute(order(trainer))
     kept = trainer.export_state("end")
-    trainer.execute(order(trainer, start="end", fresh=False, keep=("end",), end="later"))
+    trainer.execute(order(trainer, start="end", fresh=False, states=("end",), end="later"))
     again = trainer.export_state("end")
     momentum = [state["lower"]["optimizer"]["state"][0]["momentum_buffer"] for state in (kept, again)]
     assert torch.equal(*momentum)
@@ -154,7 +154,7 @@ def test_kept_states_do_not_change_while_training_goes_on(deep, smooth):
 def test_what_is_not_to_be_kept_is_forgotten_and_what_is_missing_is_said(deep, smooth):
     trainer = Trainer(deep, smooth)
     trainer.execute(order(trainer))
-    trainer.execute(order(trainer, start="end", fresh=False, keep=("end",), end="later"))
+    trainer.execute(order(trainer, start="end", fresh=False, states=("end",), end="later"))
     assert trainer.export_state("start") is None
     before = weights(trainer)
     report = trainer.execute(order(trainer, start="start", fresh=False))

@@ -44,7 +44,6 @@ class Cycle(TypedDict):
     start: str | None
     end: str | None
     states: tuple[str, ...]
-    warm_from: tuple[int, str] | None
 
 
 class CycleMethod(TeamMethod):
@@ -243,15 +242,15 @@ class CycleMethod(TeamMethod):
             start=None,
             end=None,
             states=(),
-            warm_from=None,
         )
         for excluded, one in self._conduct.exclusions.items():
+            key = f"{one.key}.{place}"  # every member of a group starts from one of its own
             if one.source == group and one.stage != "waiting":
-                own["states"] = tuple(dict.fromkeys((*own["states"], one.key)))
+                own["states"] = tuple(dict.fromkeys((*own["states"], key)))
                 if one.stage == "kept":
-                    own["end"] = one.key
+                    own["end"] = key
             if excluded == group and one.stage == "starting":
-                own["start"], own["warm_from"] = one.key, (one.source * self.group_size + place, one.key)
+                own["start"] = key
                 own["checkpoint"] = True  # so that a restarted worker need not start from there again
         return own
 

@@ -169,8 +169,9 @@ class Implicit(LeaderMethod):
             values=self.values,
             error=self._accuracy,
             residual=self._accuracy,
-            warm=self._warm,
-            key=f"{self._iteration}.hypergradient",
+            start=self._warm,
+            end=f"{self._iteration}.hypergradient",
+            states=self._wanted(None if self._last is None else self._last.warm),
             bounds="always" if self.settings.error_bounds else "never",
             checkpoint=(self._iteration + 1) % self.settings.checkpoint_every == 0,
         )
@@ -186,7 +187,7 @@ class Implicit(LeaderMethod):
         assert isinstance(report, Differentiated)
         asked, level, z = self._accuracy, report.validation_loss, report.hypergradient
         point = _Point(self._u.clone(), z, f"{self._iteration}.hypergradient", level, asked)
-        self._warm = point.warm if self._leader is not None else None
+        self._warm = point.warm
         self._iteration += 1
         if self._diverged(point):
             return None
@@ -244,7 +245,7 @@ class Implicit(LeaderMethod):
         return False
 
     def _roll_back(self, last: _Point) -> None:
-        self._warm = last.warm if self._leader is not None else None
+        self._warm = last.warm
         if self._rejected % _RETRIES:
             self._move(last)
         else:  # its level was perhaps seen too loosely to be reached again: look once more

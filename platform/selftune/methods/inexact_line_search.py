@@ -145,8 +145,8 @@ class InexactLineSearch(LeaderMethod):
             values=self.values,
             error=self._error,
             residual=self._residual,
-            warm=self._warm,
-            key=self._key("hypergradient"),
+            start=self._warm,
+            end=self._key("hypergradient"),
             bounds="always" if self._bounds else "free",
             checkpoint=self._attempt == 0 and self._hyper_step > 0 and self._hyper_step % every == 0,
         )
@@ -170,12 +170,12 @@ class InexactLineSearch(LeaderMethod):
         return SolveCandidate(
             values=self._values_at(u),
             error=max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error),
-            warm=self._warm,
-            key=self._key(f"candidate{candidate}"),
+            start=self._warm,
+            end=self._key(f"candidate{candidate}"),
+            states=self._wanted(None if search.accepted is None else self._key(f"candidate{search.accepted}")),
             threshold=search.lower_bound - self.settings.decrease * expected,
             early_acceptance=self.settings.early_acceptance,
             early_rejection=self.settings.early_rejection,
-            warm_from=self._source(),
         )
 
     def _candidate(self, search: _Search, candidate: int) -> tuple[Tensor, float, float]:
@@ -188,11 +188,11 @@ class InexactLineSearch(LeaderMethod):
         return f"{self._hyper_step}.{self._attempt}.{what}"
 
     def _send(self, member: int, order: Differentiate | SolveCandidate, candidate: int | None = None) -> WorkOrder:
-        self._issued[member] = _Issued(order.key, (self._hyper_step, self._attempt), candidate)
+        self._issued[member] = _Issued(order.end, (self._hyper_step, self._attempt), candidate)
         return order
 
     def _leader_first(self, idle: list[int]) -> list[int]:
-        """The leader holds the warm start: it takes the candidate that is most likely to win."""
+        """The leader made the warm start: it takes the candidate that is most likely to win."""
         return sorted(idle, key=lambda member: (member != self._leader, member))
 
     # Tell --------------------------------------------------------------------------------------------
@@ -396,8 +396,8 @@ class InexactLineSearch(LeaderMethod):
         )
         self._curvature.step_from(self._u, search.hypergradient)
         self._u = u
-        key = self._key(f"candidate{search.accepted}")  # gone with its trainer, if that was lost since
-        self._leader, self._warm = (member, key) if member in self._members else (None, None)
+        self._leader = member if member in self._members else None
+        self._warm = self._key(f"candidate{search.accepted}")
         self._step = self.settings.step_growth * step
         self._error = max(self.settings.share * expected / max(search.slope, 1e-300), self.settings.smallest_error)
         self._ahead = max(search.accepted + 1, self._ahead // 2)

@@ -1,4 +1,4 @@
-"""Methods whose lower level is solved to a tolerance: one trainer, the leader, holds the warm start."""
+"""Methods whose lower level is solved to a tolerance: one trainer, the leader, makes the warm start."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class LeaderMethod(TeamMethod):
         self._box = box_of(space, self._bound, self._limits)
 
     def _left(self, member: int) -> HyperStep | None:
-        if self._leader == member:  # its warm starts are gone: the next solve starts cold, elsewhere
-            self._leader = self._warm = None
+        if self._leader == member:
+            self._leader = None
         return None
 
     @property
@@ -70,14 +70,14 @@ class LeaderMethod(TeamMethod):
         return FinishSolving(
             values=self.values,
             error=self._accuracy,
-            warm=self._warm,
+            start=self._warm,
             stopped=self.message or self.stopped or "",
             checkpoint=True,
-            warm_from=self._source(),
         )
 
-    def _source(self) -> tuple[int, str] | None:
-        return None if self._leader is None or self._warm is None else (self._leader, self._warm)
+    def _wanted(self, other: str | None = None) -> tuple[str, ...]:
+        """Keys of the states that orders may start from: the warm start, and another one."""
+        return tuple(key for key in (self._warm, other) if key is not None)
 
     def _lead(self, idle: list[int]) -> int | None:
         """The leader, if it is idle; where nobody leads, the first idle member does from now on."""

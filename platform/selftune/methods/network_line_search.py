@@ -18,7 +18,6 @@ from selftune.methods.method import HyperStep
 from selftune.methods.network_line_search_settings import NetworkLineSearchSettings
 from selftune.methods.network_search import Search
 from selftune.methods.reports import ArmTrained, CandidateDiverged, Finished, Report, StateMissing
-from selftune.methods.state_locations import StateLocations
 from selftune.methods.team_method import TeamMethod
 from selftune.methods.tunable import not_differentiable
 from selftune.methods.work_orders import FinishTraining, TrainArm, TrainCandidate, TrainStayArm, WorkOrder
@@ -39,7 +38,7 @@ class _Common(TypedDict):
 
 def _again(arm: TrainArm) -> TrainCandidate:
     """The order that makes the state of an arm once more."""
-    names = [one.name for one in fields(TrainArm) if one.name not in ("number", "checkpoint", "warm_from")]
+    names = [one.name for one in fields(TrainArm) if one.name not in ("number", "checkpoint", "source")]
     return TrainCandidate(**{name: getattr(arm, name) for name in names})
 
 
@@ -55,8 +54,8 @@ class NetworkLineSearch(TeamMethod):
     nothing is said of training to the end, and nothing is ever ``certified``.
 
     Trainers of a team train candidates at the same time and accept the step that a single one accepts. A state
-    that is lost with its trainer is taken from another one that holds it, or made again from the state before; if
-    both are gone, the path goes on from the furthest state that exists, with the hyperparameters reached.
+    that no trainer keeps any more is made again from the state before; if both are gone, the path goes on from the
+    furthest state that there is, with the hyperparameters reached.
     ``stopped`` says why the method is done: ``budget``, or ``lost`` if no state exists any more.
 
     Args:
@@ -78,8 +77,8 @@ class NetworkLineSearch(TeamMethod):
 
     stateful = False
     SAVED: ClassVar[tuple[str, ...]] = (
-        "_issued", "_locations", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
-        "_step", "_gamma", "_search", "_busy", "_arms", "_recipe", "_best_state",
+        "_issued", "_states", "_state", "_fresh", "_attempt", "_training_step", "_work", "_tests", "_sample",
+        "_step", "_gamma", "_search", "_busy", "_arms", "_recipe", "_best_state", "_maker",
     )  # fmt: skip
 
     def __init__(
@@ -90,7 +89,7 @@ class NetworkLineSearch(TeamMethod):
         budget.check_training(self.settings.warmup_steps)
         self.budget = budget
         self._issued: dict[int, WorkOrder] = {}
-        self._locations = StateLocations()
+        self._states: dict[str, int] = {}  # key of every state that is wanted -> training step at which it stands
         self._state = "start"  # key of the state that the outer step starts from
         self._fresh = True  # nobody has trained yet: any member's start will do
         self._attempt = 0
@@ -102,14 +101,14 @@ class NetworkLineSearch(TeamMethod):
         self._gamma = 0.0
         self._search: Search | None = None
         self._busy: dict[int, float] = {}  # seconds of every member since the stay arm
-        self._arms: dict[str, TrainArm] = {}  # orders of this step, by the state at their end
+        self._arms: dict[str, tuple[int, TrainArm]] = {}  # who had which, by its end
         self._best_state: str | None = None  # key of the state of the best hyper-step
         self._recipe: TrainArm | None = None  # the order that made the state, should it be lost
+        self._maker = -1  # whoever made the state goes on from it first: it need not travel there
 
     @property
     def first_network(self) -> tuple[int, str | None]:
-        source = self._locations.source(self._state)
-        return super().first_network if source is None else (source, self._state)
+        return min(self._members), self._state if self._state in self._states else None
 
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
@@ -117,7 +116,6 @@ class NetworkLineSearch(TeamMethod):
 
     def _left(self, member: int) -> HyperStep | None:
         self._issued.pop(member, None)  # its candidate, if it had one, is given to somebody else
-        self._locations.leave(member)
         return None
 
     # Ask ---------------------------------------------------------------------------------------------
@@ -128,11 +126,11 @@ class NetworkLineSearch(TeamMethod):
         return orders
 
     def _orders(self, idle: list[int]) -> dict[int, WorkOrder]:
-        if not self._fresh and not self._locations.exists(self._state):
+        if not self._fresh and self._state not in self._states:
             if self._issued:
-                return {}  # who reports may hold the state
+                return {}
             recipe = self._recipe
-            if recipe is not None and (recipe.fresh or self._locations.exists(recipe.start)):
+            if recipe is not None and (recipe.fresh or recipe.start in self._states):
                 return self._issue(idle, _again(recipe))
             self._fall_back()
         if self._search is not None:
@@ -141,31 +139,18 @@ class NetworkLineSearch(TeamMethod):
             return {}
         if self.stopped is None and not self._enough():
             return self._stay(idle)
-        return self._deliver(idle)
-
-    def _deliver(self, idle: list[int]) -> dict[int, WorkOrder]:
-        """Orders that end trainers; those that hold the state come last, so that others can have it from them."""
         if any(not isinstance(order, FinishTraining) for order in self._issued.values()):
             return {}
-        others = [
-            m for m, at in self._members.items() if at != "finished" and not self._locations.holds(m, self._state)
-        ]
-        if self.stopped is not None or not others:
-            self.stopped = self.stopped or "budget"
-            return self._finish_all(idle)
-        if self._locations.source(self._state) is None:  # one that holds it takes a copy, which can be sent
-            self._attempt += 1
-            copy = TrainCandidate(**self._common(), values=self.values, end=f"{self._attempt}.copy", steps=0)
-            return self._issue(idle, copy)
-        return {member: self._finish() for member in others if member in idle}
+        self.stopped = self.stopped or "budget"
+        return self._finish_all(idle)
 
     def _fall_back(self) -> None:
         """The state to start from is lost for good: the furthest one takes its place."""
-        furthest = self._locations.furthest()
+        furthest = max(reversed(self._states), key=self._states.__getitem__, default=None)
         self._search = self._recipe = None
         self._attempt += 1
         if furthest is not None:
-            self._state, self._training_step = furthest, self._locations.training_step(furthest)
+            self._state, self._training_step = furthest, self._states[furthest]
         elif self._hyper_step == 0:  # of the warm-up: it begins again
             self._state, self._training_step, self._fresh = "start", 0, True
         else:
@@ -235,29 +220,24 @@ class NetworkLineSearch(TeamMethod):
         }
 
     def _issue(self, idle: list[int], arm: TrainArm) -> dict[int, WorkOrder]:
-        """The order for a member that holds the state to start from, or else one that it can be sent to."""
-        start = arm.start
-        holding = [member for member in idle if arm.fresh or self._locations.holds(member, start)]
-        source = None if holding else self._locations.source(start)
-        if not idle or not (holding or source is not None):
+        """The order for the member that made the path's state, or else the first that is idle."""
+        if not idle:
             return {}
-        member = (holding or idle)[0]
+        member = self._maker if self._maker in idle else idle[0]
         return {
             member: replace(
                 arm,
-                keep=(*self._locations.keys, start, arm.end),
+                states=(*self._states, arm.start, arm.end),
                 checkpoint=self._hyper_step % self.settings.checkpoint_every == 0,
-                warm_from=None if source is None else (source, start),
             )
         }
 
     def _finish(self) -> FinishTraining:
         """Every trainer delivers the network of the path; its own, if that is lost."""
-        source = self._locations.source(self._state)
         said = f"{self.message}; " if self.message else ""
         return FinishTraining(
             values=self.values,
-            start=None if source is None else self._state,
+            start=self._state if self._state in self._states else None,
             states=(self._state,) if self._best_state is None else (self._state, self._best_state),
             best_state=self._best_state,
             metric=self.best.metric,
@@ -265,7 +245,6 @@ class NetworkLineSearch(TeamMethod):
             remark=f"{said}accepted steps passed tests that err with a probability of at most"
             f" {self.settings.alpha:g} in all, on estimated curvature: nothing is certified",
             checkpoint=True,
-            warm_from=None if source is None else (source, self._state),
         )
 
     # Tell --------------------------------------------------------------------------------------------
@@ -278,13 +257,8 @@ class NetworkLineSearch(TeamMethod):
     def _told(self, member: int, report: Report) -> HyperStep | None:
         order = self._issued.pop(member)
         assert isinstance(order, TrainArm | FinishTraining)
-        start = order.start
         if isinstance(report, StateMissing):
-            assert start is not None
-            if order.warm_from is None or order.warm_from[0] == member:
-                self._locations.lose(start, member)
-            else:  # whoever was to send it may restart, and keep it: that is for itself to say
-                self._locations.withhold(start, order.warm_from[0])
+            self._states.pop(order.start or "", None)
             if self.stopped == "budget":
                 self.stopped = None  # the path is to be delivered all the same
             return None
@@ -292,27 +266,26 @@ class NetworkLineSearch(TeamMethod):
         assert isinstance(report, ArmTrained | CandidateDiverged)
         self._work += report.work
         self._busy[member] = self._busy.get(member, 0.0) + report.seconds
-        end = report.training_step
-        if order.start in self._locations.keys or order.fresh:
-            self._locations.add(order.start, end - report.work, member)
+        if order.fresh:
+            self._states[order.start] = report.training_step - report.work
         if isinstance(order, TrainStayArm):
             assert isinstance(report, ArmTrained)
-            self._locations.add(order.end, end, member)
-            self._arms = {order.end: order}
-            return self._tell_stay(report, order)
+            self._states[order.end] = report.training_step
+            self._arms = {order.end: (member, order)}
+            return self._tell_stay(report, order.end)
         assert isinstance(order, TrainCandidate)
         if order.again:
             if isinstance(report, CandidateDiverged):
                 self._recipe = None
                 return None
-            self._state = order.end
-            self._locations.add(self._state, end, member)
+            self._state, self._maker = order.end, member
+            self._states[order.end] = report.training_step
             return None
         if self._search is None or order.attempt != self._attempt:
             return None  # a candidate that lost after its search was decided
         if isinstance(report, ArmTrained):
-            self._locations.add(order.end, end, member)
-            self._arms[order.end] = order
+            self._states[order.end] = report.training_step
+            self._arms[order.end] = member, order
         self._search.reports[order.candidate] = report
         return self._decide(self._search)
 
@@ -320,20 +293,19 @@ class NetworkLineSearch(TeamMethod):
         self._tests, decided, accepted = search.decide(self._tests, self.settings)
         if decided:
             return self._end(search, accepted)
-        failed = [f"{self._attempt}.{candidate}" for candidate in range(search.tested)]
-        self._locations.retain([key for key in self._locations.keys if key not in failed])
+        for candidate in range(search.tested):  # they failed
+            self._states.pop(f"{self._attempt}.{candidate}", None)
         return None
 
-    def _tell_stay(self, report: ArmTrained, order: TrainStayArm) -> HyperStep | None:
+    def _tell_stay(self, report: ArmTrained, end: str) -> HyperStep | None:
         mistake = self.settings.mistake_of(len(report.losses))
         if mistake is not None:
             raise mistake
         self._fresh = False
         self._spend()
         if report.hypergradient is None:
-            kept, self._recipe = (self._state, order.end), order
-            self._state, self._training_step = kept[1], report.training_step
-            self._retain(kept)
+            self._training_step = report.training_step
+            self._go_on_from(end)
             self._attempt += 1
             return None if self._warming_up() else self._marked(self._record(report, None), self._state)
         self._search = Search.along(report.hypergradient.hypergradient, self._u, self._step, report, self.settings)
@@ -357,8 +329,7 @@ class NetworkLineSearch(TeamMethod):
         self._training_step = report.training_step
         record = self._marked(self._record(report, search, accepted), state)
         self._gamma = search.proximal.gamma
-        self._retain((self._state, stay, state))
-        self._state, self._recipe = state, self._arms[state]
+        self._go_on_from(state, stay)
         self._attempt += 1
         self._search = None
         return record
@@ -369,8 +340,11 @@ class NetworkLineSearch(TeamMethod):
             self._best_state = state
         return step
 
-    def _retain(self, keys: tuple[str, ...]) -> None:
-        self._locations.retain(keys if self._best_state is None else (*keys, self._best_state))
+    def _go_on_from(self, state: str, *others: str) -> None:
+        """The path goes on from a state; that before it and the best one are wanted still, and others."""
+        wanted = (self._state, state, self._best_state, *others)
+        self._states = {key: step for key, step in self._states.items() if key in wanted}
+        self._state, (self._maker, self._recipe) = state, self._arms[state]
 
     def _record(self, kept: ArmTrained, search: Search | None, accepted: int | None = None) -> HyperStep:
         assert self.space is not None

@@ -126,8 +126,8 @@ class StochasticBilevel(LeaderMethod):
         order = Iterate(
             values=self.values,
             error=self._accuracy,
-            warm=self._warm,
-            key=self._key,
+            start=self._warm,
+            end=self._key,
             iterations=self.settings.iterations,
             low=low,
             high=high,
@@ -151,8 +151,7 @@ class StochasticBilevel(LeaderMethod):
                 " smaller inner_rate or outer_rate"
             )
             return None
-        if self._leader is not None:
-            self._warm = self._key
+        self._warm = self._key
         record = HyperStep(
             number=self._hyper_step,
             training_step=self._work,

@@ -96,8 +96,8 @@ class TeamMethod(Method):
 
     @property
     def first_network(self) -> tuple[int, str | None]:
-        """Who has the network that would come out first if the run ended now, and the key of the state that holds
-        it; None for the state that its trainer is in.
+        """Who has the network that would come out first if the run ended now, in the state that its trainer is in;
+        or else the key of the state that holds it, whoever keeps that.
         """
         return min(self._members), None
 

@@ -24,8 +24,11 @@ class WorkOrder:
         number: counts the orders of one member from 0; the runner stamps it.
         checkpoint: whether the trainer's state is saved right after the order.
         after_absence: whether its team went on without the trainer, which has missed the orders before this one.
-        warm_from: the member, and the key under which it keeps the state to start from; whoever carries the order
-            carries that state along.
+        start: key of the state to start from; None for the one the trainer is in, or a cold start. Whoever
+            carries the order carries the state along where the trainer does not keep it.
+        end: key under which the state at the end is kept; None for none.
+        states: keys of the states that are still wanted: of those that it has the trainer forgets all others.
+        source: the member whose state is carried along; the runner stamps it.
 
     ``kind`` is the word for it in tables of orders and reports.
     """
@@ -34,7 +37,10 @@ class WorkOrder:
     number: int = -1
     checkpoint: bool = False
     after_absence: bool = False
-    warm_from: tuple[int, str] | None = None
+    start: str | None = None
+    end: str | None = None
+    states: tuple[str, ...] = ()
+    source: int | None = None
 
     @property
     def version(self) -> int:
@@ -69,10 +75,8 @@ class Train(WorkOrder):
         settings: of the estimator.
         keep: what the trainer has now is the best network so far, trained with these values; None where it is not.
         unchecked: whether a hypergradient that is not finite is reported, too, because the team outvotes it.
-        start: key of the state to go on from, with random numbers of one's own; None for the one the trainer is
-            in.
-        end: key under which the state at the end is kept; None for none.
-        states: keys of the states that are still wanted.
+
+    It goes on from the state of another trainer, if it is to start from one, with random numbers of its own.
     """
 
     kind = "cycle"
@@ -83,9 +87,6 @@ class Train(WorkOrder):
     settings: Mapping[str, Any] = field(default_factory=dict)
     keep: Values | None = None
     unchecked: bool = False
-    start: str | None = None
-    end: str | None = None
-    states: tuple[str, ...] = ()
 
 
 @record
@@ -127,9 +128,7 @@ class TrainArm(WorkOrder):
     Args:
         values: in force during the arm.
         steps: training steps.
-        start, end: keys of the states at its start and its end.
-        fresh: whether a trainer's own first state will do as the start.
-        keep: keys of the states that orders will name again.
+        fresh: whether a trainer's own first state will do as the start, if nobody keeps another one.
         gamma: weight of the proximal term, 0 for none.
         sample: number of the validation sample.
         samples: its size; None for half of the split.
@@ -138,10 +137,9 @@ class TrainArm(WorkOrder):
 
     values: Values
     steps: int
-    start: str
-    end: str
+    start: str = field()
+    end: str = field()
     fresh: bool = False
-    keep: tuple[str, ...] = ()
     gamma: float = 0.0
     sample: int = 0
     samples: int | None = None
@@ -188,8 +186,6 @@ class FinishTraining(Finish):
     Args:
         values: at the end; None where the network does not depend on them.
         keep: as for ``Train``.
-        start: key of the state that holds the network; None for the one the trainer is in.
-        states: keys of the states that are still wanted.
         best_state: key of the state that holds the best network; None where it was kept by itself.
         metric, mode: which of the best network's weights come out, those that were trained or their average:
             those with the better metric over the whole validation split.
@@ -198,8 +194,6 @@ class FinishTraining(Finish):
 
     values: Values | None = None
     keep: Values | None = None
-    start: str | None = None
-    states: tuple[str, ...] = ()
     best_state: str | None = None
     metric: str = "validation_loss"
     mode: Literal["min", "max"] = "min"
@@ -213,14 +207,12 @@ class EvaluateNetwork(WorkOrder):
 
     Args:
         values: at which a network is taken that depends on them; None where it does not.
-        start: key of the state that holds the network; None for the one the trainer is in.
         splits: of the data; one that is not there is left out.
         network: whether its tensors are wanted.
     """
 
     kind = "evaluation"
     values: Values | None = None
-    start: str | None = None
     splits: tuple[str, ...] = ("validation",)
     network: bool = False
 
@@ -236,12 +228,12 @@ class Solve(WorkOrder):
     Args:
         values: at which.
         error: how far from the minimiser the solution may be.
-        warm: key of the state to start from; None for a cold start.
+
+    It starts cold where the state to start from is gone.
     """
 
     values: Values
     error: float
-    warm: str | None = None
 
 
 @record
@@ -250,13 +242,12 @@ class Iterate(Solve):
     """Moves parameters and hyperparameters together, on batches; nothing is solved, so ``error`` is not read.
 
     Args:
-        key: under which the state at the end is kept.
         iterations: how many.
         low, high: of the unconstrained hyperparameters, in every iteration.
     """
 
     kind = "iterations"
-    key: str
+    end: str = field()
     iterations: int
     low: Float[Tensor, "n"]
     high: Float[Tensor, "n"]
@@ -269,13 +260,12 @@ class Differentiate(Solve):
 
     Args:
         residual: of the linear system.
-        key: under which the solution is kept.
         bounds: whether the hypergradient's error is bounded ``always``, ``never``, or where that is ``free``.
     """
 
     kind = "hypergradient"
     residual: float
-    key: str
+    end: str = field()
     bounds: Literal["always", "free", "never"] = "free"
 
 
@@ -284,13 +274,14 @@ class Differentiate(Solve):
 class SolveCandidate(Solve):
     """Solves at a candidate, which is accepted if its upper level is proven to be at most ``threshold``.
 
+    The solution of one that is not accepted is not kept.
+
     Args:
-        key: under which the solution of an accepted one is kept.
         early_acceptance, early_rejection: whether the solve ends as soon as that is decided.
     """
 
     kind = "candidate"
-    key: str
+    end: str = field()
     threshold: float
     early_acceptance: bool = True
     early_rejection: bool = True
@@ -303,5 +294,4 @@ class FinishSolving(Finish):
 
     values: Values
     error: float
-    warm: str | None = None
     stopped: str = ""

@@ -221,7 +221,7 @@ class BilevelScheduler(TrialScheduler):
         match result["event"]:
             case "ready":
                 if not self._transport.arrived(trial, result["incarnation"]):
-                    self._start_cold(trial)
+                    self._send_again(trial)
                 try:
                     place = Place(result.get("hostname", ""), result.get("pid", 0))
                     over = team.arrive(member, result["order"], result["space"].content, place)
@@ -240,10 +240,10 @@ class BilevelScheduler(TrialScheduler):
         self._news.add(number)
         return self._groups.entries[number].team, member
 
-    def _start_cold(self, trial: Any) -> None:
-        """The trial never got its order, because the state to start from was lost: it does without."""
+    def _send_again(self, trial: Any) -> None:
+        """The trial never got its order, because the state to start from was lost on its way."""
         group = self._groups.group_of(trial)
-        lost = group.team.start_cold(self._groups.team_of(trial)[1])
+        lost = group.team.send_again(self._groups.team_of(trial)[1])
         if lost is not None:
             group.warm_starts.forget(lost, self._transport)
 
@@ -312,8 +312,7 @@ class BilevelScheduler(TrialScheduler):
         orders = {member: team.dispatch(member) for member in waiting if not group.trials[member].is_saving}
         group.warm_starts.request(orders.values(), team, group.trials, self._transport)
         for member, order in orders.items():
-            state = group.warm_starts.of(order, member)
-            self._transport.send(controller, group.trials[member], order, state)
+            self._transport.send(controller, group.trials[member], order, group.warm_starts.of(order))
         if len(orders) < len(waiting):
             self._news.add(number)
         if team.stalled:

@@ -12,8 +12,10 @@ from selftune.listener import Listener, Place
 from selftune.methods import HyperStep, Method, Report, WorkOrder
 from selftune.methods.reports import Diverged, Finished
 from selftune.methods.team_method import CANNOT_GROW
+from selftune.methods.work_orders import Finish
 from selftune.schedulers.errors import SchedulerError
 from selftune.storage.state_tree import record
+from selftune.training.state_store import StateStore
 
 _NO_ROOM = "the cluster had no room for it before the others had come to their end"
 _LEFT_OUT = "there is no room for it any more; the others go on without it until there is"
@@ -47,6 +49,11 @@ class Member:
     def over(self) -> bool:
         return self.final is not None or self.lost is not None
 
+    @property
+    def done(self) -> int:
+        """Number of the order after which it would go on, were it to restart now."""
+        return self.saved[-1] if self.saved else -1
+
 
 class Team:
     """Gives each trainer what the method asks for, and again what a restarted one has not done yet.
@@ -55,6 +62,9 @@ class Team:
     beyond is sent again, in order; reports that the method was told already are dropped. So the method
     never notices, and its trajectory is that of an undisturbed run. Where reports do not depend on what their
     trainer did before (``Method.stateful``), only the order that was cut off is sent again.
+
+    An order that starts from a state of another trainer is held back while none that is there can send it, as long
+    as one may come that can. A trainer is ended only when nobody needs what it keeps any more.
 
     Args:
         method: a fresh one.
@@ -68,12 +78,14 @@ class Team:
         self.size = size
         self.listener = listener
         self.members = {member: Member() for member in range(size)}
+        self.states = StateStore()
         self.hyper_step: int | None = None
         self._kept = kept
         self._space: Space | None = None
         # of this process only: who is there, what it works on, what comes next
         self._present: set[int] = set()
-        self._working: dict[int, int] = {}
+        self._working: dict[int, WorkOrder] = {}
+        self._done: dict[int, int] = {}  # number of the last order of which each has what it brought
         self._queues: dict[int, deque[WorkOrder]] = {member: deque() for member in range(size)}
         self._behind: set[int] = set()
         self._complete = False
@@ -113,6 +125,7 @@ class Team:
             raise ValueError(CANNOT_GROW)
         entry = self.members[member]
         self.depart(member)
+        self.states.forget(member)
         entry.joined, entry.absent, entry.log, entry.told = False, True, [], entry.issued
         self._postponed.add(member)
         self._silent = False
@@ -154,7 +167,7 @@ class Team:
         known = min(done, entry.told) if self.method.stateful and entry.joined else entry.told
         if entry.lost is not None or (entry.final is not None and known >= entry.final.number):
             return True
-        if member in self._postponed and not self.method.can_grow:
+        if not entry.joined and (self.method.done or (member in self._postponed and not self.method.can_grow)):
             self._turn_away(member)
             return True
         self._postponed.discard(member)
@@ -168,6 +181,9 @@ class Team:
             )
         self._queues[member] = deque(missing)
         self._working.pop(member, None)
+        self._done[member] = done if self.method.stateful else min(done, entry.told)
+        if not self.method.stateful:  # what it did since is not done again
+            self.states.forget(member, after=done)
         self._present.add(member)
         self._behind.add(member)
         self._silent = False
@@ -184,8 +200,12 @@ class Team:
 
     def depart(self, member: int) -> None:
         """A trainer is not there any more."""
+        entry = self.members[member]
         self._present.discard(member)
         self._working.pop(member, None)
+        self._done[member] = entry.done
+        if not self.method.stateful:
+            self.states.forget(member, after=entry.done)
         self._queues[member].clear()
 
     def lose(self, member: int, reason: str) -> None:
@@ -195,6 +215,7 @@ class Team:
         if entry.over:
             return
         entry.lost = reason
+        self.states.forget(member)
         self._silent = False
         step = self.method.leave(member)
         self.listener.lost(member, reason)
@@ -208,12 +229,14 @@ class Team:
             True if the trainer is through.
         """
         entry = self.members[member]
-        if self._working.get(member) != report.number:
+        if member not in self._working or self._working[member].number != report.number:
             return entry.over
-        del self._working[member]
+        order = self._working.pop(member)
+        self._done[member] = max(self._done[member], report.number)
         if report.number <= entry.told:
             return entry.final is not None and report.number == entry.final.number
         entry.told = report.number
+        self.states.did(member, order, report)
         self._behind.discard(member)
         if not self.method.stateful:
             entry.log = [order for order in entry.log if order.number > entry.told]
@@ -226,6 +249,7 @@ class Team:
             self.listener.lost(member, report.message)
         elif isinstance(report, Finished):
             entry.final = report
+            self.states.forget(member)
         self._record(step)
         return entry.over
 
@@ -280,13 +304,48 @@ class Team:
     def waiting(self) -> Iterator[int]:
         """Members that are idle and have an order to get."""
         for member in sorted(self._present):
-            if self._complete and self._queues[member] and member not in self._working:
+            is_idle = self._complete and self._queues[member] and member not in self._working
+            if is_idle and self._may_begin(member, self._queues[member][0]):
                 yield member
 
+    def _may_begin(self, member: int, order: WorkOrder) -> bool:
+        """Whether an order need not wait for other members."""
+        if isinstance(order, Finish) and self._is_needed(member, order):
+            return False
+        key = self._key_from_others(member, order)
+        if key is None or self.states.source(key, self._can_send) is not None:
+            return True  # else it waits for one that restarts, or that works from the same state
+        return not self.states.exists(key) and all(at_work.start != key for at_work in self._working.values())
+
+    def _key_from_others(self, member: int, order: WorkOrder) -> str | None:
+        """Of the state that has to come along with a member's order, if one has to."""
+        is_done = order.number <= self._done.get(member, -1)
+        return None if is_done or self.states.holds(member, order.start) else order.start
+
+    def _is_needed(self, member: int, last: Finish) -> bool:
+        """Whether another member is to start from what this one keeps, be it with the same last order."""
+        kept = self.states.kept_by(member)
+        if not kept:
+            return False
+        others = [other for other in self.open_members if self.members[other].joined]
+        if last.start in kept and not all(self.states.holds(other, last.start) for other in others):
+            return True
+        return any(self._key_from_others(m, order) in kept for m in others for order in self.members[m].log)
+
+    def _can_send(self, member: int, number: int) -> bool:
+        """Whether a member is there and has what its order of this number brought."""
+        return member in self._present and number <= self._done[member]
+
     def dispatch(self, member: int) -> WorkOrder:
-        """The next order of a member in ``waiting``; from now on it works on it."""
+        """The next order of a member in ``waiting``; from now on it works on it.
+
+        Returns:
+            The order, with the ``source`` of the state that it starts from, if that comes from another member.
+        """
         order = self._queues[member].popleft()
-        self._working[member] = order.number
+        if (key := self._key_from_others(member, order)) is not None:
+            order = replace(order, source=self.states.source(key, self._can_send))
+        self._working[member] = order
         return order
 
     def is_saved(self, member: int) -> bool:
@@ -300,7 +359,7 @@ class Team:
 
     def work(self, member: int) -> str | None:
         """What a member that is there is at, in words; None if it is idle."""
-        return f"order {self._working[member]}" if member in self._working else None
+        return f"order {self._working[member].number}" if member in self._working else None
 
     def behind(self, member: int) -> bool:
         """Whether a member has reported nothing new since its trainer started."""
@@ -310,18 +369,17 @@ class Team:
         """Whether a member's trainer is there, at work or not."""
         return member in self._present
 
-    def start_cold(self, member: int) -> tuple[int, str] | None:
-        """The warm start of the member's order was lost on its way: the order is to be done without.
+    def send_again(self, member: int) -> tuple[int, str] | None:
+        """The state that the member's order starts from did not arrive: the order will be sent again.
 
         Returns:
-            What the order was to start from.
+            The member that it was to come from, and its key.
         """
-        entry, number = self.members[member], self._working.get(member)
-        order = next((order for order in entry.log if order.number == number), None)
-        if order is None:
+        order = self._working.get(member)
+        if order is None or order.start is None or order.source is None:
             return None
-        entry.log[entry.log.index(order)] = replace(order, warm_from=None)
-        return order.warm_from
+        self.states.did_not_arrive(order.start, order.source)
+        return order.source, order.start
 
     @property
     def over(self) -> bool:
@@ -347,6 +405,7 @@ class Team:
         return {
             "method": self.method.state_dict(),
             "members": self.members,
+            "states": self.states.state_dict(),
             "hyper_step": self.hyper_step,
             "space": self._space,
         }
@@ -354,5 +413,7 @@ class Team:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
         self.members = state["members"]
+        self._done = {member: entry.done for member, entry in self.members.items()}
+        self.states.load_state_dict(state["states"])
         self.hyper_step = state["hyper_step"]
         self._space = state["space"]

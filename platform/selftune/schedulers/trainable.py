@@ -125,6 +125,8 @@ class OrderTrainable(tune.Trainable):
             return self._ready()
         order, warm = self._order, self._warm
         self._order = self._warm = None
+        if order.source is not None and warm is None:
+            return self._ready()  # the state was lost on its way: the order is sent again
         try:
             return self._report(order, warm)
         except SettingError as error:  # found only now that the order says what is to be done
@@ -150,11 +152,7 @@ class OrderTrainable(tune.Trainable):
         return result
 
     def _execute(self, order: WorkOrder, warm: Any) -> Report:
-        if order.warm_from is None:
-            report = self._trainer.execute(order)
-        else:
-            source, key = order.warm_from
-            report = self._trainer.execute(order, self.export_state(key) if source == self._member else warm)
+        report = self._trainer.execute(order, warm)
         self._number = order.number
         return replace(report, number=order.number)
 

@@ -9,8 +9,6 @@ from selftune.methods import WorkOrder
 from selftune.schedulers.team import Team
 from selftune.schedulers.transport import Transport
 
-_KEPT = 2  # states per team: those of the current search and of the one before
-
 
 class WarmStarts:
     """What stands for the states that a team's orders start from; the states themselves never come by here.
@@ -18,7 +16,7 @@ class WarmStarts:
     A trainer that works answers nothing until it is done. So a state is asked for when the first orders that name
     it go out, to whomever, and before them: one of them may be for its own trainer.
 
-    >>> WarmStarts().of(WorkOrder(warm_from=(0, "1.candidate0")), 1) is None
+    >>> WarmStarts().of(WorkOrder(start="1.candidate0")) is None
     True
     """
 
@@ -29,20 +27,24 @@ class WarmStarts:
         self, orders: Iterable[WorkOrder], team: Team, trials: Mapping[int, Any], transport: Transport
     ) -> None:
         """Asks for the states that these orders start from, where their trainers are still there."""
-        for name in (order.warm_from for order in orders):
-            if name is None or name in self._states or not team.present(name[0]) or team.size == 1:
-                continue
-            self._states[name] = transport.export(trials[name[0]], name[1])
-            while len(self._states) > _KEPT:
-                self.forget(next(iter(self._states)), transport)
+        names = dict.fromkeys(filter(None, map(_name, orders)))
+        for member, key in names:
+            if (member, key) not in self._states and team.present(member):
+                self._states[member, key] = transport.export(trials[member], key)
+        for member, key in self._states.keys() - names.keys():
+            if not team.states.is_on_its_way(key, member):
+                self.forget((member, key), transport)
 
-    def of(self, order: WorkOrder, member: int) -> Any:
-        """What goes along with a member's order; None if the state is the trainer's own, or gone."""
-        if order.warm_from is None or order.warm_from[0] == member:
-            return None
-        return self._states.get(order.warm_from)
+    def of(self, order: WorkOrder) -> Any:
+        """What goes along with an order; None if the state is the trainer's own, or gone."""
+        name = _name(order)
+        return None if name is None else self._states.get(name)
 
     def forget(self, name: tuple[int, str], transport: Transport) -> None:
-        """Nobody starts from this state any more."""
+        """Nobody starts from this state any more, or it was lost on its way."""
         if name in self._states:
             transport.forget(self._states.pop(name))
+
+
+def _name(order: WorkOrder) -> tuple[int, str] | None:
+    return None if order.source is None or order.start is None else (order.source, order.start)

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from selftune.listener import Listener
-from selftune.methods import HyperStep, Method, Report, WorkOrder
+from selftune.methods import HyperStep, Method, Report
 from selftune.methods.reports import Diverged
+from selftune.training.state_store import StateStore
 from selftune.training.team_run import Executes, NoTrainerLeft, Stalled
 
 Duration = Callable[[Report], float]
@@ -81,7 +82,7 @@ def simulate(
     for member, trainer in trainers.items():
         method.join(member, trainer.space)
     listener.started(next(iter(trainers.values())).space, len(trainers))
-    numbers = dict.fromkeys(trainers, 0)
+    numbers, states = dict.fromkeys(trainers, 0), StateStore()
     running: list[tuple[float, int, float, Report]] = []  # a heap: end, member, start, report
     now, events = 0.0, []
     try:
@@ -90,7 +91,10 @@ def simulate(
             if not orders and not running:
                 raise Stalled(f"{type(method).__name__} is not done but asks for nothing")
             for member, order in orders.items():
-                report = _execute(trainers, member, replace(order, number=numbers[member]))
+                order = replace(order, number=numbers[member])
+                warm = states.copies({member: order}, trainers).get(member)
+                report = trainers[member].execute(order, warm)
+                states.did(member, order, report)
                 numbers[member] += 1
                 heapq.heappush(running, (now + duration(report), member, now, report))
             now, member, start, report = heapq.heappop(running)
@@ -107,10 +111,3 @@ def simulate(
     finally:
         listener.ended()
     return Simulation(tuple(events))
-
-
-def _execute(trainers: Mapping[int, Executes], member: int, order: WorkOrder) -> Report:
-    if order.warm_from is None:
-        return trainers[member].execute(order)
-    source, key = order.warm_from
-    return trainers[member].execute(order, trainers[source].export_state(key) if source in trainers else None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -58,10 +58,6 @@ class SmoothTrainer:
         cpus: threads that torch may use, at least 1.
     """
 
-    KEPT: ClassVar[int] = (
-        64  # states of earlier orders; a search refers to the current and the previous point only
-    )
-
     def __init__(
         self,
         objective: SmoothObjective,
@@ -83,12 +79,12 @@ class SmoothTrainer:
         self._states: dict[str, WarmStart] = {}
 
     def execute(self, order: WorkOrder, warm: WarmStart | None = None) -> Report:
-        """Executes one order from ``warm``, from the state it names, or cold."""
+        """Executes one order from the state it names, which is kept or came along as ``warm``, or cold."""
         started = time.perf_counter()
         before = self.oracle.counts.copy()
         if not isinstance(order, Solve | FinishSolving):
             raise TypeError(f"a trainer of smooth problems has no {type(order).__name__} to do")
-        start = warm or (self._states.get(order.warm) if order.warm is not None else None)
+        start = self._go_on_from(order, warm)
         report = self._executed(order, start or WarmStart(self.oracle.start_x(), None))
         spent = self.oracle.counts - before
         return replace(
@@ -115,10 +111,13 @@ class SmoothTrainer:
         """The state kept under a key, for another trainer to start from; None if it is no longer kept."""
         return self._states.get(key)
 
-    def _keep(self, key: str, state: WarmStart) -> None:
-        self._states[key] = state
-        while len(self._states) > self.KEPT:
-            del self._states[next(iter(self._states))]
+    def _go_on_from(self, order: Solve | FinishSolving, warm: WarmStart | None) -> WarmStart | None:
+        """The state that an order names, if it is there; those that no order will name again are forgotten."""
+        start = warm if order.start is None else self._states.get(order.start, warm)
+        if order.start is not None and start is not None:
+            self._states[order.start] = start
+        self._states = {key: state for key, state in self._states.items() if key in order.states}
+        return start
 
     def _differentiate(self, order: Differentiate, warm: WarmStart) -> Differentiated:
         u = order.values.unconstrained.to(self.oracle.start_x())
@@ -135,7 +134,7 @@ class SmoothTrainer:
         )
         self.oracle.settle(u, constants)
         x = solution.x if step is None else step.x  # where it was taken; as close to the minimiser
-        self._keep(order.key, WarmStart(x, hypergradient.start))
+        self._states[order.end] = WarmStart(x, hypergradient.start)
         level, slope = hypergradient.upper, float(hypergradient.b.norm())
         bound = by_residual = float("nan")
         if order.bounds == "always" or (order.bounds == "free" and constants.certified):
@@ -180,7 +179,7 @@ class SmoothTrainer:
         bound = upper_bound(level, float(gradient.norm()), solution.error, constants)
         accepted = bound <= threshold
         if accepted:
-            self._keep(order.key, WarmStart(solution.x, warm.q))
+            self._states[order.end] = WarmStart(solution.x, warm.q)
         tree = self.oracle.unravel(solution.x)
         return CandidateSolved(
             accepted=bool(accepted),

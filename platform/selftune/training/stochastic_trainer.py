@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 
@@ -57,8 +57,6 @@ class StochasticTrainer(SmoothTrainer):
         cpus: threads that torch may use, at least 1.
         seed: of the batches.
     """
-
-    KEPT: ClassVar[int] = 2  # a state holds a row per batch, and only the last one is gone on from
 
     def __init__(
         self,
@@ -116,8 +114,8 @@ class StochasticTrainer(SmoothTrainer):
             solver.step(self._batches, state, *self._sampler.draw(solver.lower_draws))
             state.u = state.u.clamp(low, high)
         self._charge(before)
-        self._keep(
-            order.key, StochasticStart(state.x, state.v, state.state_dict(), self._sampler.state_dict(), excess)
+        self._states[order.end] = StochasticStart(
+            state.x, state.v, state.state_dict(), self._sampler.state_dict(), excess
         )
         finite = bool(torch.isfinite(state.x).all() and torch.isfinite(state.v).all())
         moved = state.u.double() if finite else torch.full_like(u, math.nan).double()

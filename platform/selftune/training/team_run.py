@@ -14,6 +14,7 @@ from selftune.methods import Method, Report, WorkOrder
 from selftune.methods.reports import Diverged
 from selftune.storage.files import DamagedFile
 from selftune.storage.kept_state import KeptState
+from selftune.training.state_store import StateStore
 
 KIND = "checkpoint"
 
@@ -60,6 +61,7 @@ class TeamRun:
         checkpoints: folder for the state after rounds with orders marked ``checkpoint``; None saves none.
 
     Attributes:
+        states: which trainers keep which states.
         last: each member's last report.
         ended: why the last trainer that stopped before its end did so.
 
@@ -89,6 +91,7 @@ class TeamRun:
         self.listener = listener or Listener()
         self.checkpoints = checkpoints
         self.space = next(iter(self.trainers.values())).space
+        self.states = StateStore()
         self.numbers = dict.fromkeys(self.trainers, 0)
         self.hyper_steps = 0
         self.last: dict[int, Report] = {}
@@ -131,8 +134,9 @@ class TeamRun:
         orders = self.method.ask()
         if not orders:
             raise Stalled(f"{type(self.method).__name__} is not done but asks for nothing")
-        for member, report in self._begun(orders).items():
-            self._tell(member, report())
+        numbered = {member: replace(order, number=self.numbers[member]) for member, order in orders.items()}
+        for member, report in self._begun(numbered).items():
+            self._tell(member, numbered[member], report())
         if not self.trainers:
             raise NoTrainerLeft(self.ended)
         if self.checkpoints is not None and any(order.checkpoint for order in orders.values()):
@@ -140,35 +144,25 @@ class TeamRun:
 
     def _begun(self, orders: Mapping[int, WorkOrder]) -> dict[int, Callable[[], Report]]:
         """What gives each member's report: of a trainer elsewhere, which is at work by now, by waiting for it."""
-        numbered = {member: replace(order, number=self.numbers[member]) for member, order in orders.items()}
-        states: dict[int, Any] = {}
-        if any(isinstance(self.trainers[member], Dispatches) for member in orders):
-            # before anybody goes on, who may forget them
-            states = {m: self._warm(order) for m, order in numbered.items() if order.warm_from is not None}
+        elsewhere = any(isinstance(self.trainers[member], Dispatches) for member in orders)
+        # before anybody goes on, who may forget the states
+        copies = self.states.copies(orders, self.trainers) if elsewhere else {}
         begun: dict[int, Callable[[], Report]] = {}
-        for member, order in numbered.items():
+        for member, order in orders.items():
             self.numbers[member] += 1
             trainer = self.trainers[member]
             if isinstance(trainer, Dispatches):
-                begun[member] = trainer.dispatch(order, states.get(member))
-            elif order.warm_from is None:
-                begun[member] = partial(trainer.execute, order)
-            elif member in states:
-                begun[member] = partial(trainer.execute, order, states[member])
+                begun[member] = trainer.dispatch(order, copies.get(member))
             else:
-                begun[member] = partial(self._from_state, trainer, order)
+                begun[member] = partial(self._executed, member, order, copies)
         return begun
 
-    def _from_state(self, trainer: Executes, order: WorkOrder) -> Report:
-        return trainer.execute(order, self._warm(order))
+    def _executed(self, member: int, order: WorkOrder, copies: Mapping[int, Any]) -> Report:
+        copies = copies or self.states.copies({member: order}, self.trainers)
+        return self.trainers[member].execute(order, copies.get(member))
 
-    def _warm(self, order: WorkOrder) -> Any:
-        """The state that an order names, of the member that keeps it."""
-        assert order.warm_from is not None
-        source, key = order.warm_from
-        return self.trainers[source].export_state(key) if source in self.trainers else None
-
-    def _tell(self, member: int, report: Report) -> None:
+    def _tell(self, member: int, order: WorkOrder, report: Report) -> None:
+        self.states.did(member, order, report)
         self.last[member] = report
         step = self.method.tell(member, report)
         self.listener.reported(member, report)
@@ -197,6 +191,7 @@ class TeamRun:
         folder.mkdir(parents=True, exist_ok=True)
         state: dict[str, Any] = {
             "method": self.method.state_dict(),
+            "states": self.states.state_dict(),
             "numbers": self.numbers,
             "hyper_steps": self.hyper_steps,
             "last": self.last,
@@ -237,6 +232,7 @@ class TeamRun:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         self.method.load_state_dict(state["method"])
+        self.states.load_state_dict(state["states"])
         self.numbers = state["numbers"]
         self.hyper_steps = state["hyper_steps"]
         self.last = state["last"]

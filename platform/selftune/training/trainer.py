@@ -197,27 +197,18 @@ class Trainer:
     def _go_to(self, order: Train | TrainArm | FinishTraining, warm: State | None) -> bool:
         """Goes to the state that an order starts from, and forgets those that no order will name again."""
         key = order.start
-        if isinstance(order, Train):
-            return self._take_over(order, warm)
-        if key is None:
-            return True
-        if key not in self._kept:
-            start = self._state() if isinstance(order, TrainArm) and order.fresh else warm
+        if key is not None and key not in self._kept:
+            is_fresh = isinstance(order, TrainArm) and order.fresh
+            start = self._state() if warm is None and is_fresh else warm
             if start is None:
                 return False
             self._kept.keep(key, start)
-        self._kept.retain(order.keep if isinstance(order, TrainArm) else order.states)
-        self._load(self._kept.get(key))
-        return True
-
-    def _take_over(self, order: Train, warm: State | None) -> bool:
-        """Goes on from the state of another trainer, if the order names one, with random numbers of its own."""
-        if order.start is not None:
-            if warm is None:
-                return False
-            self._load(copy.deepcopy(warm))  # which others may start from, too
-            self.lower.draw_as(self._draws)
+        there = None if key is None else self._kept.get(key)
         self._kept.retain(order.states)
+        if there is not None:
+            self._load(there)
+            if isinstance(order, Train):  # with random numbers of its own, whosever state it is
+                self.lower.draw_as(self._draws)
         return True
 
     def _stay(self, order: TrainStayArm) -> ArmTrained:

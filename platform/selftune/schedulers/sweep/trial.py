@@ -138,6 +138,9 @@ class SweepTrial(tune.Trainable):
         method = self._run.method
         assert isinstance(method, TeamMethod)
         member, state = method.first_network
+        if state is not None:
+            holders = self._run.states.holders(state)
+            member, state = (holders[0], state) if holders else (member, None)
         order = EvaluateNetwork(values=method.values, start=state, network=True)
         report = self._run.trainers[member].execute(order)
         assert isinstance(report, NetworkEvaluated)
