@@ -5,7 +5,7 @@ gives the order out and takes the report, the callback adds its columns, rows of
 are saved as Ray Tune has them saved. What is not real are Ray and the trainers: delays and deaths are drawn,
 reports made up. Ray Tune's own work for a result comes on top of it.
 
-    python benchmarks/simulated_cluster.py [--scale 1.0] [--scenarios single,wide,many] [--hyperparameters 10]
+    python benchmarks/simulated_cluster.py [--scale 1.0] [--scenarios single,wide,some,many,trials] [--hyperparameters 10]
 
 A row is one scenario: orders per second of the driver's time, milliseconds per loop that had one, the last
 snapshot of all states, and the driver's resident memory after a half and all of the orders.
@@ -65,6 +65,7 @@ SCENARIOS = {
     "wide": Scenario(teams=1, members=256, orders=100_000),
     "some": Scenario(teams=100, members=4, orders=100_000),
     "many": Scenario(teams=1000, members=1, orders=1_000_000),
+    "trials": Scenario(teams=10_000, members=1, orders=200_000),
 }
 
 
