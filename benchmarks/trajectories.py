@@ -4,7 +4,7 @@ Nothing is stored: both commits run now, side by side on one processor, because 
 study that differs is shown with the first hyper-step that does and with what became of its results.
 
     python benchmarks/trajectories.py HEAD~1 HEAD
-    python benchmarks/trajectories.py HEAD~1 HEAD --steps 300 digits low_rank_digits
+    python benchmarks/trajectories.py --steps 300 HEAD~1 HEAD digits low_rank_digits
 """
 
 from __future__ import annotations
