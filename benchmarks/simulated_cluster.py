@@ -5,7 +5,7 @@ gives the order out and takes the report, the callback adds its columns, rows of
 are saved as Ray Tune has them saved. What is not real are Ray and the trainers: delays and deaths are drawn,
 reports made up. Ray Tune's own work for a result comes on top of it.
 
-    python benchmarks/simulated_cluster.py [--scale 1.0] [--scenarios single,wide,some,many,trials] [--hyperparameters 10]
+    python benchmarks/simulated_cluster.py [--scale 1.0] [--scenarios single,wide,some,many,trials]
 
 A row is one scenario: orders per second of the driver's time, milliseconds per loop that had one, the last
 snapshot of all states, and the driver's resident memory after a half and all of the orders.
