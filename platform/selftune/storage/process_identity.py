@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_ENDED = ("Z", "X", "x")  # states of a process: a zombie, or dead
+
 
 def namespace() -> str:
     """Where numbers of processes mean the same: the machine since its start, and the container.
@@ -19,9 +21,13 @@ def namespace() -> str:
 
 
 def birth(process: int) -> str:
-    """When a process began, in clock ticks of its machine; empty if there is none of this number."""
+    """When a process began, in clock ticks of its machine; empty if there is none of this number.
+
+    One that has ended is none, also where its parent has not asked for its status, as in containers without an init.
+    """
     try:
         # the name, in brackets, may hold spaces and brackets
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return "" if fields[0] in _ENDED else fields[19]
     except (OSError, IndexError):
         return ""
