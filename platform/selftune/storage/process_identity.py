@@ -23,7 +23,7 @@ def namespace() -> str:
 def birth(process: int) -> str:
     """When a process began, in clock ticks of its machine; empty if there is none of this number.
 
-    One that has ended is none, also where its parent has not asked for its status, as in containers without an init.
+    One that has ended is none, also where nobody has asked for its status, as in containers without an init.
     """
     try:
         # the name, in brackets, may hold spaces and brackets
