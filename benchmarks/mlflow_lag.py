@@ -20,12 +20,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
 from selftune.hyperparameters import Hyperparameter, Interval, Space
 from selftune.listener import Place
 from selftune.methods import HyperStep
 from selftune.methods.reports import Trained
 from selftune.studies.mlflow_process import MlflowProcess
+from selftune.tracking.summary import write_summary
 from selftune.tracking.trajectory import TrajectoryWriter
 
 HYPERPARAMETERS = 10
@@ -91,9 +93,9 @@ def lags(place: Path, before: int, rate: float, seconds: float) -> list[float]:
         found += [now - written[number] for number in range(last + 1, there + 1)]
         last = max(last, there)
         time.sleep(0.05)
-    process._process.terminate()
-    process._process.kill()
-    process._process.wait()
+    study.writer.ended()
+    write_summary(folder, {"status": "finished"})
+    process.finish(Console(), patient=True)
     return found
 
 

@@ -15,7 +15,7 @@ from selftune.hyperparameters import Space
 from selftune.methods import WorkOrder
 from selftune.schedulers import ray_internals
 from selftune.schedulers.callback import StateCallback
-from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.errors import refuse_earlier
 from selftune.schedulers.order_log import OrderLog, read_logs
 from selftune.schedulers.team import Member
 from selftune.schedulers.trainable import KEPT_CHECKPOINTS
@@ -187,11 +187,7 @@ def read_record(folder: Path, space: Space) -> RunState | None:
         DamagedFile: if neither can be read.
         SchedulerError: if an earlier version of selftune ran here.
     """
-    if any(folder.glob("experiment_state-*.json")):
-        raise SchedulerError(
-            f"{folder}: was written by an earlier version of selftune; go on with that one, or start the study"
-            " anew in another folder"
-        )
+    refuse_earlier(folder, "study")
     given = {"space": space}
 
     def with_logs(state: dict[str, Any]) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class ProcessGroup:
         """Gives all processes the buffers of the first one."""
 
 
-class DistributedGroup(ProcessGroup):
-    """All processes of ``torch.distributed``, as torchrun, Accelerate or Lightning start them."""
+class _SeveralProcesses(ProcessGroup):
+    """All processes of ``torch.distributed``."""
 
     def __init__(self) -> None:
         self.size = dist.get_world_size()
@@ -88,6 +88,10 @@ class DistributedGroup(ProcessGroup):
         pieces = iter(torch.split(flat, [tensor.numel() for tensor in there]))
         return [None if tensor is None else next(pieces).view_as(tensor) for tensor in tensors]
 
+
+class DistributedGroup(_SeveralProcesses):
+    """Processes that bring batches of their own, as torchrun, Accelerate or Lightning start them."""
+
     def over_batches(self, tensor: Tensor) -> Tensor:
         return self.mean(tensor)
 
@@ -98,20 +102,11 @@ class DistributedGroup(ProcessGroup):
         return draws.chunk(self.size)[self.rank]
 
 
-class DataParallelGroup(DistributedGroup):
-    """Processes of ``torch.distributed`` that see the same batches; each runs the network on a part of every one.
+class DataParallelGroup(_SeveralProcesses):
+    """Processes that see the same batches; each runs the network on a part of every one.
 
     A batch with fewer rows than there are processes is run by all of them as a whole.
     """
-
-    def over_batches(self, tensor: Tensor) -> Tensor:
-        return tensor
-
-    def draws(self, rows: int) -> int:
-        return rows
-
-    def own_draws(self, draws: Float[Tensor, "all ..."]) -> Float[Tensor, "rows ..."]:
-        return draws
 
     def part(self, rows: int) -> slice | None:
         return None if rows < self.size else slice(*self._bounds(rows, self.rank))

@@ -13,7 +13,7 @@ from typing import Any
 from ray.tune import Callback
 
 from selftune.schedulers import ray_internals
-from selftune.schedulers.errors import SchedulerError
+from selftune.schedulers.errors import refuse_earlier
 from selftune.schedulers.sweep.history import Event, read_history
 from selftune.schedulers.sweep.records import START, STEP, VALUES, TrialRecords
 from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
@@ -165,11 +165,7 @@ def read_sweep(folder: Path) -> SweepState | None:
         DamagedFile: if neither can be read.
         SchedulerError: if an earlier version of selftune ran here.
     """
-    if any(folder.glob("experiment_state-*.json")):
-        raise SchedulerError(
-            f"{folder}: was written by an earlier version of selftune; go on with that one, or start the sweep"
-            " anew in another folder"
-        )
+    refuse_earlier(folder, "sweep")
 
     def with_events(state: dict[str, Any]) -> dict[str, Any]:
         events = read_history(_history(folder, state["run"]), state["scheduler"]["history"])
