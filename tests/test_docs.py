@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from selftune import quantities, regularizers
 from selftune.cli import _parser
 from selftune.studies.study_file import parse_study
 from selftune.sweeps.sweep_file import is_sweep, parse_sweep
@@ -100,6 +101,23 @@ def test_loops_of_ones_own_run(text):
     }
     exec(text, known)
     assert len(known["tuner"].trajectory) == 8
+
+
+PROGRAMS = ("own-objective.md", "own-regularizer.md")
+"""Pages whose blocks of Python, one after the other, are one program."""
+
+
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_program_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for registry in (regularizers, quantities):  # what the page registers is gone afterwards
+        assert registry.names()
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    known = {"__name__": "a_page"}
+    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        lines = "\n" * (text.count("\n", 0, found.start()) + 1)  # errors name lines of the page
+        exec(compile(lines + found[1], page, "exec", dont_inherit=True), known)
 
 
 def test_the_page_on_own_training_is_one_program_that_tunes():
