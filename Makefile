@@ -5,11 +5,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 # One thread per process: the demo and the tests run several processes on few cores.
 export OMP_NUM_THREADS ?= 1
+# The theme's advertisement of its successor.
+export NO_MKDOCS_2_WARNING := 1
 # Files of tests side by side, a process per core; what a file's tests share is made once. A process that dies fails the
 # run at once: with one in its place the run would wait for ever for tests that nobody takes.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all check install docs
+.PHONY: demo test test-all check install docs site
 
 install: $(STAMP)
 
@@ -36,7 +38,12 @@ docs: $(STAMP)
 	$(BIN)/python -m selftune.studies.listing_index
 	$(BIN)/python -m selftune.objectives.space_files
 
+# The documentation as a site, in build/site; a link that leads nowhere fails.
+site: $(STAMP)
+	$(BIN)/python -m mkdocs build --quiet --strict
+
 check: $(STAMP)
+	$(BIN)/python -m mkdocs build --quiet --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -1,7 +1,10 @@
 """What README and docs show works: studies load, commands parse, Python compiles, links lead somewhere."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,6 +125,15 @@ def test_the_page_about_the_code_names_every_room():
     rooms |= {path.name for path in engine.glob("*.py")} - {"__init__.py"}
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert not {room for room in rooms if f"`{room}`" not in text}
+
+
+def test_the_site_is_built_strictly(tmp_path):
+    """No link or anchor that leads nowhere, no page that the navigation lacks."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
+    assert not built.returncode, built.stderr
+    assert (tmp_path / "index.html").exists()
 
 
 def test_there_is_something_to_check():
