@@ -1,7 +1,7 @@
 """Writes the licences of all that is installed beside this Python: ``python deploy/third_party.py FILE``.
 
-The image holds other people's packages, and most licences ask that their text goes with them. It is read from what the
-packages themselves installed, so that the file tells of this environment and no other.
+The image holds other people's packages, and most licences ask that their text goes with them. It is read from what
+the packages themselves installed, so that the file tells of this environment and no other.
 """
 
 import sys
@@ -54,12 +54,13 @@ def notices(installed: list[Distribution]) -> str:
     lines = ["This environment holds these packages. Each is under its own terms.", ""]
     lines += [f"{d.metadata['Name']} {d.version}: {terms(d)}" for d in ordered]
     for distribution in ordered:
+        title = f"{distribution.metadata['Name']} {distribution.version}"
         parts = texts(distribution)
         named = (distribution.metadata["License"] or "").strip()
         if not parts and "\n" in named:
             parts = [("License", named)]
         for name, text in parts:
-            lines += ["", LINE, f"{distribution.metadata['Name']} {distribution.version}: {name}", LINE, text.rstrip()]
+            lines += ["", LINE, f"{title}: {name}", LINE, text.rstrip()]
     return "\n".join(lines) + "\n"
 
 
