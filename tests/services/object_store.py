@@ -1,4 +1,4 @@
-"""An object store that speaks S3, for tests: moto's server, which keeps everything in memory and asks for no secret."""
+"""An object store that speaks S3, for tests: moto's server, which keeps all in memory and asks for no secret."""
 
 import contextlib
 import os

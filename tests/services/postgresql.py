@@ -1,4 +1,4 @@
-"""PostgreSQL of the operating system (Debian: ``apt-get install postgresql``), for tests: an empty one of their own."""
+"""PostgreSQL of the operating system (Debian: ``apt-get install postgresql``), an empty one for each test."""
 
 import contextlib
 import os
@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psycopg
-
 from services.processes import free_port, running, wait_for
+
+INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--no-sync")
 
 
 class Database(NamedTuple):
@@ -31,11 +32,8 @@ class Database(NamedTuple):
 
 def _program(name: str) -> str:
     """A program of the server. Debian keeps them out of PATH, a folder for each version."""
-    found = [
-        shutil.which(name),
-        *sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), reverse=True),
-    ]
-    for program in found:
+    here = sorted(map(str, Path("/usr/lib/postgresql").glob(f"*/bin/{name}")), reverse=True)
+    for program in [shutil.which(name), *here]:
         if program:
             return program
     raise FileNotFoundError(f"{name} is not here; install PostgreSQL (Debian: apt-get install postgresql)")
@@ -45,8 +43,8 @@ def _program(name: str) -> str:
 def postgresql(password: str, name: str = "mlflow") -> Iterator[Database]:
     """A server with one database, whose owner is of the same name.
 
-    It refuses to run as root, so that tests of root's run it as the user ``postgres``. Its files are in a folder of its
-    own: those of pytest's are closed to other users.
+    It refuses to run as root, so that tests of root's run it as the user ``postgres``. Its files are in a folder of
+    its own: those of pytest's are closed to other users.
 
     Raises:
         FileNotFoundError: PostgreSQL is not installed.
@@ -62,8 +60,7 @@ def postgresql(password: str, name: str = "mlflow") -> Iterator[Database]:
             shutil.chown(folder, user, user)
             shutil.chown(secret, user, user)
         subprocess.run(
-            [_program("initdb"), "--pgdata", folder / "data", "--username", name, "--auth=scram-sha-256"]
-            + ["--pwfile", secret, "--encoding=UTF8", "--no-sync"],
+            [_program("initdb"), "--pgdata", folder / "data", "--username", name, "--pwfile", secret, *INITDB],
             check=True,
             capture_output=True,
             env=environment,

@@ -77,11 +77,12 @@ def wait_for(
         return process.poll() is not None or bool(ready())
 
     what = " ".join(map(str, process.args))[:80] if not isinstance(process.args, str) else process.args
+    problem = ""
     try:
         wait_until(ready_or_gone, what, seconds)
     except TimeoutError as error:
-        raise RuntimeError(f"{error}\n{log.read_text(errors='replace')[-4000:]}") from None
+        problem = str(error)
     if process.poll() is not None:
-        raise RuntimeError(
-            f"{what} ended with status {process.returncode}\n{log.read_text(errors='replace')[-4000:]}"
-        )
+        problem = f"{what} ended with status {process.returncode}"
+    if problem:
+        raise RuntimeError(f"{problem}\n{log.read_text(errors='replace')[-4000:]}")
