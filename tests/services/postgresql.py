@@ -43,8 +43,8 @@ def _program(name: str) -> str:
 def postgresql(password: str, name: str = "mlflow") -> Iterator[Database]:
     """A server with one database, whose owner is of the same name.
 
-    It refuses to run as root, so that tests of root's run it as the user ``postgres``. Its files are in a folder of
-    its own: those of pytest's are closed to other users.
+    It refuses to run as root, so that tests of root's run it as the user ``postgres``. Its files are in a folder
+    of its own: those of pytest's are closed to other users.
 
     Raises:
         FileNotFoundError: PostgreSQL is not installed.
