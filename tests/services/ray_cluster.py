@@ -11,9 +11,10 @@ import secrets
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
-from services.process import free_port
+from services.processes import free_port
 
 OF_RAY = "RAY_"
 
@@ -101,15 +102,15 @@ def _hold(folder, port, cpus):
     from ray.cluster_utils import Cluster
 
     answers, sys.stdout = sys.stdout, sys.stderr
+    places = (str(Path(folder) / str(number)) for number in count())  # nodes share no files
     node = {
         "num_cpus": int(cpus),
         "object_store_memory": 100 * 2**20,
-        "temp_dir": str(Path(folder) / "ray"),
         "dashboard_agent_listen_port": 0,  # the default one is the same for all nodes
     }
     dashboard = {"include_dashboard": True, "dashboard_host": "127.0.0.1", "dashboard_port": int(port)}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, **dashboard})
-    second = cluster.add_node(**node)
+    cluster = Cluster(initialize_head=True, head_node_args={**node, **dashboard, "temp_dir": next(places)})
+    second = cluster.add_node(**node, temp_dir=next(places))
     about = {
         "gcs": cluster.address,
         "dashboard": f"http://127.0.0.1:{port}",
@@ -120,7 +121,7 @@ def _hold(folder, port, cpus):
         if line == "kill\n":
             cluster.remove_node(second, allow_graceful=False)
         elif line == "add\n":
-            second = cluster.add_node(**node)
+            second = cluster.add_node(**node, temp_dir=next(places))
         print("ready", file=answers, flush=True)
     with suppress(KeyboardInterrupt):
         cluster.shutdown()
