@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from ray._private.utils import psutil  # the one that Ray brings
 from services.processes import free_port
 
 OF_RAY = "RAY_"
@@ -56,7 +57,11 @@ class RayCluster:
             text=True,
         )
         self.pid = self._process.pid
-        about = json.loads(self._answer())
+        try:
+            about = json.loads(self._answer())
+        except AssertionError:
+            self.end()
+            raise
         self.gcs, self.dashboard, self.session = about["gcs"], about["dashboard"], Path(about["session"])
 
     def kill_node(self):
@@ -68,13 +73,21 @@ class RayCluster:
         self._ask("add")
 
     def end(self):
+        """Ends all of it; what does not end by itself is killed."""
+        processes = self.processes()
         self._process.stdin.close()
-        try:
-            self._process.wait(60)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(20)
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
         self._process.stdout.close()
+
+    def processes(self):
+        """All that the cluster consists of, the process that holds it first."""
+        holder = psutil.Process(self.pid)
+        return [holder, *holder.children(recursive=True)]
 
     def _ask(self, what):
         self._process.stdin.write(f"{what}\n")
@@ -89,7 +102,7 @@ class RayCluster:
 
 @contextmanager
 def ray_cluster(folder, cpus=2, variables=None):
-    """A cluster while the context lasts; ``cpus`` on each node, and ``variables`` in the environment of all of it."""
+    """A cluster while the context lasts; ``cpus`` on each node, ``variables`` in its environment."""
     folder.mkdir(parents=True, exist_ok=True)
     cluster = RayCluster(folder, cpus, variables)
     try:
@@ -102,6 +115,7 @@ def _hold(folder, port, cpus):
     from ray.cluster_utils import Cluster
 
     answers, sys.stdout = sys.stdout, sys.stderr
+    (Path(folder) / "ray").mkdir()  # where Cluster leaves its address
     places = (str(Path(folder) / str(number)) for number in count())  # nodes share no files
     node = {
         "num_cpus": int(cpus),

@@ -68,7 +68,8 @@ def pack(study: Path, into: Path) -> None:
         name, largest = max(files.items(), key=lambda one: one[1].stat().st_size)
         raise UserError(
             f"{study}: {_mebibytes(size)} would be sent with it, of which {name} has"
-            f" {_mebibytes(largest.stat().st_size)}, and {_mebibytes(LARGEST)} may be; bring it to the cluster and give its whole path there"
+            f" {_mebibytes(largest.stat().st_size)}, and {_mebibytes(LARGEST)} may be; bring it to the cluster, and give its whole path"
+            " there"
         )
     with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr(_entry(STUDY), text.encode())
