@@ -15,6 +15,7 @@ from selftune.compare_command import add_compare_arguments, compare, report_comp
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
 from selftune.remote_command import check_reach, with_folders
+from selftune.render_command import add_render_arguments, render_study
 from selftune.submit_command import (
     add_job,
     add_submit_arguments,
@@ -207,6 +208,10 @@ def _parser() -> argparse.ArgumentParser:
     one = add("report", _report, "write a study's report: one HTML page")
     _add_folder(one)
     one.set_defaults(reads=True)
+
+    one = add("render", render_study, "write the manifests of a study for Kubernetes")
+    _add_study(one)
+    add_render_arguments(one)
 
     one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
     _add_folder(one)

@@ -66,10 +66,11 @@ def pack(study: Path, into: Path) -> None:
     size = sum(path.stat().st_size for path in files.values())
     if size > LARGEST:
         name, largest = max(files.items(), key=lambda one: one[1].stat().st_size)
+        shares = (
+            f"{_mebibytes(size)} would be sent with it, of which {name} has {_mebibytes(largest.stat().st_size)}"
+        )
         raise UserError(
-            f"{study}: {_mebibytes(size)} would be sent with it, of which {name} has"
-            f" {_mebibytes(largest.stat().st_size)}, and {_mebibytes(LARGEST)} may be; bring it to the cluster, and give its whole path"
-            " there"
+            f"{study}: {shares}, and {_mebibytes(LARGEST)} may be; bring it to the cluster, and give its path there"
         )
     with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr(_entry(STUDY), text.encode())
