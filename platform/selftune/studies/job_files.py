@@ -70,7 +70,7 @@ def pack(study: Path, into: Path) -> None:
             f"{_mebibytes(size)} would be sent with it, of which {name} has {_mebibytes(largest.stat().st_size)}"
         )
         raise UserError(
-            f"{study}: {shares}, and {_mebibytes(LARGEST)} may be; bring it to the cluster, and give its path there"
+            f"{study}: {shares}, and {_mebibytes(LARGEST)} may be; bring it to the cluster and give its path"
         )
     with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as packed:
         packed.writestr(_entry(STUDY), text.encode())
