@@ -1,4 +1,4 @@
-# One environment, made once: make demo, make test, make test-all, make check.
+# One environment, made once: make demo, make test, make test-all, make test-integration, make check.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 # run at once: with one in its place the run would wait for ever for tests that nobody takes.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all check install docs site tools lock dist
+.PHONY: demo test test-all test-integration check install docs site tools lock dist
 
 install: $(STAMP)
 
@@ -33,6 +33,10 @@ test: $(STAMP)
 test-all: $(STAMP)
 	$(BIN)/pytest $(PARALLEL) --full
 	$(BIN)/python tests/every_level.py
+
+# Real servers, clusters and environments, one after the other. It needs PostgreSQL (Debian: apt-get install postgresql).
+test-integration: $(STAMP) $(TOOLS)/installed
+	$(BIN)/pytest --integration
 
 docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md
