@@ -9,7 +9,7 @@ _NEW_MOUNTS, _PRIVATE = 0x20000, (1 << 14) | (1 << 18)
 
 
 def without(folder, function):
-    """Calls a function: it, and what it starts, find an empty folder there, and nobody else sees what they write."""
+    """Calls a function: it, and what it starts, find an empty folder there, and write for themselves."""
 
     def elsewhere():
         _call("unshare", _NEW_MOUNTS)  # this thread, and what it starts

@@ -7,7 +7,8 @@ from ray.tune.experiment import Trial
 
 from selftune.schedulers import SchedulerError
 from selftune.schedulers.sweep.history import History
-from selftune.schedulers.sweep.sweep_record import SavedTrial, SweepRecord, read_sweep
+from selftune.schedulers.sweep.saved_trial import SavedTrial
+from selftune.schedulers.sweep.sweep_record import SweepRecord, read_sweep
 from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings
 from selftune.storage.files import DamagedFile
 

@@ -15,20 +15,13 @@ from ray.tune import Callback
 from selftune.schedulers import ray_internals
 from selftune.schedulers.errors import refuse_earlier
 from selftune.schedulers.sweep.history import Event, read_history
-from selftune.schedulers.sweep.records import START, STEP, VALUES, TrialRecords
+from selftune.schedulers.sweep.records import VALUES, TrialRecords
+from selftune.schedulers.sweep.saved_trial import SavedTrial, start_of
 from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
 from selftune.storage.kept_state import KeptState
 
 KIND = "record"
 _EVERY = 1.0  # seconds between two records without a new checkpoint
-
-
-@dataclass(frozen=True)
-class SavedTrial:
-    """A checkpoint: its folder, and the training step at which it was saved."""
-
-    step: int
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class SweepRecord(Callback):
         self._records.begin()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        start = _start_of(trial)
+        start = start_of(trial)
         self._scheduler.on_trial_start(trial)
         self._records.started(trial.trial_id, trial.config[VALUES], 0 if start is None else start.step)
 
@@ -108,7 +101,7 @@ class SweepRecord(Callback):
 
     def on_trial_save(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         ray_internals.forget_failures(trial)
-        start = _start_of(trial)
+        start = start_of(trial)
         if start is not None:
             number = self._records.number_of(trial.trial_id)
             self._saved[number] = [*self._saved.get(number, []), start][-self._most :]
@@ -132,7 +125,7 @@ class SweepRecord(Callback):
         if self._scheduler.is_rebuilding:
             return  # what was there before this driver is still there
         going = self._scheduler.going
-        starts = {number: start for number, trial in going.items() if (start := _start_of(trial)) is not None}
+        starts = {number: start for number, trial in going.items() if (start := start_of(trial)) is not None}
         state = {
             "run": self._run,
             "records": self._records.state_dict(),
@@ -185,12 +178,3 @@ def read_sweep(folder: Path) -> SweepState | None:
 
 def _history(folder: Path, run: int) -> Path:
     return folder / f"history-{run}.frames"
-
-
-def _start_of(trial: Any) -> SavedTrial | None:
-    """What a trial goes on from if it starts now: its last checkpoint, or what it began with in this run."""
-    found = trial.latest_checkpoint_result
-    if found is not None:
-        return SavedTrial(int(found.metrics[STEP]), Path(found.checkpoint.path))
-    start = trial.config.get(START)
-    return None if start is None else SavedTrial(start["step"], Path(start["folder"]))
