@@ -138,7 +138,6 @@ def test_a_store_has_the_rest_of_the_grace_period_to_get_the_end_of_a_run():
     assert left(Stopped(status=143, until=time.monotonic() - 60)) == 5
 
 
-
 @pytest.fixture
 def bucket(monkeypatch):
     """The address of an S3 bucket on this machine."""
