@@ -1,4 +1,4 @@
-"""The table in docs/regularizers-that-fit.md of which regularizers fit which objective; run as a script, this prints it."""
+"""The table in docs/regularizers-that-fit.md; run as a script, this prints it."""
 
 from pathlib import Path
 
