@@ -42,9 +42,9 @@ HEAD = """\
 # Gallery
 
 Every packaged study, as it comes: once with its hyperparameters tuned, once with their start values held, from the
-same first weights and batches. Where a run was shorter than its study says, the line below its picture tells it. All
-data come with scikit-learn or scikit-image, or follow from a rule. The studies of smooth problems take seconds on one
-core, the others minutes.
+same first weights and batches. Where a run was shorter than its study says, the line below its picture tells it.
+All data come with scikit-learn or scikit-image, or follow from a rule. The studies of smooth problems take seconds
+on one core, the others minutes.
 
 `make gallery` runs all of them again, with their full budgets, and writes this page. Its numbers are those of the
 runs' own files.
