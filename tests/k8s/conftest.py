@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 import yaml
-from studies_to_render import CASES
+from studies_to_render import CASES, USUAL
 
 from selftune.cli import main
 
@@ -34,7 +34,7 @@ def rendered(tmp_path_factory):
     return render
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.full) for name in CASES])
 def manifests(request, rendered):
     """The manifests of one case after the other."""
     return rendered(*CASES[request.param])

@@ -42,3 +42,5 @@ CASES = {
     "nightly on spot": (ON_GPUS, *SPOT, "--schedule", "0 2 * * 1-5", "--volume", "shared"),
     "named": (ON_CPUS, "--overlay", "cpu-small", "--name", "other", "--namespace", "research"),
 }
+USUAL = ("gpu-spot", "production", "nightly")
+"""Those that are rendered in every run of the tests; the others are of the full matrix."""

@@ -10,7 +10,8 @@ from studies_to_render import CASES
 
 from selftune.kubernetes.pods import pod_templates, ray_cluster
 
-VERSIONS = ("1.31", "1.34", "1.37")
+FULL = pytest.mark.full
+VERSIONS = (pytest.param("1.31", marks=FULL), pytest.param("1.34", marks=FULL), "1.37")
 CUSTOM = {"ray.io", "kueue.x-k8s.io"}
 QUEUES = Path(__file__).parents[2] / "k8s" / "kueue" / "queues.yaml"
 with_definitions = pytest.mark.skipif(

@@ -45,6 +45,9 @@ class Party:
     ports: tuple[int, ...] = ()
 
 
+_ELSEWHERE = Party("elsewhere", address="198.18.0.1")  # set aside for benchmarks: no network that anybody names
+
+
 @dataclass(frozen=True)
 class Way:
     """A connection that is let through: who, to whom, and on which ports; none means all of them."""
@@ -61,17 +64,26 @@ def ways(manifests: Sequence[Manifest]) -> list[Way]:
     cluster's DNS, each network that a policy names, and an address that none names.
     """
     policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
+    namespace = policies[0]["metadata"]["namespace"]
     parties = [*_parties(manifests, policies)]
     found = []
-    for source in parties:
-        for target in parties:
-            if target is source or not _is_told(source, target, policies[0]["metadata"]["namespace"]):
+    for target in parties:
+        opened = _ports(_ELSEWHERE, target, policies) if target.namespace == namespace else ()
+        if opened:  # one line in place of one for everybody
+            found.append(Way("anyone", target.name, opened))
+        for source in parties:
+            if source is target or not _is_told(source, target, namespace):
                 continue
-            candidates = (*target.ports, _ANY)
-            ports = tuple(port for port in candidates if _passes(source, target, port, policies))
-            if ports:
-                found.append(Way(source.name, target.name, () if ports == candidates else ports))
-    return found
+            ports = _ports(source, target, policies)
+            if ports and not (source.namespace != namespace and {*ports} <= {*opened}):
+                every = ports == (*target.ports, _ANY)
+                found.append(Way(source.name, target.name, () if every else ports))
+    return sorted(found, key=lambda way: (way.target, way.source))
+
+
+def _ports(source: Party, target: Party, policies: Sequence[Manifest]) -> tuple[int, ...]:
+    """Ports that a target listens on, and one that it does not, on which a source reaches it."""
+    return tuple(port for port in (*target.ports, _ANY) if _passes(source, target, port, policies))
 
 
 def table(found: Iterable[Way]) -> str:
@@ -101,7 +113,7 @@ def _parties(manifests: Sequence[Manifest], policies: Sequence[Manifest]) -> Ite
     for name, network in _networks(policies):
         first = ipaddress.ip_network(network)[0]
         yield Party(f"{name} ({network})", address=str(first), ports=(443, 6443))
-    yield Party("elsewhere", address="198.18.0.1")  # set aside for benchmarks: no network anybody names
+    yield _ELSEWHERE
 
 
 def _operators_namespace(policies: Sequence[Manifest]) -> str:
@@ -123,7 +135,7 @@ def _networks(policies: Sequence[Manifest]) -> Iterator[tuple[str, str]]:
 
 
 def _is_told(source: Party, target: Party, namespace: str) -> bool:
-    """Outside of the namespace nothing is known; another study's manifests say what its pods do beside this one."""
+    """Outside of the namespace nothing is known; what another study's pods do else, its own manifests say."""
     if _OTHER in source.labels.values() or _OTHER in target.labels.values():
         other = target if _OTHER in source.labels.values() else source
         return _INSTANCE in other.labels and other.namespace == namespace and _OTHER not in other.labels.values()

@@ -110,8 +110,7 @@ def _components(what: Rendering) -> Iterator[str]:
 def _sized(what: Rendering) -> Iterator[Patch]:
     scales = what.overlay == "gpu-spot"
     yield patches.patch("ConfigMap", patches.STUDY, ("/data/study.yaml", what.text))
-    command = f"selftune run /etc/selftune/study/study.yaml --output {_output(what)} --restart --grace {GRACE}"
-    yield patches.patch("RayJob", patches.STUDY, ("/spec/entrypoint", command))
+    yield patches.patch("RayJob", patches.STUDY, ("/spec/entrypoint", _command(what)))
     yield from patches.sizing(what.size, least=0 if scales else what.size.pods)
     yield from patches.operator(what.operator_namespace)
     if scales:
@@ -139,12 +138,15 @@ def _made(what: Rendering) -> Iterator[Patch]:
         yield patches.added(kind, patches.STUDY, (patches.VOLCANO, what.gang))
 
 
-def _output(what: Rendering) -> str:
-    """Where the results go: a schedule's runs each have a folder of their own, with the name of the RayJob.
+def _command(what: Rendering) -> str:
+    """What the job does. A schedule's runs each have a folder of their own, with the name of the RayJob.
 
     KubeRay calls a job's cluster as the job, with a hyphen and five letters, also when the job tries again.
     """
-    return what.output + ("/${RAY_CLUSTER_NAME%-*}" if what.schedule else "")
+    folder = what.output + ("/${RAY_CLUSTER_NAME%-*}" if what.schedule else "")
+    wait = f"python -m selftune.kubernetes.wait_for_workers {what.size.pods}"
+    run = f"selftune run /etc/selftune/study/study.yaml --output {folder} --restart --grace {GRACE}"
+    return f"{wait} && {run}"
 
 
 def _text(one: Patch) -> Patch:
