@@ -103,7 +103,13 @@ def test_loops_of_ones_own_run(text):
     assert len(known["tuner"].trajectory) == 8
 
 
-PROGRAMS = ("own-objective.md", "own-regularizer.md")
+PROGRAMS = (
+    "from-optuna.md",
+    "own-objective.md",
+    "own-regularizer.md",
+    "thousands-of-weights.md",
+    "tune-one-network.md",
+)
 """Pages whose blocks of Python, one after the other, are one program."""
 
 
