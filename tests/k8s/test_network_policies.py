@@ -51,7 +51,10 @@ def policy(manifests, name):
 
 FAULTS = {
     "a policy that selects too many": lambda found: policy(found, "postgresql")["ingress"][0].pop("from"),
-    "another port": lambda found: policy(found, "object-store")["ingress"][0].pop("ports"),
+    "another port": lambda found: [
+        policy(found, "object-store")["ingress"][0].pop("ports"),
+        policy(found, "object-store-clients")["egress"][0].pop("ports"),
+    ],
     "a study's pods without its name": lambda found: (
         [
             peer["podSelector"].pop("matchLabels")
@@ -63,7 +66,7 @@ FAULTS = {
         ]
         and policy(found, "digits-ray")["podSelector"].pop("matchLabels")
     ),
-    "no denial": lambda found: policy(found, "default-deny").update(policyTypes=["Ingress"]),
+    "no denial": lambda found: policy(found, "default-deny").update(policyTypes=["Egress"]),
     "any namespace": lambda found: policy(found, "digits-head")["ingress"][0]["from"][0].update(
         namespaceSelector={}
     ),

@@ -66,19 +66,19 @@ def ways(manifests: Sequence[Manifest]) -> list[Way]:
     policies = [one for one in manifests if one["kind"] == "NetworkPolicy"]
     namespace = policies[0]["metadata"]["namespace"]
     parties = [*_parties(manifests, policies)]
-    found = []
+    found: set[Way] = set()
     for target in parties:
         opened = _ports(_ELSEWHERE, target, policies) if target.namespace == namespace else ()
         if opened:  # one line in place of one for everybody
-            found.append(Way("anyone", target.name, opened))
+            found.add(Way("anyone", target.name, opened))
         for source in parties:
             if source is target or not _is_told(source, target, namespace):
                 continue
             ports = _ports(source, target, policies)
             if ports and not (source.namespace != namespace and {*ports} <= {*opened}):
                 every = ports == (*target.ports, _ANY)
-                found.append(Way(source.name, target.name, () if every else ports))
-    return sorted(found, key=lambda way: (way.target, way.source))
+                found.add(Way(source.name, target.name, () if every else ports))
+    return sorted(found, key=lambda way: (way.target, way.source, way.ports))
 
 
 def _ports(source: Party, target: Party, policies: Sequence[Manifest]) -> tuple[int, ...]:
@@ -109,7 +109,8 @@ def _parties(manifests: Sequence[Manifest], policies: Sequence[Manifest]) -> Ite
     operator = {COMPONENT: "kuberay-operator"}
     yield Party("KubeRay's operator", _operators_namespace(policies), operator, ports=(8080,))
     yield Party("DNS", "kube-system", {"k8s-app": "kube-dns"}, ports=(_DNS,))
-    yield Party("another namespace", "another-namespace", {COMPONENT: "ray-head", _INSTANCE: "a"})
+    for labels in [{}, operator, *(one.labels for one in seen.values())]:  # a pod there may call itself anything
+        yield Party("another namespace", "another-namespace", labels)
     for name, network in _networks(policies):
         first = ipaddress.ip_network(network)[0]
         yield Party(f"{name} ({network})", address=str(first), ports=(443, 6443))
@@ -121,8 +122,9 @@ def _operators_namespace(policies: Sequence[Manifest]) -> str:
         for rule in policy["spec"].get("ingress") or ():
             for peer in rule.get("from") or ():
                 labels = (peer.get("podSelector") or {}).get("matchLabels") or {}
-                if labels.get(COMPONENT) == "kuberay-operator":
-                    return str(peer["namespaceSelector"]["matchLabels"][_NAMESPACE])
+                where = (peer.get("namespaceSelector") or {}).get("matchLabels") or {}
+                if labels.get(COMPONENT) == "kuberay-operator" and _NAMESPACE in where:
+                    return str(where[_NAMESPACE])
     return "kuberay-system"
 
 
