@@ -51,7 +51,8 @@ runs' own files.
 
 **How to read it.** The first panel of a picture is the validation loss; a dashed line is where it ended with the
 start values held. The other panels are the hyperparameters. A line is a seed. Judge by the **test** split: the
-validation split chose the values. Seeds are few, so small differences say little.
+validation split chose the values. Seeds are few, so small differences say little;
+[a study per family](families.md) has six seeds of some of these studies, with further measures.
 
 """
 
