@@ -21,6 +21,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from selftune.storage.checked_json import read_json
@@ -36,6 +37,7 @@ PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
 SMALL_IS_GOOD = ("loss", "error", "bits_per_token")  # how names of measures end that are better small
 COLUMNS, PANELS = 3, 9
 PANEL = (2.6, 1.75)  # inches
+LONG = 32  # letters that a panel's width has room for
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
 HEAD = """\
@@ -113,12 +115,14 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             for panel, (_, index) in zip(flat[1:], groups, strict=False):
                 _line(panel, steps, run.trajectory.values[:, index].mean(axis=1), COLOURS[0])
         for panel, title in zip(flat, ["validation loss", *(name for name, _ in groups)], strict=False):
-            panel.set_title(title, fontsize=8.5, loc="left", parse_math=False)
+            shown = title if len(title) <= LONG else title.replace(".", ".\n")
+            panel.set_title(shown, fontsize=8.5, loc="left", parse_math=False)
             panel.set_xlabel(unit)
-            shown = np.concatenate([line.get_ydata() for line in panel.lines])
-            shown = shown[np.isfinite(shown)]
-            if len(shown) and shown.min() > 0 and shown.max() / shown.min() >= LOGARITHMIC_FROM:
+            values = np.concatenate([line.get_ydata() for line in panel.lines])
+            values = values[np.isfinite(values)]
+            if len(values) and values.min() > 0 and values.max() / values.min() >= LOGARITHMIC_FROM:
                 panel.set_yscale("log")
+                panel.yaxis.set_minor_formatter(NullFormatter())
         for panel in flat[1 + len(groups) :]:
             panel.set_axis_off()
         content = io.BytesIO()
