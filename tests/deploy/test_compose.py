@@ -14,7 +14,9 @@ import pytest
 import yaml
 from deploy.compose import HOSTS, Loopback, MissingVariable, services
 from deploy.dockerfile import stages
+from mlflow.cli import server
 from mlflow.server.security_utils import is_allowed_host_header
+from ray.scripts.scripts import start
 from services.object_store import object_store
 from services.postgresql import postgresql
 from services.processes import running, wait_for, wait_until
@@ -82,6 +84,19 @@ def test_hosts_that_are_named_are_services():
     text = yaml.safe_dump(services(FILE, CREDENTIALS))
     named = {host for host, _ in re.findall(r"\b([a-z][\w-]+):(\d{4})\b", text)} - {"localhost"}
     assert named == set(HOSTS) <= set(services(FILE, CREDENTIALS))
+
+
+@pytest.mark.parametrize("name", ["ray-head", "ray-worker"])
+def test_ray_has_the_options(name):
+    program, action, *options = services(FILE, CREDENTIALS)[name]["command"]
+    assert (program, action) == ("ray", "start")
+    assert start.make_context("ray start", options).params["block"]
+
+
+def test_mlflow_has_the_options():
+    program, action, *options = services(FILE, CREDENTIALS)["mlflow"]["command"]
+    assert (program, action) == ("mlflow", "server")
+    assert server.make_context("mlflow server", options).params["serve_artifacts"]
 
 
 class Cluster:
