@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 # run at once: with one in its place the run would wait for ever for tests that nobody takes.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all test-integration check install docs site tools lock dist
+.PHONY: demo test test-all test-integration check install docs site tools lock dist gallery
 
 install: $(STAMP)
 
