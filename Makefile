@@ -48,6 +48,10 @@ docs: $(STAMP)
 site: $(STAMP)
 	$(BIN)/python -m mkdocs build --quiet --strict
 
+# docs/gallery.md and its pictures: every packaged study, tuned and held. It takes long, and goes on after a stop.
+gallery: $(STAMP)
+	$(BIN)/python benchmarks/gallery.py --runs build/gallery
+
 tools: $(TOOLS)/installed
 
 $(TOOLS)/installed: deploy/tools.txt

@@ -21,34 +21,40 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from selftune.storage.checked_json import read_json
 from selftune.storage.files import DamagedFile
 from selftune.studies.packaged import packaged_studies
 from selftune.studies.rows import grouped
+from selftune.studies.study_file import load_study
 from selftune.tracking.drawing import COLOURS, MUTED, STYLE, finite
 from selftune.tracking.trajectory import Trajectory, read_trajectory
 
 ROOT = Path(__file__).parent.parent
 PAGE, PICTURES = ROOT / "docs" / "gallery.md", ROOT / "docs" / "gallery"
 SMALL_IS_GOOD = ("loss", "error", "bits_per_token")  # how names of measures end that are better small
-COLUMNS, PANELS = 4, 8
-PANEL = (2.75, 1.85)  # inches
+COLUMNS, PANELS = 3, 9
+PANEL = (2.6, 1.75)  # inches
+LONG = 32  # letters that a panel's width has room for
 LOGARITHMIC_FROM = 20.0  # ratio of the largest to the smallest value
 
 HEAD = """\
 # Gallery
 
-Every packaged study, as it comes, with its full budget: once with its hyperparameters tuned, once with their start
-values held, from the same first weights and batches. All data come with scikit-learn or scikit-image, or follow
-from a rule. On one thread of a busy machine a run of both took {shortest} to {longest}.
+Every packaged study, as it comes: once with its hyperparameters tuned, once with their start values held, from the
+same first weights and batches. Where a run was shorter than its study says, the line below its picture tells it.
+All data come with scikit-learn or scikit-image, or follow from a rule. The studies of smooth problems take seconds
+on one core, the others minutes.
 
-`make gallery` runs all of them again and writes this page. Its numbers are those of the runs' own files.
+`make gallery` runs all of them again, with their full budgets, and writes this page. Its numbers are those of the
+runs' own files.
 
 **How to read it.** The first panel of a picture is the validation loss; a dashed line is where it ended with the
 start values held. The other panels are the hyperparameters. A line is a seed. Judge by the **test** split: the
-validation split chose the values. Seeds are few, so small differences say little.
+validation split chose the values. Seeds are few, so small differences say little;
+[a study per family](families.md) has six seeds of some of these studies, with further measures.
 
 """
 
@@ -60,17 +66,17 @@ class Run:
     seed: int
     summary: dict[str, Any]
     trajectory: Trajectory
-    seconds: float
 
     @property
     def measures(self) -> list[str]:
         return [name for name in self.summary["tuned"] if name in self.summary["fixed"]]
 
 
-def run(name: str, seed: int, runs: Path) -> None:
-    """Begins a run, or goes on with it."""
+def run(name: str, seed: int, runs: Path, steps: str | None = None) -> None:
+    """Begins a run, or goes on with it; ``steps`` are in the place of the study's own."""
     folder = runs / f"{name}-{seed}"
     arguments = ["--local", "--no-mlflow", "--seed", str(seed), "--restart", "--output", str(folder)]
+    arguments += ["--steps", steps] if steps else []
     subprocess.run([sys.executable, "-m", "selftune.cli", "run", name, *arguments], check=True)
 
 
@@ -83,9 +89,8 @@ def finished(name: str, runs: Path) -> list[Run]:
         except (FileNotFoundError, DamagedFile):
             continue
         if summary["status"] == "finished":
-            seconds = (folder / "summary.json").stat().st_mtime - (folder / "study.yaml").stat().st_mtime
             seed = int(folder.name.rpartition("-")[2])
-            found.append(Run(seed, summary, read_trajectory(folder), seconds))
+            found.append(Run(seed, summary, read_trajectory(folder)))
     return found
 
 
@@ -110,18 +115,20 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             for panel, (_, index) in zip(flat[1:], groups, strict=False):
                 _line(panel, steps, run.trajectory.values[:, index].mean(axis=1), COLOURS[0])
         for panel, title in zip(flat, ["validation loss", *(name for name, _ in groups)], strict=False):
-            panel.set_title(title, fontsize=8.5, loc="left", parse_math=False)
+            shown = title if len(title) <= LONG else title.replace(".", ".\n")
+            panel.set_title(shown, fontsize=8.5, loc="left", parse_math=False)
             panel.set_xlabel(unit)
-            shown = np.concatenate([line.get_ydata() for line in panel.lines])
-            shown = shown[np.isfinite(shown)]
-            if len(shown) and shown.min() > 0 and shown.max() / shown.min() >= LOGARITHMIC_FROM:
+            values = np.concatenate([line.get_ydata() for line in panel.lines])
+            values = values[np.isfinite(values)]
+            if len(values) and values.min() > 0 and values.max() / values.min() >= LOGARITHMIC_FROM:
                 panel.set_yscale("log")
+                panel.yaxis.set_minor_formatter(NullFormatter())
         for panel in flat[1 + len(groups) :]:
             panel.set_axis_off()
         content = io.BytesIO()
-        figure.savefig(content, format="png", dpi=100)
+        figure.savefig(content, format="png", dpi=110)
         pyplot.close(figure)
-    picture = Image.open(content).convert("RGB").quantize(48)
+    picture = Image.open(content).convert("RGB").quantize(64, method=Image.Quantize.MAXCOVERAGE)
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, optimize=True)
 
@@ -157,16 +164,19 @@ def section(name: str, file: Path, runs: Sequence[Run]) -> list[str]:
     first = runs[0]
     comments = [line[2:] for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("# ")]
     about = " ".join(comments[: _leading(file)])
-    amount = (
-        f"{first.summary['steps']} upper steps"
-        if first.trajectory.solves
-        else f"{first.summary['training_steps']:,} training steps"
-    )
+    trained, own = first.summary.get("training_steps"), load_study(file).budget.steps
+    if trained is None:
+        amount = f"{first.summary['steps']} upper steps"
+    else:
+        amount = f"{trained:,} training steps" if trained == own else f"{trained:,} of its {own:,} training steps"
     seeds = ", ".join(str(run.seed) for run in runs)
     alike = all(run.summary["tuned"] == first.summary["tuned"] for run in runs)
     of = f"seed {seeds}" if len(runs) == 1 else f"means of the seeds {seeds}"
     if len(runs) > 1 and alike:
         of = f"the same numbers with the seeds {seeds}"
+    shown = f"search_spaces/{name}.yaml"
+    if (all_of_them := len(grouped(first.trajectory.names))) >= PANELS:
+        of += f"; the picture has the first {PANELS - 1} of {all_of_them} hyperparameters"
     return [
         f"## {name}",
         "",
@@ -174,7 +184,7 @@ def section(name: str, file: Path, runs: Sequence[Run]) -> list[str]:
         "",
         f"![{name}: validation loss and hyperparameters while it is tuned](gallery/{name}.png)",
         "",
-        f"`selftune run {name} --local`: {amount}, {of}. The file: [`{name}.yaml`](../search_spaces/{name}.yaml).",
+        f"`selftune run {name} --local`: {amount}, {of}. The file: [`{shown}`](../{shown}).",
         "",
         *table(runs),
         "",
@@ -199,15 +209,7 @@ def page(runs: dict[str, list[Run]], files: dict[str, Path]) -> str:
             shown[better] = f"**{shown[better]}**"
         lines.append(f"| [{name}](#{name}) | {metric.replace('_', ' ')} | {shown[0]} | {shown[1]} |")
     sections = [line for name, of_study in runs.items() for line in section(name, files[name], of_study)]
-    seconds = [run.seconds for of_study in runs.values() for run in of_study]
-    head = HEAD.format(shortest=_told(min(seconds)), longest=_told(max(seconds)))
-    return head + "\n".join([*lines, "", *sections]).rstrip() + "\n"
-
-
-def _told(seconds: float) -> str:
-    if seconds < 2:
-        return "a second"
-    return f"{seconds:.0f} seconds" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return HEAD + "\n".join([*lines, "", *sections]).rstrip() + "\n"
 
 
 def main() -> None:
@@ -215,14 +217,23 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, required=True, help="folder of the runs; the same one goes on")
     parser.add_argument("--seeds", type=int, default=2, help="seeds of every study, from 0 on")
     parser.add_argument(
+        "--steps",
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="train a study for fewer steps than its file says; the page tells it",
+    )
+    parser.add_argument(
         "--draw", action="store_true", help="run nothing; make the page of the runs that are there"
     )
     arguments = parser.parse_args()
-    files = packaged_studies()
+    files, fewer = packaged_studies(), dict(entry.split("=") for entry in arguments.steps)
+    if unknown := sorted(fewer.keys() - files.keys()):
+        parser.error(f"--steps names unknown studies: {', '.join(unknown)}")
     if not arguments.draw:
         for seed in range(arguments.seeds):
             for name in files:
-                run(name, seed, arguments.runs)
+                run(name, seed, arguments.runs, fewer.get(name))
     runs = {name: found for name in files if (found := finished(name, arguments.runs)[: arguments.seeds])}
     if missing := sorted(files.keys() - runs.keys()):
         print(f"no finished run of {', '.join(missing)} in {arguments.runs}", file=sys.stderr)

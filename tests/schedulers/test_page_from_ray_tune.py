@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "from-ray-tune.md"
 
 
 @pytest.mark.full
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_the_program_runs(tmp_path):
     before, after = re.findall(
         r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
@@ -21,7 +21,7 @@ def test_the_program_runs(tmp_path):
     (tmp_path / "page.py").write_text(start + before + after)
     environment = os.environ | {"HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280
+        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=560
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^\{'dropout': 0\.\d+, 'weight_decay': [\d.e-]+\}$", done.stdout, re.MULTILINE)

@@ -22,7 +22,7 @@ budget: {steps: 30}
 """
 COMMANDS = {
     "finished": (["status"], ["report"], ["schedule", "--output", "schedule.json"], ["replay", "--final"]),
-    "interrupted": (["status"], ["report"], ["resume"]),
+    "interrupted": (["status"], ["report"], ["resume", "--no-mlflow"]),
 }
 
 
