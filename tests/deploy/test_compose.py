@@ -117,9 +117,7 @@ class Cluster:
         mapped = {
             key: self.loopback.mapped(str(value)) for key, value in self.services[name]["environment"].items()
         }
-        # A node at 127.0.0.1 would be given another address.
-        here = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_TMPDIR": str(self.folder), "RAY_worker_niceness": "0"}
-        return {**self.image.variables, **mapped, **here}
+        return {**self.image.variables, **mapped, "RAY_TMPDIR": str(self.folder), "RAY_worker_niceness": "0"}
 
     def command(self, name, loopback, *more):
         return [*map(loopback.mapped, self.services[name]["command"]), *more]
