@@ -16,8 +16,8 @@ from selftune.studies.mistakes import UserError
 FOLDER = "/etc/selftune/study"
 """Where pods find it all; the same place on head and workers, so that a path which the driver made means both."""
 LARGEST = 180 * 1024
-"""Bytes of all files together. A ConfigMap holds 1 MiB, but `kubectl apply` keeps a copy of it in an annotation, and
-those may have 256 KiB: in base64 this has 240."""
+"""Bytes of all files together. A ConfigMap holds 1 MiB, but `kubectl apply` keeps a copy of it in an annotation.
+Annotations may have 256 KiB, and this has 240 in base64."""
 
 
 def files_beside(study: Path, text: str) -> dict[str, bytes]:
