@@ -33,7 +33,7 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--queue", metavar="QUEUE", help="a LocalQueue of Kueue's, which says when the study starts")
     add("--gang", metavar="QUEUE", help="a queue of Volcano's, which starts all pods or none")
-    add("--schedule", metavar="CRON", help="again and again, such as '0 2 * * *', in UTC (a RayCronJob)")
+    add("--schedule", metavar="CRON", help="again and again, such as '0 2 * * *' (a RayCronJob)")
     add("--interactive", action="store_true", help="a cluster without a job (a RayCluster)")
     add("--output-address", metavar="ADDRESS", help="where the results go (default: s3://selftune/NAME)")
     add("--volume", metavar="CLAIM", help="results go to /results/NAME on the volume of this claim instead")
@@ -41,6 +41,8 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images")
     add = group.add_argument
     add("--image", metavar="IMAGE", help="selftune's (default: selftune:VERSION-cpu, or -cuda)")
+    words = "of MLflow's server, selftune's, too (default: --image, or selftune:VERSION-cpu)"
+    add("--server-image", metavar="IMAGE", help=words)
     add("--postgresql-image", metavar="IMAGE", help="of MLflow's database (default: postgres:17-bookworm)")
     add("--gateway-image", metavar="IMAGE", help="of nginx, unprivileged; of the overlay production alone")
 

@@ -101,6 +101,8 @@ def test_there_is_one_version():
     for file in ("deploy/Dockerfile", "deploy/compose.yaml", "deploy/compose.cuda.yaml", "deploy/.env.example"):
         text = (ROOT / file).read_text(encoding="utf-8")
         assert set(re.findall(r"selftune:(\d+\.\d+\.\d+)-(?:cpu|cuda)\b", text)) == {VERSION}, file
+    text = (ROOT / "deploy" / "cluster.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"selftune-(\d+\.\d+\.\d+)-", text)) == {VERSION}
 
 
 def test_extras():

@@ -6,6 +6,7 @@ import pytest
 import yaml
 from studies_to_render import CASES, DIGEST, ON_CPUS, ON_GPUS, PRODUCTION, SPOT, SWEEP, TO_ACME
 
+import selftune
 from selftune.cli import main
 from selftune.kubernetes.pods import ray_cluster
 
@@ -231,6 +232,27 @@ def test_placeholders_of_the_base_are_replaced(manifests):
     assert "192.0.2.2/" not in text
     assert "gateway.invalid" not in text
     assert "image: selftune\n" not in text
+
+
+def images(manifests):
+    (cluster,) = filter(None, map(ray_cluster, manifests))
+    study = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]["image"]
+    server = one(manifests, "Deployment", "mlflow")["spec"]["template"]["spec"]["containers"][0]["image"]
+    return study, server
+
+
+def test_mlflows_server_keeps_its_image_whatever_studies_need(rendered):
+    version = selftune.__version__
+    assert images(rendered(*CASES["gpu"])) == (f"selftune:{version}-cuda", f"selftune:{version}-cpu")
+    assert images(rendered(ON_GPUS, "--overlay", "gpu", "--image", "r/s:1")) == ("r/s:1", "r/s:1")
+    both = ("--image", "r:5000/s", "--server-image", "r/s:2")
+    assert images(rendered(ON_GPUS, "--overlay", "gpu", *both)) == ("r:5000/s", "r/s:2")
+
+
+def test_workers_have_no_credentials(manifests):
+    template = workers(manifests)["template"]["spec"]
+    assert "envFrom" not in template["containers"][0]
+    assert "secret" not in yaml.safe_dump(template).lower()
 
 
 def test_manifests_go_to_the_terminal(tmp_path, capsys):

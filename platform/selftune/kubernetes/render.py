@@ -16,7 +16,12 @@ from selftune.kubernetes.patches import Patch
 from selftune.kubernetes.production import Production
 from selftune.studies.mistakes import UserError
 
-IMAGES = {"selftune": "selftune", "postgresql": "postgres", "gateway": "nginxinc/nginx-unprivileged"}
+IMAGES = {
+    "selftune": "selftune",
+    "server": "selftune-server",
+    "postgresql": "postgres",
+    "gateway": "nginxinc/nginx-unprivileged",
+}
 """Names of images in the base, of those that arguments replace."""
 GRACE = 60  # seconds that a driver may take to its end; the hooks of the base give it 75
 LARGEST = 1000 * 1024  # bytes of a study file; a ConfigMap holds 1 MiB of everything
@@ -40,7 +45,7 @@ class Rendering:
         volume: the claim whose volume is mounted at /results.
         queue: of Kueue.
         gang: a queue of Volcano.
-        schedule: when it runs again and again, as cron writes it, in UTC.
+        schedule: when it runs again and again, as cron writes it.
         interactive: whether there is a cluster alone, and no job.
         production: what the overlay production has beside all this.
         part: ``platform`` for what studies share, ``study`` for the rest, ``all`` for both.
@@ -171,6 +176,6 @@ def _chosen(documents: list[str], what: Rendering) -> Iterator[str]:
             yield document.rstrip("\n") + "\n"
 
 
-def usual_image(size: ClusterSize) -> str:
+def usual_image(gpus: int = 0) -> str:
     """The reference to selftune's own image where none is given."""
-    return f"selftune:{version('selftune')}-{'cuda' if size.gpus else 'cpu'}"
+    return f"selftune:{version('selftune')}-{'cuda' if gpus else 'cpu'}"
