@@ -33,7 +33,7 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--queue", metavar="QUEUE", help="a LocalQueue of Kueue's, which says when the study starts")
     add("--gang", metavar="QUEUE", help="a queue of Volcano's, which starts all pods or none")
-    add("--schedule", metavar="CRON", help="again and again, such as '0 2 * * *', in UTC (a RayCronJob)")
+    add("--schedule", metavar="CRON", help="again and again, such as '0 2 * * *' (a RayCronJob)")
     add("--interactive", action="store_true", help="a cluster without a job (a RayCluster)")
     add("--output-address", metavar="ADDRESS", help="where the results go (default: s3://selftune/NAME)")
     add("--volume", metavar="CLAIM", help="results go to /results/NAME on the volume of this claim instead")
@@ -41,6 +41,8 @@ def add_render_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("images")
     add = group.add_argument
     add("--image", metavar="IMAGE", help="selftune's (default: selftune:VERSION-cpu, or -cuda)")
+    words = "of MLflow's server, selftune's, too (default: --image, or selftune:VERSION-cpu)"
+    add("--server-image", metavar="IMAGE", help=words)
     add("--postgresql-image", metavar="IMAGE", help="of MLflow's database (default: postgres:17-bookworm)")
     add("--gateway-image", metavar="IMAGE", help="of nginx, unprivileged; of the overlay production alone")
 
@@ -71,18 +73,22 @@ def render_study(options: argparse.Namespace) -> int:
         UserError: if something in the request is wrong.
     """
     from selftune.kubernetes.cluster_size import size_of
+    from selftune.kubernetes.config_map import files_beside
     from selftune.kubernetes.names import LONGEST, LONGEST_SCHEDULED, study_name
     from selftune.kubernetes.render import Rendering, render
     from selftune.kubernetes.requests import check_request, images_of, production_of, results_of
     from selftune.studies.mistakes import UserError
+    from selftune.studies.packaged import find_study
 
-    study, text, trainers, trials = _load(options)
+    path = find_study(options.study)
+    study, text, trainers, trials = _load(path, options)
     size = size_of(trainers, trials, options.memory)
     name = study_name(study, options.name, LONGEST_SCHEDULED if options.schedule else LONGEST)
     check_request(options, size)
     manifests = render(
         Rendering(
             text=text,
+            files=files_beside(path, text),
             name=name,
             size=size,
             overlay=options.overlay,
@@ -111,14 +117,12 @@ def render_study(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace) -> tuple[str, str, Trainers, int]:
+def _load(path: Path, options: argparse.Namespace) -> tuple[str, str, Trainers, int]:
     """The study's name, the text of its file, its trainers, and how many trials train at once."""
     from selftune.studies.mistakes import UserError
-    from selftune.studies.packaged import find_study
     from selftune.studies.yaml_file import check_yaml, read_text
     from selftune.sweeps.sweep_file import is_sweep, load_sweep
 
-    path = find_study(options.study)
     check_yaml(path)
     if is_sweep(read_text(path)):
         swept = load_sweep(path, options.seed, options.steps)

@@ -30,7 +30,7 @@ def test_named_pods_alone_reach_head_mlflow_database_and_store(manifests):
     assert to["ray-worker"] == {"ray-head"}
     assert to["mlflow"] == {"ray-head"} | ({"gateway"} if inside else set())
     assert to["postgresql"] == {"mlflow"}
-    assert to["object-store"] == (set() if inside else {"buckets", "mlflow", "ray-head", "ray-worker"})
+    assert to["object-store"] == (set() if inside else {"buckets", "mlflow", "ray-head"})
     assert to["gateway"] == ({"anyone"} if inside else set())
 
 

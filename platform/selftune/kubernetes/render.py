@@ -11,15 +11,19 @@ import yaml
 
 from selftune.kubernetes import patches
 from selftune.kubernetes.cluster_size import ClusterSize
+from selftune.kubernetes.config_map import FOLDER, config_map_patches
 from selftune.kubernetes.kustomize import kustomize
 from selftune.kubernetes.patches import Patch
 from selftune.kubernetes.production import Production
-from selftune.studies.mistakes import UserError
 
-IMAGES = {"selftune": "selftune", "postgresql": "postgres", "gateway": "nginxinc/nginx-unprivileged"}
+IMAGES = {
+    "selftune": "selftune",
+    "server": "selftune-server",
+    "postgresql": "postgres",
+    "gateway": "nginxinc/nginx-unprivileged",
+}
 """Names of images in the base, of those that arguments replace."""
 GRACE = 60  # seconds that a driver may take to its end; the hooks of the base give it 75
-LARGEST = 1000 * 1024  # bytes of a study file; a ConfigMap holds 1 MiB of everything
 _INSTANCE = "app.kubernetes.io/instance"
 
 
@@ -29,6 +33,7 @@ class Rendering:
 
     Args:
         text: of the study file.
+        files: that travel with it, by their places beside it.
         name: of the study's resources.
         size: of its Ray cluster.
         overlay: one of ``overlays.OVERLAYS``.
@@ -40,7 +45,7 @@ class Rendering:
         volume: the claim whose volume is mounted at /results.
         queue: of Kueue.
         gang: a queue of Volcano.
-        schedule: when it runs again and again, as cron writes it, in UTC.
+        schedule: when it runs again and again, as cron writes it.
         interactive: whether there is a cluster alone, and no job.
         production: what the overlay production has beside all this.
         part: ``platform`` for what studies share, ``study`` for the rest, ``all`` for both.
@@ -51,6 +56,7 @@ class Rendering:
     size: ClusterSize
     overlay: str
     output: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
     namespace: str = "selftune"
     images: Mapping[str, str] = field(default_factory=dict)
     operator_namespace: str = "kuberay-system"
@@ -68,10 +74,8 @@ def render(what: Rendering) -> str:
     """The manifests, as YAML documents for ``kubectl apply``.
 
     Raises:
-        UserError: if the study file is too large for a ConfigMap, or there is no kubectl.
+        UserError: if there is no kubectl, or it fails.
     """
-    if len(what.text.encode()) > LARGEST:
-        raise UserError(f"study: its file is larger than {LARGEST // 1024} KiB, which no ConfigMap holds")
     layers: dict[str, Mapping[str, Any]] = {
         "sized": {
             "resources": [f"../k8s/overlays/{what.overlay}"],
@@ -109,7 +113,7 @@ def _components(what: Rendering) -> Iterator[str]:
 
 def _sized(what: Rendering) -> Iterator[Patch]:
     scales = what.overlay == "gpu-spot"
-    yield patches.patch("ConfigMap", patches.STUDY, ("/data/study.yaml", what.text))
+    yield from config_map_patches(what.text, what.files)
     yield patches.patch("RayJob", patches.STUDY, ("/spec/entrypoint", _command(what)))
     yield from patches.sizing(what.size, least=0 if scales else what.size.pods)
     yield from patches.operator(what.operator_namespace)
@@ -145,8 +149,8 @@ def _command(what: Rendering) -> str:
     """
     folder = what.output + ("/${RAY_CLUSTER_NAME%-*}" if what.schedule else "")
     wait = f"python -m selftune.kubernetes.wait_for_workers {what.size.pods}"
-    run = f"selftune run /etc/selftune/study/study.yaml --output {folder} --restart --grace {GRACE}"
-    return f"{wait} && {run}"
+    run = f"selftune run {FOLDER}/study.yaml --output {folder} --restart --grace {GRACE}"
+    return f"{wait} && cd {FOLDER} && {run}" if what.files else f"{wait} && {run}"
 
 
 def _text(one: Patch) -> Patch:
@@ -171,6 +175,6 @@ def _chosen(documents: list[str], what: Rendering) -> Iterator[str]:
             yield document.rstrip("\n") + "\n"
 
 
-def usual_image(size: ClusterSize) -> str:
+def usual_image(gpus: int = 0) -> str:
     """The reference to selftune's own image where none is given."""
-    return f"selftune:{version('selftune')}-{'cuda' if size.gpus else 'cpu'}"
+    return f"selftune:{version('selftune')}-{'cuda' if gpus else 'cpu'}"

@@ -15,7 +15,12 @@ from selftune.kubernetes.production import Production
 from selftune.kubernetes.render import usual_image
 from selftune.studies.mistakes import UserError
 
-_IMAGES = {"selftune": "image", "postgresql": "postgresql_image", "gateway": "gateway_image"}
+_IMAGES = {
+    "selftune": "image",
+    "server": "server_image",
+    "postgresql": "postgresql_image",
+    "gateway": "gateway_image",
+}
 _LABELS = ("namespace", "operator_namespace", "queue", "gang", "volume", "tls_secret", "login_secret")
 _BUCKETS = ("selftune", "mlflow")  # of the object store in the cluster
 
@@ -34,7 +39,7 @@ def check_request(options: Namespace, size: ClusterSize) -> None:
 def images_of(options: Namespace, size: ClusterSize) -> dict[str, str]:
     """References to images, by the names of ``render.IMAGES``; those that are not given stay the overlay's."""
     given = {name: getattr(options, key) for name, key in _IMAGES.items() if getattr(options, key)}
-    return {"selftune": usual_image(size), **given}
+    return {"selftune": usual_image(size.gpus), "server": options.image or usual_image(), **given}
 
 
 def results_of(options: Namespace, name: str) -> str:
