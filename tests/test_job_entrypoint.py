@@ -34,7 +34,8 @@ def run(tmp_path):
         called = (
             "import subprocess, sys, selftune.job_entrypoint as one\n"
             "popen = subprocess.Popen\n"
-            f"one.subprocess.Popen = lambda given: popen([sys.executable, {str(tmp_path / 'cli.py')!r}, *given[3:]])\n"
+            f"script = {str(tmp_path / 'cli.py')!r}\n"
+            "one.subprocess.Popen = lambda given: popen([sys.executable, script, *given[3:]])\n"
             "sys.exit(one.main(sys.argv[1:]))"
         )
         done = subprocess.run([sys.executable, "-c", called, *line], capture_output=True, text=True, timeout=100)

@@ -81,7 +81,7 @@ def test_a_job_is_sent_once_under_its_name(server, tmp_path):
 
 def test_unknown_jobs_and_places_without_a_cluster_are_sentences(server):
     jobs = Jobs(server.address.removeprefix("http://"))
-    with pytest.raises(UnknownJob, match="nothing: the cluster at http://.* knows no such job"):
+    with pytest.raises(UnknownJob, match=r"nothing: the cluster at http://.* knows no such job"):
         jobs.job("nothing")
     with pytest.raises(ClusterAway, match="nobody answers there"):
         Jobs("127.0.0.1:9")
