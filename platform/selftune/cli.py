@@ -14,7 +14,7 @@ from selftune.command_arguments import add_driving, add_restart, check_restart, 
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
-from selftune.remote_command import check_reach, with_folders
+from selftune.remote_command import with_folders
 from selftune.render_command import add_render_arguments, render_study
 from selftune.submit_command import (
     add_job,
@@ -258,7 +258,6 @@ def _run(options: argparse.Namespace) -> int:
         return run_file(path, options)
     from selftune.studies.folder import goes_on, new_folder
 
-    check_reach(options.output, options.local)
     study = _load(options, local=options.local)
     if options.restart and goes_on(options.output, study.text, path, options.local):
         return _resume_folder(options.output, options)
@@ -345,7 +344,6 @@ def _resume_folder(folder: Path, options: argparse.Namespace) -> int:
 
         print(called(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}"))
         return 0
-    check_reach(folder, is_local(folder))
     return _go(study, folder, is_local(folder), options)
 
 
@@ -357,7 +355,6 @@ def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.stopping import Interrupted
     from selftune.studies.study_failed import StudyFailed
 
-    check_reach(options.folder, local=options.workers is None)
     console = _console()
     try:
         results, spreads, verdict = replay(

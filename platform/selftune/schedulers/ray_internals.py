@@ -10,7 +10,7 @@
 | ``Trial.run_metadata.checkpoint_manager`` | a trial that an earlier driver began has no checkpoint of Tune's |
 | ``OptunaSearch._ot_study`` | telling another version of Optuna what was drawn before |
 | ``Trial.run_metadata`` | failures count in a row: a trial that has saved something since has none |
-| ``Trainable._storage`` | the folder of a trial, seen from the trial |
+| ``Trainable._storage`` | the folder of a trial and its file system, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
@@ -156,6 +157,12 @@ def folder_of(trainable: tune.Trainable) -> Path | None:
     """Where the checkpoints of the trial are that a trainable runs now; None without Tune."""
     place: Any = trainable._storage
     return None if place is None else Path(place.trial_fs_path)
+
+
+def filesystem_of(trainable: tune.Trainable) -> FileSystem:
+    """The file system with that folder."""
+    place: Any = trainable._storage
+    return LocalFileSystem() if place is None else place.storage_filesystem
 
 
 @contextmanager
