@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 # run at once: with one in its place the run would wait for ever for tests that nobody takes.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all test-integration check install docs site tools lock dist
+.PHONY: demo test test-all test-integration check install docs site tools lock dist gallery
 
 install: $(STAMP)
 
@@ -48,6 +48,10 @@ docs: $(STAMP)
 site: $(STAMP)
 	$(BIN)/python -m mkdocs build --quiet --strict
 
+# docs/gallery.md and its pictures: every packaged study, tuned and held. It takes long, and goes on after a stop.
+gallery: $(STAMP)
+	$(BIN)/python benchmarks/gallery.py --runs build/gallery
+
 tools: $(TOOLS)/installed
 
 $(TOOLS)/installed: deploy/tools.txt
@@ -69,9 +73,11 @@ lock: $(TOOLS)/installed
 dist: $(TOOLS)/installed
 	rm -rf dist
 	$(TOOLS)/bin/python -m build --outdir dist
+	$(TOOLS)/bin/twine check --strict dist/*
 
 check: $(STAMP) $(TOOLS)/installed
 	$(TOOLS)/bin/hadolint deploy/Dockerfile
+	$(TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.cuda.yaml
 	$(BIN)/python -m mkdocs build --quiet --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

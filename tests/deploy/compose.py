@@ -68,4 +68,4 @@ class Loopback:
             lambda found: f"127.0.0.1:{self.port(found[1])}",
             text,
         )
-        return re.sub(r"^(--\w[\w-]*port=)(\d+)$", lambda found: f"{found[1]}{self.port(found[2])}", text)
+        return re.sub(r"^(--(?:[\w-]+-)?port=)(\d+)$", lambda found: f"{found[1]}{self.port(found[2])}", text)

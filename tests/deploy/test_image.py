@@ -119,7 +119,7 @@ def test_a_study_runs_and_writes_below_its_home_alone(image):
     before = {path: path.stat().st_mtime_ns for path in program.rglob("*")}
     run(image, "selftune", "run", "digits", "--local", "--output", "result")
     result = image.root / "home" / "selftune" / "result"
-    assert json.loads((result / "summary.json").read_text(encoding="utf-8"))["state"] == "finished"
+    assert json.loads((result / "summary.json").read_text(encoding="utf-8"))["status"] == "finished"
     assert {path: path.stat().st_mtime_ns for path in program.rglob("*")} == before
 
 

@@ -31,7 +31,8 @@ y = (x[:, 0] > 0).long()
 objective = Classification(
     build=lambda: torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)),
     train=(x[:128], y[:128]),
-    validation=(x[128:], y[128:]),
+    validation=(x[128:192], y[128:192]),
+    test=(x[192:], y[192:]),
     optimization=Optimization(batch_size=32, learning_rate=0.05),
 )
 result = tune(objective, {"dropout": {"rate": Tune(0.1)}, "weight_decay": {"strength": Tune(1e-4)}}, steps=200)
@@ -101,6 +102,8 @@ def test_there_is_one_version():
     for file in ("deploy/Dockerfile", "deploy/compose.yaml", "deploy/compose.cuda.yaml", "deploy/.env.example"):
         text = (ROOT / file).read_text(encoding="utf-8")
         assert set(re.findall(r"selftune:(\d+\.\d+\.\d+)-(?:cpu|cuda)\b", text)) == {VERSION}, file
+    text = (ROOT / "deploy" / "cluster.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"selftune-(\d+\.\d+\.\d+)-", text)) == {VERSION}
 
 
 def test_extras():

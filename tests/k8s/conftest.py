@@ -1,20 +1,20 @@
 """Manifests for tests: rendered by the command, as people do it, each once."""
 
-import os
 import shutil
 from functools import cache
 
 import pytest
 import yaml
+from studies_to_render import CASES, USUAL
 
 from selftune.cli import main
 
 
 @pytest.fixture(autouse=True, scope="session")
-def kubectl():
+def kubectl(request):
     if shutil.which("kubectl") is None:
         said = "kubectl is not installed; these tests render manifests by `kubectl kustomize`"
-        if os.environ.get("SELFTUNE_INTEGRATION"):
+        if request.config.getoption("--integration"):
             pytest.fail(said)
         pytest.skip(said)
 
@@ -32,3 +32,9 @@ def rendered(tmp_path_factory):
         return [*yaml.safe_load_all(out.read_text())]
 
     return render
+
+
+@pytest.fixture(params=[pytest.param(name, marks=() if name in USUAL else pytest.mark.full) for name in CASES])
+def manifests(request, rendered):
+    """The manifests of one case after the other."""
+    return rendered(*CASES[request.param])

@@ -10,8 +10,11 @@ import pytest
 from own_process import python
 from ray_fakes import ToyMethod
 
-from selftune.schedulers import served_folder
-from selftune.schedulers.served_folder import FolderServer, SentLog, ServedFolder, log_from_here
+from selftune.logs import WorkerLog
+from selftune.schedulers import served_files
+from selftune.schedulers.folder_server import FolderServer
+from selftune.schedulers.sent_log import SentLog, log_from_here
+from selftune.schedulers.served_folder import ServedFolder
 
 CONTENT = bytes(range(256)) * 100
 
@@ -45,7 +48,7 @@ def local(tmp_path_factory):
 
 
 def test_a_checkpoint_comes_and_goes_whole(filesystem, local, tmp_path, monkeypatch):
-    monkeypatch.setattr(served_folder, "_CHUNK", 1000)  # many parts
+    monkeypatch.setattr(served_files, "CHUNK", 1000)  # many parts
     there = tmp_path / "run/checkpoint_000001"
     filesystem.create_dir(str(there), recursive=True)
     pyarrow.fs.copy_files(str(local), str(there), destination_filesystem=filesystem)
@@ -122,8 +125,6 @@ def test_who_gets_it_looks_for_the_folder_anew(tmp_path):
 
 
 def test_log_lines_of_a_worker_elsewhere_come_to_the_folder_of_the_run(tmp_path):
-    from selftune.logs import WorkerLog
-
     log = WorkerLog(str(tmp_path), "info", "digits")
     assert log_from_here(log, pyarrow.fs.LocalFileSystem()) is log
     filesystem = pyarrow.fs.PyFileSystem(Asked(str(tmp_path), "token"))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from selftune.cli import main
+from selftune.tracking.trajectory import TrajectoryWriter
 
 STUDY = """\
 study: tiny
@@ -19,13 +20,10 @@ regularizers: {dropout: {rate: {start: 0.1}}}
 method: {name: self_tuning, warmup_steps: 10, checkpoint_every: 1}
 budget: {steps: 30}
 """
-COMMANDS = (
-    ["status"],
-    ["report"],
-    ["schedule", "--output", "schedule.json"],
-    ["replay", "--final"],
-    ["resume"],
-)
+COMMANDS = {
+    "finished": (["status"], ["report"], ["schedule", "--output", "schedule.json"], ["replay", "--final"]),
+    "interrupted": (["status"], ["report"], ["resume", "--no-mlflow"]),
+}
 
 
 class Planted:
@@ -38,13 +36,30 @@ class Planted:
         return Path.touch, (self.mark,)
 
 
+@pytest.fixture(scope="module", params=list(COMMANDS))
+def how(request):
+    """How a study ended."""
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tiny")
+def folder(how, tmp_path_factory):
+    """The folder of a study that ended so."""
+    folder = tmp_path_factory.mktemp(how)
     (folder / "tiny.yaml").write_text(STUDY)
-    assert main(["run", str(folder / "tiny.yaml"), "--local", "--no-mlflow", "--output", str(folder / "out")]) == 0
-    (folder / "out" / "study.yaml").write_text(STUDY.replace("steps: 30", "steps: 40"))  # more to do for `resume`
-    return folder / "out"
+    hyper_step = TrajectoryWriter.hyper_step
+
+    def interrupt(writer, step):
+        hyper_step(writer, step)
+        if how == "interrupted" and step.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrajectoryWriter, "hyper_step", interrupt)
+        out = folder / "out"
+        status = main(["run", str(folder / "tiny.yaml"), "--local", "--no-mlflow", "--output", str(out)])
+    assert status == (0 if how == "finished" else 130)
+    return out
 
 
 def plant(path, mark, form):
@@ -60,22 +75,25 @@ def plant(path, mark, form):
 
 @pytest.mark.full
 @pytest.mark.parametrize("form", ["pickle", "torch", "numpy"])
-def test_nothing_that_was_planted_runs(folder, tmp_path, monkeypatch, form, capsys):
+def test_nothing_that_was_planted_runs(folder, how, tmp_path, monkeypatch, form, capsys):
     monkeypatch.chdir(tmp_path)
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     names = [name for name in names if name.name not in ("study.yaml", "report.html") and name.suffix != ".svg"]
-    assert {path.suffix for path in names} >= {".safetensors", ".parquet", ".json", ".pt"}
+    assert {path.suffix for path in names} >= {".safetensors", ".json"}
     mark = tmp_path / "ran"
     torch.save(Planted(mark), tmp_path / "proof.pt")
     torch.load(tmp_path / "proof.pt", weights_only=False)
     assert mark.exists()  # else the test shows nothing
     mark.unlink()
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for command, *options in COMMANDS[how]:
+        assert main([command, str(copy), *options]) == 0  # they read what is there
     for name in names:
-        copy = tmp_path / "copy"
-        shutil.rmtree(copy, ignore_errors=True)
+        shutil.rmtree(copy)
         shutil.copytree(folder, copy)
         plant(copy / name, mark, form)
-        for command, *options in COMMANDS:
+        for command, *options in COMMANDS[how]:
             with contextlib.suppress(SystemExit):
                 main([command, str(copy), *options])
             assert not mark.exists(), f"{command} ran what was in {name}"

@@ -43,6 +43,18 @@ def check_label(argument: str, given: str, longest: int = 63) -> None:
         raise UserError(f"{argument}: must be {_rule(longest)}, got {given!r}")
 
 
+def check_host(argument: str, given: str) -> None:
+    """Refuses what is no name of a host.
+
+    Raises:
+        UserError: if so.
+    """
+    if len(given) > 253 or not re.fullmatch(
+        r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", given
+    ):
+        raise UserError(f"{argument}: must be a name such as selftune.example.org, got {given!r}")
+
+
 def check_image(argument: str, given: str, digest: bool) -> None:
     """Refuses what is no reference to an image, or has no digest where one is needed.
 

@@ -9,14 +9,21 @@ from typing import Any
 
 import yaml
 
+from selftune.kubernetes import patches
 from selftune.kubernetes.cluster_size import ClusterSize
+from selftune.kubernetes.config_map import FOLDER, config_map_patches
 from selftune.kubernetes.kustomize import kustomize
-from selftune.kubernetes.patches import STUDY, Patch, naming_patches, patch, size_patches
-from selftune.studies.mistakes import UserError
+from selftune.kubernetes.patches import Patch
+from selftune.kubernetes.production import Production
 
-OVERLAYS = ("cpu-small", "gpu", "gpu-spot", "production")
-PARTS = ("all", "platform", "study")
-LARGEST = 1024 * 1024  # bytes of a ConfigMap
+IMAGES = {
+    "selftune": "selftune",
+    "server": "selftune-server",
+    "postgresql": "postgres",
+    "gateway": "nginxinc/nginx-unprivileged",
+}
+"""Names of images in the base, of those that arguments replace."""
+GRACE = 60  # seconds that a driver may take to its end; the hooks of the base give it 75
 _INSTANCE = "app.kubernetes.io/instance"
 
 
@@ -26,13 +33,21 @@ class Rendering:
 
     Args:
         text: of the study file.
+        files: that travel with it, by their places beside it.
         name: of the study's resources.
         size: of its Ray cluster.
-        overlay: one of ``OVERLAYS``.
-        namespace: of everything that has one.
+        overlay: one of ``overlays.OVERLAYS``.
         output: where the results go, an address or a folder of the volume.
-        images: references by the image's name in the base.
+        namespace: of everything that has one.
+        images: references, by the names of ``IMAGES``.
         operator_namespace: where KubeRay's operator runs.
+        api_server: addresses of the Kubernetes API, for the autoscaler of gpu-spot.
+        volume: the claim whose volume is mounted at /results.
+        queue: of Kueue.
+        gang: a queue of Volcano.
+        schedule: when it runs again and again, as cron writes it.
+        interactive: whether there is a cluster alone, and no job.
+        production: what the overlay production has beside all this.
         part: ``platform`` for what studies share, ``study`` for the rest, ``all`` for both.
     """
 
@@ -41,9 +56,17 @@ class Rendering:
     size: ClusterSize
     overlay: str
     output: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
     namespace: str = "selftune"
     images: Mapping[str, str] = field(default_factory=dict)
     operator_namespace: str = "kuberay-system"
+    api_server: tuple[str, ...] = ()
+    volume: str | None = None
+    queue: str | None = None
+    gang: str | None = None
+    schedule: str | None = None
+    interactive: bool = False
+    production: Production | None = None
     part: str = "all"
 
 
@@ -51,41 +74,83 @@ def render(what: Rendering) -> str:
     """The manifests, as YAML documents for ``kubectl apply``.
 
     Raises:
-        UserError: if the study file is too large for a ConfigMap, or there is no kubectl.
+        UserError: if there is no kubectl, or it fails.
     """
-    if len(what.text.encode()) > LARGEST:
-        raise UserError(f"study: its file is larger than {LARGEST // 1024} KiB, which no ConfigMap holds")
     layers: dict[str, Mapping[str, Any]] = {
         "sized": {
             "resources": [f"../k8s/overlays/{what.overlay}"],
-            "patches": [_text(one) for one in _patches(what)],
+            "components": [f"../k8s/components/{name}" for name in _components(what)],
+            "patches": [_text(one) for one in _sized(what)],
         },
         "named": {
             "resources": ["../sized"],
             "namespace": what.namespace,
             "configurations": ["images.yaml"],
-            "images": [_image(name, reference) for name, reference in what.images.items()],
-            "patches": [_text(one) for one in naming_patches(what.name)],
+            "images": [_image(IMAGES[name], reference) for name, reference in what.images.items()],
+            "patches": [_text(one) for one in patches.naming(what.name)],
         },
     }
-    made = kustomize(layers, {"named/images.yaml": _IMAGES})
+    if what.interactive or what.schedule:
+        layers["made"] = {
+            "resources": ["../named"],
+            "components": ["../k8s/components/" + ("interactive" if what.interactive else "nightly")],
+            "patches": [_text(one) for one in _made(what)],
+        }
+    made = kustomize(layers, {"named/images.yaml": patches.IMAGES_OF_KUBERAY})
     return "---\n".join(_chosen(made.split("\n---\n"), what))
 
 
-_IMAGES = """\
-images:
-  - {kind: RayJob, path: "spec/rayClusterSpec/headGroupSpec/template/spec/containers[]/image"}
-  - {kind: RayJob, path: "spec/rayClusterSpec/workerGroupSpecs[]/template/spec/containers[]/image"}
-"""
+def _components(what: Rendering) -> Iterator[str]:
+    if what.overlay == "production" and what.size.gpus:
+        yield "gpu"
+    if what.volume:
+        yield "shared-volume"
+    if what.queue and not what.interactive:
+        yield "kueue"
+    if what.gang and not what.interactive:
+        yield "gang-scheduling"
 
 
-def _patches(what: Rendering) -> Iterator[Patch]:
-    yield patch("ConfigMap", STUDY, ("/data/study.yaml", what.text))
-    command = f"selftune run /etc/selftune/study/study.yaml --output {what.output} --restart --grace 60"
-    yield patch("RayJob", STUDY, ("/spec/entrypoint", command))
-    yield from size_patches(what.size, least=what.size.pods)
-    operator = "/spec/ingress/0/from/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name"
-    yield patch("NetworkPolicy", f"{STUDY}-head", (operator, what.operator_namespace))
+def _sized(what: Rendering) -> Iterator[Patch]:
+    scales = what.overlay == "gpu-spot"
+    yield from config_map_patches(what.text, what.files)
+    yield patches.patch("RayJob", patches.STUDY, ("/spec/entrypoint", _command(what)))
+    yield from patches.sizing(what.size, least=0 if scales else what.size.pods)
+    yield from patches.operator(what.operator_namespace)
+    if scales:
+        yield patches.reach_outside("study-autoscaler", what.api_server)
+        account = (f"{patches.HEAD}/spec/serviceAccountName", f"{what.name}-autoscaler")
+        yield patches.patch("RayJob", patches.STUDY, account)
+    if what.volume:
+        yield patches.volume(what.volume)
+    if what.queue and not what.interactive:
+        yield patches.patch("RayJob", patches.STUDY, (patches.KUEUE, what.queue))
+    if what.gang and not what.interactive:
+        yield patches.patch("RayJob", patches.STUDY, (patches.VOLCANO, what.gang))
+    if what.production:
+        yield from what.production.patches()
+
+
+def _made(what: Rendering) -> Iterator[Patch]:
+    kind = "RayCluster" if what.interactive else "RayCronJob"
+    label = (f"/metadata/labels/{patches.INSTANCE}", what.name)
+    more = [] if what.schedule is None else [("/spec/schedule", what.schedule)]
+    yield patches.patch(kind, patches.STUDY, ("/metadata/name", what.name), label, *more, rename=True)
+    if what.interactive and what.queue:
+        yield patches.added(kind, patches.STUDY, (patches.KUEUE, what.queue), ("/spec/suspend", True))
+    if what.interactive and what.gang:
+        yield patches.added(kind, patches.STUDY, (patches.VOLCANO, what.gang))
+
+
+def _command(what: Rendering) -> str:
+    """What the job does. A schedule's runs each have a folder of their own, with the name of the RayJob.
+
+    KubeRay calls a job's cluster as the job, with a hyphen and five letters, also when the job tries again.
+    """
+    folder = what.output + ("/${RAY_CLUSTER_NAME%-*}" if what.schedule else "")
+    wait = f"python -m selftune.kubernetes.wait_for_workers {what.size.pods}"
+    run = f"selftune run {FOLDER}/study.yaml --output {folder} --restart --grace {GRACE}"
+    return f"{wait} && cd {FOLDER} && {run}" if what.files else f"{wait} && {run}"
 
 
 def _text(one: Patch) -> Patch:
@@ -110,6 +175,6 @@ def _chosen(documents: list[str], what: Rendering) -> Iterator[str]:
             yield document.rstrip("\n") + "\n"
 
 
-def usual_image(size: ClusterSize) -> str:
+def usual_image(gpus: int = 0) -> str:
     """The reference to selftune's own image where none is given."""
-    return f"selftune:{version('selftune')}-{'cuda' if size.gpus else 'cpu'}"
+    return f"selftune:{version('selftune')}-{'cuda' if gpus else 'cpu'}"

@@ -15,6 +15,7 @@
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
 | ``TuneController._schedule_trial_save(trial)`` | the checkpoint of an idle trial, before a run ends |
+| ``TuneController._staged_trials``, ``_trial_to_actor``, ... | a trial that waits for its place is recalled |
 | ``ray.tune.tune._setup_signal_catching`` | ending Tune's run as Ctrl-C does, so that it can be resumed |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``RayActorManager._actor_task_failed`` | a worker that the memory monitor ends does not end the run |
@@ -258,6 +259,17 @@ def apart(marks: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         internal.ConsolePopen = known
+
+
+def withdraw(controller: Any, trial: Any) -> None:
+    """Pauses a trial that waits for its place on the cluster; Tune asks for it again once the trial is chosen."""
+    unwrapped = _unwrapped(controller)
+    if trial in unwrapped._trial_to_actor:
+        unwrapped.pause_trial(trial, should_checkpoint=False)
+    else:
+        unwrapped._set_trial_status(trial, trial.PAUSED)
+    if trial in unwrapped._staged_trials:  # else Tune thinks that it has been asked for
+        unwrapped._unstage_trial_with_resources(trial)
 
 
 def save(controller: Any, trial: Any) -> None:

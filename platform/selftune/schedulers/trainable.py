@@ -25,7 +25,7 @@ from selftune.schedulers.calls import call
 from selftune.schedulers.gang import Gang
 from selftune.schedulers.mailbox import Reader
 from selftune.schedulers.opaque import Opaque
-from selftune.schedulers.served_folder import log_from_here
+from selftune.schedulers.sent_log import log_from_here
 from selftune.storage.state_file import load_state, save_state
 from selftune.training.team_run import Executes
 

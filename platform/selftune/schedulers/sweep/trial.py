@@ -19,7 +19,7 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team_method import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
-from selftune.schedulers.served_folder import log_from_here
+from selftune.schedulers.sent_log import log_from_here
 from selftune.schedulers.sweep.member import RemoteTrainer
 from selftune.schedulers.sweep.records import (
     BEST_STEP,
