@@ -61,7 +61,9 @@ def digits(user, cluster, place):
         return cluster.log("digits-1").count("hyper-step")
 
     sent = time.time()
-    user.run(place, "submit", "digits.yaml", "--output", "s3://selftune/digits-1", "--name", "digits-1", "--no-wait")
+    user.run(
+        place, "submit", "digits.yaml", "--output", "s3://selftune/digits-1", "--name", "digits-1", "--no-wait"
+    )
     wait_until(lambda: steps() >= 1, "the first hyper-step", 300)
     cluster.kill_node()
     cluster.add_node()
@@ -86,7 +88,7 @@ def test_it_resumes_by_itself_to_the_trajectory_of_an_undisturbed_run(digits, us
 
 
 def test_all_of_it_is_in_mlflow(digits, tracking):
-    folder, sent = digits
+    folder, _ = digits
     trajectory = read_trajectory(folder)
     runs = tracking.runs("digits")
     [parent] = [run for run in runs if not any(tag["key"] == "mlflow.parentRunId" for tag in run["data"]["tags"])]
