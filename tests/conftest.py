@@ -19,13 +19,18 @@ NUMERICAL_ROOMS = ("conformance", "hypergradients", "hyperparameters", "methods"
 
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the full matrix: also what is marked full")
+    parser.addoption("--integration", action="store_true", help="only what is marked integration")
 
 
 def pytest_collection_modifyitems(config, items):
-    if not config.getoption("--full"):
-        left_out = [item for item in items if item.get_closest_marker("full")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+    integration = config.getoption("--integration")
+    full = integration or config.getoption("--full")
+    taken, left_out = [], []
+    for item in items:
+        of_this_run = bool(item.get_closest_marker("integration")) == integration
+        (taken if of_this_run and (full or not item.get_closest_marker("full")) else left_out).append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = taken
     here = Path(__file__).parent
     for item in items:
         if item.path.relative_to(here).parts[0] in NUMERICAL_ROOMS:

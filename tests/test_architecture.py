@@ -12,6 +12,7 @@ FOLDERS = {
     "selftune": ROOT / "platform" / "selftune",
     "selftune.objectives": ROOT / "objectives",
     "selftune.search_spaces": ROOT / "search_spaces",
+    "selftune.k8s": ROOT / "k8s",
 }
 
 
@@ -41,7 +42,7 @@ def test_every_module_is_in_an_import_contract():
     assert known - covered == {"selftune"}, "name them in a contract of [tool.importlinter]"
 
 
-@pytest.mark.parametrize("room", ["objectives", "search_spaces"])
+@pytest.mark.parametrize("room", ["objectives", "search_spaces", "k8s"])
 def test_type_checker_and_import_linter_see_the_folders_that_lie_outside_of_the_engine(room):
     assert CONFIGURATION["mypy"]["files"] == ["platform/selftune"]
     assert CONFIGURATION["importlinter"]["root_packages"] == ["selftune"]

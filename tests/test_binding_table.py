@@ -1,4 +1,4 @@
-"""The table in docs/objectives.md of which regularizers fit which objective; run as a script, this prints it."""
+"""The table in docs/regularizers-that-fit.md; run as a script, this prints it."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from selftune import (
 from selftune.regularization.composition import Regularizers
 from selftune.regularization.regularizer import regularizers
 
-PAGE = Path(__file__).parent.parent / "docs" / "objectives.md"
+PAGE = Path(__file__).parent.parent / "docs" / "regularizers-that-fit.md"
 
 
 def perceptron(outputs):

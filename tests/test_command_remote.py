@@ -138,17 +138,6 @@ def test_a_store_has_the_rest_of_the_grace_period_to_get_the_end_of_a_run():
     assert left(Stopped(status=143, until=time.monotonic() - 60)) == 5
 
 
-def test_what_needs_a_folder_that_machines_share_is_refused(place, capsys, monkeypatch):
-    monkeypatch.setenv("RAY_ADDRESS", "somewhere:6379")
-    assert main(["run", "tiny.yaml", "--output", "flaky://bucket/tiny"]) == 2
-    assert "flaky://bucket/tiny: the nodes of the cluster at RAY_ADDRESS do not reach" in capsys.readouterr().err
-    (place / "swept.yaml").write_text(f"{STUDY}sweep: {{trials: 2, space: {{seed: {{integers: [0, 9]}}}}}}\n")
-    for command in (["run", "swept.yaml"], ["compare", "tiny.yaml", "--methods", "random", "--budget", "600"]):
-        assert main([*command, "--output", "flaky://bucket/tiny"]) == 2
-        assert "do not reach this machine's copy" in capsys.readouterr().err
-    assert RemoteFolder("flaky://bucket/tiny").files() == {}
-
-
 @pytest.fixture
 def bucket(monkeypatch):
     """The address of an S3 bucket on this machine."""

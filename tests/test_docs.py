@@ -1,7 +1,10 @@
 """What README and docs show works: studies load, commands parse, Python compiles, links lead somewhere."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from selftune import quantities, regularizers
 from selftune.cli import _parser
 from selftune.studies.study_file import parse_study
 from selftune.sweeps.sweep_file import is_sweep, parse_sweep
@@ -99,6 +103,35 @@ def test_loops_of_ones_own_run(text):
     assert len(known["tuner"].trajectory) == 8
 
 
+PROGRAMS = (
+    "aggregation.md",
+    "augmentation.md",
+    "from-optuna.md",
+    "implicit.md",
+    "nonsmooth.md",
+    "own-objective.md",
+    "own-regularizer.md",
+    "thousands-of-weights.md",
+    "tune-one-network.md",
+    *(pytest.param(page, marks=pytest.mark.full) for page in ("objectives.md", "stochastic.md", "training.md")),
+)
+"""Pages whose blocks of Python, one after the other, are one program."""
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("page", PROGRAMS)
+def test_the_program_of_a_page_runs(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for registry in (regularizers, quantities):  # what the page registers is gone afterwards
+        assert registry.names()
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    known = {"__name__": "a_page"}
+    for found in re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        lines = "\n" * (text.count("\n", 0, found.start()) + 1)  # errors name lines of the page
+        exec(compile(lines + found[1], page, "exec", dont_inherit=True), known)
+
+
 def test_the_page_on_own_training_is_one_program_that_tunes():
     text = (ROOT / "docs" / "own-training.md").read_text(encoding="utf-8")
     known = {}
@@ -122,6 +155,15 @@ def test_the_page_about_the_code_names_every_room():
     rooms |= {path.name for path in engine.glob("*.py")} - {"__init__.py"}
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     assert not {room for room in rooms if f"`{room}`" not in text}
+
+
+def test_the_site_is_built_strictly(tmp_path):
+    """No link or anchor that leads nowhere, no page that the navigation lacks."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    built = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True)
+    assert not built.returncode, built.stderr
+    assert (tmp_path / "index.html").exists()
 
 
 def test_there_is_something_to_check():

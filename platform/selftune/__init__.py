@@ -121,10 +121,14 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":  # of the installed package; pyproject.toml is where it is written
+        from importlib.metadata import version
+
+        return version("selftune")
     if name not in _HOMES:
         raise AttributeError(f"module 'selftune' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), "__version__", *_HOMES])

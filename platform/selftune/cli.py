@@ -14,7 +14,16 @@ from selftune.command_arguments import add_driving, add_restart, check_restart, 
 from selftune.compare_command import add_compare_arguments, compare, report_comparison, resume_comparison
 from selftune.data_command import add_data_commands, show_data
 from selftune.operations_command import add_status_arguments, add_stop_arguments, status, stop
-from selftune.remote_command import check_reach, with_folders
+from selftune.remote_command import with_folders
+from selftune.render_command import add_render_arguments, render_study
+from selftune.submit_command import (
+    add_job,
+    add_submit_arguments,
+    add_to,
+    fetch,
+    logs,
+    submit,
+)
 from selftune.sweep_command import check_file, has_sweep, resume_folder, run_file
 
 if TYPE_CHECKING:
@@ -42,6 +51,8 @@ examples:
   selftune resume runs/digits-1       go on after a stop or a crash
   selftune run my_study.yaml --output DIR --restart
                                       begin, or go on with what DIR holds: for jobs that start again
+  selftune submit my_study.yaml --address http://head:8265 --output s3://bucket/my-study
+                                      the same on a Ray cluster elsewhere
   selftune compare digits --methods random,asha,self_tuning --budget 24000
                                       which way of tuning is best at the same budget?
   selftune replay runs/digits-1       train again with the schedule that was found
@@ -76,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _executed(options: argparse.Namespace) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
-    from selftune.errors import SettingError
+    from selftune.errors import JobError, SettingError
     from selftune.storage.files import DamagedFile
     from selftune.storage.working_copy import UploadFailed
     from selftune.studies.mistakes import UserError
@@ -90,7 +101,7 @@ def _executed(options: argparse.Namespace) -> int:
     except (SettingError, DamagedFile) as error:
         _complain(str(error))
         return 2
-    except UploadFailed as error:
+    except (UploadFailed, JobError) as error:
         _complain(f"selftune: {error}")
         return 1
     except BrokenPipeError:  # the reader of our output has gone
@@ -128,6 +139,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_mlflow(one)
     add_driving(one)
 
+    one = add("submit", submit, "send a study to a Ray cluster that runs elsewhere, and follow it")
+    _add_study(one)
+    add_submit_arguments(one)
+    _add_mlflow(one)
+    one.set_defaults(looks=True)
+
     one = add("check", _check, "check a study file; nothing is run or written")
     _add_study(one)
 
@@ -141,6 +158,14 @@ def _parser() -> argparse.ArgumentParser:
 
     words = "ask a study, sweep or comparison that runs to stop; it can be resumed"
     add_stop_arguments(add("stop", stop, words))
+
+    one = add("logs", logs, "print what a job of `selftune submit` has said")
+    add_job(one)
+    one.add_argument("--follow", action="store_true", help="go on until the job is over")
+
+    one = add("fetch", fetch, "bring the results of a job of `selftune submit` here")
+    add_job(one)
+    add_to(one)
 
     one = add("replay", _replay, "train the plain network with the schedule that a study found")
     _add_folder(one)
@@ -188,6 +213,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_folder(one)
     one.set_defaults(reads=True)
 
+    one = add("render", render_study, "write the manifests of a study for Kubernetes")
+    _add_study(one)
+    add_render_arguments(one)
+
     one = add("sync", _sync, "send to MLflow what a study could not send while it ran")
     _add_folder(one)
 
@@ -233,7 +262,6 @@ def _run(options: argparse.Namespace) -> int:
         return run_file(path, options)
     from selftune.studies.folder import goes_on, new_folder
 
-    check_reach(options.output, options.local)
     study = _load(options, local=options.local)
     if options.restart and goes_on(options.output, study.text, path, options.local):
         return _resume_folder(options.output, options)
@@ -320,7 +348,6 @@ def _resume_folder(folder: Path, options: argparse.Namespace) -> int:
 
         print(called(f"{folder}: is finished, there is nothing to resume; see {folder / 'report.html'}"))
         return 0
-    check_reach(folder, is_local(folder))
     return _go(study, folder, is_local(folder), options)
 
 
@@ -332,7 +359,6 @@ def _replay(options: argparse.Namespace) -> int:
     from selftune.studies.stopping import Interrupted
     from selftune.studies.study_failed import StudyFailed
 
-    check_reach(options.folder, local=options.workers is None)
     console = _console()
     try:
         results, spreads, verdict = replay(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selftune.command_arguments import add_driving, add_restart, check_restart, driving, place, positive
-from selftune.remote_command import check_reach
 
 if TYPE_CHECKING:
     from selftune.sweeps.comparison.comparison import Comparison
@@ -88,7 +87,6 @@ def compare(options: argparse.Namespace) -> int:
     if options.methods is None:
         return _rank(options)
     check_restart(options)
-    check_reach(options.output, local=False)
     comparison = _comparison(options)
     from selftune.sweeps.comparison.folder import holds, new_comparison_folder
 
@@ -173,7 +171,6 @@ def resume_comparison(folder: Path, options: argparse.Namespace) -> int:
     """Goes on with the comparison of a folder."""
     from selftune.sweeps.comparison.folder import open_comparison
 
-    check_reach(folder, local=False)
     return _run(open_comparison(folder), folder, options)
 
 

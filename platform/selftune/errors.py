@@ -52,6 +52,14 @@ class Stopped(KeyboardInterrupt):
         self.until = until
 
 
+class JobError(RuntimeError):
+    """A Ray cluster elsewhere refuses, or cannot do what it is asked; the message says what to do.
+
+    >>> str(JobError("http://head:8265: it asks for its token"))
+    'http://head:8265: it asks for its token'
+    """
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The end of a sentence about an unknown name: the close names, or all of them.
 

@@ -20,6 +20,7 @@ FOLDER = "logs"
 LEVELS = ("debug", "info", "warning", "error")
 FORM = "%(asctime)s %(levelname)s study=%(study)s team=%(team)s trainer=%(trainer)s %(name)s: %(message)s"
 NAMES = ("study", "team", "trainer")
+_OF_A_WORKER = "selftune worker"
 
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa: B039  (nobody changes it)
 
@@ -105,8 +106,15 @@ def _handling(handler: logging.Handler) -> Iterator[None]:
 
 
 def _file(path: Path, level: str, names: Mapping[str, object]) -> logging.Handler:
+    return _set(_opened(path), level, names)
+
+
+def _opened(path: Path) -> logging.Handler:
     path.parent.mkdir(exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
+    return logging.FileHandler(path, encoding="utf-8")
+
+
+def _set(handler: logging.Handler, level: str, names: Mapping[str, object]) -> logging.Handler:
     handler.setLevel(level.upper())
     handler.setFormatter(Formatter(**names))
     return handler
@@ -117,7 +125,7 @@ class WorkerLog:
     """How the workers of a run log; travels to them.
 
     Args:
-        folder: of the run, which all machines reach.
+        folder: of the run.
         level: the lowest that is written, of ``LEVELS``.
         study: its name.
     """
@@ -133,9 +141,16 @@ class WorkerLog:
     def open(self, name: str, team: int | None, trainer: int) -> None:
         """From now on lines of this process go to ``logs/<name>.log``, and no longer to where they went before."""
         logger = logging.getLogger("selftune")
-        for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+        for handler in [one for one in logger.handlers if one.get_name() == _OF_A_WORKER]:
             logger.removeHandler(handler)
             handler.close()
         names: dict[str, Any] = {"study": self.study, "team": "-" if team is None else team, "trainer": trainer}
-        logger.addHandler(_file(Path(self.folder) / FOLDER / f"{name}.log", self.level, names))
+        path = Path(self.folder) / FOLDER / f"{name}.log"
+        handler = _set(self.handler(path), self.level, names)
+        handler.set_name(_OF_A_WORKER)
+        logger.addHandler(handler)
         logger.setLevel(self.level.upper())
+
+    def handler(self, path: Path) -> logging.Handler:
+        """Writes to the file of this process."""
+        return _opened(path)

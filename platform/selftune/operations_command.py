@@ -1,4 +1,4 @@
-"""The commands ``selftune status`` and ``selftune stop``: a run as seen from another terminal."""
+"""The commands ``selftune status`` and ``selftune stop``: a run, or a job, as seen from another terminal."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from selftune.command_arguments import Address, place
+from selftune.submit_command import add_address, is_job, job_status, job_stop
 
 if TYPE_CHECKING:
     from selftune.studies.status_words import Standing
@@ -29,8 +30,9 @@ def add_stop_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
-    words = "output folder of a study, sweep or comparison, or its address"
-    parser.add_argument("folder", type=place, metavar="DIR", help=words)
+    words = "output folder of a study, sweep or comparison, its address, or a job of `selftune submit`"
+    parser.add_argument("folder", type=place, metavar="DIR|JOB", help=words)
+    add_address(parser)
     parser.set_defaults(looks=True)
 
 
@@ -41,6 +43,8 @@ def status(options: argparse.Namespace) -> int:
     from selftune.studies.mistakes import called
     from selftune.studies.status_words import lines
 
+    if is_job(options):
+        return job_status(options)
     found = _of(options.folder).standing()
     text = json.dumps(found.as_mapping()) if options.json else "\n".join(lines(found))
     print(called(text))
@@ -51,6 +55,8 @@ def stop(options: argparse.Namespace) -> int:
     """Asks the driver of a folder to stop, and waits until it has."""
     from selftune.studies.mistakes import UserError
 
+    if is_job(options):
+        return job_stop(options)
     run = _of(options.folder)
     found = run.standing()
     if not found.runs:

@@ -16,7 +16,7 @@ from selftune.storage.capture import belongs
 from selftune.storage.lease import claims, is_asked, lives
 from selftune.storage.mirror import fetch
 from selftune.storage.remote_folder import RemoteFolder, is_address
-from selftune.storage.working_copy import COPY, place_of, working_copy
+from selftune.storage.working_copy import place_of, working_copy
 from selftune.studies.driver import REQUEST
 from selftune.studies.driver_record import DRIVER
 from selftune.studies.mistakes import UserError, call_place
@@ -55,24 +55,6 @@ def with_folders(command: Command, options: argparse.Namespace) -> int:
     if shown:
         print(f"all of it is in {shown}")
     return status
-
-
-def check_reach(folder: Path | None, local: bool) -> None:
-    """Refuses to run on a cluster that others have started, whose nodes do not reach this machine's folder.
-
-    Raises:
-        UserError: if the folder is the copy of one in a store.
-    """
-    if folder is not None and not local and "RAY_ADDRESS" in os.environ and is_copy(folder):
-        raise UserError(
-            f"{folder}: the nodes of the cluster at RAY_ADDRESS do not reach this machine's copy of it; give a"
-            " folder that they share, unset RAY_ADDRESS, or use --local"
-        )
-
-
-def is_copy(folder: Path) -> bool:
-    """Whether a folder is the copy of one in a store."""
-    return folder.with_name(COPY).is_file()
 
 
 def look(remote: RemoteFolder) -> tuple[Path, bool]:

@@ -36,10 +36,8 @@ def run_file(path: Path, options: argparse.Namespace) -> int:
     Raises:
         UserError: if something in the request is wrong.
     """
-    from selftune.remote_command import check_reach
     from selftune.studies.mistakes import UserError
 
-    check_reach(options.output, local=False)
     if options.local:
         raise UserError(f"{path}: a sweep runs on Ray, which starts by itself on this machine; leave out --local")
     from selftune.studies.folder import goes_on, new_folder
@@ -82,10 +80,8 @@ def resume_folder(folder: Path, options: argparse.Namespace) -> int:
     Raises:
         UserError: if the folder holds no sweep, or an edited one.
     """
-    from selftune.remote_command import check_reach
     from selftune.sweeps.run import open_sweep
 
-    check_reach(folder, local=False)
     swept, summary = open_sweep(folder)
     if summary.get("status") == "finished":
         from selftune.studies.mistakes import called

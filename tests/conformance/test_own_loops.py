@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from selftune import OnlineTuner, SettingError, regularizers
 
-PAGE = Path(__file__).parents[2] / "docs" / "own-loop.md"
+PAGE = Path(__file__).parents[2] / "docs" / "regularizers-that-fit.md"
 
 
 class Branch(nn.Module):
@@ -112,5 +112,5 @@ def test_a_regularizer_trains_in_a_loop_or_says_why_not(name):
     rows = re.findall(r"^\| \*(\w+)\*.*?\|(.*)\|$", page, re.M)
     listed = {kind: set(re.findall(r"`(\w+)`", names)) for kind, names in rows}
     kind = found if found in ("alone", "told") else "tune" if "selftune.tune" in found else "needs"
-    assert name in listed[kind], f"{name} belongs to {kind} in docs/own-loop.md: {found}"
+    assert name in listed[kind], f"{name} belongs to {kind} in docs/regularizers-that-fit.md: {found}"
     assert sum(name in names for names in listed.values()) == 1

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-transformers = pytest.importorskip("transformers", reason="the extra hugging-face is not installed")
-pytest.importorskip("accelerate", reason="the extra hugging-face is not installed")
+transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
+pytest.importorskip("accelerate", reason="the extra hf is not installed")
 
 from selftune import Tune  # noqa: E402
 from selftune.errors import SettingError  # noqa: E402

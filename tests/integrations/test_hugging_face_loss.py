@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-transformers = pytest.importorskip("transformers", reason="the extra hugging-face is not installed")
+transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
 
 from rounding import rounding  # noqa: E402
 

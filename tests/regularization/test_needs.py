@@ -24,7 +24,7 @@ from selftune.regularization.needs import from_signature
 from selftune.regularization.regularizer import Regularizer, regularizers
 from selftune.regularization.step_quantities import quantities
 
-PAGE = Path(__file__).parents[2] / "docs" / "regularizers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "own-regularizer.md"
 ABOUT = {"family": "test", "reference": Reference("test"), "strength": Positive(), "default": 0.1}
 
 
@@ -246,7 +246,7 @@ def test_what_would_do_nothing_is_refused():
 
 
 def test_the_page_s_objective_and_regularizer_share_a_quantity():
-    text = PAGE.read_text(encoding="utf-8").partition("### Your own quantity")[2]
+    text = PAGE.read_text(encoding="utf-8").partition("## A quantity of your own")[2]
     names = {"__name__": "somebodys_module"}
     exec(
         compile(re.search(r"^```python\n(.*?)^```$", text, re.M | re.S)[1], "a page", "exec", dont_inherit=True),

@@ -65,6 +65,8 @@ class Actor:
 
 
 class FakeTrial:
+    PAUSED = Trial.PAUSED
+
     def __init__(self, trial_id, config=None, max_failures=10_000):
         self.trial_id = trial_id
         self.config = config or {}
@@ -221,6 +223,13 @@ class FakeTune:
         if method_name == "carry_out":
             tasks.append(("receive", (*args, None)))
         tasks.append(("train", None))
+
+    _trial_to_actor, _staged_trials = (), ()  # those that wait for their place are in `starting`
+
+    def _set_trial_status(self, trial, status):
+        assert trial.status == Trial.PENDING
+        self.starting = [other for other in self.starting if other is not trial]
+        trial.status = status
 
     def _schedule_trial_save(self, trial):
         trial.is_saving = True

@@ -40,13 +40,21 @@ def grpc_status(port, method, token=None, timeout=30.0):
                 return value[1 : 1 + value[0]].decode()
 
 
-def http_status(port, path, token=None, timeout=30.0):
+def http_status(port, path, token=None, timeout=30.0, method="POST"):
+    """The status that a listener of HTTP answers with; None of one that does not speak it."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    connection.request("POST", path, headers={"authorization": f"Bearer {token}"} if token else {})
     try:
+        connection.request(method, path, headers={"authorization": f"Bearer {token}"} if token else {})
         return connection.getresponse().status
+    except (http.client.HTTPException, ConnectionError):
+        return None
     finally:
         connection.close()
+
+
+def tells_numbers(port):
+    """Whether a listener is one of those that tell Prometheus numbers, and does nothing else."""
+    return http_status(port, "/metrics", method="GET") == 200
 
 
 def _frame(kind, flags, stream, payload):

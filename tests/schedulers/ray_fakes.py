@@ -148,7 +148,7 @@ class Recorder(Listener):
         self.departures.append((member, reason))
 
     def left_out(self, member, reason):
-        self.events.append(("left_out", member))
+        self.events.append(("left_out", member, reason))
 
     def hung(self, member, reason):
         self.hangs.append((member, reason))

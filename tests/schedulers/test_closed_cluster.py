@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from intruder import UNAUTHENTICATED, UNIMPLEMENTED, grpc_status, http_status
+from intruder import UNAUTHENTICATED, UNIMPLEMENTED, grpc_status, http_status, tells_numbers
 from ray._private.utils import psutil  # the one that Ray brings
 
 from selftune.tracking.trajectory import read_trajectory
@@ -34,7 +34,10 @@ METHODS = (
     "/ray.rpc.NodeManagerService/RequestWorkerLease",
     "/ray.rpc.ObjectManagerService/Pull",
     "/ray.rpc.CoreWorkerService/PushTask",
+    "/ray.rpc.ReporterService/CpuProfiling",
 )
+HTTP = {"ray::RuntimeEnvAgent": "/get_or_create_runtime_env", "ray::DashboardAgent": "/api/job_agent/jobs/"}
+"""A request of each process that listens for HTTP."""
 
 
 def wait_for(condition, seconds=250.0):
@@ -127,9 +130,12 @@ def test_every_kind_of_listener_is_there_and_on_the_loopback_interface(running):
 @pytest.mark.parametrize("token", [None, "0" * 64])
 def test_no_listener_answers_without_the_token(running, token):
     for listener in running.listeners:
-        if listener.kind == "ray::RuntimeEnvAgent":
-            path = "/get_or_create_runtime_env"
-            assert http_status(listener.port, path, token) == (403 if token else 401)
+        if tells_numbers(listener.port):
+            assert listener.kind == "ray::DashboardAgent" or listener.kind.startswith("python")
+            continue
+        path = HTTP.get(listener.kind)
+        if path and (status := http_status(listener.port, path, token)) is not None:
+            assert status == (403 if token else 401)
             assert http_status(listener.port, path, running.token) not in (401, 403)
             continue
         answers = [grpc_status(listener.port, method, token) for method in METHODS]

@@ -79,3 +79,53 @@ def test_a_member_that_is_to_start_from_a_state_waits_while_its_holder_restarts(
     tune.trials[source].temporary_state.ray_actor.die()
     tune.run()
     assert heard(together) == heard(alone)
+
+
+def without_its_checkpoints(seed):
+    """A member has started from a state that nobody keeps any more; another driver has older checkpoints of it."""
+    heard = Recorder()
+    scheduler = SelfTuningScheduler(steps=STEPS, team_size=TEAM, **SETTINGS)
+    tune = FakeTune(scheduler, trainable(factory), TEAM, seed=seed)
+    tune.step()
+    team, member = scheduler.teams[0], scheduler.teams[0].members[1]
+
+    def start():
+        return next((order for order in member.log if order.start and order.number <= member.told), None)
+
+    while (order := start()) is None or team.states.exists(order.start):
+        tune.step()
+    trial = tune.trials[1]
+    trial.checkpoints = [one for one in trial.checkpoints if one.metrics["order"] < order.number]
+    tune.checkpoint()
+    snapshot = tune.snapshots[-1]
+    return tune.restored(snapshot, snapshot, listener=lambda team: heard), heard, order.number
+
+
+@pytest.mark.usefixtures("local_trainables")
+@pytest.mark.parametrize("seed", range(3))
+def test_a_member_that_cannot_take_over_a_state_once_more_takes_over_another_one(node, seed):
+    node(CPU=8)
+    tune, heard, number = without_its_checkpoints(seed)
+    tune.run()
+    [(_, member, reason)] = heard.of("left_out")
+    assert member == 1
+    assert reason.startswith(f"it was to do order {number} once more, and nobody keeps the state any more")
+    assert not heard.of("lost")
+    assert heard.arrivals.count(1) == 2  # with its driver, and as a newcomer
+    finals = {m: entry.final for m, entry in tune.scheduler.teams[0].members.items()}
+    assert {m: report.training_step for m, report in finals.items()} == dict.fromkeys(range(TEAM), STEPS)
+    assert set(tune.scheduler.teams[0].method.results(finals)) == set(range(TEAM))
+    assert [event[1] for event in heard.of("hyper_step")][-1] == (STEPS - 4) // 2 - 1
+
+
+@pytest.mark.usefixtures("local_trainables")
+def test_it_is_lost_where_there_are_no_newcomers(node, monkeypatch):
+    node(CPU=8)
+    monkeypatch.setattr(SelfTuning, "can_grow", False)
+    tune, heard, number = without_its_checkpoints(seed=0)
+    tune.run()
+    [(_, member, reason)] = heard.of("lost")
+    assert member == 1
+    assert reason.startswith(f"it was to do order {number} once more")
+    assert reason.endswith("so that it cannot go on")
+    assert [event[1] for event in heard.of("hyper_step")][-1] == (STEPS - 4) // 2 - 1

@@ -122,24 +122,26 @@ def shrink(tune, node, room):
     """Nodes are gone for good, and the trainers on them."""
     node(CPU=room)
     tune.room = room
-    for trial in tune.trials[room:]:
+    for trial in sorted(tune.trials, key=lambda trial: trial.trial_id)[room:]:
         if trial.temporary_state.ray_actor is not None:
             trial.temporary_state.ray_actor.die()
 
 
 @pytest.mark.parametrize("kill", [0.0, 0.03])
 @pytest.mark.parametrize("back", [True, False])
-def test_a_team_goes_on_without_members_that_find_no_room_again(node, monkeypatch, back, kill):
+@pytest.mark.parametrize("seed", first_of(range(6), always=1))
+def test_a_team_goes_on_without_members_that_find_no_room_again(node, monkeypatch, back, kill, seed):
     monkeypatch.setattr(trial_groups, "_WAIT_FOR_ROOM", 0.0)
     node(CPU=3)
     recorder = Recorder()
-    tune = make(recorder, kill=kill)
+    tune = make(recorder, seed, kill)
     until(tune, 5)
     shrink(tune, node, 2)
     until(tune, 12)
     team = tune.scheduler.teams[0]
-    assert {event[1] for event in recorder.of("left_out")} == {2}
-    assert not team.members[2].joined
+    [out] = {event[1] for event in recorder.of("left_out")}
+    assert kill or out == 2
+    assert not team.members[out].joined
     if back:
         node(CPU=3)
         tune.room = 3
@@ -148,14 +150,35 @@ def test_a_team_goes_on_without_members_that_find_no_room_again(node, monkeypatc
     there = set(team.method.results(finals))
     assert {finals[member].training_step for member in there} == {STEPS}
     assert len(recorder.of("hyper_step")) == (STEPS - 4) / 2
-    if kill:  # a trainer that dies may find its place taken by the one that was left out
-        assert there
-        return
-    assert there == ({0, 1, 2} if back else {0, 1})
-    assert [event[1] for event in recorder.of("lost")] == ([3] if back else [2, 3])
-    if back:
+    assert there == ({0, 1, 2} if back else {0, 1, 2} - {out})
+    assert len(recorder.of("left_out")) == 1
+    assert {event[1] for event in recorder.of("lost")} == ({3} if back else {out, 3})
+    if back and not kill:
         own, late, other = (first_weights(finals[member]) for member in (0, 2, 1))
         assert 0 < (late - own).norm() < 0.5 * (other - own).norm()  # of one origin
+
+
+@pytest.mark.parametrize("patience", [0.0, 1e9])
+@pytest.mark.parametrize("seed", first_of(range(6), always=2))
+def test_the_place_of_a_trainer_that_dies_is_not_given_to_a_newcomer(node, monkeypatch, patience, seed):
+    """With patience a newcomer waits for its place on the cluster, so that this one grows."""
+    monkeypatch.setattr(trial_groups, "_WAIT_FOR_ROOM", 0.0)
+    node(CPU=3)
+    recorder = Recorder()
+    tune = make(recorder, seed, patience=patience)
+    tune.room = 3
+    until(tune, 5)
+    tune.scheduler._groups._patience, trials = 0.0, list(tune.trials)  # one is left out at once
+    shrink(tune, node, 2)
+    until(tune, 12)
+    tune.scheduler._groups._patience = patience
+    for member in (0, 1) * 3:
+        trials[member].temporary_state.ray_actor.die()
+        until(tune, tune.scheduler.teams[0].hyper_step + 1)
+    tune.run()
+    assert [event[1] for event in recorder.of("left_out")] == [2]
+    assert set(recorder.arrivals[-6:]) == {0, 1}
+    assert [event[1] for event in recorder.of("lost")] == [2, 3]
 
 
 def test_a_team_waits_where_too_few_would_be_left(node, monkeypatch):

@@ -26,6 +26,9 @@ _ENVIRONMENT = {
 }
 
 
+_own: list[str] = []  # the folder of this process's own cluster
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Settings under which Ray says nothing by itself; what the environment sets already stays."""
@@ -42,6 +45,11 @@ def quiet() -> Iterator[None]:
 def is_connected() -> bool:
     """Whether this process is connected to a cluster."""
     return bool(ray.is_initialized())
+
+
+def is_own() -> bool:
+    """Whether that cluster is one that ``connected`` has started: all of it is on this machine."""
+    return bool(_own)
 
 
 @contextmanager
@@ -66,7 +74,11 @@ def connected(address: str | None = None) -> Iterator[None]:
             private_session() as folder,
             _initialized(address="local", include_dashboard=False, _temp_dir=str(folder)),
         ):
-            yield
+            _own.append(str(folder))
+            try:
+                yield
+            finally:
+                _own.pop()
 
 
 @contextmanager

@@ -10,11 +10,12 @@
 | ``Trial.run_metadata.checkpoint_manager`` | a trial that an earlier driver began has no checkpoint of Tune's |
 | ``OptunaSearch._ot_study`` | telling another version of Optuna what was drawn before |
 | ``Trial.run_metadata`` | failures count in a row: a trial that has saved something since has none |
-| ``Trainable._storage`` | the folder of a trial, seen from the trial |
+| ``Trainable._storage`` | the folder of a trial and its file system, seen from the trial |
 | ``ray_constants.ENABLE_RAY_CLUSTER`` | a cluster that listens on the loopback interface alone |
 | ``Config``, ``AuthenticationTokenLoader`` | mode and token of a cluster that starts in a process that knows Ray |
 | ``GcsClient`` | finding out at once that a cluster asks for a token |
 | ``TuneController._schedule_trial_save(trial)`` | the checkpoint of an idle trial, before a run ends |
+| ``TuneController._staged_trials``, ``_trial_to_actor``, ... | a trial that waits for its place is recalled |
 | ``ray.tune.tune._setup_signal_catching`` | ending Tune's run as Ctrl-C does, so that it can be resumed |
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``RayActorManager._actor_task_failed`` | a worker that the memory monitor ends does not end the run |
@@ -38,6 +39,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import _raylet, tune
 from ray._private import ray_constants, services, utils
 from ray.air._internal import usage
@@ -158,6 +160,12 @@ def folder_of(trainable: tune.Trainable) -> Path | None:
     return None if place is None else Path(place.trial_fs_path)
 
 
+def filesystem_of(trainable: tune.Trainable) -> FileSystem:
+    """The file system with that folder."""
+    place: Any = trainable._storage
+    return LocalFileSystem() if place is None else place.storage_filesystem
+
+
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Gives the node of a cluster that starts within the context the address 127.0.0.1, and no other listens.
@@ -251,6 +259,17 @@ def apart(marks: Mapping[str, str]) -> Iterator[None]:
         yield
     finally:
         internal.ConsolePopen = known
+
+
+def withdraw(controller: Any, trial: Any) -> None:
+    """Pauses a trial that waits for its place on the cluster; Tune asks for it again once the trial is chosen."""
+    unwrapped = _unwrapped(controller)
+    if trial in unwrapped._trial_to_actor:
+        unwrapped.pause_trial(trial, should_checkpoint=False)
+    else:
+        unwrapped._set_trial_status(trial, trial.PAUSED)
+    if trial in unwrapped._staged_trials:  # else Tune thinks that it has been asked for
+        unwrapped._unstage_trial_with_resources(trial)
 
 
 def save(controller: Any, trial: Any) -> None:

@@ -21,6 +21,7 @@ from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.metrics import StudyMetrics
 from selftune.schedulers.run_record import RunRecord, read_record
 from selftune.schedulers.scheduler import BilevelScheduler
+from selftune.schedulers.served_folder import served
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.trainable import trainable
 from selftune.schedulers.transport import TransportName
@@ -62,8 +63,8 @@ def run_on_ray(
         members: size of the team.
         workers: processes of each trainer.
         cpus, gpus: resources of each of them.
-        folder: the study's output folder; the driver's record goes to its subfolder ``ray``, Tune's files below
-            that. With a cluster of several nodes it must be storage that all of them reach.
+        folder: the study's output folder, on this machine; the driver's record goes to its subfolder ``ray``,
+            Tune's files below that.
         listener: hears everything on this side. After a resume it hears again, with the same numbers, what
             happened since the last record before the driver died.
         resume: go on from the record in ``folder``; starts anew if there is none yet.
@@ -116,24 +117,26 @@ def run_on_ray(
             place.mkdir(parents=True, exist_ok=True)
             # of a driver that was killed before its first record
             shutil.rmtree(place / record.run_name, ignore_errors=True)
-            tuner = tune.Tuner(
-                tune.with_resources(
-                    trainable(trainer_factory, workers), tune.PlacementGroupFactory([request] * workers)
-                ),
-                param_space={"member": tune.grid_search(open_members)},
-                tune_config=tune.TuneConfig(scheduler=scheduler),
-                run_config=scheduler.run_config(
-                    name=record.run_name,
-                    storage_path=str(place),
-                    verbose=0,
-                    callbacks=[record, SilentProgress()],
-                ),
-            )
-            scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
-            scheduler.log = log
-            with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
-                scheduler.ending = Ending(stop, end)
-                tuner.fit()
+            with served(place.parent) as filesystem:
+                tuner = tune.Tuner(
+                    tune.with_resources(
+                        trainable(trainer_factory, workers), tune.PlacementGroupFactory([request] * workers)
+                    ),
+                    param_space={"member": tune.grid_search(open_members)},
+                    tune_config=tune.TuneConfig(scheduler=scheduler),
+                    run_config=scheduler.run_config(
+                        name=record.run_name,
+                        storage_path=str(place),
+                        storage_filesystem=filesystem,
+                        verbose=0,
+                        callbacks=[record, SilentProgress()],
+                    ),
+                )
+                scheduler.listener = _Same(Listeners([listener, StudyMetrics(study)]))
+                scheduler.log = log
+                with ray_internals.own_interrupts() as end, ray_internals.uncounted_callbacks():
+                    scheduler.ending = Ending(stop, end)
+                    tuner.fit()
     return _outcome(scheduler)
 
 

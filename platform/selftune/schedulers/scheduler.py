@@ -300,6 +300,9 @@ class BilevelScheduler(TrialScheduler):
         chosen = self._groups.next_trial(tune_controller.search_alg)
         self._news |= self._groups.shrunk
         self._groups.shrunk.clear()
+        for trial in self._groups.withdrawn:
+            ray_internals.withdraw(tune_controller, trial)
+        self._groups.withdrawn.clear()
         if chosen is not None:
             self._heard_of(chosen)
         return chosen

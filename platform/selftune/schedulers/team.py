@@ -10,7 +10,7 @@ from typing import Any
 from selftune.hyperparameters import Space
 from selftune.listener import Listener, Place
 from selftune.methods import HyperStep, Method, Report, WorkOrder
-from selftune.methods.reports import Diverged, Finished
+from selftune.methods.reports import Diverged, Finished, StateMissing
 from selftune.methods.team_method import CANNOT_GROW
 from selftune.methods.work_orders import Finish
 from selftune.schedulers.errors import SchedulerError
@@ -18,6 +18,7 @@ from selftune.storage.state_tree import record
 from selftune.training.state_store import StateStore
 
 _NO_ROOM = "the cluster had no room for it before the others had come to their end"
+_CANNOT_REPEAT = "it was to do order {} once more, and nobody keeps the state any more from which that starts"
 _LEFT_OUT = "there is no room for it any more; the others go on without it until there is"
 
 
@@ -60,8 +61,9 @@ class Team:
 
     A trainer that restarts comes back with the number of the order that it did last. What the log holds
     beyond is sent again, in order; reports that the method was told already are dropped. So the method
-    never notices, and its trajectory is that of an undisturbed run. Where reports do not depend on what their
-    trainer did before (``Method.stateful``), only the order that was cut off is sent again.
+    never notices, and its trajectory is that of an undisturbed run, unless a state is gone that an order is to
+    start from once more. Where reports do not depend on what their trainer did before (``Method.stateful``), only
+    the order that was cut off is sent again.
 
     An order that starts from a state of another trainer is held back while none that is there can send it, as long
     as one may come that can. A trainer is ended only when nobody needs what it keeps any more.
@@ -84,6 +86,7 @@ class Team:
         self._space: Space | None = None
         # of this process only: who is there, what it works on, what comes next
         self._present: set[int] = set()
+        self._places: dict[int, Place] = {}
         self._working: dict[int, WorkOrder] = {}
         self._done: dict[int, int] = {}  # number of the last order of which each has what it brought
         self._queues: dict[int, deque[WorkOrder]] = {member: deque() for member in range(size)}
@@ -123,14 +126,18 @@ class Team:
         """
         if not self.method.can_grow:
             raise ValueError(CANNOT_GROW)
+        self._postponed.add(member)
+        self._forget(member, _LEFT_OUT)
+
+    def _forget(self, member: int, reason: str) -> None:
+        """What a trainer has done is gone; it may come back as a newcomer."""
         entry = self.members[member]
         self.depart(member)
         self.states.forget(member)
         entry.joined, entry.absent, entry.log, entry.told = False, True, [], entry.issued
-        self._postponed.add(member)
         self._silent = False
         step = self.method.leave(member)
-        self.listener.left_out(member, _LEFT_OUT)
+        self.listener.left_out(member, reason)
         self._record(step)
 
     def close(self) -> list[int]:
@@ -185,6 +192,7 @@ class Team:
         if not self.method.stateful:  # what it did since is not done again
             self.states.forget(member, after=done)
         self._present.add(member)
+        self._places[member] = place
         self._behind.add(member)
         self._silent = False
         if not entry.joined:
@@ -234,6 +242,8 @@ class Team:
         order = self._working.pop(member)
         self._done[member] = max(self._done[member], report.number)
         if report.number <= entry.told:
+            if isinstance(report, StateMissing):
+                return self._cannot_repeat(member, order)
             return entry.final is not None and report.number == entry.final.number
         entry.told = report.number
         self.states.did(member, order, report)
@@ -252,6 +262,26 @@ class Team:
             self.states.forget(member)
         self._record(step)
         return entry.over
+
+    def _cannot_repeat(self, member: int, order: WorkOrder) -> bool:
+        """A restarted trainer is to start from a state once more that nobody keeps any more.
+
+        From there on it would not have the network that the method thinks it has. So it comes back as a newcomer
+        that takes a team-mate's network, if the method has newcomers and somebody else is left; else it is lost.
+
+        Returns:
+            True if the trainer is through.
+        """
+        self.states.did(member, order, StateMissing(number=order.number))
+        others = any(self.members[other].joined for other in self.open_members if other != member)
+        if not self.method.can_grow or not others:
+            self.lose(member, f"{_CANNOT_REPEAT.format(order.number)}, so that it cannot go on")
+            return True
+        assert self._space is not None
+        self._forget(
+            member, f"{_CANNOT_REPEAT.format(order.number)}: it starts again from another trainer's network"
+        )
+        return self.arrive(member, order.number, self._space, self._places[member])
 
     def _record(self, step: HyperStep | None) -> None:
         if step is not None:

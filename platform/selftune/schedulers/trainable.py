@@ -20,10 +20,12 @@ from selftune.errors import SettingError
 from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.methods.reports import Diverged
+from selftune.schedulers import ray_internals
 from selftune.schedulers.calls import call
 from selftune.schedulers.gang import Gang
 from selftune.schedulers.mailbox import Reader
 from selftune.schedulers.opaque import Opaque
+from selftune.schedulers.sent_log import log_from_here
 from selftune.storage.state_file import load_state, save_state
 from selftune.training.team_run import Executes
 
@@ -58,7 +60,8 @@ class OrderTrainable(tune.Trainable):
         settings: dict[str, Any] = config.get(ENGINE, {})
         self._member: int = settings.get("member", config.get("member", 0))
         self._stateful: bool = settings.get("stateful", True)
-        self._log = WorkerLog(**settings["log"]) if settings.get("log") else None
+        log = WorkerLog(**settings["log"]) if settings.get("log") else None
+        self._log = log_from_here(log, ray_internals.filesystem_of(self))
         if self._log is not None:
             self._log.open(self._called, None, self._member)  # a study has one team
         logger.info("begins, in process %d", os.getpid())
@@ -135,7 +138,9 @@ class OrderTrainable(tune.Trainable):
 
     def _ready(self) -> dict[str, Any]:
         if self._start is not None:  # this driver's trainers have saved nothing yet, else Tune had loaded that
-            self.load_checkpoint(self._start)
+            saved = tune.Checkpoint(self._start, filesystem=ray_internals.filesystem_of(self))
+            with saved.as_directory() as folder:
+                self.load_checkpoint(folder)
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)
         return self._result("ready", incarnation=self._incarnation, space=Opaque(self._trainer.space)) | nothing

@@ -56,6 +56,19 @@ class TrialGroup:
         return sorted(self.team.postponed - self.called)
 
     @property
+    def expected(self) -> list[int]:
+        """Members that their team waits for, and that have no place on the cluster yet."""
+        team, places = self.team, (Trial.PENDING, Trial.PAUSED)
+        without = [member for member, trial in self.trials.items() if trial.status in places]
+        return [m for m in without if m not in team.postponed and not team.members[m].over]
+
+    def recall(self, member: int) -> Any:
+        """Has a newcomer wait until it is called; its trial, if that waits for its place on the cluster."""
+        self.called.discard(member)
+        trial = self.trials[member]
+        return trial if trial.status == Trial.PENDING else None
+
+    @property
     def waiting(self) -> Any:
         """A trial that may start; None if none of those that are called is to."""
         left_out = self.left_out
@@ -108,7 +121,8 @@ class TrialGroups:
 
     With ``at_least``, a team that has the cluster for itself starts with the members that fit, if these are so
     many. The others start one by one as there is room. A member that finds no room to start again is left out
-    after a minute, if so many are at work.
+    after a minute, if so many are at work. While the team waits for a member that has no place yet, newcomers do
+    not ask for one, which they could get before it.
 
     Args:
         team_size: members of each team.
@@ -133,6 +147,7 @@ class TrialGroups:
         self._next_look = 0.0
         self._settled_until = 0.0  # nothing can start before, unless something changes
         self.shrunk: set[int] = set()  # numbers of teams that have left out a member since somebody looked
+        self.withdrawn: list[Any] = []  # trials that are not to start now after all, since somebody looked
         self._taken: set[tuple[int, int]] = set()
         self._first_open = 0  # no team before it has a vacancy
 
@@ -253,11 +268,10 @@ class TrialGroups:
     def _leaves_out(self, group: TrialGroup, at_least: int) -> bool:
         """Lets a team go on without members that wait for room too long; whether there are any."""
         team, now = group.team, time.monotonic()
-        to_start = [
-            member
-            for member, trial in group.trials.items()
-            if trial.status == Trial.PENDING and team.members[member].joined and not team.members[member].over
-        ]
+        expected = group.expected
+        if expected:
+            self._withdraw(group, sorted(team.postponed & group.called))
+        to_start = [member for member in expected if team.members[member].joined]
         group.without_room = {member: group.without_room.get(member, now) for member in to_start}
         at_work = len(team.open_members) - len(team.postponed) - len(to_start)
         wait = max(_WAIT_FOR_ROOM, self._patience)
@@ -267,14 +281,18 @@ class TrialGroups:
         late = late[: max(0, at_work + len(to_start) - group.room)]
         for member in late:
             team.leave_out(member)
-            group.called.add(member)  # its trial starts as soon as it can
+        self._withdraw(group, late)
         return bool(late)
+
+    def _withdraw(self, group: TrialGroup, members: list[int]) -> None:
+        """Has newcomers wait that were to start: their place is for who was there before, and may die."""
+        self.withdrawn += filter(None, map(group.recall, members))
 
     def _latecomer(self) -> Any:
         """A trial that was left out and for which there is room now, or None."""
         groups = (group for group in self.entries if group.admitted is not None and group.team.method.can_grow)
         late = next((group for group in groups if group.left_out), None)
-        if late is None:
+        if late is None or late.expected:
             return None
         self._next_look = time.monotonic() + _LOOK_EVERY
         room = late.room - sum(group.running for group in self.entries)

@@ -14,7 +14,7 @@ Signature = tuple[int, int, int]
 """Inode, time of the last change, and size: a file that was replaced or changed has another one."""
 
 _LEFT_OUT = re.compile(
-    r"(.*/)?(\.([^/]*\.)?lock|\.[^/]+\.partial|new\.[^/]+\.safetensors|stop\.request)"
+    r"(.*/)?(\.([^/]*\.)?lock|\.[^/]+\.partial|\.driver-[^/]+|new\.[^/]+\.safetensors|stop\.request)"
     r"|\.lease/.*"
     r"|(.*/)?ray/run-(?!.*/checkpoint_).*"  # what Tune keeps for itself, and nobody reads
 )

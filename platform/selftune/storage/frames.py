@@ -12,13 +12,17 @@ import zlib
 from pathlib import Path
 
 from selftune.storage.files import DamagedFile, replacing, write_all
+from selftune.storage.open_files import OpenFiles
 
 _MAGIC = b"selftune frames 1\n"
 _HEAD = struct.Struct("<III")  # length of the content, its checksum, checksum of these two
+_FILES = OpenFiles(most=128)  # a driver of ten thousand teams has twenty thousand tables
 
 
 class FrameWriter:
     """Writes a file of frames that starts with one; the next are appended and handed to the operating system.
+
+    It keeps no file open for itself: writers share those that a process opens.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "rows"
@@ -33,12 +37,12 @@ class FrameWriter:
         self.path = path
         with replacing(path) as temporary:
             temporary.write_bytes(_MAGIC + _frame(first))
-        self._descriptor: int | None = os.open(path, os.O_WRONLY | os.O_APPEND)
-        self._length = os.fstat(self._descriptor).st_size
+        self._length = path.stat().st_size
+        self._closed = False
 
     @property
     def closed(self) -> bool:
-        return self._descriptor is None
+        return self._closed
 
     @property
     def length(self) -> int:
@@ -51,19 +55,19 @@ class FrameWriter:
         Raises:
             OSError: if it cannot be written, for example because the disk is full.
         """
-        assert self._descriptor is not None
+        assert not self._closed
         frame = _frame(content)
-        try:
-            write_all(self._descriptor, frame)
-        except OSError as error:
-            os.ftruncate(self._descriptor, self._length)  # no later frame may follow a torn one
-            raise OSError(error.errno, os.strerror(error.errno or 0), str(self.path)) from error
+        with _FILES.appending(self, self.path) as descriptor:
+            try:
+                write_all(descriptor, frame)
+            except OSError as error:
+                os.ftruncate(descriptor, self._length)  # no later frame may follow a torn one
+                raise OSError(error.errno, os.strerror(error.errno or 0), str(self.path)) from error
         self._length += len(frame)
 
     def close(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        _FILES.close(self)
+        self._closed = True
 
 
 def read_frames(content: bytes, path: Path) -> list[bytes]:

@@ -8,7 +8,8 @@ from sweep_fakes import SPACE, Heard
 
 from selftune.schedulers.sweep.history import History
 from selftune.schedulers.sweep.records import TrialRecords
-from selftune.schedulers.sweep.sweep_record import SavedTrial, SweepState
+from selftune.schedulers.sweep.saved_trial import SavedTrial
+from selftune.schedulers.sweep.sweep_record import SweepState
 from selftune.schedulers.sweep.tune_schedulers import sweep_scheduler
 from selftune.search import SearchSettings
 
@@ -93,14 +94,22 @@ def half_way(scheduler):
     return tune
 
 
-def restored(tune, scheduler):
-    """The search in another driver: Tune has every trial that had not ended, and the record of the first one."""
+def restored(tune, scheduler, saves=True):
+    """The search in another driver: Tune has every trial that had not ended, and the record of the first one.
+
+    With ``saves``, every trial has saved its state after its last report; else, none ever has.
+    """
     again = tune_of(scheduler)
     records, state = tune.scheduler.records.state_dict(), tune.scheduler.state_dict()
     again.scheduler.records.load_state_dict(records)
     again.scheduler.history = History(before=tune.scheduler.history.events)
+    starts = {
+        number: SavedTrial(trial.training_step, Path("saved")) for number, trial in records["trials"].items()
+    }
     saved = {} if tune.checkpoint is None else {n: [SavedTrial(100, Path(tune.checkpoint.path))] for n in range(9)}
-    again.scheduler.go_on(SweepState(0, records, state, {}, saved, tune.scheduler.history.events))
+    again.scheduler.go_on(
+        SweepState(0, records, state, starts if saves else {}, saved, tune.scheduler.history.events)
+    )
     for config in again.scheduler.configs():
         again.add(trial_of(config["number"]))
     again.scheduler.choose_trial_to_run(again)

@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 
 from selftune.hyperparameters.distribution import Integers, LogUniform, Uniform
 from selftune.schedulers.sweep.population import bounds_of, coordinate, value_at
-from selftune.schedulers.sweep.sweep_record import SavedTrial
+from selftune.schedulers.sweep.saved_trial import SavedTrial
 from selftune.schedulers.sweep.trial_scheduler import _checkpoint
 from selftune.search.trial_schedulers import Pb2Settings, PbtSettings
 

@@ -8,6 +8,8 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from sweep_fakes import SETTINGS
 
+from selftune.schedulers.ending import Ending
+from selftune.schedulers.sweep.records import START
 from selftune.schedulers.sweep.sweep_record import SweepRecord
 from selftune.search.trial_schedulers import AshaSettings, HyperbandSettings, NoScheduler, PbtSettings
 
@@ -54,12 +56,123 @@ def test_a_failed_trial_that_is_queued_again_keeps_its_place():
     tune = half_way(HyperbandSettings())
     before = memory(tune.scheduler)
     trial = next(trial for trial in tune.trials if trial.status == Trial.RUNNING)
-    trial.max_failures = 2
-    trial.storage = SimpleNamespace(trial_driver_staging_path="")  # where its error would be
-    tune.scheduler.on_trial_error(tune, trial)
-    trial.storage = None
-    tune.scheduler.on_trial_add(tune, trial)
+    trial.config[START] = {"folder": "saved", "step": 40}  # as its last report
+    die(tune, trial)
     assert memory(tune.scheduler) == before
+
+
+def at_a_rung():
+    """A bracket of five: three wait at its rung, the fourth starts again from its beginning, the last trains."""
+    tune = tune_of(HyperbandSettings())
+    trials = [trial_of(number) for number in range(8)]  # a bracket of three, which train in full, and one of five
+    for trial in trials:
+        tune.add(trial)
+    for trial in trials[3:]:
+        start(tune, trial)
+    for number in (3, 4, 5, 6):
+        assert tune.report(trials[number], 40, float(number)) == TrialScheduler.PAUSE
+    trials[6].status = Trial.RUNNING  # Tune pauses it once it has saved its state
+    die(tune, trials[6])
+    return tune, trials
+
+
+def die(tune, trial):
+    """The worker of a trial dies, and Tune queues the trial again."""
+    trial.max_failures, trial.storage = (
+        2,
+        SimpleNamespace(trial_driver_staging_path=""),
+    )  # where its error would be
+    tune.scheduler.on_trial_error(tune, trial)
+    trial.status, trial.storage = Trial.PENDING, None
+    tune.scheduler.on_trial_add(tune, trial)
+
+
+@pytest.mark.parametrize("status", [Trial.PENDING, Trial.RUNNING])
+def test_a_bracket_waits_for_a_trial_that_died_before_it_was_saved_at_the_rung(status):
+    tune, trials = at_a_rung()
+    trials[6].status = status
+    assert tune.report(trials[7], 40, 7.0) == TrialScheduler.PAUSE
+    assert tune.stopped == []
+    start(tune, trials[6])
+    assert tune.report(trials[6], 30, 6.0) == TrialScheduler.CONTINUE
+    assert tune.report(trials[6], 40, 6.0) == TrialScheduler.STOP
+    assert tune.stopped == ["trial7", "trial5"], "the worst, of which one reported last"
+
+
+def test_a_bracket_waits_for_such_a_trial_in_another_driver_too():
+    tune, trials = at_a_rung()
+    assert tune.report(trials[7], 40, 7.0) == TrialScheduler.PAUSE
+    again = restored(tune, HyperbandSettings(), saves=False)
+    assert again.stopped == []
+    assert memory(again.scheduler)["_num_stopped"] == "0"
+    late = again.scheduler.going[6]
+    start(again, late)
+    assert again.report(late, 40, 6.0) == TrialScheduler.STOP
+
+
+def test_a_bracket_waits_for_a_trial_whose_driver_died_before_it_was_saved_at_the_rung():
+    tune = tune_of(HyperbandSettings())
+    trials = [trial_of(number) for number in range(8)]
+    for trial in trials:
+        tune.add(trial)
+    for trial in trials[3:]:
+        start(tune, trial)
+    for number in (3, 4, 5, 6):
+        tune.report(trials[number], 40, float(number))
+    trials[6].status = Trial.RUNNING
+    again = restored(tune, HyperbandSettings(), saves=False)
+    for number in (6, 7):
+        start(again, again.scheduler.going[number])
+    assert again.report(again.scheduler.going[7], 40, 7.0) == TrialScheduler.PAUSE
+    assert again.report(again.scheduler.going[6], 40, 6.0) == TrialScheduler.STOP
+
+
+def stopping(scheduler, **settings):
+    """A search that is asked to stop while one trial trains and another one starts; what it has ended."""
+    tune = tune_of(scheduler, **settings)
+    for number in range(2):
+        tune.add(trial_of(number))
+    tune.scheduler.admission.fit = 2
+    ended = []
+    tune.scheduler.ending = Ending(lambda: True, lambda: ended.append(True))
+    start(tune, tune.trials[0])
+    tune.trials[1].status = Trial.PENDING
+    tune.scheduler.choose_trial_to_run(tune)
+    return tune, ended
+
+
+def saving(trial, is_saving=True):
+    trial.temporary_state.saving_to = "a folder" if is_saving else None
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_stopped_sweep_waits_for_the_state_of_a_trial_that_started_late_and_has_reported(name):
+    tune, ended = stopping(SCHEDULERS[name])
+    early, late = tune.trials
+    start(tune, late)
+    tune.report(late, 10, 0.5)
+    saving(late)
+    tune.report(early, 10, 0.5)
+    tune.scheduler.choose_trial_to_run(tune)
+    assert not ended
+    saving(late, False)
+    tune.scheduler.choose_trial_to_run(tune)
+    assert ended
+    assert tune.scheduler.records.spent == 20
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_a_stopped_sweep_does_not_count_a_report_whose_state_is_not_saved_any_more(name):
+    tune, ended = stopping(SCHEDULERS[name])
+    early, late = tune.trials
+    start(tune, late)
+    tune.report(early, 10, 0.5)
+    tune.scheduler.choose_trial_to_run(tune)
+    assert ended
+    length = len(tune.scheduler.history)
+    assert tune.report(late, 10, 0.5) == TrialScheduler.NOOP  # in what is left of the last round
+    assert (tune.scheduler.records.spent, len(tune.scheduler.history)) == (10, length)
+    assert tune.scheduler.records.trials[1].training_step == 0
 
 
 def test_failures_count_since_the_last_checkpoint(tmp_path):

@@ -21,6 +21,7 @@ Event = list[Any]
 """What happened, the number of the trial, and what else is to be known of it; all of it as JSON has it."""
 
 ADDED, STARTED, REPORTED, COMPLETED, FAILED, REMOVED = "add", "start", "report", "complete", "fail", "remove"
+WENT_BACK = "back"
 DRAWN, TOLD = "draw", "tell"
 
 _FIRST = b'"sweep"'

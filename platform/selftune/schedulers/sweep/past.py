@@ -16,6 +16,7 @@ from selftune.schedulers.sweep.history import (
     REMOVED,
     REPORTED,
     STARTED,
+    WENT_BACK,
     Event,
     set_generators,
 )
@@ -53,6 +54,8 @@ class Past:
                 self._trials[number].status = Trial.RUNNING
             elif kind == REPORTED:
                 self._reported(self._trials[number], *more)
+            elif kind == WENT_BACK:
+                self._scheduler.goes_back(self._trials[number], *more)
             elif kind == COMPLETED:
                 self._trials[number].status = Trial.TERMINATED
                 self._scheduler.on_trial_complete(self, self._trials[number], *more)

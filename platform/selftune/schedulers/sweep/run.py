@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from pyarrow.fs import FileSystem
 from ray import tune
 
 from selftune.errors import Stopped
@@ -20,6 +21,7 @@ from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.hangs import Hangs
 from selftune.schedulers.metrics import SweepMetrics
 from selftune.schedulers.run import FOLDER
+from selftune.schedulers.served_folder import served
 from selftune.schedulers.silent_progress import SilentProgress
 from selftune.schedulers.sweep.history import History
 from selftune.schedulers.sweep.records import NUMBER, TrialRecords
@@ -73,8 +75,7 @@ def run_trials_on_ray(
         members: networks of a trial, which are placed together or not at all.
         cpus, gpus: resources of each of them.
         trial_steps: training steps of a trial.
-        folder: the sweep's output folder; Tune's files go to its subfolder ``ray``. With a cluster of several
-            nodes it must be storage that all of them reach.
+        folder: the sweep's output folder, on this machine; Tune's files go to its subfolder ``ray``.
         listener: hears what becomes of the trials.
         resume: go on from the record in ``folder``; starts anew if there is none yet.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
@@ -117,7 +118,6 @@ def run_trials_on_ray(
         searcher = SweepSearcher(samples, records, scheduler.admission)
         every, kept = _checkpoints(settings, trial_steps)
         record = SweepRecord(place, scheduler, records, kept, left)
-        tuner = _tuner(worker, scheduler, searcher, record, place, (every, kept))
         place.mkdir(parents=True, exist_ok=True)
         record.clear()
         history = History(record.history, () if left is None else left.events)
@@ -128,7 +128,9 @@ def run_trials_on_ray(
             ray_internals.own_interrupts() as end,
             ray_internals.uncounted_callbacks(),
             _seeded(settings.seed),
+            served(place.parent) as filesystem,
         ):
+            tuner = _tuner(worker, scheduler, searcher, record, place, filesystem, (every, kept))
             scheduler.ending, scheduler.hangs = Ending(stop, end), Hangs(hang_after)
             try:
                 tuner.fit()
@@ -161,6 +163,7 @@ def _tuner(
     searcher: SweepSearcher,
     record: SweepRecord,
     place: Path,
+    filesystem: FileSystem | None,
     checkpoints: tuple[int, int],
 ) -> tune.Tuner:
     every, kept = checkpoints
@@ -176,6 +179,7 @@ def _tuner(
         run_config=tune.RunConfig(
             name=record.run_name,
             storage_path=str(place),
+            storage_filesystem=filesystem,
             verbose=0,
             callbacks=[record, SilentProgress()],
             failure_config=tune.FailureConfig(max_failures=_RETRIES),

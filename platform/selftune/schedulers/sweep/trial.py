@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, copy_files
 from ray import tune
 
 from selftune.logs import WorkerLog
@@ -17,6 +19,7 @@ from selftune.methods.reports import NetworkEvaluated
 from selftune.methods.team_method import TeamMethod
 from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
+from selftune.schedulers.sent_log import log_from_here
 from selftune.schedulers.sweep.member import RemoteTrainer
 from selftune.schedulers.sweep.records import (
     BEST_STEP,
@@ -85,7 +88,8 @@ class SweepTrial(tune.Trainable):
     def setup(  # type: ignore[override]
         self, config: dict[str, Any], planner: Planner, settings: SearchSettings, log: WorkerLog | None = None
     ) -> None:
-        self._planner, self._settings, self._log = planner, settings, log
+        self._planner, self._settings = planner, settings
+        self._log = log_from_here(log, ray_internals.filesystem_of(self))
         self._remote: dict[int, RemoteTrainer] = {}
         self._begin(config)
 
@@ -118,7 +122,9 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._start is not None:  # this driver's trial has saved nothing yet, else Tune had loaded that
-            self.load_checkpoint(self._start["folder"])
+            saved = tune.Checkpoint(self._start["folder"], filesystem=ray_internals.filesystem_of(self))
+            with saved.as_directory() as folder:
+                self.load_checkpoint(folder)
         run, every = self._run, self._settings.report_every
         if not self._is_joined:
             run.join()
@@ -197,9 +203,10 @@ class SweepTrial(tune.Trainable):
     def _own_best(self) -> dict[str, Any] | None:
         """What this trial's own checkpoints have kept, also those of drivers before this one."""
         folder = ray_internals.folder_of(self)
-        for path in [] if folder is None else _newest_first(folder.parent.parent, folder.name):
+        filesystem = ray_internals.filesystem_of(self)
+        for path in [] if folder is None else _newest_first(filesystem, folder.parent.parent, folder.name):
             try:
-                best: dict[str, Any] | None = load_state(path, KIND)["best"]
+                best = _loaded(filesystem, path)
             except DamagedFile:
                 continue  # the trial was killed while it was written
             if best is not None:
@@ -238,19 +245,38 @@ def best_network(folder: Path, number: int) -> dict[str, Tensor]:
     from selftune.schedulers.sweep.sweep_record import trial_folder
 
     place = Path(folder) / FOLDER
-    for path in _newest_first(place, trial_folder(number)):
-        best = load_state(path, KIND)["best"]
+    disk = LocalFileSystem()
+    for path in _newest_first(disk, place, trial_folder(number)):
+        best = _loaded(disk, path)
         if best is not None:
             tensors: dict[str, Tensor] = best["network"]
             return tensors
     raise FileNotFoundError(f"{place}: holds no checkpoint of trial {number} with a network")
 
 
-def _newest_first(place: Path, trial: str) -> list[Path]:
+def _loaded(filesystem: FileSystem, path: Path) -> dict[str, Any] | None:
+    """The best network so far that a file holds."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = path
+        if not isinstance(filesystem, LocalFileSystem):
+            copy = Path(folder, path.name)
+            copy_files(str(path), str(copy), source_filesystem=filesystem)
+        best: dict[str, Any] | None = load_state(copy, KIND)["best"]
+        return best
+
+
+def _newest_first(filesystem: FileSystem, place: Path, trial: str) -> list[Path]:
     """What the checkpoints of a trial have kept, of all drivers."""
-    found = place.glob(f"run-*/{trial}/checkpoint_*/{BEST}")
+    found = []
+    for run in sorted(
+        _names(filesystem, place, "run-"), key=lambda name: int(name.removeprefix("run-")), reverse=True
+    ):
+        checkpoints = sorted(_names(filesystem, place / run / trial, "checkpoint_"), reverse=True)
+        found += [place / run / trial / name / BEST for name in checkpoints]
+    kept = filesystem.get_file_info([str(path) for path in found])
+    return [path for path, about in zip(found, kept, strict=True) if about.is_file]
 
-    def age(path: Path) -> tuple[int, str]:
-        return int(path.parents[2].name.removeprefix("run-")), path.parent.name
 
-    return sorted(found, key=age, reverse=True)
+def _names(filesystem: FileSystem, folder: Path, beginning: str) -> list[str]:
+    there = filesystem.get_file_info(FileSelector(str(folder), allow_not_found=True))
+    return [one.base_name for one in there if one.base_name.startswith(beginning)]

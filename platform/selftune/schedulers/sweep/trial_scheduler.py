@@ -20,9 +20,10 @@ from selftune.schedulers.sweep.admission import Admission
 from selftune.schedulers.sweep.history import History, generators, plain, set_generators
 from selftune.schedulers.sweep.past import NOTHING, Past
 from selftune.schedulers.sweep.records import NUMBER, START, STEP, TrialRecords
+from selftune.schedulers.sweep.saved_trial import SavedTrial, start_of
 
 if TYPE_CHECKING:
-    from selftune.schedulers.sweep.sweep_record import SavedTrial, SweepState
+    from selftune.schedulers.sweep.sweep_record import SweepState
 
 TIME = "scheduler_time"
 """What schedulers compare trials by: training steps, in their unit."""
@@ -74,7 +75,7 @@ class SweepScheduler(TrialScheduler):
         self.hangs = Hangs()
         self._failure: OSError | None = None
         self._reports: dict[str, int] = {}  # since the trial started last
-        self._awaited: list[Any] = []
+        self._awaited: set[str] = set()
         self._reported: set[str] = set()
 
     def set_search_properties(self, metric: str | None, mode: str | None, **spec: Any) -> bool:
@@ -100,6 +101,8 @@ class SweepScheduler(TrialScheduler):
 
     def on_any_result(self, trial: Any, result: Mapping[str, Any]) -> None:
         """A trial has reported; told by the callback, for Tune tells a scheduler of all reports but the last."""
+        if self._has_ended:
+            return
         self.hangs.done(trial.trial_id)
         self._reports[trial.trial_id] = self._reports.get(trial.trial_id, 0) + 1
         if self._heard != trial.trial_id:
@@ -133,6 +136,7 @@ class SweepScheduler(TrialScheduler):
             return
         if trial.should_recover():
             self.records.departed(trial.trial_id, self.failure(trial))
+            self._goes_back(trial, start_of(trial))
             return
         self.admission.ended(trial)
         self._note(history.FAILED, trial)
@@ -140,6 +144,8 @@ class SweepScheduler(TrialScheduler):
             self.inner.on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> Any:
+        if self._has_ended:  # its checkpoint would not be there any more: another run does this work again
+            return TrialScheduler.NOOP
         self.records.reported(trial.trial_id, result)
         self._heard = trial.trial_id
         if not self.records.lasts_for({trial.config[NUMBER], *self._training()}):
@@ -198,15 +204,22 @@ class SweepScheduler(TrialScheduler):
             return self.admission.next_to_start() or chosen
         return chosen
 
+    @property
+    def _has_ended(self) -> bool:
+        """Whether the run ends in this round of Tune's loop, in which it still hears one more event."""
+        return self.ending is not None and self.ending.has_ended
+
     def _end(self, ending: Ending) -> None:
-        """Starts no more trials; ends the run once those that train have reported, which saves their state."""
+        """Starts no more trials; ends the run once those that train have reported, which saves their state.
+
+        A trial that Tune had begun to start is not waited for, unless it has reported meanwhile.
+        """
         if not self.admission.is_closed:
             self.admission.is_closed = True
-            self._awaited = self.admission.trials(Trial.RUNNING)
+            self._awaited = {trial.trial_id for trial in self.admission.trials(Trial.RUNNING)}
+        due = self._awaited - self._reported
         waits = [
-            trial
-            for trial in self._awaited
-            if trial.status == Trial.RUNNING and (trial.is_saving or trial.trial_id not in self._reported)
+            trial for trial in self.admission.trials(Trial.RUNNING) if trial.is_saving or trial.trial_id in due
         ]
         if not waits and not ending.has_ended:
             ending.now()
@@ -292,6 +305,7 @@ class SweepScheduler(TrialScheduler):
             trial.status = trial.PAUSED
             if config[NUMBER] not in state.scheduler["paused"]:
                 self._interrupted.append(trial)
+                self._goes_back(trial, state.starts.get(config[NUMBER]))
             if config[NUMBER] in state.scheduler["stopped"]:
                 self._stopped.add(trial.trial_id)
         rebuilt = getattr(self.inner, "rebuilt", None)
@@ -305,6 +319,14 @@ class SweepScheduler(TrialScheduler):
         """Keeps what the scheduler hears, but not what it has itself brought about meanwhile: it will again."""
         if not self._depth:
             self.history.append([kind, trial.config[NUMBER], *more])
+
+    def _goes_back(self, trial: Any, start: SavedTrial | None) -> None:
+        """A trial starts again from its last checkpoint, which may be older than its last report."""
+        goes_back = getattr(self.inner, "goes_back", None)
+        if goes_back is not None:
+            time = 0.0 if start is None else start.step / self._unit
+            self._note(history.WENT_BACK, trial, time)
+            goes_back(trial, time)
 
     @contextmanager
     def _deciding(self) -> Iterator[None]:

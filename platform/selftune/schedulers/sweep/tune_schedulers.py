@@ -96,6 +96,18 @@ class _HyperBand(HyperBandScheduler):
     def held_back(self, trial: Any) -> None:
         self._trial_info[trial][0].trials_to_unpause.add(trial)
 
+    def goes_back(self, trial: Any, time: float) -> None:
+        """A trial whose worker died starts again from its checkpoint of this time: its bracket waits for it.
+
+        Tune's own takes a trial that has reported at a rung for one that is paused there. It would halve the
+        bracket while the trial trains again, and then stop the wrong one, or fail.
+        """
+        bracket = self._trial_info[trial][0]
+        result = bracket._live_trials.get(trial)
+        if result is not None and result[self._time_attr] > time:
+            bracket._completed_progress -= result[self._time_attr] - time
+            bracket._live_trials[trial] = {**result, self._time_attr: time}
+
 
 def _halvings(reports: float, factor: int) -> int:
     """How often trials can be divided by ``factor`` so that the first rung is at least one report.

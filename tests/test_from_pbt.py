@@ -1,9 +1,9 @@
-"""The loop that docs/side-by-side.md shows runs as it stands, over fewer epochs."""
+"""The loop that docs/from-pbt.md shows runs as it stands, over fewer epochs."""
 
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "side-by-side.md"
+PAGE = Path(__file__).parent.parent / "docs" / "from-pbt.md"
 
 
 def test_the_loop_runs(capsys):

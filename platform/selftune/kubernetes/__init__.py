@@ -1,0 +1,1 @@
+"""Manifests of a study for Kubernetes, and what runs in their pods beside it."""

@@ -1,0 +1,181 @@
+"""The driver's folder on a cluster that others have started, whose nodes may not share a disk with the driver."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import ray
+from pyarrow.fs import FileInfo, FileSelector, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from selftune.schedulers.cluster import is_own
+from selftune.schedulers.folder_server import FolderServer
+from selftune.schedulers.served_files import ServedReader, ServedWriter
+
+_NAMESPACE = "selftune"
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[PyFileSystem | None]:
+    """A file system for ``tune.RunConfig(storage_filesystem=...)``: this machine's disk, for workers everywhere.
+
+    None, for the disk itself, if this process has started the cluster, whose workers all are on this machine.
+
+    A worker that sees ``folder`` itself, because it is on this machine or the disk is shared, reads and writes
+    there. The others ask an actor on this node, so that checkpoints come to the driver's folder from any node.
+
+    Args:
+        folder: whose files are served.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    if is_own():
+        yield None
+        return
+    token = uuid.uuid4().hex
+    mark = _mark(str(folder), token)
+    mark.touch()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    server: Any = ray.remote(FolderServer)
+    actor = server.options(
+        name=token,
+        namespace=_NAMESPACE,
+        num_cpus=0,
+        scheduling_strategy=here,
+        max_restarts=-1,
+        max_task_retries=-1,
+    ).remote(str(folder))
+    try:
+        yield PyFileSystem(ServedFolder(str(folder), token))
+    finally:
+        mark.unlink(missing_ok=True)
+        ray.kill(actor)
+
+
+def _mark(folder: str, token: str) -> Path:
+    return Path(folder, f".driver-{token}")
+
+
+@dataclass(frozen=True)
+class ServedFolder(FileSystemHandler):  # type: ignore[misc]
+    """A folder on the driver's machine, from wherever this object is unpickled: see ``served``.
+
+    Args:
+        folder: as the driver calls it.
+        token: of this driver; a folder without its mark is another one of that name.
+    """
+
+    folder: str
+    token: str
+
+    def __reduce__(self) -> Any:
+        return ServedFolder, (self.folder, self.token)  # what was found out here may not hold there
+
+    @cached_property
+    def is_here(self) -> bool:
+        """Whether this process reaches the folder itself."""
+        return _mark(self.folder, self.token).is_file()
+
+    @cached_property
+    def _server(self) -> Any:
+        return ray.get_actor(self.token, namespace=_NAMESPACE)
+
+    @cached_property
+    def _disk(self) -> Any:
+        return LocalFileSystem()
+
+    def ask(self, what: str, *arguments: Any, **more: Any) -> Any:
+        """What the server's method gives.
+
+        Raises:
+            OSError: what it raises there, or because it does not answer.
+        """
+        try:
+            return ray.get(getattr(self._server, what).remote(*arguments, **more))
+        except RayTaskError as error:
+            raise error.cause from None
+        except (RayError, ValueError) as error:  # ValueError: there is no such actor any more
+            reason = str(error).strip().splitlines()[0]
+            raise OSError(f"{self.folder}: the driver's machine does not answer: {reason}") from error
+
+    def tell(self, what: str, *arguments: Any) -> None:
+        """As ``ask``, but nobody waits."""
+        getattr(self._server, what).remote(*arguments)
+
+    def get_type_name(self) -> str:
+        return "selftune+driver"
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info(self, paths: list[str]) -> list[FileInfo]:
+        if self.is_here:
+            found: list[FileInfo] = self._disk.get_file_info(paths)
+            return found
+        return [_info(*one) for one in self.ask("info", paths)]
+
+    def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
+        if self.is_here:
+            found: list[FileInfo] = self._disk.get_file_info(selector)
+            return found
+        listing = self.ask("listing", selector.base_dir, selector.allow_not_found, selector.recursive)
+        return [_info(*one) for one in listing]
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        self._change("create_dir", path, recursive=recursive)
+
+    def delete_dir(self, path: str) -> None:
+        self._change("delete_dir", path)
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
+        self._change("delete_dir_contents", path, missing_dir_ok=missing_dir_ok)
+
+    def delete_root_dir_contents(self) -> None:
+        raise PermissionError("the root folder is not to be emptied")
+
+    def delete_file(self, path: str) -> None:
+        self._change("delete_file", path)
+
+    def move(self, src: str, dest: str) -> None:
+        self._change("move", src, dest)
+
+    def copy_file(self, src: str, dest: str) -> None:
+        self._change("copy_file", src, dest)
+
+    def _change(self, what: str, *paths: str, **how: Any) -> None:
+        if self.is_here:
+            getattr(self._disk, what)(*paths, **how)
+        else:
+            self.ask("change", what, paths, **how)
+
+    def open_input_stream(self, path: str) -> Any:
+        return self.open_input_file(path)
+
+    def open_input_file(self, path: str) -> Any:
+        if self.is_here:
+            return self._disk.open_input_file(path)
+        [about] = self.get_file_info([path])
+        if about.type != FileType.File:
+            raise FileNotFoundError(path)
+        return pyarrow.PythonFile(ServedReader(self.ask, path, about.size), mode="r")
+
+    def open_output_stream(self, path: str, metadata: Any) -> Any:
+        if self.is_here:
+            return self._disk.open_output_stream(path, compression=None)
+        return pyarrow.PythonFile(ServedWriter(self.ask, path), mode="w")
+
+    def open_append_stream(self, path: str, metadata: Any) -> Any:
+        raise NotImplementedError("files of checkpoints are written once")
+
+
+def _info(path: str, kind: int, size: int | None, mtime: int | None) -> FileInfo:
+    return FileInfo(path, FileType(kind), size=size, mtime_ns=mtime)
