@@ -121,8 +121,9 @@ def _wait(fitting: Any, post: Any, watch: Callable[[int, Report], None]) -> None
         raise SchedulerError(f"Ray Train has ended: {str(error).splitlines()[0]}") from error
     finally:
         if not done:
-            ray.cancel(fitting, force=True)  # with it go Ray Train's controller, which it owns, and the workers
-            ray.wait([fitting], timeout=_END)
+            ray.cancel(fitting)  # Ray Train answers as it does Ctrl-C: its controller ends the workers
+            if not ray.wait([fitting], timeout=_END)[0]:
+                ray.cancel(fitting, force=True)
         ray.kill(post)
     if reason:
         raise SchedulerError(f"the workers failed again and again: {reason}")
