@@ -7,6 +7,7 @@ here, with the output of the one before.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import subprocess
 import sys
@@ -50,8 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     for number in _ENDED:
         signal.signal(number, ask)
+    given = [os.path.expanduser(one) if one.startswith("~/") else one for one in options.arguments]
     for left in range(options.restarts, -1, -1):
-        status = subprocess.Popen([sys.executable, "-m", "selftune.cli", *options.arguments]).wait()
+        status = subprocess.Popen([sys.executable, "-m", "selftune.cli", *given]).wait()
         if status >= 0 or asked or -status in _ENDED:
             break
         if left:

@@ -32,7 +32,8 @@ def add_submit_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help="folder for the results: one that all nodes of the cluster share, or an address such as s3://bucket/path",
+        help="folder for the results, on the cluster's head, or an address such as s3://bucket/path"
+        " (default: ~/selftune/<job>)",
     )
     parser.add_argument("--name", metavar="NAME", help="of the job (default: <study>-<some letters>)")
     parser.add_argument("--no-wait", action="store_true", help="send it and return at once")
@@ -82,7 +83,7 @@ def submit(options: argparse.Namespace) -> int:
     if not _NAME.fullmatch(name):
         raise UserError(f"--name: must be letters, digits, '-', '_' and '.'; got {name}")
     variables = _variables(options.env)
-    output = _output(options.output)
+    output = _output(options.output, name)
     to = _free(options.to or Path("runs") / name)
     arguments = ["run", STUDY, "--output", output, "--restart"]
     for option in ("seed", "steps"):
@@ -156,7 +157,7 @@ def job_stop(options: argparse.Namespace) -> int:
         return 0
     while not (job := jobs.job(name)).is_over:
         time.sleep(_PAUSE)
-    print(f"{name}: {job.state}; `selftune submit` with the same output goes on with it")
+    print(f"{name}: {job.state}; {_going_on(job)}")
     return 0
 
 
@@ -180,16 +181,14 @@ def _jobs(options: argparse.Namespace) -> Jobs:
     return Jobs(given)
 
 
-def _output(given: str | None) -> str:
+def _output(given: str | None, name: str) -> str:
     from selftune.studies.mistakes import UserError
 
     if given is None:
-        raise UserError(
-            "--output: give a folder that all nodes of the cluster share, or an address such as s3://bucket/digits-1"
-        )
+        return f"~/selftune/{name}"
     found = place(given)
-    if not isinstance(found, Address) and not found.is_absolute():
-        raise UserError(f"--output: give the whole path of a folder on the cluster, got {given}")
+    if not isinstance(found, Address) and not given.startswith("~/") and not found.is_absolute():
+        raise UserError(f"--output: give the whole path of a folder on the cluster's head, got {given}")
     return str(found)
 
 
@@ -241,13 +240,17 @@ def _status_of(job: Job) -> int:
     if job.state == "succeeded":
         return 0
     if job.state == "stopped":
-        print(f"{job.name}: was stopped; `selftune submit` with the same output goes on with it")
+        print(f"{job.name}: was stopped; {_going_on(job)}")
         return 0
     if job.status is None:
         print(f"selftune: {job.name}: {' '.join(job.message.split())[:400]}", file=sys.stderr)
         return 1
     print(f"selftune: {job.name}: failed, with exit status {job.status}", file=sys.stderr)
     return job.status
+
+
+def _going_on(job: Job) -> str:
+    return f"`selftune submit` with `--output {job.metadata.get(_OUTPUT, 'DIR')}` goes on with it"
 
 
 def _ways(name: str, address: str) -> list[str]:

@@ -10,6 +10,7 @@ import os
 import secrets
 import subprocess
 import sys
+import urllib.request
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -88,6 +89,14 @@ class RayCluster:
         """All that the cluster consists of, the process that holds it first."""
         holder = psutil.Process(self.pid)
         return [holder, *holder.children(recursive=True)]
+
+    def log(self, job):
+        """What a job has printed."""
+        request = urllib.request.Request(
+            f"{self.dashboard}/api/jobs/{job}/logs", headers={"authorization": f"Bearer {self.token.read_text()}"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["logs"]
 
     def _ask(self, what):
         self._process.stdin.write(f"{what}\n")

@@ -150,7 +150,7 @@ class Jobs:
             raise ClusterAway(
                 f"{self.address}: nobody answers there; give the address of the cluster's dashboard"
             ) from error
-        except (requests.exceptions.RequestException, KeyError, TypeError) as error:
+        except (requests.exceptions.RequestException, KeyError) as error:
             raise JobError(f"{self.address}: does not answer as the dashboard of a Ray cluster does") from error
         except RuntimeError as error:
             raise self._told(name, str(error)) from error

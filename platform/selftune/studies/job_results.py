@@ -82,6 +82,7 @@ def unpack(log: str, folder: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    if not Path(sys.argv[1]).is_dir():
-        sys.exit(f"{sys.argv[1]}: is not a folder")
-    print(packed(Path(sys.argv[1])))
+    place = Path(sys.argv[1]).expanduser()
+    if not place.is_dir():
+        sys.exit(f"{place}: is not a folder of the cluster's head")
+    print(packed(place))
