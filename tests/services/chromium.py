@@ -113,7 +113,13 @@ def chromium() -> Iterator[Chromium]:
     if program is None:
         raise FileNotFoundError("chromium is not here; install it (Debian: apt-get install chromium)")
     folder = Path(tempfile.mkdtemp(prefix="selftune-chromium-"))
-    command = [program, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={folder}", "--no-first-run"]
+    command = [
+        program,
+        "--headless=new",
+        "--remote-debugging-port=0",
+        f"--user-data-dir={folder}",
+        "--no-first-run",
+    ]
     command += ["--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
     command += ["--no-sandbox"] if os.geteuid() == 0 else []  # which root cannot have
     port = folder / "DevToolsActivePort"
