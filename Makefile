@@ -73,9 +73,11 @@ lock: $(TOOLS)/installed
 dist: $(TOOLS)/installed
 	rm -rf dist
 	$(TOOLS)/bin/python -m build --outdir dist
+	$(TOOLS)/bin/twine check --strict dist/*
 
 check: $(STAMP) $(TOOLS)/installed
 	$(TOOLS)/bin/hadolint deploy/Dockerfile
+	$(TOOLS)/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml deploy/compose.cuda.yaml
 	$(BIN)/python -m mkdocs build --quiet --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -104,15 +104,21 @@ def test_loops_of_ones_own_run(text):
 
 
 PROGRAMS = (
+    "aggregation.md",
+    "augmentation.md",
     "from-optuna.md",
+    "implicit.md",
+    "nonsmooth.md",
     "own-objective.md",
     "own-regularizer.md",
     "thousands-of-weights.md",
     "tune-one-network.md",
+    *(pytest.param(page, marks=pytest.mark.full) for page in ("objectives.md", "stochastic.md", "training.md")),
 )
 """Pages whose blocks of Python, one after the other, are one program."""
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("page", PROGRAMS)
 def test_the_program_of_a_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

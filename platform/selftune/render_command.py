@@ -73,18 +73,22 @@ def render_study(options: argparse.Namespace) -> int:
         UserError: if something in the request is wrong.
     """
     from selftune.kubernetes.cluster_size import size_of
+    from selftune.kubernetes.config_map import files_beside
     from selftune.kubernetes.names import LONGEST, LONGEST_SCHEDULED, study_name
     from selftune.kubernetes.render import Rendering, render
     from selftune.kubernetes.requests import check_request, images_of, production_of, results_of
     from selftune.studies.mistakes import UserError
+    from selftune.studies.packaged import find_study
 
-    study, text, trainers, trials = _load(options)
+    path = find_study(options.study)
+    study, text, trainers, trials = _load(path, options)
     size = size_of(trainers, trials, options.memory)
     name = study_name(study, options.name, LONGEST_SCHEDULED if options.schedule else LONGEST)
     check_request(options, size)
     manifests = render(
         Rendering(
             text=text,
+            files=files_beside(path, text),
             name=name,
             size=size,
             overlay=options.overlay,
@@ -113,14 +117,12 @@ def render_study(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace) -> tuple[str, str, Trainers, int]:
+def _load(path: Path, options: argparse.Namespace) -> tuple[str, str, Trainers, int]:
     """The study's name, the text of its file, its trainers, and how many trials train at once."""
     from selftune.studies.mistakes import UserError
-    from selftune.studies.packaged import find_study
     from selftune.studies.yaml_file import check_yaml, read_text
     from selftune.sweeps.sweep_file import is_sweep, load_sweep
 
-    path = find_study(options.study)
     check_yaml(path)
     if is_sweep(read_text(path)):
         swept = load_sweep(path, options.seed, options.steps)

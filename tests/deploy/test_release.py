@@ -31,7 +31,8 @@ y = (x[:, 0] > 0).long()
 objective = Classification(
     build=lambda: torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2)),
     train=(x[:128], y[:128]),
-    validation=(x[128:], y[128:]),
+    validation=(x[128:192], y[128:192]),
+    test=(x[192:], y[192:]),
     optimization=Optimization(batch_size=32, learning_rate=0.05),
 )
 result = tune(objective, {"dropout": {"rate": Tune(0.1)}, "weight_decay": {"strength": Tune(1e-4)}}, steps=200)

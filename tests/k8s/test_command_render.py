@@ -1,6 +1,7 @@
 """`selftune render` writes what follows from study and arguments, and refuses what is wrong in a sentence."""
 
 import re
+from base64 import b64decode
 
 import pytest
 import yaml
@@ -393,3 +394,51 @@ def test_a_kubectl_that_fails_says_why(refused, tmp_path, monkeypatch):
     assert line == (
         'kubectl: `kubectl kustomize` failed: error: unknown command "kustomize"; version 1.27 or newer is needed'
     )
+
+
+TABLE = """\
+study: houses
+objective: {task: table, dataset: data/houses.csv, target: price}
+regularizers: {weight_decay: {strength: {start: 1.0e-4}}}
+budget: {steps: 300}
+"""
+
+
+@pytest.fixture
+def houses(tmp_path, monkeypatch):
+    """A function that writes a table of so many rows where the study finds it, and renders the study."""
+
+    def render(rows):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "data").mkdir(exist_ok=True)
+        lines = [f"{number % 90},{number % 7},{number % 11}" for number in range(rows)]
+        (tmp_path / "data" / "houses.csv").write_text("\n".join(["area,rooms,price", *lines]) + "\n")
+        (tmp_path / "study.yaml").write_text(TABLE)
+        return main(["render", "study.yaml", *SMALL, "--output", "out.yaml"])
+
+    return render
+
+
+def test_small_data_travel_with_the_study_to_every_pod(houses, tmp_path):
+    assert houses(300) == 0
+    manifests = [*yaml.safe_load_all((tmp_path / "out.yaml").read_text())]
+    content = one(manifests, "ConfigMap", "houses")
+    assert b64decode(content["binaryData"]["file-0"]) == (tmp_path / "data" / "houses.csv").read_bytes()
+    cluster = ray_cluster(one(manifests, "RayJob"))
+    for template in (cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]):
+        (volume,) = (v for v in template["spec"]["volumes"] if v["name"] == "study")
+        assert volume["configMap"] == {
+            "name": "houses",
+            "items": [{"key": "study.yaml", "path": "study.yaml"}, {"key": "file-0", "path": "data/houses.csv"}],
+        }
+        assert {"name": "PYTHONPATH", "value": "/etc/selftune/study"} in template["spec"]["containers"][0]["env"]
+    assert " && cd /etc/selftune/study && selftune run /etc/selftune/study/study.yaml " in command(manifests)
+
+
+def test_large_data_are_refused(houses, tmp_path, capsys):
+    assert houses(40_000) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match(
+        r"study.yaml: \d+ KiB would travel in a ConfigMap, of which data/houses.csv has \d+ KiB,", line
+    )
+    assert not (tmp_path / "out.yaml").exists()

@@ -93,7 +93,8 @@ def gateway(rendered, tmp_path_factory):
     ]
     name = ["-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-out", folder / "tls" / "tls.crt"]
     subprocess.run(["openssl", "req", "-x509", "-days", "1", *key, *name], check=True, capture_output=True)
-    nginx = shutil.which("nginx") or "/usr/sbin/nginx"
+    nginx = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
+    assert nginx, "nginx is not here; install it (Debian: apt-get install nginx-light)"
     with contextlib.ExitStack() as stack:
         ports = {"dns": stack.enter_context(name_server()), "dashboard": stack.enter_context(dashboard())}
         ports |= {"gateway": free_port(), "mlflow": free_port()}

@@ -23,6 +23,7 @@ from selftune.schedulers import (
     InexactLineSearchScheduler,
     SchedulerError,
     SelfTuningScheduler,
+    ray_internals,
     run_on_ray,
     trainable,
 )
@@ -63,6 +64,22 @@ def test_a_team_without_room_for_all_starts_with_those_that_fit(tmp_path, undist
     assert recorder.of("hyper_step") == expected.of("hyper_step")
     assert weights == expected_weights
     assert [event[1] for event in recorder.of("lost")] == [2]
+
+
+@pytest.mark.full
+def test_a_killed_worker_gets_its_place_before_a_newcomer_that_waits_for_one(tmp_path, monkeypatch):
+    """With patience the third one asks for a place that only a larger cluster has."""
+    withdraw, recalled = ray_internals.withdraw, []
+    monkeypatch.setattr(ray_internals, "withdraw", lambda *one: recalled.append(one) or withdraw(*one))
+    method, marker = ToyMethod(3), tmp_path / "killed"
+    toys = Toys(dies=(1, 21), marker=marker, seconds=0.1)
+    _, recorder = run(tmp_path / "run", method, toys, at_least=2, patience=600.0)
+    assert marker.exists()
+    assert recalled
+    assert recorder.arrivals == [0, 1, 1] or recorder.arrivals == [1, 0, 1]
+    assert [event[1] for event in recorder.of("lost")] == [2]
+    assert not recorder.of("left_out")
+    assert len(recorder.of("hyper_step")) == 18
 
 
 @pytest.mark.parametrize("transport", first_of(["mailbox", "direct"]))

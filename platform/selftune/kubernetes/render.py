@@ -11,10 +11,10 @@ import yaml
 
 from selftune.kubernetes import patches
 from selftune.kubernetes.cluster_size import ClusterSize
+from selftune.kubernetes.config_map import FOLDER, config_map_patches
 from selftune.kubernetes.kustomize import kustomize
 from selftune.kubernetes.patches import Patch
 from selftune.kubernetes.production import Production
-from selftune.studies.mistakes import UserError
 
 IMAGES = {
     "selftune": "selftune",
@@ -24,7 +24,6 @@ IMAGES = {
 }
 """Names of images in the base, of those that arguments replace."""
 GRACE = 60  # seconds that a driver may take to its end; the hooks of the base give it 75
-LARGEST = 1000 * 1024  # bytes of a study file; a ConfigMap holds 1 MiB of everything
 _INSTANCE = "app.kubernetes.io/instance"
 
 
@@ -34,6 +33,7 @@ class Rendering:
 
     Args:
         text: of the study file.
+        files: that travel with it, by their places beside it.
         name: of the study's resources.
         size: of its Ray cluster.
         overlay: one of ``overlays.OVERLAYS``.
@@ -56,6 +56,7 @@ class Rendering:
     size: ClusterSize
     overlay: str
     output: str
+    files: Mapping[str, bytes] = field(default_factory=dict)
     namespace: str = "selftune"
     images: Mapping[str, str] = field(default_factory=dict)
     operator_namespace: str = "kuberay-system"
@@ -73,10 +74,8 @@ def render(what: Rendering) -> str:
     """The manifests, as YAML documents for ``kubectl apply``.
 
     Raises:
-        UserError: if the study file is too large for a ConfigMap, or there is no kubectl.
+        UserError: if there is no kubectl, or it fails.
     """
-    if len(what.text.encode()) > LARGEST:
-        raise UserError(f"study: its file is larger than {LARGEST // 1024} KiB, which no ConfigMap holds")
     layers: dict[str, Mapping[str, Any]] = {
         "sized": {
             "resources": [f"../k8s/overlays/{what.overlay}"],
@@ -114,7 +113,7 @@ def _components(what: Rendering) -> Iterator[str]:
 
 def _sized(what: Rendering) -> Iterator[Patch]:
     scales = what.overlay == "gpu-spot"
-    yield patches.patch("ConfigMap", patches.STUDY, ("/data/study.yaml", what.text))
+    yield from config_map_patches(what.text, what.files)
     yield patches.patch("RayJob", patches.STUDY, ("/spec/entrypoint", _command(what)))
     yield from patches.sizing(what.size, least=0 if scales else what.size.pods)
     yield from patches.operator(what.operator_namespace)
@@ -150,8 +149,8 @@ def _command(what: Rendering) -> str:
     """
     folder = what.output + ("/${RAY_CLUSTER_NAME%-*}" if what.schedule else "")
     wait = f"python -m selftune.kubernetes.wait_for_workers {what.size.pods}"
-    run = f"selftune run /etc/selftune/study/study.yaml --output {folder} --restart --grace {GRACE}"
-    return f"{wait} && {run}"
+    run = f"selftune run {FOLDER}/study.yaml --output {folder} --restart --grace {GRACE}"
+    return f"{wait} && cd {FOLDER} && {run}" if what.files else f"{wait} && {run}"
 
 
 def _text(one: Patch) -> Patch:

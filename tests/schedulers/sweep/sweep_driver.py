@@ -1,7 +1,7 @@
 """A sweep in a process of its own, which kills itself: FOLDER RAY_ADDRESS SCHEDULER STEPS.
 
 It does so as soon as a resume would find a trial of so many training steps: the record is older than what a
-listener hears.
+listener hears. Started again, it goes on.
 """
 
 import sys
@@ -23,4 +23,5 @@ def is_saved():
     return any(trial.training_step >= int(steps) for trial in trials.values())
 
 
-sweep_fakes.search(folder, address, heard=sweep_fakes.Heard(is_saved), **sweep_fakes.SETTINGS[scheduler])
+heard = sweep_fakes.Heard(is_saved)
+sweep_fakes.search(folder, address, heard=heard, resume=True, **sweep_fakes.SETTINGS[scheduler])

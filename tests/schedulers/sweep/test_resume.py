@@ -33,3 +33,19 @@ def test_a_killed_sweep_goes_on_with_what_its_scheduler_remembers(scheduler, tmp
     ended = {number: after.get(number, before.get(number)) for number in range(SETTINGS[scheduler]["trials"])}
     assert all(trial.status in ("finished", "stopped") for trial in ended.values())
     assert any(trial.status == "finished" for trial in ended.values())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("scheduler", ["asha", "hyperband"])
+def test_a_sweep_that_was_killed_twice_keeps_one_drivers_checkpoints_of_each_trial(scheduler, tmp_path, cluster):
+    for steps in (20, 60):
+        process = killed(tmp_path, cluster, scheduler, steps)
+        assert process.returncode == -9, process.stderr
+    heard = search(tmp_path, cluster, resume=True, **SETTINGS[scheduler])
+    runs = {number: set() for number in range(SETTINGS[scheduler]["trials"])}
+    for path in tmp_path.glob("ray/run-*/trial-*/checkpoint_*"):
+        runs[int(path.parent.name.removeprefix("trial-"))].add(path.parents[1].name)
+    trained = {trial.number for trial in heard.trials if trial.training_step and trial.status == "running"}
+    assert trained
+    assert all(runs[number] == {"run-2"} for number in trained)
+    assert all(runs.values()), "the networks of all trials are there"

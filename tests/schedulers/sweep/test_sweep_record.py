@@ -138,3 +138,59 @@ def test_trials_that_trained_start_first_and_asha_knows_their_rungs(tmp_path):
     again.add(late)
     start(again, late)
     assert again.report(late, 10, 0.5) == "STOP"
+
+
+def there(place):
+    """The checkpoints in the folders of all drivers."""
+    return sorted(path.relative_to(place).as_posix() for path in place.glob("run-*/trial-*/checkpoint_*"))
+
+
+def test_checkpoints_of_earlier_drivers_go_once_no_record_needs_them(tmp_path):
+    place = tmp_path / "ray"
+    tune, record = driver(place, HyperbandSettings())
+    for number in (3, 4, 5):
+        tune.add(trial_of(number))
+        start(tune, tune.trials[-1])
+        for step in (10, 20):
+            tune.report(tune.trials[-1], step, 0.5)
+            saves(record, tune, tune.trials[-1], place / "run-0" / f"trial-{number}" / f"checkpoint_{step}", step)
+    tune.stop_trial(tune.trials[0])
+    record.on_trial_complete(0, tune.trials, tune.trials[0])
+    record.write()
+    first = there(place)
+    for run in (1, 2):  # this one is killed, and goes on, twice
+        left = read_sweep(place)
+        tune, record = driver(place, HyperbandSettings(), left)
+        tune.scheduler.choose_trial_to_run(tune)
+        record.write()
+        trial = tune.scheduler.going[4]
+        for step in (20 + 10 * run, 30 + 10 * run):
+            saves(record, tune, trial, place / f"run-{run}" / "trial-4" / f"checkpoint_{step}", step)
+            record.write()
+            needed = {*left.starts.values(), *left.saved[4]} if step == 20 + 10 * run else set()
+            for one in needed:
+                assert one.folder.is_dir(), "the record before still names it"
+        record.write()
+        kept = [f"run-0/trial-{number}/checkpoint_{step}" for number in (3, 5) for step in (10, 20)]
+        assert [path for path in there(place) if path in first] == kept, "of the trials that have no newer ones"
+        assert there(place)[len(kept) :] == [
+            f"run-{run}/trial-4/checkpoint_{10 * run + step}" for step in (20, 30)
+        ]
+        assert read_sweep(place).starts[5].folder.is_dir()
+    assert {path.name for path in place.glob("run-*")} == {"run-0", "run-2"}
+
+
+def test_a_checkpoint_of_an_earlier_driver_stays_as_long_as_another_trial_starts_from_it(tmp_path):
+    place = tmp_path / "ray"
+    begun(place)
+    tune, record = driver(place, HyperbandSettings(), read_sweep(place))
+    tune.scheduler.choose_trial_to_run(tune)
+    trial, other = tune.scheduler.going[4], tune.scheduler.going[5]
+    copied = place / "run-0" / "trial-4" / "checkpoint_30"
+    other.set_config({**other.config, "start": {"folder": str(copied), "step": 30}})
+    for step in (40, 50):
+        saves(record, tune, trial, place / "run-1" / "trial-4" / f"checkpoint_{step}", step)
+        record.write()
+    record.write()
+    assert there(place) == ["run-0/trial-4/checkpoint_30", *(f"run-1/trial-4/checkpoint_{s}" for s in (40, 50))]
+    assert read_sweep(place).starts[5] == SavedTrial(30, copied)

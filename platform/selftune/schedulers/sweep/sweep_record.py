@@ -15,6 +15,7 @@ from ray.tune import Callback
 from selftune.schedulers import ray_internals
 from selftune.schedulers.errors import refuse_earlier
 from selftune.schedulers.sweep.history import Event, read_history
+from selftune.schedulers.sweep.old_checkpoints import OldCheckpoints
 from selftune.schedulers.sweep.records import VALUES, TrialRecords
 from selftune.schedulers.sweep.saved_trial import SavedTrial, start_of
 from selftune.schedulers.sweep.trial_scheduler import SweepScheduler
@@ -67,6 +68,8 @@ class SweepRecord(Callback):
         self._kept = KeptState(folder, KIND, KIND)
         self._run = 0 if state is None else state.run + 1
         self._saved = {} if state is None else {number: list(saved) for number, saved in state.saved.items()}
+        self._old = OldCheckpoints(folder, self.run_name)
+        self._named = set() if state is None else _named(state.starts, state.saved)  # by the record before
         self._is_due = False
         self._next = 0.0
 
@@ -126,19 +129,33 @@ class SweepRecord(Callback):
             return  # what was there before this driver is still there
         going = self._scheduler.going
         starts = {number: start for number, trial in going.items() if (start := start_of(trial)) is not None}
+        saved = {number: self._saved.get(number, []) for number in going}
         state = {
             "run": self._run,
             "records": self._records.state_dict(),
             "scheduler": self._scheduler.state_dict(),
             "starts": {number: self._below(start) for number, start in starts.items()},
-            "saved": {number: list(map(self._below, self._saved.get(number, []))) for number in going},
+            "saved": {number: list(map(self._below, one)) for number, one in saved.items()},
         }
         self._kept.save(state)
+        self._forget_old(_named(starts, saved))
         self._is_due = False
         self._next = time.monotonic() + _EVERY
 
+    def _forget_old(self, named: set[Path]) -> None:
+        """Removes what earlier drivers have saved of trials of which this one has, and what no record names."""
+        own = self._folder / self.run_name
+        newer = [number for number, saved in self._saved.items() if saved and saved[-1].folder.is_relative_to(own)]
+        self._old.forget(map(trial_folder, newer), named | self._named)
+        self._named = named
+
     def _below(self, saved: SavedTrial) -> tuple[int, str]:
         return saved.step, os.path.relpath(saved.folder, self._folder)
+
+
+def _named(starts: Mapping[int, SavedTrial], saved: Mapping[int, list[SavedTrial]]) -> set[Path]:
+    """The folders of the checkpoints that a record names."""
+    return {one.folder for one in starts.values()} | {one.folder for kept in saved.values() for one in kept}
 
 
 def run_name(run: int) -> str:
