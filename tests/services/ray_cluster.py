@@ -124,8 +124,10 @@ def _hold(folder, port, cpus):
     from ray.cluster_utils import Cluster
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    (Path(folder) / "ray").mkdir()  # where Cluster leaves its address
-    places = (str(Path(folder) / str(number)) for number in count())  # nodes share no files
+    # Nodes share no files. The head's are where Cluster leaves its address: elsewhere, a job that looks for its
+    # cluster would look at all of this machine.
+    places = (str(Path(folder) / (str(number) if number else "ray")) for number in count())
+    (Path(folder) / "ray").mkdir()
     node = {
         "num_cpus": int(cpus),
         "object_store_memory": 100 * 2**20,
