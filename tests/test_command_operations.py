@@ -9,6 +9,7 @@ import time
 import pytest
 
 from selftune.cli import main
+from selftune.storage.lag import note_whole
 from selftune.studies.driver import REQUEST, held
 from selftune.studies.status import Faults, MemberStatus, Status, TeamStatus, write_status
 from selftune.tracking.summary import read_summary
@@ -141,6 +142,20 @@ def test_nothing_is_asked_of_nobody(place, capsys):
     assert main(["stop", "out"]) == 0
     assert capsys.readouterr().out == "out: nothing runs there; it is finished\n"
     assert not (folder / REQUEST).exists()
+
+
+@pytest.mark.parametrize(("seconds", "line"), [(200, "  store: 3 min behind\n"), (20, "")])
+def test_a_store_that_lags_is_named_while_the_run_lasts(place, capsys, seconds, line):
+    folder = place / "out"
+    folder.mkdir()
+    with held(folder):
+        note_whole(folder, time.time() - seconds)
+        assert main(["status", "out"]) == 0
+        printed = capsys.readouterr().out
+        assert ("store:" in printed) is bool(line)
+        assert line in printed
+        assert status(capsys)["store_behind"] == pytest.approx(seconds, abs=15)
+    assert status(capsys)["store_behind"] is None
 
 
 def test_a_driver_is_asked_without_waiting(place, capsys):

@@ -189,6 +189,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     words = "train each network by N workers of Ray Train, which share every batch"
     one.add_argument("--workers", type=positive, metavar="N", help=words)
+    words = (
+        "ddp: every worker has all weights (default); fsdp: each has a part of them and of the optimizer's state"
+    )
+    one.add_argument("--strategy", choices=("ddp", "fsdp"), default="ddp", help=words)
 
     one = add("schedule", _schedule, "make one schedule of those that studies found")
     one.add_argument(
@@ -366,6 +370,7 @@ def _replay(options: argparse.Namespace) -> int:
             share=options.share,
             average=options.average,
             workers=options.workers,
+            sharded=options.strategy == "fsdp",
         )
     except StudyFailed as error:
         _complain(f"selftune: {error}")

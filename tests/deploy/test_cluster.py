@@ -50,6 +50,8 @@ def test_nodes_start_with_options_that_ray_has_and_with_a_token(kind):
     environment, _, ray = command.partition("ray start ")
     assert "RAY_AUTH_MODE=token" in environment
     assert "PATH=~/selftune/bin:$PATH" in environment
+    # The second autoscaler of Ray 2.60 says "Adding 1 node(s)" for ever, and adds none, where machines are given.
+    assert ("RAY_enable_autoscaler_v2=0" in environment) == (kind == "head")
     given = start.make_context("ray start", shlex.split(ray)).params
     assert given["head"] == (kind == "head")
     assert given["dashboard_host"] == "127.0.0.1"

@@ -35,7 +35,7 @@ objective = Classification(
     test=(x[192:], y[192:]),
     optimization=Optimization(batch_size=32, learning_rate=0.05),
 )
-result = tune(objective, {"dropout": {"rate": Tune(0.1)}, "weight_decay": {"strength": Tune(1e-4)}}, steps=200)
+result = tune(objective, {"dropout": {"rate": Tune(0.1)}, "weight_decay": {"strength": Tune(1e-4)}}, steps=600)
 print(result)
 for name in ("ray", "mlflow", "optuna", "pydantic", "yaml", "pyarrow", "rich", "sklearn"):
     try:

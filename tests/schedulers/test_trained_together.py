@@ -10,7 +10,8 @@ from ray import cloudpickle
 
 from selftune.methods import Replay, Segment
 from selftune.schedulers import SchedulerError
-from selftune.schedulers.trained_together import Job, trained_together
+from selftune.schedulers.replay_worker import Job
+from selftune.schedulers.trained_together import trained_together
 from selftune.training import run_in_process
 
 cloudpickle.register_pickle_by_value(gang_fakes)  # workers do not see this folder
@@ -22,13 +23,24 @@ def schedule():
 
 
 @pytest.mark.timeout(400)  # Ray Train starts more processes than Tune does
-@pytest.mark.parametrize("dies", first_of([None, 1]))
-def test_two_workers_are_one_process(dies, cluster, tmp_path):
+@pytest.mark.parametrize("strategy", first_of(["fsdp", "ddp", "ddp, one dies", "fsdp, one dies"]))
+def test_two_workers_are_one_process(strategy, cluster, tmp_path):
     """Also if one of them dies: then all go on from the last state."""
-    plan, factory, marker = schedule(), STUDY.strategy.trainers(), tmp_path / "died"
-    given = factory if dies is None else MortalWorkers(factory, marker, dies, number=0)
-    (report,) = trained_together([Job(given, plan)], workers=2, cpus=1, gpus=0, folder=tmp_path / "run")
+    dies, sharded = 1 if "dies" in strategy else None, "fsdp" in strategy
+    plan, factory, marker, heard = schedule(), STUDY.strategy.trainers(), tmp_path / "died", []
+    given = factory if dies is None else MortalWorkers(factory, marker, dies, number=1)
+    (report,) = trained_together(
+        [Job(given, plan)],
+        workers=2,
+        cpus=1,
+        gpus=0,
+        folder=tmp_path / "run",
+        sharded=sharded,
+        watch=lambda number, report: heard.append((number, report.training_step)),
+        save_every=0,
+    )
     assert marker.exists() == (dies is not None)
+    assert heard == [(0, 30)]  # the 30 steps are not done again
     one = run_in_process(Replay(plan, plan[-1].training_step), {0: factory(0)})[0]
     assert report.metrics["test_loss"] == pytest.approx(one.metrics["test_loss"], rel=1e-4)
     for name, tensor in one.network.items():

@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from selftune.storage.lag import behind, note_whole
 from selftune.storage.lease import LeaseLost
 from selftune.storage.mirror import Mirror, fetch
 from selftune.storage.remote_folder import RemoteFolder
@@ -114,8 +115,11 @@ def test_a_store_that_is_slow_or_away_holds_nobody_up(folder, remote, store, cap
     store.held.set()
     until(lambda: mirror.error is not None)
     assert "network is down; the run goes on, and what it writes is kept in" in caplog.text
+    before = behind(folder)
+    until(lambda: behind(folder) > before)
     store.is_away = False
     assert mirror.finish(60)
+    assert behind(folder) is None, "it has all of it"
     assert contents(remote) == {"summary.json": "9"}
     assert "answers again" in caplog.text
     assert mirror.error is None
@@ -154,3 +158,15 @@ def test_a_folder_that_is_fetched_is_as_the_store_has_it(folder, remote, tmp_pat
     assert sorted(fetch(remote, there)) == ["logs/driver.log", "study.yaml"]
     found = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
     assert found == {"logs/driver.log", "study.yaml"}
+
+
+def test_a_store_that_answers_is_not_behind(folder, remote):
+    note_whole(folder, time.time() - 3600)  # of a driver before
+    mirror = Mirror(folder, remote, every=0.01)
+    write(folder, summary_json="1")
+    mirror.start()
+    until(lambda: behind(folder) < 60 and "summary.json" in remote.files())
+    first = (folder.parent / ".store").read_text()
+    until(lambda: (folder.parent / ".store").read_text() != first)
+    assert mirror.finish(60)
+    assert behind(folder) is None

@@ -40,6 +40,8 @@ def test_workers_have_resources_of_their_own(study_text):
         ("workers: 2, gpus: 1", "trainers.gpus: is for trainers of one worker; give gpus_per_worker instead"),
         ("gpus: 1, gpus_per_worker: 1", "trainers.gpus_per_worker: says the same as gpus; give one of them"),
         ("workers: 2, gpus_per_worker: 0.5", "trainers.gpus_per_worker: must be 0 or 1 with several workers"),
+        ("workers: 2, strategy: fsdp", "trainers.strategy: fsdp is for replay: tuning needs all weights in each"),
+        ("workers: 2, strategy: zero", "trainers.strategy: must be ddp, got 'zero'"),
         ("workers: 1000", "objective.batch_size: is 64, too few examples for 1000 workers"),
     ],
 )

@@ -19,9 +19,9 @@ class AcrossExamples(nn.Module):
         return inputs - inputs.mean(dim=0)
 
 
-def found(build=perceptron, *, regularizers=(), workers=2, **optimization):
-    objective = task(build, **optimization)
-    return [str(mistake) for mistake in sharing_mistakes(objective, built_regularizers(regularizers), workers)]
+def found(build=perceptron, *, regularizers=(), workers=2, sharded=False, **optimization):
+    objective, members = task(build, **optimization), built_regularizers(regularizers)
+    return [str(mistake) for mistake in sharing_mistakes(objective, members, workers, sharded)]
 
 
 def test_a_plain_study_is_shared():
@@ -107,3 +107,45 @@ def test_rows_that_belong_to_no_example_have_no_draws():
     step = begun(Trainer(task(perceptron, batch_size=7), []))
     with step.in_part(slice(0, 3), 7), pytest.raises(RuntimeError, match="4 rows along axis 0 do not belong"):
         step.rand(4, examples=0)
+
+
+class Shifted(nn.Linear):
+    """A layer with a weight in double precision."""
+
+    def __init__(self):
+        super().__init__(16, 3)
+        self.shift = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+
+    def forward(self, inputs):
+        return super().forward(inputs) + self.shift.float()
+
+
+@pytest.mark.parametrize(
+    ("settings", "mistake"),
+    [
+        (
+            {"regularizers": {"krum": {"workers": 4, "faulty": 0}}},
+            "regularizers.krum: cannot be used where every worker holds a part of the weights (fsdp): it combines",
+        ),
+        ({"regularizers": {"sam": {}}}, "regularizers.sam: cannot be used where every worker holds a part of"),
+        ({"optimizer": "rprop"}, "objective.optimization.optimizer: rprop is not known to step parts of weights"),
+        (
+            {"optimizer": torch.optim.SGD, "learning_rate": 0.01},
+            "objective.optimization.optimizer: an optimizer of your own is not known",
+        ),
+        ({"compile": True}, "objective.optimization.compile: does not go with weights of which every worker"),
+        ({"autocast": "float16"}, "objective.optimization.autocast: cannot be float16 where every worker holds"),
+        (
+            {"build": lambda: nn.Sequential(nn.Linear(6, 16), nn.ReLU(), Shifted())},
+            "objective: has weights of several number types (torch.float32, torch.float64)",
+        ),
+    ],
+)
+def test_what_needs_whole_weights_is_refused_with_fsdp(settings, mistake):
+    (message,) = found(sharded=True, **settings)
+    assert message.startswith(mistake)
+    assert not any("fsdp" in one for one in found(**settings))
+
+
+def test_a_plain_study_is_trained_with_fsdp():
+    assert found(regularizers={"dropout": {}, "l1": {}, "gradient_clipping": {}}, sharded=True, average=0.9) == []

@@ -84,6 +84,7 @@ class Ewc(Regularizer):
         Hyperparameter("labels", Choice(("observed", "sampled")), "observed", online=False, smooth=False),
     )
     needs = frozenset({"parameters", "old_parameters", "stage", "logits"})
+    whole_network = "it takes gradients of single examples through the whole network"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -63,6 +63,7 @@ class OrderedLowRank(Reparameterization):
     needs = frozenset({"parameters", "probs", "epoch"})
     provides = frozenset({"factors"})
     freezes = True
+    whole_network = "it measures its factors in the network before every epoch"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

@@ -11,6 +11,7 @@ from torch import nn
 from selftune.hyperparameters import Choice, Hyperparameter, Unit
 from selftune.networks.inventory import tensors_of
 from selftune.networks.precision import widened
+from selftune.networks.sharded_weights import whole
 from selftune.registries.reference import Reference
 from selftune.regularization.quantity import Quantity, quantities
 from selftune.regularization.regularizer import Regularizer, register
@@ -92,7 +93,7 @@ class MeanTeacher(Regularizer):
         if not self._teacher:  # what other regularizers attached is in place by now
             weights = dict(self._network.named_parameters())
             self._teacher = {
-                name: (widened(tensor) if name in weights else tensor).detach().clone()
+                name: whole((widened(tensor) if name in weights else tensor).detach()).clone()
                 for name, tensor in tensors_of(self._network).items()
             }
 
@@ -100,8 +101,8 @@ class MeanTeacher(Regularizer):
         decay = self.value(step, "decay")
         if self.bound["warm_up"].value:
             decay = decay.clamp(max=1 - 1 / (self._updates + 1))
-        names = [name for name, _ in self._network.named_parameters()]
-        students = [widened(parameter.detach()) for parameter in self._network.parameters()]
+        names = list(step.parameters)
+        students = [widened(parameter.detach()) for parameter in step.parameters.values()]
         teachers = [self._teacher[name] for name in names]
         torch._foreach_mul_(teachers, decay.to(teachers[0].dtype))  # mean_teacher of all tensors in three calls
         torch._foreach_add_(teachers, torch._foreach_mul(students, (1 - decay).to(teachers[0].dtype)))

@@ -59,6 +59,7 @@ class SelfDistillationTargets(Regularizer):
     )
     needs = frozenset({"targets", "logits", "progress", "initial_parameters", "class_probabilities"})
     order = "correction"
+    whole_network = "it sets the network back to its initial weights"
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

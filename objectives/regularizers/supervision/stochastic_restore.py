@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from selftune.hyperparameters import Hyperparameter, Unit
 from selftune.registries.reference import Reference
@@ -49,11 +48,8 @@ class StochasticRestore(Regularizer):
     needs = frozenset({"parameters", "initial_parameters"})
     order = "average"
 
-    def attach(self, network: nn.Module) -> None:
-        self._network = network
-
     def parameters(self, step: Step) -> None:
-        trained = {name: p for name, p in self._network.named_parameters() if p.requires_grad}
+        trained = {name: weight for name, weight in step.parameters.items() if weight.requires_grad}
         uniform = step.rand(sum(parameter.numel() for parameter in trained.values()))
         draws = torch.split(uniform, [parameter.numel() for parameter in trained.values()])
         for (name, parameter), draw in zip(trained.items(), draws, strict=True):

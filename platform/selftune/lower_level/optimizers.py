@@ -11,6 +11,7 @@ import torch
 from selftune.errors import SettingError, suggestion
 from selftune.networks.gradients import lay_out_state
 from selftune.networks.precision import is_half
+from selftune.networks.sharded_weights import is_sharded
 from selftune.shapes import Tensor
 
 Group = Mapping[str, Any]
@@ -99,7 +100,8 @@ def build_optimizer(
         # on the CPU, torch's fused SGD leaves parameters of half precision where they are, up to a remainder
         # of a few elements: pytorch/pytorch issue 191763
         skipped = any(is_half(p) and p.device.type == "cpu" for p in tensors)
-        settings = {**settings, "fused": not skipped}
+        parts = any(is_sharded(p) for p in tensors)  # for which torch has no fused SGD
+        settings = {**settings, "fused": not (skipped or parts)}
     elif name in ("adam", "adamw"):
         settings = {**settings, "fused": True}
     try:

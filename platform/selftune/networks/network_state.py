@@ -32,10 +32,13 @@ def state_of(network: nn.Module) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
+def load_state(network: nn.Module, state: Mapping[str, Any], hooked: bool = True) -> None:
     """Puts what ``state_of`` gave into a network, and computes weights that hooks compute.
 
     Buffers that are not persistent are taken where the state has them, whatever their size was.
+
+    Args:
+        hooked: whether weights that hooks compute are wanted before the next pass, which computes them anyway.
 
     Raises:
         RuntimeError: if anything else is missing, or there for nothing.
@@ -53,7 +56,7 @@ def load_state(network: nn.Module, state: Mapping[str, Any]) -> None:
         else:
             owner, _, leaf = name.rpartition(".")
             network.get_submodule(owner)._buffers[leaf] = state[name].to(buffer.device, copy=True)
-    for module in network.modules():
+    for module in network.modules() if hooked else ():
         compute_hooked_weights(module)
 
 

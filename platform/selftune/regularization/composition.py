@@ -22,6 +22,7 @@ from selftune.data.domains import balanced
 from selftune.errors import SettingError
 from selftune.hyperparameters import Hyperparameter
 from selftune.networks.precision import typed_as, widened
+from selftune.networks.sharded_weights import WholeWeights
 from selftune.regularization.regularizer import Order, Regularizer, overrides, reparameterized_weights
 from selftune.regularization.step import Step
 from selftune.regularization.step_quantities import closure, last_layer_mistake
@@ -238,6 +239,8 @@ class Regularizers:
             parameter = step.parameters[name]
             if parameter.requires_grad:  # not frozen by a reparameterisation
                 parameter.copy_(regularizer.map_parameter(widened(parameter), step, values))
+            if isinstance(step.parameters, WholeWeights):
+                step.parameters.put_back(name)  # at once: all of them together may not fit
 
     def map_surrogate(self, step: Step) -> Float[Tensor, ""] | None:
         """A term whose gradient in the step's parameters is what the parameter maps do, in units of the loss.

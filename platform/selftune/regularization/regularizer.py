@@ -90,6 +90,9 @@ class Regularizer:
     """Why several processes cannot share a batch with it, each of which has all outputs, but gradients through the
     network of its own part alone; None where they can. What replaces the training step, or takes gradients through
     the network, has to say None itself where they can."""
+    whole_network: ClassVar[str | None] = None
+    """Why several processes cannot hold a part of the weights each (FSDP) with it: it uses tensors of the network
+    elsewhere than in ``step.parameters``; None where they can."""
     per_layer: ClassVar[bool] = False
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""

@@ -2,51 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch.distributed as dist
+import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.train.v2.api.exceptions import TrainingFailedError
 
-from selftune.methods import Replay, Report, Segment
+from selftune.methods import Report
 from selftune.schedulers import slots
 from selftune.schedulers.cluster import connected, quiet
+from selftune.schedulers.environment import environment
 from selftune.schedulers.errors import SchedulerError
-from selftune.storage.state_file import load_state, save_state
-from selftune.training.process_group import ALONE, DataParallelGroup
-from selftune.training.team_run import NoTrainerLeft, TeamRun
-from selftune.training.trainer import TrainerFactory
+from selftune.schedulers.replay_worker import KIND, RESULT, Job, Work, folder_of, train
+from selftune.storage.state_file import load_state
+from selftune.training.team_run import NoTrainerLeft
 
 _SAVE_EVERY = 30.0
 """Seconds between two saved states of a network: what is repeated at most when a worker dies."""
-_RESULT, _KIND = "result.safetensors", "replayed"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A network to be trained.
-
-    Args:
-        factory: makes its trainer.
-        schedule: what hyperparameters do.
-    """
-
-    factory: TrainerFactory
-    schedule: Sequence[Segment]
-
-    def method(self) -> Replay:
-        return Replay(self.schedule, self.schedule[-1].training_step)
+_LOOK_EVERY = 0.25
+"""Seconds between two looks at how far the workers are."""
+_END = 10.0
+"""Seconds to wait for the end of what was stopped."""
 
 
 def trained_together(
-    jobs: Sequence[Job], *, workers: int, cpus: float, gpus: float, folder: Path, address: str | None = None
+    jobs: Sequence[Job],
+    *,
+    workers: int,
+    cpus: float,
+    gpus: float,
+    folder: Path,
+    address: str | None = None,
+    sharded: bool = False,
+    watch: Callable[[int, Report], None] | None = None,
+    save_every: float = _SAVE_EVERY,
 ) -> list[Report]:
     """Trains networks one after the other, each by all workers, which share every batch.
 
@@ -57,6 +50,10 @@ def trained_together(
         cpus, gpus: of each.
         folder: for states and results meanwhile; with a cluster of several nodes, storage that all of them reach.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
+        sharded: whether each worker holds a part of the weights only (FSDP).
+        watch: hears the number of a network and each report of it, in this process; after the death of a worker
+            some of them again.
+        save_every: seconds between two saved states of a network.
 
     Returns:
         The last report of each network.
@@ -64,73 +61,95 @@ def trained_together(
     Raises:
         SchedulerError: if the cluster has no room for the workers, or they fail again and again.
         NoTrainerLeft: if a network diverges.
+        KeyboardInterrupt: after SIGINT; the workers have been ended.
     """
     place = folder.resolve()
     request = {"CPU": cpus, "GPU": gpus}
-    with quiet(), connected(address):
-        if slots.slots(request, workers=workers) < 1:
-            raise SchedulerError(slots.shortage(request, 1, workers=workers))
+    try:
+        with quiet(), connected(address):
+            if slots.slots(request, workers=workers) < 1:
+                raise SchedulerError(slots.shortage(request, 1, workers=workers))
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            post: Any = ray.remote(num_cpus=0)(_Post).remote()
+            work = Work(list(jobs), place, sharded, save_every, _Sender(post))
+            _wait(_fit.remote(work, request, workers), post, watch or (lambda number, report: None))
+        results = [load_state(folder_of(place, number) / RESULT, KIND) for number in range(len(jobs))]
+    finally:
         shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        trainer = TorchTrainer(
-            _train,
-            train_loop_config={"jobs": list(jobs), "folder": str(place)},
-            torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
-            scaling_config=ScalingConfig(
-                num_workers=workers,
-                use_gpu=bool(gpus),
-                resources_per_worker={name: amount for name, amount in request.items() if amount},
-            ),
-            run_config=RunConfig(
-                name="train", storage_path=str(place), failure_config=FailureConfig(max_failures=3)
-            ),
-        )
-        try:
-            trainer.fit()
-        except TrainingFailedError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise SchedulerError(f"the workers failed again and again: {reason}") from error
-    results = [load_state(_folder_of(place, number) / _RESULT, _KIND) for number in range(len(jobs))]
-    shutil.rmtree(place, ignore_errors=True)
     for result in results:
         if result["report"] is None:
             raise NoTrainerLeft(result["message"])
     return [result["report"] for result in results]
 
 
-def _folder_of(place: Path, number: int) -> Path:
-    return place / f"network-{number}"
+class _Post:
+    """An actor that keeps the reports of workers until the driver fetches them."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, Report]] = []
+
+    def put(self, number: int, report: Report) -> None:
+        self._kept.append((number, report))
+
+    def take(self) -> list[tuple[int, Report]]:
+        kept, self._kept = self._kept, []
+        return kept
 
 
-def _train(config: dict[str, Any]) -> None:
-    """What each worker does."""
-    group = DataParallelGroup() if dist.get_world_size() > 1 else ALONE
-    for number, job in enumerate(config["jobs"]):
-        folder = _folder_of(Path(config["folder"]), number)
-        report, message = _trained(job, group, folder)
-        if group.rank == 0:
-            save_state(folder / _RESULT, {"report": report, "message": message}, _KIND)
-        if group is not ALONE:
-            dist.barrier()  # nobody goes on where another one may have to come back
+class _Sender:
+    """Sends reports to the driver, without the network that comes with the last one."""
+
+    def __init__(self, post: Any) -> None:
+        self._post = post
+
+    def __call__(self, number: int, report: Report) -> None:
+        if not getattr(report, "network", None):
+            self._post.put.remote(number, report)
 
 
-def _trained(job: Job, group: Any, folder: Path) -> tuple[Report | None, str]:
-    """A network's last report, or why there is none."""
-    os.makedirs(folder, exist_ok=True)
-    trainer = job.factory(0)
-    trainer.share(group)
-    run = TeamRun(job.method(), {0: trainer})
-    run.restore(folder)
-    if group is not ALONE:
-        dist.barrier()  # before the first one saves again
-    run.join()
-    saved = time.monotonic()
+def _wait(fitting: Any, post: Any, watch: Callable[[int, Report], None]) -> None:
+    """Waits for the workers and passes on what they report. If this process is stopped, so are they."""
+    done: list[Any] = []
     try:
-        while not run.done:
-            run.round()
-            if group.rank == 0 and time.monotonic() - saved > _SAVE_EVERY:
-                run.save(folder)
-                saved = time.monotonic()
-    except NoTrainerLeft as error:
-        return None, str(error)
-    return run.last[0], ""
+        while not done:
+            done, _ = ray.wait([fitting], timeout=_LOOK_EVERY)
+            for number, report in ray.get(post.take.remote()):
+                watch(number, report)
+        reason = ray.get(fitting)
+    except ray.exceptions.RayError as error:
+        raise SchedulerError(f"Ray Train has ended: {str(error).splitlines()[0]}") from error
+    finally:
+        if not done:
+            ray.cancel(fitting, force=True)  # with it go Ray Train's controller, which it owns, and the workers
+            ray.wait([fitting], timeout=_END)
+        ray.kill(post)
+    if reason:
+        raise SchedulerError(f"the workers failed again and again: {reason}")
+
+
+@ray.remote(num_cpus=0, max_retries=0)
+def _fit(work: Work, request: dict[str, float], workers: int) -> str:
+    """Trains all networks; returns why that failed, nothing if it did not.
+
+    It runs in a process of its own, because the driver would lose its answer to Ctrl-C to Ray Train's.
+    """
+    trainer = TorchTrainer(
+        train,
+        train_loop_config={"work": work},
+        torch_config=TorchConfig(backend="nccl" if request["GPU"] else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers,
+            use_gpu=bool(request["GPU"]),
+            resources_per_worker={name: amount for name, amount in request.items() if amount},
+        ),
+        run_config=RunConfig(
+            name="train", storage_path=str(work.folder), failure_config=FailureConfig(max_failures=3)
+        ),
+    )
+    try:
+        with quiet(), environment({"RAY_CHDIR_TO_TRIAL_DIR": "0"}):
+            trainer.fit()
+    except TrainingFailedError as error:
+        return str(error).strip().splitlines()[-1]
+    return ""

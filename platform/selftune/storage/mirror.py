@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from selftune.storage.capture import KINDS, CapturedFile, Signature, belongs, capture, signature
+from selftune.storage.lag import forget_lag, note_whole
 from selftune.storage.lease import LeaseLost
 from selftune.storage.remote_folder import RemoteFolder
 
@@ -137,12 +138,16 @@ class Mirror:
     def _run(self) -> None:
         try:
             wait = self._every
+            with suppress(OSError):
+                note_whole(self._folder, time.time())  # what is there now is what the store has, or soon will
             while not self._is_complete:
                 self._wake.wait(wait)
                 self._wake.clear()
                 is_last = self._is_closing  # what comes later is not waited for
+                began = time.time()
                 try:
                     self.bring()
+                    note_whole(self._folder, began)
                 except OSError as error:
                     self._away(error)
                     wait = self._every if self._is_closing else min(2 * wait, _LONGEST)
@@ -150,6 +155,7 @@ class Mirror:
                     self._back()
                     wait = 0.0 if self._is_closing else self._every
                     self._is_complete = is_last
+            forget_lag(self._folder)
         except LeaseLost as error:
             if not self._is_over:
                 self.lost = error

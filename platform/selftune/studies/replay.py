@@ -60,6 +60,7 @@ def replay(
     share: float = 1.0,
     average: float | None = None,
     workers: int | None = None,
+    sharded: bool = False,
 ) -> Replayed:
     """Trains plain networks with what a study recorded, and keeps the results in the folder.
 
@@ -76,10 +77,12 @@ def replay(
         average: as of ``Horizon``: a row that holds the schedule's mean over the last part.
         workers: processes of Ray Train that train each network together, sharing every batch; None trains in this
             process.
+        sharded: whether each of them holds a part of the weights only, and of the optimizer's state (FSDP).
 
     Raises:
         UserError: if the folder holds no study that has tuned anything yet, or one that trains no network.
-        SettingError: if the other schedule is one of other hyperparameters, or a share is none.
+        SettingError: if the other schedule is one of other hyperparameters, a share is none, or there are no
+            workers to share the weights out among.
         Mistakes: if several workers cannot train the network together.
         StudyFailed: if a network diverges, or a cluster has no room.
     """
@@ -90,7 +93,7 @@ def replay(
         check_share("average", average)
     study, summary = open_folder(folder)
     strategy = study.strategy.as_network(folder)
-    train = training(strategy, console, folder, workers)
+    train = training(strategy, console, folder, workers, sharded)
     if schedule is not None:
         other = Schedule.load(schedule)
         try:

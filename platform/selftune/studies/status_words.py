@@ -9,10 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from selftune.storage.lag import behind
 from selftune.studies.driver import REQUEST
 from selftune.studies.driver_record import DriverRecord, lives, read_driver
 from selftune.studies.progress import duration
 from selftune.studies.status import MemberStatus, Status, TeamStatus, read_status
+
+_RUNS = ("running", "stopping")
+_LAGS = 60.0  # seconds after which a store is named as behind
 
 ROWS = 20
 """Trainers that are shown at most; a line says how many there are beside."""
@@ -30,6 +34,7 @@ class Standing:
         driver: the process that runs it, or ran it last.
         status: how far it is.
         part: of a comparison, how the sweep stands that runs or ran last.
+        store_behind: of the copy of a folder in a store, for how many seconds the store has not had all of it.
     """
 
     folder: Path
@@ -37,11 +42,12 @@ class Standing:
     driver: DriverRecord | None
     status: Status | None
     part: Standing | None = None
+    store_behind: float | None = None
 
     @property
     def runs(self) -> bool:
         """Whether a driver lives."""
-        return self.state in ("running", "stopping")
+        return self.state in _RUNS
 
     def as_mapping(self) -> dict[str, Any]:
         """All of it, for scripts."""
@@ -51,6 +57,7 @@ class Standing:
             "driver": None if self.driver is None else asdict(self.driver),
             "status": None if self.status is None else asdict(self.status),
             "part": None if self.part is None else self.part.as_mapping(),
+            "store_behind": self.store_behind,
         }
 
 
@@ -72,7 +79,7 @@ def standing(folder: Path) -> Standing:
     if status is not None and driver is not None and not driver.ended and status.updated < driver.began:
         status = None  # of the driver before, by the same clock or one that is close to it
     part = standing(folder / status.part) if status is not None and status.part else None
-    return Standing(folder, state, driver, status, part)
+    return Standing(folder, state, driver, status, part, behind(folder) if state in _RUNS else None)
 
 
 def lines(standing: Standing) -> Iterator[str]:
@@ -84,6 +91,8 @@ def lines(standing: Standing) -> Iterator[str]:
     yield words
     if not standing.runs and standing.state not in ("finished", "new"):
         yield f"  go on with `selftune resume {standing.folder}`"
+    if standing.store_behind is not None and standing.store_behind >= _LAGS:
+        yield f"  store: {standing.store_behind // 60:.0f} min behind"
     if status is None:
         if standing.runs:
             yield "  it has not begun to train yet"

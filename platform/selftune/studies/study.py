@@ -40,6 +40,7 @@ class Trainers:
         gpus_per_worker: of each worker; of several, each trains on one GPU.
         hang_after: seconds after which one on Ray that does not come to the end of an order, or of a sweep to its
             next report, counts as hanging; None for ten times what any took so far, and ten minutes at least.
+        strategy: how workers train together: ``ddp``, each with all weights.
 
     Raises:
         SettingError: if a setting is out of its range.
@@ -52,6 +53,7 @@ class Trainers:
     gpus_per_worker: float = 0
     hang_after: float | None = None
     at_least: int | None = None
+    strategy: str = "ddp"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -71,6 +73,14 @@ class Trainers:
             raise SettingError("hang_after", f"must be above 0 and finite, got {self.hang_after:g}")
 
     def _check_workers(self) -> None:
+        if self.strategy == "fsdp":
+            raise SettingError(
+                "strategy",
+                "fsdp is for replay: tuning needs all weights in each worker; leave it out, and follow the"
+                " schedule that was found with `selftune replay DIR --workers N --strategy fsdp`",
+            )
+        if self.strategy != "ddp":
+            raise SettingError("strategy", f"must be ddp, got {self.strategy!r}")
         if self.workers < 1:
             raise SettingError("workers", f"must be at least 1, got {self.workers}")
         if self.gpus and self.gpus_per_worker:

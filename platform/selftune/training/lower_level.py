@@ -22,6 +22,7 @@ from selftune.networks.inventory import tensors_of
 from selftune.networks.modes import evaluating
 from selftune.networks.network_state import load_state, state_of
 from selftune.networks.precision import wide_type, widened
+from selftune.networks.sharded_weights import WholeWeights, is_sharded, shard, whole, written
 from selftune.regularization.regularizer import Regularizer
 from selftune.regularization.step import Step
 from selftune.shapes import Bool, Float, Tensor
@@ -31,6 +32,7 @@ from selftune.training.optimization_checks import optimization_mistakes
 from selftune.training.quantities import COPIES, providers
 from selftune.training.regularized_network import RegularizedNetwork
 from selftune.training.seeds import Streams
+from selftune.training.sharded_state import as_parts, of_parts
 from selftune.training.sources import Sources, sources_of
 
 _MEASURED = 4096  # validation examples that diagnostics see
@@ -89,7 +91,14 @@ class LowerLevel(RegularizedNetwork):
         """What regularizers added to the loss of every training step since somebody last cleared it."""
 
     def _snapshot(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in tensors_of(self.network).items()}
+        return {name: whole(tensor.detach()).clone() for name, tensor in tensors_of(self.network).items()}
+
+    def shard(self) -> None:
+        """From now on this process holds its part of the weights, and of what the optimizer remembers."""
+        shard(self.network, self.inventory)
+        self.is_sharded = True
+        self.parameters = dict(self.network.named_parameters())
+        self._trained = [parameter for parameter in self.parameters.values() if parameter.requires_grad]
 
     def draw_as(self, member: int) -> None:
         """From now on random numbers are those of another member: where its training goes on here."""
@@ -154,7 +163,7 @@ class LowerLevel(RegularizedNetwork):
         """One step of the optimizer on a loss, where it is due, with what regularizers do around it."""
         self.descent.backward(loss)
         if self.group.size > 1 and self.descent.is_due:
-            held = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+            held = [p for group in self.optimizer.param_groups for p in group["params"] if not is_sharded(p)]
             give_gradients(held, self.group.means([parameter.grad for parameter in held]))
         self.update(step)
 
@@ -172,16 +181,23 @@ class LowerLevel(RegularizedNetwork):
 
     def before(self, step: Step) -> None:
         """What regularizers do between the backward pass and the optimizer's step."""
-        step.parameters = self.parameters
+        step.parameters = self.readable
         if self.regularizers.changes_gradients:
             gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
-            self.regularizers.gradients(step, gradients)
-        self.regularizers.map_parameters(step, "before")
+            if self.is_sharded:
+                with written(everything := WholeWeights(gradients)):
+                    self.regularizers.gradients(step, dict(everything))
+            else:
+                self.regularizers.gradients(step, gradients)
+        with written(step.parameters):
+            self.regularizers.map_parameters(step, "before")
 
     def after(self, step: Step) -> None:
         """What regularizers do after the optimizer's step."""
-        self.regularizers.map_parameters(step, "after")
-        self.regularizers.parameters(step)
+        step.parameters = self.readable
+        with written(step.parameters):
+            self.regularizers.map_parameters(step, "after")
+            self.regularizers.parameters(step)
 
     def _train_by_shards(self, number: int, drawn: Drawn, values: Mapping[str, Any]) -> Float[Tensor, ""]:
         """A gradient for every shard of the batch, as if each were a worker's; a step on what they make."""
@@ -308,6 +324,7 @@ class LowerLevel(RegularizedNetwork):
         if whole:
             trained["descent"] = self.descent.state_dict()  # first: a schedule leaves its rates in the optimizer
             trained |= {"network": state_of(self.network), "optimizer": self.optimizer.state_dict()}
+            trained = as_parts(trained) if self.is_sharded else trained
         return {
             **trained,
             "regularizers": self.regularizers.state_dict(),
@@ -323,7 +340,9 @@ class LowerLevel(RegularizedNetwork):
             own_settings: whether the optimizer is set as this objective says, whatever it was in the state.
         """
         if "network" in state:
-            load_state(self.network, state["network"])
+            if self.is_sharded:
+                state = of_parts(state, next(filter(is_sharded, self.parameters.values())))
+            load_state(self.network, state["network"], hooked=not self.is_sharded)
             descent = self.descent  # which sets the optimizer's rates to those of the first step
             settings = settings_in(self.optimizer)
             self.optimizer.load_state_dict(state["optimizer"])

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch.optim import Optimizer
 
+from selftune.networks.sharded_weights import own_part, part_of
 from selftune.shapes import Bool, Tensor
 
 
@@ -38,4 +39,4 @@ def forget_moments(
         parameter = parameters[name]
         for kind, remembered in optimizer.state.get(parameter, {}).items():
             if kind != "step" and isinstance(remembered, Tensor):
-                remembered.masked_fill_(chosen, 0)
+                own_part(remembered).masked_fill_(part_of(chosen, remembered), 0)

@@ -22,6 +22,7 @@ from selftune.lower_level.own_hyperparameters import PREFIX
 from selftune.networks.inventory import aliases, tensors_of
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.networks.precision import WideTensors, is_half, typed_as, widened
+from selftune.networks.sharded_weights import WholeWeights, gathered
 from selftune.regularization.composition import Regularizers
 from selftune.regularization.regularizer import Regularizer
 from selftune.regularization.reparameterization import effective_weight
@@ -90,6 +91,13 @@ class RegularizedNetwork(ABC):
         self._context: Context | None = None
         self.group: ProcessGroup = ALONE
         """The processes that train this network together."""
+        self.is_sharded = False
+        """Whether each of them holds a part of the weights only."""
+
+    @property
+    def readable(self) -> Mapping[str, Tensor]:
+        """The network's own weights by name, whole also where each process holds a part of them."""
+        return WholeWeights(self.parameters) if self.is_sharded else self.parameters
 
     # What training knows ------------------------------------------------------------------------------
 
@@ -280,7 +288,14 @@ class RegularizedNetwork(ABC):
 
     def with_tensors(self, tensors: Mapping[str, Tensor]) -> Callable[..., Any]:
         """The network as a function of what it is called with, other tensors in place of its own."""
-        return lambda *args, **kwargs: functional_call(self.network, dict(tensors), args, kwargs)
+
+        def run(*args: Any, **kwargs: Any) -> Any:
+            if not self.is_sharded:
+                return functional_call(self.network, dict(tensors), args, kwargs)
+            with gathered(self.network):
+                return functional_call(self.network, dict(tensors), args, kwargs)
+
+        return run
 
     def typed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tensors by name in the types that the network has them in."""
@@ -307,10 +322,10 @@ class RegularizedNetwork(ABC):
         """
         if constant:
             with constant_buffers(self.network):
-                return self.loss(step, self.network, self.parameters)
+                return self.loss(step, self.network, self.readable)
         self._scaled = True
         try:
-            return self.loss(step, self.runner, self.parameters)
+            return self.loss(step, self.runner, self.readable)
         finally:
             self._scaled = False
 

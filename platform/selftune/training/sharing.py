@@ -19,7 +19,7 @@ _THROUGH_THE_NETWORK = frozenset({"domain_gradients", "recompute"})
 
 
 def sharing_mistakes(
-    objective: NetworkObjective, regularizers: Iterable[Regularizer], workers: int
+    objective: NetworkObjective, regularizers: Iterable[Regularizer], workers: int, sharded: bool = False
 ) -> Iterator[SettingError]:
     """What has to be in one process.
 
@@ -28,6 +28,7 @@ def sharing_mistakes(
 
     Args:
         workers: processes that train a network together.
+        sharded: whether each of them holds a part of the weights only.
 
     Yields:
         SettingError: with the key of the study's section.
@@ -38,12 +39,17 @@ def sharing_mistakes(
     if size < workers:
         yield SettingError("objective.batch_size", f"is {size}, too few examples for {workers} workers")
     for regularizer in regularizers:
-        why = _obstacle(regularizer)
-        if why is not None:
+        key = f"regularizers.{regularizer.name}"
+        if (why := _obstacle(regularizer)) is not None:
             yield SettingError(
-                f"regularizers.{regularizer.name}",
-                f"cannot be used where several workers share every batch: {why}; use one worker",
+                key, f"cannot be used where several workers share every batch: {why}; use one worker"
             )
+        elif sharded and (why := _needs_whole_network(regularizer)) is not None:
+            yield SettingError(
+                key, f"cannot be used where every worker holds a part of the weights (fsdp): {why}; use ddp"
+            )
+    if sharded:
+        yield from _unsharded(objective)
     if not _is_row_by_row(objective):
         yield SettingError(
             "objective",
@@ -72,6 +78,56 @@ def _obstacle(regularizer: Regularizer) -> str | None:
         return "it makes the whole training step itself"
     needed = sorted(regularizer.needs & _THROUGH_THE_NETWORK)
     return f"it takes gradients through the whole network ({needed[0]})" if needed else None
+
+
+def _needs_whole_network(regularizer: Regularizer) -> str | None:
+    if regularizer.whole_network is not None:
+        return regularizer.whole_network
+    if overrides(regularizer, "aggregate"):
+        return "it combines gradients by all weights"
+    needed = sorted(regularizer.needs & _THROUGH_THE_NETWORK)
+    return f"it takes gradients through the whole network ({needed[0]})" if needed else None
+
+
+_BY_PARTS = ("adadelta", "adagrad", "adam", "adamax", "adamw", "asgd", "nadam", "radam", "rmsprop", "sgd")
+"""Optimizers that step each entry by itself."""
+
+
+def _unsharded(objective: NetworkObjective) -> Iterator[SettingError]:
+    """What of training itself has to have whole weights."""
+    chosen = objective.optimization
+    if chosen.optimizer not in _BY_PARTS:
+        name = chosen.optimizer if isinstance(chosen.optimizer, str) else "an optimizer of your own"
+        yield SettingError(
+            "objective.optimization.optimizer",
+            f"{name} is not known to step parts of weights (fsdp) as it steps whole ones; use ddp, or one of"
+            f" {', '.join(_BY_PARTS)}",
+        )
+    if chosen.compile:
+        yield SettingError(
+            "objective.optimization.compile",
+            "does not go with weights of which every worker holds a part (fsdp); use ddp",
+        )
+    if chosen.autocast == "float16":
+        yield SettingError(
+            "objective.optimization.autocast",
+            "cannot be float16 where every worker holds a part of the weights (fsdp): losses are not scaled there;"
+            " use bfloat16, or ddp",
+        )
+    inventory = objective.inventory()
+    if any("" not in running for places in inventory.places.values() for running in places):
+        yield SettingError(
+            "objective",
+            "has a network whose weights are used outside of its forward, where they are not gathered (fsdp);"
+            " use ddp",
+        )
+    types = {parameter.dtype for parameter in objective.structure().parameters()}
+    if len(types) > 1:
+        yield SettingError(
+            "objective",
+            f"has weights of several number types ({', '.join(sorted(map(str, types)))}), which fsdp does not"
+            " gather together; use ddp",
+        )
 
 
 def _is_row_by_row(objective: NetworkObjective) -> bool:

@@ -43,6 +43,7 @@ from selftune.methods.work_orders import (
 )
 from selftune.networks.inventory import aliases, undisturbed
 from selftune.networks.network_state import load_state, state_of
+from selftune.networks.sharded_weights import whole
 from selftune.registries.diagnostics import Measurement
 from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
@@ -127,15 +128,21 @@ class Trainer:
         self._judged = checked
         self._best: list[dict[str, Tensor]] | None = None
 
-    def share(self, group: ProcessGroup) -> None:
+    def share(self, group: ProcessGroup, sharded: bool = False) -> None:
         """From now on these processes train the network together; all of them get the same orders.
 
+        Args:
+            sharded: whether each holds a part of the weights only (FSDP); for orders that follow a schedule.
+
         Raises:
-            SettingError: if something in the study has to be in one process.
+            SettingError: if something in the study has to be in one process, or needs all weights.
         """
-        for mistake in sharing_mistakes(self.lower.objective, self.lower.regularizers.members, group.size):
+        objective, members = self.lower.objective, self.lower.regularizers.members
+        for mistake in sharing_mistakes(objective, members, group.size, sharded):
             raise mistake
         self.lower.group = group
+        if sharded:
+            self.lower.shard()
 
     def execute(self, order: WorkOrder, warm: State | None = None) -> Report:
         """Executes one order; a loss that is not finite makes a report ``Diverged``.
@@ -389,7 +396,9 @@ class Trainer:
         again = self.lower.aliases  # a tensor with several names is changed under one of them
         averages = averaged and self.lower.objective.optimization.average is not None
         with self.lower.averaged() if averages else nullcontext():
-            state = {name: value for name, value in state_of(self.lower.network).items() if name not in again}
+            state = {
+                name: whole(value) for name, value in state_of(self.lower.network).items() if name not in again
+            }
             if self.estimator is not None:
                 self.estimator.export(state, unconstrained)
             self.lower.regularizers.export(state)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from selftune.networks.precision import widened
+from selftune.networks.sharded_weights import own_part
 from selftune.shapes import Tensor
 
 
@@ -42,13 +43,18 @@ class WeightAverage:
         self.decay = decay
         self._average: dict[str, Tensor] | None = None
 
+    @property
+    def _own(self) -> dict[str, Tensor]:
+        """What this process holds of the weights."""
+        return {name: own_part(weight).detach() for name, weight in self._weights.items()}
+
     @torch.no_grad()
     def update(self) -> None:
         """Takes in the weights as they are now."""
         if self._average is None:
-            self._average = {name: widened(weight.detach()).clone() for name, weight in self._weights.items()}
+            self._average = {name: widened(weight).clone() for name, weight in self._own.items()}
             return
-        now = [widened(weight.detach()) for weight in self._weights.values()]
+        now = [widened(weight) for weight in self._own.values()]
         torch._foreach_lerp_(list(self._average.values()), now, 1 - self.decay)
 
     @contextmanager
@@ -58,14 +64,14 @@ class WeightAverage:
             yield
             return
         with torch.no_grad():
-            before = [weight.detach().clone() for weight in self._weights.values()]
-            for name, weight in self._weights.items():
+            before = [weight.clone() for weight in self._own.values()]
+            for name, weight in self._own.items():
                 weight.copy_(self._average[name])
         try:
             yield
         finally:
             with torch.no_grad():
-                torch._foreach_copy_(list(self._weights.values()), before)
+                torch._foreach_copy_(list(self._own.values()), before)
 
     def state_dict(self) -> dict[str, Any]:
         return {"average": self._average}
