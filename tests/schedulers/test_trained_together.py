@@ -1,7 +1,10 @@
 """A network that follows a schedule by several workers of Ray Train is that of one process."""
 
+import time
+
 import gang_fakes
 import pytest
+import ray
 import torch
 from full_matrix import first_of
 from gang_fakes import MortalWorkers
@@ -46,6 +49,30 @@ def test_two_workers_are_one_process(strategy, cluster, tmp_path):
     for name, tensor in one.network.items():
         torch.testing.assert_close(report.network[name], tensor, rtol=0, atol=1e-4)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.full
+@pytest.mark.timeout(400)
+def test_who_is_stopped_ends_the_workers(cluster, tmp_path):
+    plan = [Segment(100_000, STUDY.space.constrain(STUDY.space.start))]
+
+    def interrupt(number, report):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained_together(
+            [Job(STUDY.strategy.trainers(), plan)],
+            workers=2,
+            cpus=1,
+            gpus=0,
+            folder=tmp_path / "run",
+            watch=interrupt,
+        )
+    assert not (tmp_path / "run").exists()
+    deadline = time.monotonic() + 60
+    while ray.available_resources().get("CPU", 0) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_workers_without_room_are_refused(cluster, tmp_path):

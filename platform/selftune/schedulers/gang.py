@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +19,7 @@ from selftune.hyperparameters import Space
 from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.bundles import actor_in_bundle, bundles
+from selftune.schedulers.meeting_folder import MeetingFolder
 from selftune.training.process_group import DataParallelGroup
 from selftune.training.team_run import Executes
 from selftune.training.trainer import Trainer
@@ -122,16 +120,23 @@ class Gang:
                 f" tune.PlacementGroupFactory([{{'CPU': 1}}] * {workers})",
             )
         self._workers = [actor_in_bundle(Worker, rank, rank) for rank in range(1, workers)]
-        self._folder: Path | None = None
-        self._own = trainer = _shared(make())  # refuses what is wrong while the others start
-        self.space: Space = trainer.space
+        self._folder: MeetingFolder | None = None
+        self._own = _shared(make())  # refuses what is wrong while the others start
+        self.space: Space = self._own.space
+        try:
+            self._meet(make, log, name, member)
+        except BaseException:
+            self._clear()
+            raise
+
+    def _meet(self, make: Callable[[], Executes], log: WorkerLog | None, name: str, member: int) -> None:
         nodes = ray.get([worker.node.remote() for worker in self._workers])
-        meeting, store = self._meeting(nodes, workers)
+        meeting, store = self._meeting(nodes, len(self._workers) + 1)
         made = ray.put(make)
         begun = [worker.begin.remote(made, meeting, log, name, member) for worker in self._workers]
-        watch = threading.Thread(target=_watch, args=(begun, joined := threading.Event()), daemon=True)
-        watch.start()
-        trainer.share(meeting.join(0, store))
+        arguments = (begun, joined := threading.Event(), self._clear)
+        threading.Thread(target=_watch, args=arguments, daemon=True).start()
+        self._own.share(meeting.join(0, store))
         joined.set()
         ray.get(begun)
         if meeting.backend == "gloo":  # all are connected; nccl connects at the first step
@@ -140,8 +145,8 @@ class Gang:
     def _meeting(self, nodes: Sequence[str], workers: int) -> tuple[Meeting, Store | None]:
         backend = "nccl" if self._own.device.type == "cuda" else "gloo"
         if set(nodes) == {ray.get_runtime_context().get_node_id()}:
-            self._folder = Path(tempfile.mkdtemp(prefix="selftune-workers-"))
-            return Meeting(workers, backend, file=str(self._folder / "meeting")), None
+            self._folder = MeetingFolder()
+            return Meeting(workers, backend, file=str(self._folder.path / "meeting")), None
         host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
         store = TCPStore(host, 0, workers, is_master=True, wait_for_workers=False)
         return Meeting(workers, backend, host=host, port=store.port), store
@@ -150,7 +155,7 @@ class Gang:
         given = ray.put(warm) if warm is not None else None
         done = [worker.execute.remote(order, given) for worker in self._workers]
         over = threading.Event()
-        threading.Thread(target=_watch, args=(done, over), daemon=True).start()
+        threading.Thread(target=_watch, args=(done, over, self._clear), daemon=True).start()
         try:
             report = self._own.execute(order, warm)
         except RuntimeError as error:
@@ -183,7 +188,7 @@ class Gang:
 
     def _clear(self) -> None:
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.remove()
 
 
 def _shared(trainer: Any) -> Trainer:
@@ -206,7 +211,7 @@ def _gone(awaited: Sequence[Any]) -> RuntimeError | None:
     return None
 
 
-def _watch(awaited: Sequence[Any], over: threading.Event) -> None:
+def _watch(awaited: Sequence[Any], over: threading.Event, clear: Callable[[], None]) -> None:
     """Ends this process if another worker is gone, and this one waits for it in the middle of a step.
 
     With gloo it notices by itself; with nccl it would wait on.
@@ -216,4 +221,5 @@ def _watch(awaited: Sequence[Any], over: threading.Event) -> None:
     except ray.exceptions.RayError as error:
         if not over.wait(_GRACE):
             logger.error("another worker of this trainer is gone: %s", error)
+            clear()
             os._exit(1)
