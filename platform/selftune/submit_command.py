@@ -124,6 +124,8 @@ def job_status(options: argparse.Namespace) -> int:
     """Says how a job stands."""
     import json
 
+    from selftune.errors import JobError
+
     jobs = _jobs(options)
     job = jobs.job(options.folder.name)
     output = job.metadata.get(_OUTPUT, "")
@@ -139,9 +141,12 @@ def job_status(options: argparse.Namespace) -> int:
     print(words)
     if output:
         print(f"  results go to {output}")
-    lines = [line for line in jobs.log(job.name).splitlines() if line.strip()]
-    if lines:
-        print(f"  last line of its log: {lines[-1]}")
+    try:
+        lines = [line for line in jobs.log(job.name).splitlines() if line.strip()]
+    except JobError:
+        print("  the cluster does not give its log")
+    else:
+        print(f"  last line of its log: {lines[-1]}" if lines else "  it has printed nothing")
     return 0
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from intruder import UNAUTHENTICATED, UNIMPLEMENTED, grpc_status, http_status, tells_numbers
 from ray._private.utils import psutil  # the one that Ray brings
+from services.intruder import UNAUTHENTICATED, UNIMPLEMENTED, grpc_status, http_status, tells_numbers
 
 from selftune.tracking.trajectory import read_trajectory
 

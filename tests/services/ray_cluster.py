@@ -8,8 +8,10 @@ standard input, a line each, and says ``ready`` after each of them.
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -33,6 +35,7 @@ class RayCluster:
     """
 
     def __init__(self, folder, cpus=2, variables=None):
+        self._files = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets have 107 characters
         self.token = folder / "token"
         self.token.touch(mode=0o600)
         self.token.write_text(secrets.token_hex(32))
@@ -43,13 +46,13 @@ class RayCluster:
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # a node at 127.0.0.1 is not given another address
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_worker_niceness": "0",
-            "RAY_TMPDIR": str(folder),
+            "RAY_TMPDIR": str(self._files),
             "PYTHONPATH": str(Path(__file__).parents[1]),
             **self.variables,
             **(variables or {}),
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "services.ray_cluster", str(folder), str(free_port()), str(cpus)],
+            [sys.executable, "-m", "services.ray_cluster", str(self._files), str(free_port()), str(cpus)],
             env=environment,
             cwd=folder,
             stdin=subprocess.PIPE,
@@ -84,6 +87,7 @@ class RayCluster:
                 process.kill()
         self._process.wait()
         self._process.stdout.close()
+        shutil.rmtree(self._files, ignore_errors=True)
 
     def processes(self):
         """All that the cluster consists of, the process that holds it first."""
@@ -124,8 +128,10 @@ def _hold(folder, port, cpus):
     from ray.cluster_utils import Cluster
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    (Path(folder) / "ray").mkdir()  # where Cluster leaves its address
-    places = (str(Path(folder) / str(number)) for number in count())  # nodes share no files
+    # Nodes share no files. The head's are where Cluster leaves its address: elsewhere, a job that looks for its
+    # cluster would look at all of this machine.
+    places = (str(Path(folder) / (str(number) if number else "ray")) for number in count())
+    (Path(folder) / "ray").mkdir()
     node = {
         "num_cpus": int(cpus),
         "object_store_memory": 100 * 2**20,

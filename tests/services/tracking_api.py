@@ -20,6 +20,16 @@ class TrackingApi:
         found = self._get(f"experiments/get-by-name?experiment_name={experiment}")["experiment"]["experiment_id"]
         return list(self._post("runs/search", experiment_ids=[found], max_results=1000).get("runs", []))
 
+    def study(self, name: str, experiment: str = "selftune") -> dict[str, Any]:
+        """The run of a study or a sweep, which is called as its output folder."""
+        [run] = [run for run in self.runs(experiment) if run["info"]["run_name"] == name and not _parent(run)]
+        return run
+
+    def parts(self, name: str, experiment: str = "selftune") -> list[dict[str, Any]]:
+        """The runs below it."""
+        whole = self.study(name, experiment)["info"]["run_id"]
+        return [run for run in self.runs(experiment) if _parent(run) == whole]
+
     def history(self, run: str, metric: str) -> list[dict[str, Any]]:
         """Every value that a metric had."""
         points: list[dict[str, Any]] = []
@@ -54,3 +64,7 @@ class TrackingApi:
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             return dict(json.load(answer))
+
+
+def _parent(run: dict[str, Any]) -> str | None:
+    return next((tag["value"] for tag in run["data"]["tags"] if tag["key"] == "mlflow.parentRunId"), None)

@@ -160,8 +160,8 @@ class Jobs:
             return UnknownJob(f"{name}: the cluster at {self.address} knows no such job")
         if "already exists" in said or "is already" in said or "has already been used" in said:
             return JobError(f"{name}: the cluster has a job of this name; give another one with --name")
-        if "status code 5" in said:
-            return ClusterAway(f"{self.address}: {' '.join(said.split())[:300]}")
+        if "status code 5" in said:  # with a traceback of the cluster's
+            return ClusterAway(f"{self.address}: answers with an error: {said.strip().splitlines()[-1][:300]}")
         return JobError(f"{self.address}: {' '.join(said.split())[:300]}")
 
 
