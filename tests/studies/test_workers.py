@@ -8,6 +8,7 @@ from selftune.cli import main
 from selftune.studies.mistakes import Mistakes
 from selftune.studies.study_file import parse_study
 from selftune.sweeps.sweep_file import parse_sweep
+from selftune.sweeps.trial_planner import TrialPlanner
 
 SMOOTH = """
 study: ridge
@@ -17,6 +18,7 @@ trainers: {number: 1, workers: 2}
 budget: {steps: 3}
 metric: validation_loss
 """
+SWEEP = "sweep:\n  over: {objective.learning_rate: {log_uniform: [0.001, 0.1]}}\n  trials: 2\n"
 
 
 def with_trainers(text, trainers):
@@ -65,22 +67,20 @@ def test_smooth_problems_are_refused():
         parse_study(SMOOTH)
 
 
-def test_sweeps_are_refused(study_text):
-    sweep = "sweep:\n  over: {objective.learning_rate: {log_uniform: [0.001, 0.1]}}\n  trials: 2\n"
-    with pytest.raises(Mistakes, match=r"trainers\.workers: must be 1 where a study is swept"):
-        parse_sweep(with_trainers(study_text, "workers: 2") + sweep)
+def test_every_trial_of_a_sweep_has_them(study_text):
+    swept = parse_sweep(with_trainers(study_text, "number: 3, workers: 2") + SWEEP)
+    plan = TrialPlanner(swept.content)({"objective.learning_rate": 0.01})
+    assert (plan.members, plan.workers) == (3, 2)
 
 
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        (["run", "study.yaml", "--local"], "trainers.workers: are processes on Ray; leave out --local"),
-        (["compare", "study.yaml", "--methods", "random,self_tuning", "--budget", "120"], "trainers.workers"),
-    ],
-)
-def test_nothing_is_run(study_text, command, message, tmp_path, monkeypatch, capsys):
+def test_a_sweep_of_what_several_workers_cannot_share_is_refused(study_text):
+    with pytest.raises(Mistakes, match=r"objective\.batch_size: is 64, too few examples for 1000 workers"):
+        parse_sweep(with_trainers(study_text, "workers: 1000") + SWEEP)
+
+
+def test_nothing_is_run_in_one_process(study_text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yaml").write_text(with_trainers(study_text, "workers: 2"))
-    assert main(command) == 2
-    assert message in capsys.readouterr().err
+    assert main(["run", "study.yaml", "--local"]) == 2
+    assert "trainers.workers: are processes on Ray; leave out --local" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]

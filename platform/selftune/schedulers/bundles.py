@@ -15,6 +15,20 @@ def bundles() -> int:
     return 0 if group is None else len(group.bundle_specs)
 
 
+def trial_bundles(members: int, workers: int, cpus: float, gpus: float) -> list[dict[str, float]]:
+    """The bundles of a trial that trains a team: one for each worker of each member.
+
+    Args:
+        members: of the team.
+        workers: of each member's trainer; those of one member follow each other.
+        cpus, gpus: of each worker.
+
+    >>> trial_bundles(2, 2, cpus=0.5, gpus=0)
+    [{'CPU': 0.5}, {'CPU': 0.5}, {'CPU': 0.5}, {'CPU': 0.5}]
+    """
+    return [{"CPU": cpus, **({"GPU": gpus} if gpus else {})} for _ in range(members * workers)]
+
+
 def actor_in_bundle(kind: type[Any], index: int, *arguments: Any) -> Any:
     """Starts an actor with all resources of one of the trial's bundles. It ends with the trial's process.
 

@@ -56,6 +56,8 @@ class Meeting:
             store = FileStore(self.file, self.size)
         elif store is None:
             store = TCPStore(self.host, self.port, self.size, is_master=False)
+        if dist.is_initialized():  # this process was in the gang of a trial whose place another one takes
+            dist.destroy_process_group()
         dist.init_process_group(self.backend, store=store, rank=rank, world_size=self.size, timeout=_PATIENCE)
         return DataParallelGroup()
 
@@ -72,10 +74,16 @@ class Worker:
         return str(ray.get_runtime_context().get_node_id())
 
     def begin(
-        self, make: Callable[[], Trainer], meeting: Meeting, log: WorkerLog | None, name: str, member: int
+        self,
+        make: Callable[[], Trainer],
+        meeting: Meeting,
+        log: WorkerLog | None,
+        name: str,
+        team: int | None,
+        member: int,
     ) -> None:
         if log is not None:
-            log.open(f"{name}-worker-{self._rank}", None, member)
+            log.open(f"{name}-worker-{self._rank}", team, member)
         logger.info("begins as worker %d, in process %d", self._rank, os.getpid())
         self._trainer = make()
         self._trainer.share(meeting.join(self._rank))
@@ -94,7 +102,7 @@ class Worker:
 class Gang:
     """A trainer whose orders several workers carry out together.
 
-    The first one is in the process of the trial, the others are actors in the bundles of its placement group. All
+    The first one is in this process, the others are actors in bundles of the trial's placement group. All
     get every order; the first reports and is saved. If another one dies, an order fails here, or this process
     ends; Tune starts the trial again, with new workers.
 
@@ -104,36 +112,47 @@ class Gang:
         log: where the others log; None where they do not.
         name: of the trial in the names of their logs.
         member: of the team.
+        first: index of the bundle that this process is in; the others have those that follow.
+        team: in their logs, as of a sweep the trial's number; None where there is one team.
 
     Raises:
         SettingError: if the trial has fewer bundles, or its trainer cannot be shared.
     """
 
     def __init__(
-        self, make: Callable[[], Executes], workers: int, log: WorkerLog | None, name: str, member: int
+        self,
+        make: Callable[[], Executes],
+        workers: int,
+        log: WorkerLog | None,
+        name: str,
+        member: int,
+        first: int = 0,
+        team: int | None = None,
     ) -> None:
-        there = bundles()
+        there = max(0, bundles() - first)
         if there < workers:
             raise SettingError(
                 "workers",
                 f"is {workers}, but the trial has resources for {there}; give it a bundle for each:"
                 f" tune.PlacementGroupFactory([{{'CPU': 1}}] * {workers})",
             )
-        self._workers = [actor_in_bundle(Worker, rank, rank) for rank in range(1, workers)]
+        self._workers = [actor_in_bundle(Worker, first + rank, rank) for rank in range(1, workers)]
         self._folder: MeetingFolder | None = None
         self._own = _shared(make())  # refuses what is wrong while the others start
         self.space: Space = self._own.space
         try:
-            self._meet(make, log, name, member)
+            self._meet(make, log, name, team, member)
         except BaseException:
             self._clear()
             raise
 
-    def _meet(self, make: Callable[[], Executes], log: WorkerLog | None, name: str, member: int) -> None:
+    def _meet(
+        self, make: Callable[[], Executes], log: WorkerLog | None, name: str, team: int | None, member: int
+    ) -> None:
         nodes = ray.get([worker.node.remote() for worker in self._workers])
         meeting, store = self._meeting(nodes, len(self._workers) + 1)
         made = ray.put(make)
-        begun = [worker.begin.remote(made, meeting, log, name, member) for worker in self._workers]
+        begun = [worker.begin.remote(made, meeting, log, name, team, member) for worker in self._workers]
         arguments = (begun, joined := threading.Event(), self._clear)
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
         self._own.share(meeting.join(0, store))

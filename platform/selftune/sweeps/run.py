@@ -112,6 +112,7 @@ def _search(swept: SweptStudy, folder: Path, console: Console, driver: Driver) -
                 stop=driver.asked,
                 study=study.study,
                 hang_after=study.trainers.hang_after,
+                workers=study.trainers.workers,
             )
         except SchedulerError as error:
             raise StudyFailed(str(error)) from error

@@ -112,11 +112,6 @@ def _middle(content: Mapping[str, Any], space: SearchSpace) -> Study:
         raise mistake(
             "horizon", "is for a study by itself; leave it out, and give it to the study of the sweep's winner"
         )
-    if study.trainers.workers > 1:
-        raise mistake(
-            "trainers.workers",
-            "must be 1 where a study is swept, whose trials have a process per trainer",
-        )
     if study.budget.steps is None:
         raise mistake("budget", "must be in steps where a study is swept, so that all trials train equally long")
     return study

@@ -34,4 +34,5 @@ class TrialPlanner:
             members=study.trainers.number,
             steps=study.budget.steps,
             device=study.trainers.device,
+            workers=study.trainers.workers,
         )

@@ -3,6 +3,7 @@
 import os
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -65,6 +66,9 @@ class Plans:
     """Makes the plan of a trial."""
 
     marker: Path | None = None
+    members: int = 2
+    workers: int = 1
 
     def __call__(self, values):
-        return TrialPlan(method, Team(values[RATE], self.marker), 2, STEPS)
+        team = Team(values[RATE], self.marker)
+        return TrialPlan(partial(method, self.members), team, self.members, STEPS, workers=self.workers)

@@ -94,6 +94,12 @@ def test_a_method_whose_networks_come_in_pairs_counts_both():
     assert sweeps.members(compared_method("tpe", sweeps.study.objective)) == 1
 
 
+def test_workers_are_those_of_the_study():
+    text = STUDY + "trainers: {number: 1, workers: 2}\n"
+    for name in ("tpe", "self_tuning"):
+        assert written(name, text=text)[0].study.trainers.workers == 2
+
+
 def test_start_values_are_held_as_the_study_has_them():
     text = STUDY.replace("rate: {start: 0.1}", "rate: {start: {input: 0.1, hidden: 0.3}}")
     swept, content = written("held", text=text)

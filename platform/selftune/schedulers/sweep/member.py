@@ -13,6 +13,7 @@ from selftune.hyperparameters import Space
 from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.bundles import actor_in_bundle
+from selftune.schedulers.sweep.member_trainer import called, end_workers, first_bundle, member_trainer
 from selftune.training.stopwatch import Stopwatch
 from selftune.training.team_run import Executes
 
@@ -24,26 +25,30 @@ logger = logging.getLogger(__name__)
 
 
 class Member:
-    """An actor with the trainer of one member, of one trial after the other."""
+    """An actor with the trainer of one member, or its first worker, of one trial after the other."""
 
     def __init__(self, planner: Planner, member: int, log: WorkerLog | None) -> None:
         self._planner, self._member, self._log = planner, member, log
         self._trainer: Executes
+        self._previous: Executes | None = None
 
     def begin(self, number: int, values: Mapping[str, Any]) -> Space:
         if self._log is not None:
-            self._log.open(f"trial-{number}-trainer-{self._member}", number, self._member)
+            self._log.open(called(number, self._member), number, self._member)
         logger.info("begins, in process %d", os.getpid())
         plan = self._planner(values)
-        self._trainer = plan.trainers(self._member)
-        self._watch = Stopwatch(plan.device)
+        end_workers(self._previous)
+        self._trainer = self._previous = member_trainer(
+            self._planner, plan, number, values, self._member, self._log
+        )
+        self._workers, self._watch = plan.workers, Stopwatch(plan.device)
         return self._trainer.space
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
         return self._trainer.execute(order, warm)
 
     def seconds(self) -> float:
-        return self._watch.taken()
+        return self._watch.taken() * self._workers
 
     def export_state(self, key: str) -> Any:
         return self._trainer.export_state(key)
@@ -60,15 +65,17 @@ class RemoteTrainer:
 
     Args:
         planner: makes plans of trials.
-        member: whose bundle of the trial's placement group it gets.
+        member: whose bundles of the trial's placement group it gets.
+        workers: how many bundles.
         log: where it logs; None where it does not.
 
     Raises:
         RayActorError: by every call, if the member has died; Tune then restarts the trial.
     """
 
-    def __init__(self, planner: Planner, member: int, log: WorkerLog | None) -> None:
-        self._actor: Any = actor_in_bundle(Member, member, planner, member, log)
+    def __init__(self, planner: Planner, member: int, workers: int, log: WorkerLog | None) -> None:
+        bundle = first_bundle(member, workers)
+        self._actor: Any = actor_in_bundle(Member, bundle, planner, member, log)
         self._begun: Any = None
         self.space: Space
 
@@ -103,7 +110,7 @@ class RemoteTrainer:
         ray.get(self._actor.load_state_dict.remote(dict(state)))
 
     def end(self) -> None:
-        """Ends the actor."""
+        """Ends the actor, and with it the workers that it has started."""
         ray.kill(self._actor)
 
 

@@ -15,6 +15,7 @@ from ray import tune
 
 from selftune.errors import Stopped
 from selftune.schedulers import ray_internals, slots
+from selftune.schedulers.bundles import trial_bundles
 from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.ending import Ending
 from selftune.schedulers.errors import SchedulerError
@@ -58,6 +59,7 @@ def run_trials_on_ray(
     stop: Callable[[], bool] = never,
     study: str = "",
     hang_after: float | None = None,
+    workers: int = 1,
 ) -> None:
     """Runs the trials of a search on Ray Tune until there are no more, or the budget is spent.
 
@@ -73,7 +75,7 @@ def run_trials_on_ray(
         space: what is searched.
         settings: of the search.
         members: networks of a trial, which are placed together or not at all.
-        cpus, gpus: resources of each of them.
+        cpus, gpus: resources of each of them, of each of its workers if it has several.
         trial_steps: training steps of a trial.
         folder: the sweep's output folder, on this machine; Tune's files go to its subfolder ``ray``.
         listener: hears what becomes of the trials.
@@ -84,6 +86,7 @@ def run_trials_on_ray(
         study: its name, in metrics.
         hang_after: seconds after which a trial that does not come to its next report counts as hanging; it is
             ended and started again. None for ten times the longest so far, and ten minutes at least.
+        workers: processes that train each network together; a trial has a bundle for each.
 
     Raises:
         SchedulerError: if the folder holds a run already, a trial does not fit on the cluster, or the searcher
@@ -107,9 +110,9 @@ def run_trials_on_ray(
             records.listener.ended()
             return
     with quiet(), _quiet_optuna(), connected(address):
-        fit = _fitting(settings, members, {"CPU": cpus, "GPU": gpus}, say)
-        bundle = {"CPU": cpus, **({"GPU": gpus} if gpus else {})}
-        worker = tune.with_resources(trainable, tune.PlacementGroupFactory([bundle] * members))
+        fit = _fitting(settings, members, workers, {"CPU": cpus, "GPU": gpus}, say)
+        bundles = trial_bundles(members, workers, cpus, gpus)
+        worker = tune.with_resources(trainable, tune.PlacementGroupFactory(bundles))
         scheduler = sweep_scheduler(space, records, trial_steps)
         scheduler.admission.fit = fit
         samples = samples_of(space, settings)
@@ -207,12 +210,16 @@ def _trial_folder(trial: Any) -> str:
 
 
 def _fitting(
-    settings: SearchSettings, members: int, request: Mapping[str, float], say: Callable[[str], None]
+    settings: SearchSettings,
+    members: int,
+    workers: int,
+    request: Mapping[str, float],
+    say: Callable[[str], None],
 ) -> int:
     """How many trials the cluster holds at a time."""
-    fit = slots.slots(request) // members
+    fit = slots.slots(request, workers=members * workers)
     if not fit:
-        raise SchedulerError(slots.shortage(request, members))
+        raise SchedulerError(slots.shortage(request, members, workers=workers))
     if settings.concurrent is not None and settings.concurrent > fit:
         trials = "1 trial fits" if fit == 1 else f"{fit} trials fit"
         say(f"concurrent is {settings.concurrent}, but {trials} on the cluster at a time; that many run")

@@ -21,6 +21,7 @@ from selftune.methods.work_orders import EvaluateNetwork
 from selftune.schedulers import ray_internals
 from selftune.schedulers.sent_log import log_from_here
 from selftune.schedulers.sweep.member import RemoteTrainer
+from selftune.schedulers.sweep.member_trainer import called, end_workers, member_trainer
 from selftune.schedulers.sweep.records import (
     BEST_STEP,
     BEST_VALUE,
@@ -55,6 +56,7 @@ class TrialPlan:
         members: size of the team.
         steps: training steps of each network.
         device: a torch device that they train on.
+        workers: processes that train each network together.
     """
 
     method: Callable[[], TeamMethod]
@@ -62,6 +64,7 @@ class TrialPlan:
     members: int
     steps: int
     device: str = "cpu"
+    workers: int = 1
 
 
 Planner = Callable[[Mapping[str, Any]], TrialPlan]
@@ -72,7 +75,8 @@ class SweepTrial(tune.Trainable):
     """Trains a team and reports every ``report_every`` training steps; ``sweep_trial`` tells it how.
 
     Its first member's trainer is in the trial's own process, the others are in actors in the bundles of the
-    trial's placement group: whatever Tune does to the trial, it does to all of them.
+    trial's placement group: whatever Tune does to the trial, it does to all of them. Where trainers have several
+    workers, each of these processes is the first of a gang whose others have the bundles after its own.
 
     A result holds ``training_step`` and the measures of the first member's plain network over the whole validation
     split. The plain network with the best value of the metric so far is kept, and is in every checkpoint.
@@ -91,20 +95,22 @@ class SweepTrial(tune.Trainable):
         self._planner, self._settings = planner, settings
         self._log = log_from_here(log, ray_internals.filesystem_of(self))
         self._remote: dict[int, RemoteTrainer] = {}
+        self._own: Executes | None = None
         self._begin(config)
 
     def _begin(self, config: Mapping[str, Any]) -> None:
         number, values = config[NUMBER], config[VALUES]
         self._start = config.get(START)  # what an earlier driver's trial has saved
         if self._log is not None:
-            self._log.open(f"trial-{number}", number, 0)
+            self._log.open(called(number, 0), number, 0)
         logger.info("begins, in process %d, with %s", os.getpid(), dict(values))
         plan = self._plan = self._planner(values)
         for member in range(1, plan.members):
             if member not in self._remote:
-                self._remote[member] = RemoteTrainer(self._planner, member, self._log)
+                self._remote[member] = RemoteTrainer(self._planner, member, plan.workers, self._log)
             self._remote[member].begin(number, values)
-        own = plan.trainers(0)
+        end_workers(self._own)
+        own = self._own = member_trainer(self._planner, plan, number, values, 0, self._log)
         for trainer in self._remote.values():  # made side by side
             trainer.wait()
         self._work = WorkDone()
@@ -116,7 +122,7 @@ class SweepTrial(tune.Trainable):
         self._best: dict[str, Any] | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes the place of another trial, in the same processes."""
+        """Takes the place of another trial, in the same processes; further workers of trainers are new ones."""
         self._begin(new_config)
         return True
 
@@ -176,9 +182,13 @@ class SweepTrial(tune.Trainable):
         return {WORK: self._work.taken(), SECONDS: self._seconds(), **best}
 
     def _seconds(self) -> float:
-        """Seconds of computing of all members since the last result."""
+        """Seconds of computing of all members since the last result.
+
+        Of a trainer of several workers they are those of its first one times the number of workers, which all do
+        the same.
+        """
         elsewhere = [trainer.seconds() for trainer in self._remote.values()]
-        return self._watch.taken() + sum(each() for each in elsewhere)
+        return self._watch.taken() * self._plan.workers + sum(each() for each in elsewhere)
 
     # Checkpoints -------------------------------------------------------------------------------------
 
@@ -214,6 +224,7 @@ class SweepTrial(tune.Trainable):
         return None
 
     def cleanup(self) -> None:
+        end_workers(self._own)
         for trainer in self._remote.values():
             trainer.end()
 
