@@ -34,9 +34,9 @@ test-all: $(STAMP)
 	$(BIN)/pytest $(PARALLEL) --full
 	$(BIN)/python tests/every_level.py
 
-# Real servers, clusters and environments, one after the other. It needs PostgreSQL (Debian: apt-get install postgresql).
+# Real servers, clusters and environments, one after the other. tests/services/missing_tools.sh says what of them is not here.
 test-integration: $(STAMP) $(TOOLS)/installed
-	$(BIN)/pytest --integration
+	$(BIN)/pytest --integration -o faulthandler_timeout=1200
 
 docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md

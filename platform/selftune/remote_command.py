@@ -44,7 +44,10 @@ def with_folders(command: Command, options: argparse.Namespace) -> int:
             if isinstance(address := getattr(options, name, None), Address):
                 remote = RemoteFolder(address)
                 is_read = getattr(options, "reads", False)
-                setattr(options, name, _copy(remote) if is_read else stack.enter_context(_working(remote)))
+                outlives = getattr(options, "restart", False)  # by a machine that came for one that is gone
+                setattr(
+                    options, name, _copy(remote) if is_read else stack.enter_context(_working(remote, outlives))
+                )
                 shown = "" if is_read else remote.shown
         for name in ("places", "sources"):
             if given := getattr(options, name, None):
@@ -87,9 +90,10 @@ def _copy(remote: RemoteFolder, what: str = "copies", wanted: Callable[[str], bo
 
 
 @contextmanager
-def _working(remote: RemoteFolder) -> Iterator[Path]:
+def _working(remote: RemoteFolder, outlives: bool) -> Iterator[Path]:
     call_place(place_of(remote), remote.shown)
-    with working_copy(remote, lambda folder: (folder / REQUEST).touch(), _patience) as folder:
+    ask = lambda folder: (folder / REQUEST).touch()  # noqa: E731
+    with working_copy(remote, ask, _patience, outlives=outlives) as folder:
         yield folder
 
 

@@ -139,3 +139,12 @@ def test_the_program_prints_the_table_of_a_file(tmp_path, capsys):
     file.write_text(yaml.safe_dump_all(two_pods(DENIED, OUT, IN)))
     assert main([str(file)]) == 0
     assert capsys.readouterr().out.splitlines()[2:] == ["| one | two | 80 |"]
+
+
+@pytest.mark.parametrize(("text", "words"), [(None, "no such file or directory"), ("hello", "holds no manifests")])
+def test_what_is_no_file_of_manifests_is_a_sentence(text, words, tmp_path, capsys):
+    file = tmp_path / "manifests.yaml"
+    if text is not None:
+        file.write_text(text)
+    assert main([str(file)]) == 2
+    assert capsys.readouterr().err == f"{file}: {words}; give a file that `selftune render` wrote\n"

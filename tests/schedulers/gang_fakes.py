@@ -1,9 +1,13 @@
 """Trainers of several workers, one of which may die."""
 
+import json
 import os
 import signal
 from dataclasses import dataclass
 from pathlib import Path
+
+import ray
+from ray._private.utils import psutil  # the one that Ray brings
 
 from selftune.training import TrainerFactory
 
@@ -28,4 +32,28 @@ class MortalWorkers:
             return execute(order, warm)
 
         trainer.execute = dying
+        return trainer
+
+
+@dataclass(frozen=True)
+class NotedWorkers:
+    """Makes trainers whose workers write where they are and at which addresses they listen, at every order."""
+
+    factory: TrainerFactory
+    folder: Path
+
+    def __call__(self, member, team=0):
+        trainer = self.factory(member, team)
+        execute = trainer.execute
+
+        def noting(order, warm=None):
+            node = ray.get_runtime_context().get_node_id()
+            sockets = psutil.Process().net_connections("tcp")
+            listens = [socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN]
+            place = self.folder / f"worker-{trainer.lower.group.rank}.json"
+            (whole := place.with_suffix(".new")).write_text(json.dumps({"node": node, "listens": listens}))
+            whole.replace(place)
+            return execute(order, warm)
+
+        trainer.execute = noting
         return trainer

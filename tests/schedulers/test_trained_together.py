@@ -12,7 +12,7 @@ from gang_study import STUDY, alone
 from ray import cloudpickle
 
 from selftune.methods import Replay, Segment
-from selftune.schedulers import SchedulerError
+from selftune.schedulers import SchedulerError, served_folder
 from selftune.schedulers.replay_worker import Job
 from selftune.schedulers.trained_together import trained_together
 from selftune.training import run_in_process
@@ -26,9 +26,13 @@ def schedule():
 
 
 @pytest.mark.timeout(400)  # Ray Train starts more processes than Tune does
-@pytest.mark.parametrize("strategy", first_of(["fsdp", "ddp", "ddp, one dies", "fsdp, one dies"]))
-def test_two_workers_are_one_process(strategy, cluster, tmp_path):
-    """Also if one of them dies: then all go on from the last state."""
+@pytest.mark.parametrize(
+    "strategy", first_of(["fsdp", "ddp", "ddp, one dies", "fsdp, one dies", "fsdp, one dies elsewhere"])
+)
+def test_two_workers_are_one_process(strategy, cluster, tmp_path, monkeypatch):
+    """Also if one of them dies: then all go on from the last state. Workers elsewhere do not see the folder."""
+    if "elsewhere" in strategy:
+        monkeypatch.setattr(served_folder, "_mark", lambda folder, token: tmp_path / "where nobody else looks")
     dies, sharded = 1 if "dies" in strategy else None, "fsdp" in strategy
     plan, factory, marker, heard = schedule(), STUDY.strategy.trainers(), tmp_path / "died", []
     given = factory if dies is None else MortalWorkers(factory, marker, dies, number=1)

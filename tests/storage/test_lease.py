@@ -65,6 +65,47 @@ def test_who_is_silent_for_long_is_taken_over_and_learns_it(folder, elsewhere, m
     Lease(folder, never).acquire()
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass when somebody waits for them."""
+    now, monotonic = module.time.time, module.time.monotonic
+    passed = []
+    monkeypatch.setattr(module.time, "time", lambda: now() + sum(passed))
+    monkeypatch.setattr(module.time, "monotonic", lambda: monotonic() + sum(passed))
+    return passed
+
+
+def test_who_starts_again_elsewhere_waits_for_an_owner_that_is_silent(folder, elsewhere, clock, caplog):
+    Lease(folder).acquire()  # and its machine is gone
+    again = Lease(folder, clock.append)
+    again.outlive()
+    again.acquire()
+    assert SILENCE - 1 <= sum(clock) <= SILENCE + 2
+    assert "waiting whether it lives" in caplog.text
+
+
+def test_who_starts_again_elsewhere_does_not_wait_for_an_owner_that_lives(folder, elsewhere, clock):
+    first = Lease(folder)
+    first.acquire()
+
+    def wait(seconds):
+        clock.append(seconds)
+        if sum(clock) >= 5:
+            first.renew()
+
+    again = Lease(folder, wait)
+    again.outlive()
+    assert sum(clock) <= 6
+    with pytest.raises(SettingError, match="another process runs it"):
+        again.acquire()
+
+
+def test_who_starts_again_waits_for_nobody_where_nobody_was_or_on_the_same_machine(folder):
+    Lease(folder, never).outlive()
+    Lease(folder).acquire()
+    Lease(folder, never).outlive()
+
+
 def test_a_process_of_this_machine_that_is_gone_is_taken_over_at_once(folder):
     gone = Lease(folder)
     gone._claim = dataclasses.replace(gone._claim, process=2**22 + 1)  # larger than any

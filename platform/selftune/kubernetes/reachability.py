@@ -6,6 +6,7 @@ any other only what one of its policies lets it do, and a connection needs the c
 
 from __future__ import annotations
 
+import argparse
 import ipaddress
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -193,10 +194,17 @@ def _is_peer(peer: Mapping[str, Any], other: Party, who: Party) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Prints the table of a file of manifests."""
-    (file,) = sys.argv[1:] if arguments is None else arguments
-    manifests = [one for one in yaml.safe_load_all(Path(file).read_text(encoding="utf-8")) if one]
-    print(table(ways(manifests)))
+    """Prints the table of a file of manifests; the status is 2 if that is none."""
+    parser = argparse.ArgumentParser(prog="python -m selftune.kubernetes.reachability", description=__doc__)
+    parser.add_argument("file", type=Path, metavar="FILE", help="what `selftune render` wrote")
+    file: Path = parser.parse_args(arguments).file
+    try:
+        manifests = [one for one in yaml.safe_load_all(file.read_text(encoding="utf-8")) if one]
+        print(table(ways(manifests)))
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError, AttributeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "holds no manifests"
+        print(f"{file}: {reason.lower()}; give a file that `selftune render` wrote", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -6,58 +6,26 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 import ray
 import torch.distributed as dist
-from torch._C._distributed_c10d import FileStore, Store, TCPStore
+from torch._C._distributed_c10d import Store
 
 from selftune.errors import SettingError
 from selftune.hyperparameters import Space
 from selftune.logs import WorkerLog
 from selftune.methods import Report, WorkOrder
 from selftune.schedulers.bundles import actor_in_bundle, bundles
+from selftune.schedulers.meeting import Meeting, listening_store
 from selftune.schedulers.meeting_folder import MeetingFolder
-from selftune.training.process_group import DataParallelGroup
 from selftune.training.team_run import Executes
 from selftune.training.trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = timedelta(minutes=30)
-"""How long a worker waits for the others in the middle of a step; who hangs is ended long before by the driver."""
 _GRACE = 10.0
 """Seconds in which the first worker should notice by itself that another one is gone."""
-
-
-@dataclass(frozen=True)
-class Meeting:
-    """Where the workers of a trainer find each other.
-
-    Args:
-        size: number of workers.
-        backend: of ``torch.distributed``.
-        file: where all of them are on one node, a file there; empty otherwise.
-        host, port: of the first worker, where they are not.
-    """
-
-    size: int
-    backend: str
-    file: str = ""
-    host: str = ""
-    port: int = 0
-
-    def join(self, rank: int, store: Store | None = None) -> DataParallelGroup:
-        """Waits for the others, and connects to them."""
-        if self.file:
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # other machines have no business here
-            store = FileStore(self.file, self.size)
-        elif store is None:
-            store = TCPStore(self.host, self.port, self.size, is_master=False)
-        dist.init_process_group(self.backend, store=store, rank=rank, world_size=self.size, timeout=_PATIENCE)
-        return DataParallelGroup()
 
 
 class Worker:
@@ -78,7 +46,7 @@ class Worker:
             log.open(f"{name}-worker-{self._rank}", None, member)
         logger.info("begins as worker %d, in process %d", self._rank, os.getpid())
         self._trainer = make()
-        self._trainer.share(meeting.join(self._rank))
+        self._trainer.share(meeting.join(self._rank, _address()))
 
     def execute(self, order: WorkOrder, warm: Any) -> None:
         try:
@@ -136,7 +104,7 @@ class Gang:
         begun = [worker.begin.remote(made, meeting, log, name, member) for worker in self._workers]
         arguments = (begun, joined := threading.Event(), self._clear)
         threading.Thread(target=_watch, args=arguments, daemon=True).start()
-        self._own.share(meeting.join(0, store))
+        self._own.share(meeting.join(0, _address(), store))
         joined.set()
         ray.get(begun)
         if meeting.backend == "gloo":  # all are connected; nccl connects at the first step
@@ -147,9 +115,8 @@ class Gang:
         if set(nodes) == {ray.get_runtime_context().get_node_id()}:
             self._folder = MeetingFolder()
             return Meeting(workers, backend, file=str(self._folder.path / "meeting")), None
-        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-        store = TCPStore(host, 0, workers, is_master=True, wait_for_workers=False)
-        return Meeting(workers, backend, host=host, port=store.port), store
+        store = listening_store(_address(), workers)
+        return Meeting(workers, backend, host=_address(), port=store.port), store
 
     def execute(self, order: WorkOrder, warm: Any = None) -> Report:
         given = ray.put(warm) if warm is not None else None
@@ -189,6 +156,11 @@ class Gang:
     def _clear(self) -> None:
         if self._folder is not None:
             self._folder.remove()
+
+
+def _address() -> str:
+    """Of this process's node, as the others reach it."""
+    return str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def _shared(trainer: Any) -> Trainer:

@@ -20,6 +20,7 @@
 | ``usage.tag_callbacks`` | Tune does not import MLflow to count callbacks for statistics that are off |
 | ``RayActorManager._actor_task_failed`` | a worker that the memory monitor ends does not end the run |
 | ``utils.set_sigterm_handler``, ``services.ConsolePopen`` | SIGTERM reaches the program, and it alone |
+| ``utils.psutil`` | the network interface that has the address of a node |
 
 The first four belong to the direct transport; the mailbox transport uses one of them, the actor, and only to end a
 process that hangs. ``problem`` checks
@@ -217,6 +218,20 @@ def knock(address: str) -> None:
     without = internal.get_authentication_mode() == internal.AuthenticationMode.DISABLED
     if without and port.isdigit() and "/" not in host and _listens(host, int(port)):
         internal.GcsClient(address=address).internal_kv_get(b"selftune", None, 5)
+
+
+def interface(address: str) -> str | None:
+    """The network interface of this machine that has an address; None if none has.
+
+    >>> interface("127.0.0.1")
+    'lo'
+    >>> interface("192.0.2.77") is None
+    True
+    """
+    for name, addresses in utils.psutil.net_if_addrs().items():  # type: ignore[attr-defined]
+        if address in (entry.address for entry in addresses):
+            return str(name)
+    return None
 
 
 def _listens(host: str, port: int) -> bool:

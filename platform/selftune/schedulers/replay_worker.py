@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch.distributed as dist
+from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, copy_files
 
 from selftune.listener import Listener
 from selftune.methods import Replay, Report, Segment
@@ -46,10 +46,11 @@ class Work:
 
     Args:
         jobs: the networks, one after the other.
-        folder: for states and results.
+        folder: for states and results, on the driver's machine.
         sharded: whether each worker holds a part of the weights only.
         save_every: seconds between two saved states of a network.
         tell: hears the number of a network and every report of it.
+        files: the file system by which workers reach the folder; None for their own disk.
     """
 
     jobs: Sequence[Job]
@@ -57,6 +58,7 @@ class Work:
     sharded: bool
     save_every: float
     tell: Callable[[int, Report], None]
+    files: FileSystem | None = None
 
 
 def folder_of(place: Path, number: int) -> Path:
@@ -70,9 +72,19 @@ def train(config: dict[str, Any]) -> None:
     for number in range(len(work.jobs)):
         report, message = _trained(work, number, group)
         if group.rank == 0:
-            save_state(folder_of(work.folder, number) / RESULT, {"report": report, "message": message}, KIND)
+            _state(work, number, group).end({"report": report, "message": message})
         if group is not ALONE:
             dist.barrier()  # nobody goes on where another one may have to come back
+
+
+def _is_sharded(work: Work, group: ProcessGroup) -> bool:
+    return work.sharded and group is not ALONE
+
+
+def _state(work: Work, number: int, group: ProcessGroup) -> _State:
+    return _State(
+        work.files or LocalFileSystem(), folder_of(work.folder, number), group.rank, _is_sharded(work, group)
+    )
 
 
 class _Told(Listener):
@@ -85,14 +97,12 @@ class _Told(Listener):
 
 def _trained(work: Work, number: int, group: ProcessGroup) -> tuple[Report | None, str]:
     """A network's last report, or why there is none."""
-    job, folder = work.jobs[number], folder_of(work.folder, number)
-    os.makedirs(folder, exist_ok=True)
+    job = work.jobs[number]
     trainer = job.factory(0)
-    sharded = work.sharded and group is not ALONE
-    trainer.share(group, sharded)
+    trainer.share(group, _is_sharded(work, group))
     listener = _Told(lambda report: work.tell(number, report)) if group.rank == 0 else None
     run = TeamRun(job.method(), {0: trainer}, listener)
-    state = _OfAll(folder, group.rank) if sharded else _OfFirst(folder, group.rank)
+    state = _state(work, number, group)
     state.restore(run)
     if group is not ALONE:
         dist.barrier()  # before somebody saves again
@@ -110,43 +120,53 @@ def _trained(work: Work, number: int, group: ProcessGroup) -> tuple[Report | Non
 
 
 @dataclass(frozen=True)
-class _OfFirst:
-    """The state of workers that are all in the same: the first one saves it."""
+class _State:
+    """What the workers go on from: the state of the first one, in which all are, or a part of each."""
 
+    files: FileSystem
     folder: Path
     rank: int
+    sharded: bool
 
     def save(self, run: TeamRun) -> None:
+        name = f"state-{run.training_step}"
+        if self.sharded or self.rank == 0:
+            with tempfile.TemporaryDirectory() as made:
+                run.save(Path(made))
+                self._bring(Path(made), self._own(name))
+        if self.sharded:
+            dist.barrier()  # it counts once all have saved theirs
         if self.rank == 0:
-            run.save(self.folder)
+            with tempfile.TemporaryDirectory() as made:
+                write_json(Path(made, _LATEST), {"state": name})
+                self._bring(Path(made), self.folder)
+            for other in self.files.get_file_info(FileSelector(str(self.folder))):
+                if other.base_name.startswith("state-") and other.base_name != name:
+                    self.files.delete_dir(other.path)
 
     def restore(self, run: TeamRun) -> None:
-        run.restore(self.folder)
-
-
-@dataclass(frozen=True)
-class _OfAll:
-    """The state of workers of which each has a part: it counts once all have saved theirs."""
-
-    folder: Path
-    rank: int
-
-    def save(self, run: TeamRun) -> None:
-        place = self.folder / f"state-{run.training_step}"
-        run.save(self._own(place.name))
-        dist.barrier()
-        if self.rank == 0:
-            write_json(self.folder / _LATEST, {"state": place.name})
-            for other in self.folder.glob("state-*"):
-                if other != place:
-                    shutil.rmtree(other)
-
-    def restore(self, run: TeamRun) -> None:
-        try:
-            latest: dict[str, Any] = read_json(self.folder / _LATEST)
-        except FileNotFoundError:
+        if not self.files.get_file_info(str(self.folder / _LATEST)).is_file:
             return
-        run.restore(self._own(latest["state"]))
+        with tempfile.TemporaryDirectory() as made:
+            self._fetch(self.folder / _LATEST, Path(made, _LATEST))
+            latest: dict[str, Any] = read_json(Path(made, _LATEST))
+            state = Path(made, "state")
+            state.mkdir()
+            self._fetch(self._own(latest["state"]), state)
+            run.restore(state)
+
+    def end(self, result: dict[str, Any]) -> None:
+        """Keeps the result of a network, for the driver."""
+        with tempfile.TemporaryDirectory() as made:
+            save_state(Path(made, RESULT), result, KIND)
+            self._bring(Path(made), self.folder)
 
     def _own(self, state: str) -> Path:
-        return self.folder / state / f"worker-{self.rank}"
+        return self.folder / state / f"worker-{self.rank if self.sharded else 0}"
+
+    def _bring(self, made: Path, there: Path) -> None:
+        self.files.create_dir(str(there), recursive=True)
+        copy_files(str(made), str(there), destination_filesystem=self.files)
+
+    def _fetch(self, there: Path, here: Path) -> None:
+        copy_files(str(there), str(here), source_filesystem=self.files)

@@ -18,6 +18,7 @@ from selftune.schedulers.cluster import connected, quiet
 from selftune.schedulers.environment import environment
 from selftune.schedulers.errors import SchedulerError
 from selftune.schedulers.replay_worker import KIND, RESULT, Job, Work, folder_of, train
+from selftune.schedulers.served_folder import served
 from selftune.storage.state_file import load_state
 from selftune.training.team_run import NoTrainerLeft
 
@@ -48,7 +49,7 @@ def trained_together(
     Args:
         workers: how many.
         cpus, gpus: of each.
-        folder: for states and results meanwhile; with a cluster of several nodes, storage that all of them reach.
+        folder: on this machine, for states and results meanwhile.
         address: of a running cluster; default ``RAY_ADDRESS``, else a cluster on this machine for this run.
         sharded: whether each worker holds a part of the weights only (FSDP).
         watch: hears the number of a network and each report of it, in this process; after the death of a worker
@@ -72,8 +73,9 @@ def trained_together(
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
             post: Any = ray.remote(num_cpus=0)(_Post).remote()
-            work = Work(list(jobs), place, sharded, save_every, _Sender(post))
-            _wait(_fit.remote(work, request, workers), post, watch or (lambda number, report: None))
+            with served(place) as files:
+                work = Work(list(jobs), place, sharded, save_every, _Sender(post), files)
+                _wait(_fit.remote(work, request, workers), post, watch or (lambda number, report: None))
         results = [load_state(folder_of(place, number) / RESULT, KIND) for number in range(len(jobs))]
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -121,8 +123,9 @@ def _wait(fitting: Any, post: Any, watch: Callable[[int, Report], None]) -> None
         raise SchedulerError(f"Ray Train has ended: {str(error).splitlines()[0]}") from error
     finally:
         if not done:
-            ray.cancel(fitting, force=True)  # with it go Ray Train's controller, which it owns, and the workers
-            ray.wait([fitting], timeout=_END)
+            ray.cancel(fitting)  # Ray Train answers as it does Ctrl-C: its controller ends the workers
+            if not ray.wait([fitting], timeout=_END)[0]:
+                ray.cancel(fitting, force=True)
         ray.kill(post)
     if reason:
         raise SchedulerError(f"the workers failed again and again: {reason}")
@@ -144,7 +147,10 @@ def _fit(work: Work, request: dict[str, float], workers: int) -> str:
             resources_per_worker={name: amount for name, amount in request.items() if amount},
         ),
         run_config=RunConfig(
-            name="train", storage_path=str(work.folder), failure_config=FailureConfig(max_failures=3)
+            name="train",
+            storage_path=str(work.folder),
+            storage_filesystem=work.files,
+            failure_config=FailureConfig(max_failures=3),
         ),
     )
     try:

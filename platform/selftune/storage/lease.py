@@ -121,6 +121,37 @@ class Lease:
                 )
             self._wait(random.uniform(0.1, 1.0))
 
+    def outlive(self) -> None:
+        """Waits while an owner on another machine may be gone: until it is, or shows that it lives.
+
+        Raises:
+            OSError: if the store does not answer, or refuses.
+        """
+        silent: dict[str, object] = {}
+        until = time.monotonic() + SILENCE
+        while time.monotonic() < until:
+            there = claims(self._folder)
+            owners = {
+                name: (claim, file.changed or claim.written)
+                for name, (claim, file) in there.items()
+                if claim.owns and not _is_here(claim) and lives(claim, file)
+            }
+            if any(silent.get(name, written) != written for name, (_, written) in owners.items()):
+                return  # it was renewed
+            if not owners:
+                return
+            if not silent:
+                claim, _ = next(iter(owners.values()))
+                logger.warning(
+                    "%s: process %d on %s had it some seconds ago; waiting whether it lives, %d seconds at most",
+                    self._folder.shown,
+                    claim.process,
+                    claim.host,
+                    SILENCE,
+                )
+            silent = {name: written for name, (_, written) in owners.items()}
+            self._wait(1.0)
+
     def renew(self) -> bool:
         """Says that this process lives; returns whether somebody asks it to stop.
 
@@ -225,11 +256,16 @@ def lives(claim: Claim, file: RemoteFile, now: float | None = None) -> bool:
     Args:
         now: the time by the store's clock; None for that of this machine.
     """
-    if claim.namespace and claim.namespace == namespace():
+    if _is_here(claim):
         return birth(claim.process) == claim.birth
     if file.changed is None:
         return time.time() - claim.written < SILENCE
     return (time.time() if now is None else now) - file.changed < SILENCE
+
+
+def _is_here(claim: Claim) -> bool:
+    """Whether it is of a process that this machine can look for."""
+    return bool(claim.namespace) and claim.namespace == namespace()
 
 
 def ask_to_stop(folder: RemoteFolder) -> None:

@@ -46,6 +46,7 @@ def working_copy(
     asked: Callable[[Path], None],
     patience: Callable[[BaseException | None], float],
     every: float = EVERY,
+    outlives: bool = False,
 ) -> Iterator[Path]:
     """Within the context this process, and no other, may change a remote folder, through a copy of it.
 
@@ -57,6 +58,7 @@ def working_copy(
         asked: is called with the copy when the owner is asked from elsewhere to stop, or has to.
         patience: seconds that the store may take at the end, given the error that ended the block.
         every: seconds between two looks at what has changed.
+        outlives: wait for an owner on another machine that may be gone.
 
     Raises:
         SettingError: if another process has the folder, or the store or this machine refuses; nothing has begun.
@@ -64,6 +66,8 @@ def working_copy(
     """
     lease = Lease(remote)
     try:
+        if outlives:
+            lease.outlive()
         lease.acquire()
     except OSError as error:
         raise SettingError("", str(error)) from None
