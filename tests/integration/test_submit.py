@@ -32,10 +32,8 @@ def test_a_study_is_sent_followed_and_fetched(selftune, study, tmp_path):
     assert not (tmp_path / "runs" / "tiny-1" / "ray").exists()
     assert "tiny-1: succeeded" in selftune("status", "tiny-1").stdout
     assert selftune("logs", "tiny-1").stdout in done.stdout
-    assert (
-        "--name"
-        in selftune("submit", "tiny.yaml", "--output", tmp_path / "there", "--name", "tiny-1", status=1).stderr
-    )
+    again = selftune("submit", "tiny.yaml", "--name", "tiny-1", "--to", "elsewhere", status=1)
+    assert "tiny-1: the cluster has a job of this name" in again.stderr
 
 
 def test_a_job_without_waiting_is_looked_at_stopped_and_gone_on_with(selftune, study, tmp_path):
