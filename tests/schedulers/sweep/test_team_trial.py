@@ -89,3 +89,14 @@ def test_members_of_two_workers_do_what_one_worker_does(members, tmp_path, clust
         found = best_network(tmp_path, trial.number)
         for name, tensor in finish.network.items():
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=1e-4)
+
+
+@pytest.mark.full
+def test_a_trial_whose_second_member_is_killed_goes_on_with_new_workers(tmp_path, cluster):
+    marker = tmp_path / "killed"
+    heard = search(tmp_path / "sweep", cluster, replace(SETTINGS, trials=1), marker, workers=2)
+    assert marker.exists()
+    trial = heard.last[0]
+    assert (trial.status, trial.training_step) == ("finished", 60)
+    finish = here(trial.values[RATE])[0]
+    assert trial.measures["validation_loss"] == pytest.approx(finish.measures["validation_loss"], rel=1e-4)
