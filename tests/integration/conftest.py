@@ -61,7 +61,7 @@ def cluster(tmp_path_factory, servers):
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     with chromium() as browser:
         yield browser
