@@ -1,22 +1,17 @@
 """Every regularizer in a trainer of one process, or of two of which each holds a part of the weights."""
 
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # of a process of its own
 sys.path.insert(0, str(Path(__file__).parent))
 
-import conformance_objectives
-from shared_batches import without_batch_statistics
+import shared_batches
 from trainers import fixed, replay, trainer_of, weights
 
-from selftune.errors import SettingError
 from selftune.networks import sharded_weights
-from selftune.training.process_group import DataParallelGroup
 
 
 def trained(name, group=None):
@@ -29,16 +24,5 @@ def trained(name, group=None):
 
 
 def process(rank, folder, names):
-    torch.set_num_threads(1)
-    conformance_objectives.cnn = without_batch_statistics
     sharded_weights._SMALLEST = 1
-    meeting, patience = f"file://{folder}/meeting", timedelta(seconds=60)
-    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2, timeout=patience)
-    found = {}
-    for name in names:
-        try:
-            found[name] = trained(name, DataParallelGroup())
-        except SettingError as error:
-            found[name] = str(error)
-    torch.save(found, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    shared_batches.process(rank, folder, names, trained)

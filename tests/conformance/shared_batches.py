@@ -1,11 +1,13 @@
 """Every regularizer in trainers of one process, or of two that share every batch."""
 
 import sys
+import tempfile
 from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing as mp
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # of a process of its own
@@ -46,7 +48,7 @@ def trained(name, group=None):
     }
 
 
-def process(rank, folder, names):
+def process(rank, folder, names, trained=trained):
     torch.set_num_threads(1)
     conformance_objectives.cnn = without_batch_statistics
     meeting, patience = f"file://{folder}/meeting", timedelta(seconds=60)
@@ -59,3 +61,10 @@ def process(rank, folder, names):
             found[name] = str(error)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def in_two_processes(process):
+    """What both processes have found for every regularizer."""
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(process, (folder, SHARED), nprocs=2)
+        return [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]

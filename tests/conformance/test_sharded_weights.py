@@ -1,15 +1,11 @@
 """Two workers of which each holds a part of the weights do with every regularizer what one does, or refuse it."""
 
-import tempfile
-from pathlib import Path
-
 import conformance_objectives
 import pytest
 import torch
-import torch.multiprocessing as mp
 from rounding import rounding
 from sharded_weights import process, trained
-from shared_batches import SHARED, without_batch_statistics
+from shared_batches import SHARED, in_two_processes, without_batch_statistics
 from test_shared_batches import REFUSED as NEVER_SHARED
 
 from selftune.regularization.regularizer import overrides, regularizers
@@ -21,9 +17,7 @@ NEEDS_THE_NETWORK = {"ewc", "ordered_low_rank", "sam", "self_distillation_target
 
 @pytest.fixture(scope="module")
 def together():
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(process, (folder, SHARED), nprocs=2)
-        yield [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
+    return in_two_processes(process)
 
 
 @pytest.mark.full

@@ -1,14 +1,10 @@
 """Two workers that share every batch do with every regularizer what one does, or refuse it."""
 
-import tempfile
-from pathlib import Path
-
 import conformance_objectives
 import pytest
 import torch
-import torch.multiprocessing as mp
 from rounding import rounding
-from shared_batches import SHARED, process, trained, without_batch_statistics
+from shared_batches import SHARED, in_two_processes, process, trained, without_batch_statistics
 
 REFUSED = {
     "adaptive_mixup",
@@ -20,9 +16,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def together():
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(process, (folder, SHARED), nprocs=2)
-        yield [torch.load(Path(folder) / f"{rank}.pt") for rank in range(2)]
+    return in_two_processes(process)
 
 
 @pytest.mark.full

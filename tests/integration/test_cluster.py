@@ -94,7 +94,8 @@ def test_all_of_it_is_in_mlflow(digits, tracking):
     run, trajectory = parent["info"]["run_id"], read_trajectory(digits)
     assert parent["info"]["status"] == "FINISHED"
     points = tracking.history(run, "value/dropout.rate/input")
-    assert [point["step"] for point in points] == trajectory.training_step.tolist()
+    # the server orders them by time, which the second driver counts from the checkpoint on
+    assert sorted(point["step"] for point in points) == trajectory.training_step.tolist()
     assert {"report.html", "study.yaml", "summary.json"} <= tracking.artifacts(run)
     assert tracking.artifact(run, "report.html") == (digits / "report.html").read_bytes()
 

@@ -11,7 +11,7 @@ from own_process import python
 from ray_fakes import ToyMethod
 
 from selftune.logs import WorkerLog
-from selftune.schedulers import served_files
+from selftune.schedulers import served_files, served_folder
 from selftune.schedulers.folder_server import FolderServer
 from selftune.schedulers.sent_log import SentLog, log_from_here
 from selftune.schedulers.served_folder import ServedFolder
@@ -122,6 +122,18 @@ def test_who_gets_it_looks_for_the_folder_anew(tmp_path):
     assert folder.is_here
     (tmp_path / ".driver-token").unlink()  # as on another machine
     assert not pickle.loads(pickle.dumps(folder)).is_here
+
+
+def test_the_mark_of_a_driver_that_was_killed_goes_with_the_next_one(tmp_path):
+    served_folder._leave_mark(tmp_path, "killed")
+    served_folder._leave_mark(tmp_path, "token")
+    assert [path.name for path in tmp_path.iterdir()] == [".driver-token"]
+    assert not ServedFolder(str(tmp_path), "killed").is_here
+
+
+def test_nothing_is_added_to_a_file(filesystem, tmp_path):
+    with pytest.raises(OSError, match="files in the driver's folder are written once"):
+        filesystem.open_append_stream(str(tmp_path / "a"))
 
 
 def test_log_lines_of_a_worker_elsewhere_come_to_the_folder_of_the_run(tmp_path):

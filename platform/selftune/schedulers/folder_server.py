@@ -11,7 +11,10 @@ from pyarrow.fs import FileInfo, FileSelector, LocalFileSystem
 
 
 class FolderServer:
-    """Reads and writes below a folder for those who do not reach it. What is done twice is done once.
+    """Reads and writes below a folder for those who do not reach it.
+
+    Ray may call a method twice, where the first answer was lost. Of a file that changes nothing; a log may have a
+    line twice.
 
     Args:
         folder: nothing outside of it is served.

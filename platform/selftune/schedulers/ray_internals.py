@@ -167,6 +167,11 @@ def filesystem_of(trainable: tune.Trainable) -> FileSystem:
     return LocalFileSystem() if place is None else place.storage_filesystem
 
 
+def saved_by(trainable: tune.Trainable, folder: str) -> tune.Checkpoint:
+    """What an earlier driver's trial has saved in a folder, as it is to be had where the trainable runs."""
+    return tune.Checkpoint(folder, filesystem=filesystem_of(trainable))
+
+
 @contextmanager
 def on_loopback() -> Iterator[None]:
     """Gives the node of a cluster that starts within the context the address 127.0.0.1, and no other listens.

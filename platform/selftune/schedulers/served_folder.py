@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,7 @@ def served(folder: Path) -> Iterator[PyFileSystem | None]:
         yield None
         return
     token = uuid.uuid4().hex
-    mark = _mark(str(folder), token)
-    mark.touch()
+    mark = _leave_mark(folder, token)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     server: Any = ray.remote(FolderServer)
     actor = server.options(
@@ -63,6 +63,15 @@ def served(folder: Path) -> Iterator[PyFileSystem | None]:
 
 def _mark(folder: str, token: str) -> Path:
     return Path(folder, f".driver-{token}")
+
+
+def _leave_mark(folder: Path, token: str) -> Path:
+    """Says in the folder whose it is, instead of drivers that were killed: it has one at a time."""
+    for left in folder.glob(_mark("", "*").name):
+        left.unlink()
+    mark = _mark(str(folder), token)
+    mark.touch()
+    return mark
 
 
 @dataclass(frozen=True)
@@ -174,7 +183,7 @@ class ServedFolder(FileSystemHandler):  # type: ignore[misc]
         return pyarrow.PythonFile(ServedWriter(self.ask, path), mode="w")
 
     def open_append_stream(self, path: str, metadata: Any) -> Any:
-        raise NotImplementedError("files of checkpoints are written once")
+        raise io.UnsupportedOperation(f"{path}: files in the driver's folder are written once")
 
 
 def _info(path: str, kind: int, size: int | None, mtime: int | None) -> FileInfo:

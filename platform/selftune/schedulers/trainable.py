@@ -138,8 +138,7 @@ class OrderTrainable(tune.Trainable):
 
     def _ready(self) -> dict[str, Any]:
         if self._start is not None:  # this driver's trainers have saved nothing yet, else Tune had loaded that
-            saved = tune.Checkpoint(self._start, filesystem=ray_internals.filesystem_of(self))
-            with saved.as_directory() as folder:
+            with ray_internals.saved_by(self, self._start).as_directory() as folder:
                 self.load_checkpoint(folder)
         self._greeted = True
         nothing = dict.fromkeys(self._columns, math.nan)

@@ -128,8 +128,7 @@ class SweepTrial(tune.Trainable):
 
     def step(self) -> dict[str, Any]:
         if self._start is not None:  # this driver's trial has saved nothing yet, else Tune had loaded that
-            saved = tune.Checkpoint(self._start["folder"], filesystem=ray_internals.filesystem_of(self))
-            with saved.as_directory() as folder:
+            with ray_internals.saved_by(self, self._start["folder"]).as_directory() as folder:
                 self.load_checkpoint(folder)
         run, every = self._run, self._settings.report_every
         if not self._is_joined:
