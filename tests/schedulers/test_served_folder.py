@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.fs
 import pytest
 from own_process import python
+from ray.exceptions import RayActorError
 from ray_fakes import ToyMethod
 
 from selftune.logs import WorkerLog
@@ -35,7 +36,7 @@ class Asked(ServedFolder):
 def filesystem(request, tmp_path):
     (tmp_path / ".driver-token").touch()
     kind = ServedFolder if request.param == "here" else Asked
-    return pyarrow.fs.PyFileSystem(kind(str(tmp_path), "token"))
+    return pyarrow.fs.PyFileSystem(kind(str(tmp_path), "token", "node"))
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_files_are_listed_moved_and_deleted_as_on_a_disk(filesystem, tmp_path):
 
 
 def test_a_file_is_not_there_before_it_is_whole(tmp_path):
-    folder = Asked(str(tmp_path), "token")
+    folder = Asked(str(tmp_path), "token", "node")
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"old")
     stream = folder.open_output_stream(str(path), None)
@@ -117,7 +118,7 @@ def test_nothing_outside_of_the_folder_is_served(path, tmp_path):
 
 
 def test_who_gets_it_looks_for_the_folder_anew(tmp_path):
-    folder = ServedFolder(str(tmp_path), "token")
+    folder = ServedFolder(str(tmp_path), "token", "node")
     (tmp_path / ".driver-token").touch()
     assert folder.is_here
     (tmp_path / ".driver-token").unlink()  # as on another machine
@@ -128,7 +129,7 @@ def test_the_mark_of_a_driver_that_was_killed_goes_with_the_next_one(tmp_path):
     served_folder._leave_mark(tmp_path, "killed")
     served_folder._leave_mark(tmp_path, "token")
     assert [path.name for path in tmp_path.iterdir()] == [".driver-token"]
-    assert not ServedFolder(str(tmp_path), "killed").is_here
+    assert not ServedFolder(str(tmp_path), "killed", "node").is_here
 
 
 def test_nothing_is_added_to_a_file(filesystem, tmp_path):
@@ -136,10 +137,36 @@ def test_nothing_is_added_to_a_file(filesystem, tmp_path):
         filesystem.open_append_stream(str(tmp_path / "a"))
 
 
+class Ends:
+    """An actor that has ended as many times as there are errors, each with the worker that had started it."""
+
+    def __init__(self, errors):
+        self.read = self
+        self._errors = errors
+
+    def remote(self, *arguments):
+        return lambda: self._errors.pop()() if self._errors else b"content"
+
+
+@pytest.mark.parametrize(("times", "expected"), [(0, b"content"), (4, b"content"), (5, None)])
+def test_an_actor_that_ended_is_started_again(times, expected, tmp_path, monkeypatch):
+    def ended():
+        raise RayActorError(error_msg="its owner has died")
+
+    monkeypatch.setattr(served_folder.ray, "get", lambda answer: answer())
+    monkeypatch.setattr(ServedFolder, "_server", Ends([ended] * times))
+    folder = ServedFolder(str(tmp_path), "token", "node")
+    if expected is None:
+        with pytest.raises(OSError, match="the driver's machine does not answer: its owner has died"):
+            folder.ask("read", "a", 0, 1)
+    else:
+        assert folder.ask("read", "a", 0, 1) == expected
+
+
 def test_log_lines_of_a_worker_elsewhere_come_to_the_folder_of_the_run(tmp_path):
     log = WorkerLog(str(tmp_path), "info", "digits")
     assert log_from_here(log, pyarrow.fs.LocalFileSystem()) is log
-    filesystem = pyarrow.fs.PyFileSystem(Asked(str(tmp_path), "token"))
+    filesystem = pyarrow.fs.PyFileSystem(Asked(str(tmp_path), "token", "node"))
     sent = log_from_here(log, filesystem)
     assert isinstance(sent, SentLog)
     handler = sent.handler(tmp_path / "logs/trainer-0.log")

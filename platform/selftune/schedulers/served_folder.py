@@ -22,6 +22,8 @@ from selftune.schedulers.folder_server import FolderServer
 from selftune.schedulers.served_files import ServedReader, ServedWriter
 
 _NAMESPACE = "selftune"
+_ATTEMPTS = 5
+"""How often something is asked of actors that end before they answer."""
 
 
 @contextmanager
@@ -31,7 +33,8 @@ def served(folder: Path) -> Iterator[PyFileSystem | None]:
     None, for the disk itself, if this process has started the cluster, whose workers all are on this machine.
 
     A worker that sees ``folder`` itself, because it is on this machine or the disk is shared, reads and writes
-    there. The others ask an actor on this node, so that checkpoints come to the driver's folder from any node.
+    there. The others ask an actor on this node, which the first of them starts, so that checkpoints come to the
+    driver's folder from any node.
 
     Args:
         folder: whose files are served.
@@ -44,21 +47,10 @@ def served(folder: Path) -> Iterator[PyFileSystem | None]:
         return
     token = uuid.uuid4().hex
     mark = _leave_mark(folder, token)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    server: Any = ray.remote(FolderServer)
-    actor = server.options(
-        name=token,
-        namespace=_NAMESPACE,
-        num_cpus=0,
-        scheduling_strategy=here,
-        max_restarts=-1,
-        max_task_retries=-1,
-    ).remote(str(folder))
     try:
-        yield PyFileSystem(ServedFolder(str(folder), token))
+        yield PyFileSystem(ServedFolder(str(folder), token, ray.get_runtime_context().get_node_id()))
     finally:
         mark.unlink(missing_ok=True)
-        ray.kill(actor)
 
 
 def _mark(folder: str, token: str) -> Path:
@@ -81,13 +73,15 @@ class ServedFolder(FileSystemHandler):  # type: ignore[misc]
     Args:
         folder: as the driver calls it.
         token: of this driver; a folder without its mark is another one of that name.
+        node: the id of the driver's node.
     """
 
     folder: str
     token: str
+    node: str
 
     def __reduce__(self) -> Any:
-        return ServedFolder, (self.folder, self.token)  # what was found out here may not hold there
+        return ServedFolder, (self.folder, self.token, self.node)  # what was found out here may not hold there
 
     @cached_property
     def is_here(self) -> bool:
@@ -96,7 +90,15 @@ class ServedFolder(FileSystemHandler):  # type: ignore[misc]
 
     @cached_property
     def _server(self) -> Any:
-        return ray.get_actor(self.token, namespace=_NAMESPACE)
+        """The actor on the driver's node. It ends with the worker that started it; the next one starts another."""
+        server: Any = ray.remote(FolderServer)
+        return server.options(
+            name=self.token,
+            namespace=_NAMESPACE,
+            get_if_exists=True,
+            num_cpus=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(self.node, soft=False),
+        ).remote(self.folder)
 
     @cached_property
     def _disk(self) -> Any:
@@ -108,13 +110,17 @@ class ServedFolder(FileSystemHandler):  # type: ignore[misc]
         Raises:
             OSError: what it raises there, or because it does not answer.
         """
-        try:
-            return ray.get(getattr(self._server, what).remote(*arguments, **more))
-        except RayTaskError as error:
-            raise error.cause from None
-        except (RayError, ValueError) as error:  # ValueError: there is no such actor any more
-            reason = str(error).strip().splitlines()[0]
-            raise OSError(f"{self.folder}: the driver's machine does not answer: {reason}") from error
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return ray.get(getattr(self._server, what).remote(*arguments, **more))
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayError as error:
+                self.__dict__.pop("_server", None)
+                if not left:
+                    reason = str(error).strip().splitlines()[0]
+                    raise OSError(f"{self.folder}: the driver's machine does not answer: {reason}") from error
+        raise AssertionError("the last attempt returns or raises")
 
     def tell(self, what: str, *arguments: Any) -> None:
         """As ``ask``, but nobody waits."""
