@@ -90,9 +90,11 @@ def test_it_resumes_by_itself_to_the_trajectory_of_an_undisturbed_run(digits, us
 
 
 def test_all_of_it_is_in_mlflow(digits, tracking):
-    parent = tracking.study("digits-1")
-    run, trajectory = parent["info"]["run_id"], read_trajectory(digits)
-    assert parent["info"]["status"] == "FINISHED"
+    def status():
+        return tracking.study("digits-1")["info"]["status"]
+
+    wait_until(lambda: status() == "FINISHED", "the last files")  # which the study waits a minute for
+    run, trajectory = tracking.study("digits-1")["info"]["run_id"], read_trajectory(digits)
     points = tracking.history(run, "value/dropout.rate/input")
     # the server orders them by time, which the second driver counts from the checkpoint on
     assert sorted(point["step"] for point in points) == trajectory.training_step.tolist()

@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,25 @@ def test_a_study_whose_process_is_gone_is_marked_killed(
     merged = MlflowClient(tracking).download_artifacts(run.info.run_id, "trajectory.parquet", str(tmp_path))
     assert len(read_trajectory(Path(merged).parent)) == 4  # although the study never closed the file
     assert len(read_trajectory(folder)) == 4
+
+
+def test_a_study_that_goes_on_is_sent_once_the_sender_of_the_killed_driver_has_ended(
+    tmp_path: Path, tracking: str, fabricate: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "digits"
+    writer = fabricate.fill(folder, range(4))
+    parents = iter([100, 1])
+    with monkeypatch.context() as killed, ExitStack() as other:
+        killed.setattr(os, "getppid", lambda: next(parents))
+        sync(folder, follow=True)  # says that it was killed,
+        other.enter_context(sync_module._alone(folder))  # and is not quite done
+        killed.setattr(os, "getppid", lambda: 100)
+        killed.setattr(sync_module, "_pause", lambda seconds: other.close())
+        fabricate.finish(folder, writer, steps=4)
+        sync(folder, follow=True)
+    run = runs(tracking)["study"]
+    assert run.info.status == "FINISHED"
+    assert run.data.metrics["tuned/test_loss"] == 0.171
 
 
 def test_a_trainer_that_was_lost_has_failed(tmp_path: Path, tracking: str, fabricate: Any) -> None:

@@ -67,7 +67,7 @@ def sync(folder: Path, *, follow: bool = False, network: Callable[[Path], nn.Mod
         uri = tracking_uri(folder)
     except PasswordMissing as error:
         raise SyncError(str(error)) from error
-    with _alone(folder):
+    with _alone(folder, waits=follow):  # the sender of a driver that was killed may not have ended yet
         sender = _sender(folder, uri, network)
         pause, next_attempt, is_first = INTERVAL, 0.0, True
         while True:
@@ -98,12 +98,21 @@ def _sender(folder: Path, uri: str, network: Callable[[Path], nn.Module] | None)
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path, waits: bool = False) -> Iterator[None]:
+    """Within the context no other process sends the folder.
+
+    Args:
+        waits: for one that does; else that is an error.
+    """
     with (folder / ".mlflow.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise SyncError(f"another process is sending {folder}: wait until it is done") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not waits:
+                    raise SyncError(f"another process is sending {folder}: wait until it is done") from error
+                _pause(INTERVAL)
         yield
 
 
