@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from pyarrow.fs import FileSelector, FileSystem, LocalFileSystem, copy_files
 
@@ -111,7 +112,9 @@ def _trained(work: Work, number: int, group: ProcessGroup) -> tuple[Report | Non
     try:
         while not run.done:
             run.round()
-            if group.first_says(time.monotonic() - saved > work.save_every):
+            due = torch.tensor([time.monotonic() - saved > work.save_every], device=trainer.device)
+            group.same_buffers([due])  # as the first one says
+            if due.item():
                 state.save(run)
                 saved = time.monotonic()
     except NoTrainerLeft as error:

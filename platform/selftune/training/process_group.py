@@ -67,10 +67,6 @@ class ProcessGroup:
     def same_buffers(self, buffers: Sequence[Tensor]) -> None:
         """Gives all processes the buffers of the first one."""
 
-    def first_says(self, what: bool) -> bool:
-        """What the first process says, in all of them."""
-        return what
-
 
 class _SeveralProcesses(ProcessGroup):
     """All processes of ``torch.distributed``."""
@@ -151,11 +147,6 @@ class DataParallelGroup(_SeveralProcesses):
             dist.broadcast(flat, 0)
             for buffer, piece in zip(alike, torch.split(flat, [b.numel() for b in alike]), strict=True):
                 buffer.copy_(piece.view_as(buffer))
-
-    def first_says(self, what: bool) -> bool:
-        said = [what]
-        dist.broadcast_object_list(said, 0)
-        return said[0]
 
 
 class _Joined(torch.autograd.Function):
