@@ -50,7 +50,7 @@ class Sizes:
     horizons: tuple[int, ...] = (10, 50, 100)
     runs: int = 2
     estimates: int = 64
-    fit: int = 1000
+    fit: int = 2000
 
 
 QUICK = Sizes(settling=4, horizons=(2, 4), runs=2, estimates=2, fit=10)
@@ -152,10 +152,10 @@ def responses(**settings: Any) -> Way:
 WAYS = {
     "self_tuning": responses(),
     "implicit, neumann": Way("implicit", {}),
-    "implicit, descent": Way("implicit", {"system": "descent"}, fit=0.2),
+    "implicit, descent": Way("implicit", {"system": "descent"}, fit=0.1),
     "implicit, conjugate_gradient": Way("implicit", {"system": "conjugate_gradient"}),
     "implicit, conjugate_gradient, 3 steps": Way("implicit", {"system": "conjugate_gradient", "system_steps": 3}),
-    "penalty": Way("penalty", {}, frozen=False, fit=0.2),
+    "penalty": Way("penalty", {}, frozen=False, fit=0.1),
     "self_tuning, response.learning_rate 0.005": responses(learning_rate=0.005),
     "self_tuning, response.linearize false": responses(linearize=False),
 }
