@@ -146,7 +146,9 @@ class Way:
 
 
 def responses(**settings: Any) -> Way:
-    return Way("self_tuning", {"response": Response(**settings)}, tunes_dropout=True, fit=1.0)
+    """Hyper-steps are far from each other, because a response hardly changes from one step to the next."""
+    given = {"response": Response(**settings), "train_steps": 20, "scale_learning_rate": 0.01}
+    return Way("self_tuning", given, tunes_dropout=True, fit=0.5)
 
 
 WAYS = {
@@ -214,12 +216,7 @@ def estimates(cell: Cell, sizes: Sizes) -> dict[str, Any]:
     if way.frozen:
         for trainer in trainers.values():
             freeze(trainer)
-    settings = form.settings(
-        **way.settings,
-        learning_rate=0.0,
-        warmup_steps=0,
-        **({"scale_learning_rate": 0.01} if way.method == "self_tuning" else {}),
-    )
+    settings = form.settings(**way.settings, learning_rate=0.0, warmup_steps=0)
     fitting = int(way.fit * sizes.fit) // settings.train_steps
     budget = Budget(steps=(fitting + sizes.estimates) * settings.train_steps)
     seen = Seen()
