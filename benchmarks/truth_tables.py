@@ -35,11 +35,13 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
 
 
 def shown(values: Sequence[float]) -> str:
-    """A mean with its interval.
+    """A mean with its interval, which one seed does not have.
 
-    >>> shown([0.5, 0.5])
-    '0.500 (0.500 to 0.500)'
+    >>> shown([0.5]), shown([0.5, 0.5])
+    ('0.500', '0.500 (0.500 to 0.500)')
     """
+    if len(values) == 1:
+        return f"{values[0]:.3f}"
     low, high = interval(values)
     return f"{np.mean(values):.3f} ({low:.3f} to {high:.3f})"
 
