@@ -120,6 +120,7 @@ def penalty(
     hyperparameters: Sequence[Hyperparameter] = (),
     draws: Mapping[str, Draw] | None = None,
     layers: Callable[[nn.Module], bool] | None = None,
+    waits: str | None = None,
     incompatible: Mapping[str, str] | None = None,
     risk: Literal["examples", "domains"] = "examples",
     requires: Iterable[str] = (),
@@ -135,6 +136,7 @@ def penalty(
         hyperparameters: the function's further keyword arguments.
         draws: function argument -> random numbers of the step.
         layers: of a regularizer that acts per layer, those it acts on by default; None for all.
+        waits: why it makes the host wait for a GPU.
         incompatible: names of regularizers it cannot be combined with, and why.
         requires: what must be provided beside, such as the mark of what an argument means.
         risk: what weighs the same in the mean loss beside the term, every example or every domain.
@@ -153,6 +155,7 @@ def penalty(
             draws=dict(draws or {}),
             each=each,
             per_layer=on_weights,
+            waits=waits,
             layer_filter=staticmethod(layers) if layers is not None else None,
             incompatible=dict(incompatible or {}),
             risk=risk,

@@ -93,6 +93,8 @@ class Regularizer:
     whole_network: ClassVar[str | None] = None
     """Why several processes cannot hold a part of the weights each (FSDP) with it: it uses tensors of the network
     elsewhere than in ``step.parameters``; None where they can."""
+    waits: ClassVar[str | None] = None
+    """Why its training steps make the host wait for a GPU; None where they do not."""
     per_layer: ClassVar[bool] = False
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
