@@ -26,8 +26,8 @@ CATALOGUE = {
         """,
         "augment": """
             adaptive_mixup brightness co_teaching contrast cutmix cutout delayed_dropout dropout embedding_dropout
-            gaussian_dropout gaussian_input_noise hue input_scaling mixup nested_dropout rotation saturation
-            scaling self_mix shear spatial_dropout stochastic_depth translation variational_dropout weight_drop
+            gaussian_input_noise hue input_scaling mixup nested_dropout rotation saturation scaling self_mix shear
+            spatial_dropout stochastic_depth translation variational_dropout weight_drop
         """,
         "reparam": "dropconnect ghost_batch_norm interpolated_initialization",
         "gradient": "gradient_clipping multiplicative_gradient_noise",
