@@ -398,7 +398,7 @@ class OnlineTuner:
         if self._steering is not None:
             self._steering.load_state_dict(state["steering"])
         self._order, self._left, self.done = state["order"], state["left"], state["done"]
-        self._losses = list(state["losses"])
+        self._losses = [loss.to(self.device) for loss in state["losses"]]
         self._began = time.perf_counter() - state["seconds"]
         self._step, self._micro = None, 0
         if isinstance(self._order, FinishTraining):
