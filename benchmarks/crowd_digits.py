@@ -63,7 +63,6 @@ FAMILIES: Mapping[str, tuple[str, str, float, float]] = {
     # what is tuned: parts where there is one value per unit or class, and the range of random starts
     "weight_decay.strength": ("unit", "layer", 1e-5, 1e-1),
     "gaussian_dropout.rate": ("unit", "layer", 0.01, 0.8),
-    "rotation.magnitude": ("class", "", 0.5, 45.0),
     "gaussian_input_noise.sigma": ("class", "", 0.01, 1.0),
     "label_smoothing.epsilon": ("class", "", 1e-3, 0.4),
 }

@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(config, items):
     full = integration or gpu or config.getoption("--full")
     taken, left_out = [], []
     for item in items:
+        if integration and not item.get_closest_marker("timeout"):  # the last one also clears away what all shared
+            item.add_marker(pytest.mark.timeout(900))
         of_this_run = bool(item.get_closest_marker("integration")) == integration
         # what is not marked cuda in tests/gpu runs in the ordinary suite, too, without a GPU
         of_this_run &= _room(item) == "gpu" if gpu else not item.get_closest_marker("cuda")

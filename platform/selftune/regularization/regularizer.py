@@ -193,6 +193,10 @@ class Regularizer:
                 bound = declared.with_value(value, parts, f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
+            if self.per_unit and bound.parts:
+                bound = replace(bound, pools=tuple(map(len, self.units.values())))
+            elif bound.per_class:
+                bound = replace(bound, pools=(bound.size,))
             self.bound[declared.name] = replace(
                 bound, smooth=bound.smooth and is_in_the_loss(self), responds=has_a_response(self)
             )
