@@ -36,6 +36,7 @@ METHODS = {
     "self_tuning": _SHORT,
     "self_tuning, fixed scales": {**_SHORT, "tune_scale": False},
     "self_tuning, STN": {**_SHORT, "response": Response(centered=False, joint=True, linearize=False)},
+    "self_tuning, factored gates": {**_SHORT, "response": Response(gates="factored")},
     "implicit, neumann": {**_SHORT, "system_steps": 2},
     "implicit, descent": {**_SHORT, "system": "descent", "system_steps": 2},
     "implicit, conjugate gradients": {**_SHORT, "system": "conjugate_gradient", "system_steps": 2},
