@@ -23,6 +23,8 @@ class CycleSettings:
         checkpoint_every: hyper-steps between two checkpoints of every trainer.
         aggregation: how the trainers' hypergradients become one, and what becomes of trainers that send nonsense.
         synchronization: for how many trainers a hyper-step waits.
+        significance: level, between 0 and 1, at which a hyperparameter's hypergradients have to be told from noise
+            before it moves (see ``Gate``); None lets all move from the start.
     """
 
     warmup_steps: int = 200
@@ -33,6 +35,7 @@ class CycleSettings:
     checkpoint_every: int = 50
     aggregation: Aggregation = field(default_factory=Aggregation)
     synchronization: Synchronization = field(default_factory=Synchronization)
+    significance: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -46,3 +49,5 @@ class CycleSettings:
                 raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
         if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
+        if self.significance is not None and not 0 < self.significance < 1:
+            raise SettingError("significance", f"must be between 0 and 1, got {self.significance}")
