@@ -18,22 +18,22 @@ from typing import Any
 import torch
 import yaml
 from cells import Cell, CellRecords, add_arguments, chosen, table
+from ways_to_hold import CAUGHT_UP, LEVEL, NO_TEST, WAYS
 
 from selftune import Positive
 from selftune.hyperparameters import Hyperparameter
 from selftune.listener import Listener
 from selftune.methods import cycles
-from selftune.methods.gate import CATCH_UP, Gate
 from selftune.methods.method import HyperStep
 from selftune.registries.reference import Reference
 from selftune.regularization.regularizer import Regularizer, register
-from selftune.shapes import Float, Tensor
+from selftune.shapes import Tensor
 from selftune.studies.packaged import find_study
 from selftune.studies.study import Study
 from selftune.studies.study_file import parse_study
 from selftune.training import run_in_process
 
-LEVEL, PLANTED = 0.05, 3
+PLANTED = 3
 
 
 def plant(number: int) -> None:
@@ -60,49 +60,6 @@ def plant(number: int) -> None:
 
 for _number in range(PLANTED):
     plant(_number)
-
-
-class LetGo(Gate):
-    """Nothing is caught up: what is let go begins to move where it was held."""
-
-    def follow(self) -> None:
-        self._behind = self._behind * (CATCH_UP / (CATCH_UP - 1))
-        super().follow()
-
-
-class HeldAgain(Gate):
-    """What is let go is held again when its evidence has fallen to where it began."""
-
-    def see(self, hypergradient: Float[Tensor, "n"]) -> None:
-        was_held = self.held.clone()
-        super().see(hypergradient)
-        self._test._capital *= (20 / self.significance / self.evidence[:, None]).clamp(max=1.0)
-        again = ~was_held & (self.evidence <= 1)
-        self._test.restart(again)
-        self.held |= again
-
-
-class Share(Gate):
-    """Nothing is held wholly: a share of the way is taken that grows with the logarithm of the evidence."""
-
-    def __init__(self, start: Float[Tensor, "n"], significance: float) -> None:
-        super().__init__(start, significance)
-        self._start, self._share = start.clone(), torch.zeros_like(start)
-
-    def follow(self) -> None:
-        share = (self.evidence.log() / -math.log(self.significance)).clamp(0, 1).to(self._share)
-        self._share = torch.maximum(self._share, share)
-        aim = self._start + self._share * (self.proposal - self._start)
-        self.values.copy_(self.values + (aim - self.values) / CATCH_UP)
-
-
-WAYS: dict[str, type[Gate] | None] = {
-    "no test": None,
-    "held until found, then catching up": Gate,
-    "held until found, then from there": LetGo,
-    "held again": HeldAgain,
-    "a share by the evidence": Share,
-}
 
 
 def study_of(way: str, steps: int) -> Study:
@@ -158,24 +115,23 @@ def is_planted(name: str) -> bool:
     return name.startswith("coin")
 
 
-def row_of_way(way: str, results: list[dict[str, Any]], reference: list[dict[str, Any]]) -> list[str]:
+def row_of_way(way: str, runs: dict[int, dict[str, Any]], reference: dict[int, dict[str, Any]]) -> list[str]:
     """Means over seeds; the difference to no test is paired by seed."""
-    losses = [one["metrics"]["test_loss"] for one in results]
-    apart = [a - b["metrics"]["test_loss"] for a, b in zip(losses, reference, strict=False)]
-    error = statistics.stdev(apart) / math.sqrt(len(apart)) if len(apart) > 1 else math.nan
-    ends = [moved for one in results for name, moved in one["moved"].items() if is_planted(name)]
-    far = [at for one in results for at in one["farthest"]]
-    gone = sum(is_planted(name) for one in results for name in one["let_go"])
-    best = statistics.fmean(one["metrics"]["best_test_loss"] for one in results)
+    results = list(runs.values())
+    losses = {seed: run["metrics"]["test_loss"] for seed, run in runs.items()}
+    apart = [loss - reference[seed]["metrics"]["test_loss"] for seed, loss in losses.items() if seed in reference]
+    ends = [moved for run in results for name, moved in run["moved"].items() if is_planted(name)]
+    gone = sum(is_planted(name) for run in results for name in run["let_go"])
+    best = statistics.fmean(run["metrics"]["best_test_loss"] for run in results)
     return [
         way,
         f"{len(results)}",
-        f"{statistics.fmean(losses):.4f}",
-        "-" if way == "no test" else f"{statistics.fmean(apart):+.4f} ± {error:.4f}",
+        f"{statistics.fmean(losses.values()):.4f}",
+        "-" if way == NO_TEST else ", ".join(f"{difference:+.4f}" for difference in apart),
         f"{best:.4f}",
         f"{math.sqrt(statistics.fmean(end**2 for end in ends)):.2f}",
-        f"{max(far):.2f}",
-        "-" if way == "no test" else f"{gone} of {len(ends)}",
+        f"{max(at for run in results for at in run['farthest']):.2f}",
+        "-" if way == NO_TEST else f"{gone} of {len(ends)}",
     ]
 
 
@@ -187,14 +143,16 @@ def releases(results: list[dict[str, Any]]) -> list[list[str]]:
 
 def tables(records: list[dict[str, Any]]) -> Iterator[str]:
     """The tables that the records make."""
-    by_way = {way: [r["result"] for r in records if r["cell"]["way"] == way] for way in WAYS}
+    by_way: dict[str, dict[int, dict[str, Any]]] = {way: {} for way in WAYS}
+    for record in records:
+        by_way[record["cell"]["way"]][record["cell"]["seed"]] = record["result"]
     columns = [
-        "way", "seeds", "test loss", "less no test", "best network", "planted: moved", "at most", "let go",
+        "way", "seeds", "test loss", "less no test, by seed", "best network", "noise: moved", "at most", "let go",
     ]  # fmt: skip
-    reference = by_way["no test"]
-    yield table(columns, [row_of_way(way, of_way, reference) for way, of_way in by_way.items() if of_way])
-    if ours := by_way["held until found, then catching up"]:
-        yield table(["hyperparameter", *(f"run {number}" for number in range(len(ours)))], releases(ours))
+    reference = by_way[NO_TEST]
+    yield table(columns, [row_of_way(way, runs, reference) for way, runs in by_way.items() if runs])
+    if ours := by_way[CAUGHT_UP]:
+        yield table(["hyperparameter", *(f"seed {seed}" for seed in ours)], releases(list(ours.values())))
 
 
 def main() -> None:

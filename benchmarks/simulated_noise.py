@@ -3,7 +3,9 @@
 Every cell has 1,000 independent streams of one kind of noise. The first table has the share of streams without a
 drift that ``DriftTest`` lets go at level 0.05, at any time. The second has the hyper-steps that it takes to find a
 drift, in standard deviations of the noise, beside the shortest test of a fixed sample that finds it with a
-probability of one half at the same level, and that knows the noise.
+probability of one half at the same level, and that knows the noise. The third moves hyperparameters by RMSprop at
+the rate of the digits study, under hypergradients ``pull * (u - 1)`` with the noise of digits, from u = 0: how far
+those without a pull go astray, and how far the others are from their optimum.
 
     python benchmarks/simulated_noise.py --records simulated_noise
 """
@@ -17,11 +19,13 @@ from typing import Any
 
 import torch
 from cells import Cell, CellRecords, add_arguments, chosen, table
+from ways_to_hold import LEVEL, WAYS
 
 from selftune.methods.drift_test import DriftTest
+from selftune.methods.update_rules import UpdateRule, UpdateSettings
 from selftune.shapes import Float, Tensor
 
-LEVEL, STREAMS = 0.05, 1000
+STREAMS = 1000
 HIGHEST = LEVEL + 1.96 * math.sqrt(LEVEL * (1 - LEVEL) / STREAMS)
 """The upper end of the binomial interval: 95 of 100 times, the share of a test of that level is below it."""
 
@@ -33,7 +37,7 @@ def autoregressive(
     generator, burn = torch.Generator().manual_seed(seed), 200
     x = torch.zeros(STREAMS, dtype=torch.float64)
     for step in range(-burn, steps):
-        normal = torch.randn(3, STREAMS, generator=generator, dtype=torch.float64)
+        normal = torch.randn(3 if draws == "heavy" else 1, STREAMS, generator=generator, dtype=torch.float64)
         fresh = normal[0]
         if draws == "heavy":  # Student's t with two degrees of freedom: its variance is infinite
             fresh = normal[0] / normal[1:].square().mean(dim=0).sqrt()
@@ -70,6 +74,7 @@ KINDS = (
     "skewed 0.9", "falling 0.5", "rising 0.5", "waves 0.9", "as on digits",
 )  # fmt: skip
 WITH_DRIFT, DRIFTS = ("normal 0", "normal 0.9", "as on digits"), (0.25, 0.5, 1.0, 2.0, 4.0)
+PULLS, LOOKS, RATE = (0.0, 0.5, 1.0, 2.0, 4.0), (280, 560, 2000), 0.006
 
 
 def alarms(kind: str, steps: int) -> dict[str, Any]:
@@ -103,12 +108,32 @@ def fixed_sample(drift: float, kind: str, steps: int) -> float:
     return next((n + 1.0 for n, size in enumerate(sums) if (n + 1) * drift >= quantile * size), math.inf)
 
 
+def led(pull: float, way: str, steps: int) -> dict[str, Any]:
+    """Root mean square distances from where the hyperparameters should be, at every look that the steps reach."""
+    u, aim, make = torch.zeros(STREAMS, dtype=torch.float64), 1.0 if pull else 0.0, WAYS[way]
+    gate = None if make is None else make(u, LEVEL)
+    rule = UpdateRule(UpdateSettings("rmsprop", RATE), [u if gate is None else gate.proposal])
+    distances = {}
+    for step, vector in enumerate(noise("as on digits", min(steps, LOOKS[-1])), 1):
+        z = vector + pull * (u - aim)
+        if gate is not None:
+            gate.see(z)
+        rule.step([z])
+        if gate is not None:
+            gate.follow()
+        if step in LOOKS:
+            distances[str(step)] = float((u - aim).square().mean().sqrt())
+    return distances
+
+
 def measured(cell: Cell, steps: int) -> dict[str, Any]:
-    """What a cell of the two tables holds."""
+    """What a cell of the three tables holds."""
+    if cell["table"] == "led by a rule":
+        return led(float(cell["pull"]), str(cell["way"]), steps)
     kind = str(cell["noise"])
     if cell["table"] == "without a drift":
         return alarms(kind, steps)
-    drift = float(cell["drift"])
+    drift, steps = float(cell["drift"]), min(steps, LOOKS[-1])
     return found(drift, kind, steps) | {"fixed": fixed_sample(drift, kind, steps)}
 
 
@@ -131,6 +156,21 @@ def tables(records: list[dict[str, Any]]) -> Iterator[str]:
         if r["cell"]["table"] == "with a drift"
     ]
     yield table(["noise", "drift", "fixed sample", "half found after", "nine tenths after"], rows)
+    led_by = {
+        (r["cell"]["way"], r["cell"]["pull"]): r["result"]
+        for r in records
+        if r["cell"]["table"] == "led by a rule"
+    }
+    rows = [
+        [way, look, *(distance(led_by.get((way, pull), {}).get(look)) for pull in PULLS)]
+        for look in map(str, LOOKS)
+        for way in dict.fromkeys(way for way, _ in led_by)
+    ]
+    yield table(["way", "hyper-steps", *(f"pull {pull:g}" for pull in PULLS)], rows)
+
+
+def distance(found: float | None) -> str:
+    return "-" if found is None else f"{found:.2f}"
 
 
 def shown(steps: float) -> str:
@@ -145,6 +185,7 @@ def main() -> None:
     torch.set_num_threads(1)
     cells: list[Cell] = [{"table": "without a drift", "noise": kind} for kind in KINDS]
     cells += [{"table": "with a drift", "noise": kind, "drift": drift} for kind in WITH_DRIFT for drift in DRIFTS]
+    cells += [{"table": "led by a rule", "way": way, "pull": pull} for way in WAYS for pull in PULLS]
     records = CellRecords(arguments.records, settings={"steps": arguments.steps})
     failed = []
     if not arguments.print_only:

@@ -52,11 +52,13 @@ def drifting(digits, way, steps=300):
 
 def test_ways_differ_in_what_they_do_after_a_drift_is_found(digits):
     _, caught_up = drifting(digits, "held until found, then catching up")
+    _, however_far = drifting(digits, "the same, however far it is behind")
     _, from_there = drifting(digits, "held until found, then from there")
     again, _ = drifting(digits, "held again", steps=600)
     _, share = drifting(digits, "a share by the evidence")
     waited = sum(value == 0 for value in from_there)
-    assert caught_up[-1] == pytest.approx(1.5, rel=0.01)
+    assert however_far[-1] == pytest.approx(1.5, rel=0.01)
+    assert caught_up[-1] == pytest.approx(1.5 - 0.01 * waited + 0.5, rel=0.01)
     assert from_there[-1] == pytest.approx(1.5 - 0.01 * waited, rel=0.01)
     assert again.held.all()
     assert share[40] > 0
@@ -75,7 +77,14 @@ def test_shares_of_alarms_and_steps_are_counted(simulated):
             "result": drift | {"most": math.inf},
         },
     ]
-    without, with_drift = simulated.tables(records)
+    cells = [
+        {"table": "led by a rule", "way": way, "pull": 0.0}
+        for way in ("no test", "held until found, then catching up")
+    ]
+    records += [{"cell": cell, "result": simulated.measured(cell, 300)} for cell in cells]
+    assert 2 * records[-1]["result"]["280"] < records[-2]["result"]["280"]
+    without, with_drift, led = simulated.tables(records)
+    assert "| 280" in led
     assert "| yes" in without
     assert "never" in with_drift
 

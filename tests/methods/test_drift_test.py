@@ -100,19 +100,6 @@ def test_coordinates_do_not_know_of_each_other():
     torch.testing.assert_close(first_alarms(rows), torch.cat(alone))
 
 
-def test_a_restart_forgets_the_evidence_and_keeps_the_rest():
-    test = DriftTest(2)
-    for row in stream(200)[:, :2] + 3.0:
-        test.see(row)
-    assert (test.evidence > 1e3).all()
-    test.restart(torch.tensor([True, False]))
-    assert test.evidence[0] == pytest.approx(1)
-    assert test.evidence[1] > 1e3
-    for row in stream(200)[:80, :2] + 3.0:
-        test.see(row)
-    assert test.evidence[0] > 20
-
-
 @pytest.mark.parametrize("at", [0, 3, BLOCK, 5 * BLOCK + 1])
 def test_a_state_goes_on_bit_for_bit(at):
     rows = stream(120)[:, :4] + 0.3

@@ -24,7 +24,8 @@ class CycleSettings:
         aggregation: how the trainers' hypergradients become one, and what becomes of trainers that send nonsense.
         synchronization: for how many trainers a hyper-step waits.
         significance: level, between 0 and 1, at which a hyperparameter's hypergradients have to be told from noise
-            before it moves (see ``Gate``); None lets all move from the start.
+            before it moves (see ``Gate``); None lets all move from the start. Not with
+            ``optimistic_mirror_descent``.
     """
 
     warmup_steps: int = 200
@@ -51,3 +52,9 @@ class CycleSettings:
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
         if self.significance is not None and not 0 < self.significance < 1:
             raise SettingError("significance", f"must be between 0 and 1, got {self.significance}")
+        if self.significance is not None and self.optimizer == "optimistic_mirror_descent":
+            raise SettingError(
+                "significance",
+                "is not for optimistic_mirror_descent, whose steps begin from a centre of its own; name another"
+                " optimizer",
+            )

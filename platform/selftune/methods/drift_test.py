@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from selftune.shapes import Bool, Float, Tensor
+from selftune.shapes import Float, Tensor
 
 BLOCK = 8
 """Vectors of the stream that are added up before one bet is settled."""
@@ -80,10 +80,6 @@ class DriftTest:
             if self._blocks:
                 self._bet(block - self._correlation() * self._last)
             self._learn(block)
-
-    def restart(self, where: Bool[Tensor, "coordinates"]) -> None:
-        """Begins the test anew for some coordinates; what is known of their noise is kept."""
-        self._capital[where] = self._start()
 
     def _bet(self, surprise: Float[Tensor, "coordinates"]) -> None:
         known = self._size > 0
