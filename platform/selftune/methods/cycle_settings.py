@@ -26,6 +26,8 @@ class CycleSettings:
         significance: level, between 0 and 1, at which a hyperparameter's hypergradients have to be told from noise
             before it moves (see ``Gate``); None lets all move from the start. Not with
             ``optimistic_mirror_descent``.
+        pooled: units of a layer, and classes, move together at the learning rate, and each on its own at this
+            share of it, from 0 to 1 (see ``Pools``); None moves each on its own alone.
     """
 
     warmup_steps: int = 200
@@ -37,6 +39,7 @@ class CycleSettings:
     aggregation: Aggregation = field(default_factory=Aggregation)
     synchronization: Synchronization = field(default_factory=Synchronization)
     significance: float | None = None
+    pooled: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -48,6 +51,10 @@ class CycleSettings:
         ):
             if getattr(self, key) < low:
                 raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
+        if self.pooled is not None and not 0 <= self.pooled <= 1:
+            raise SettingError("pooled", f"must be from 0 to 1, got {self.pooled}")
+        if self.pooled is not None and self.optimizer == "optimistic_mirror_descent":
+            raise SettingError("pooled", "is not for optimistic_mirror_descent; take rmsprop, adam or sgd")
         if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
         if self.significance is not None and not 0 < self.significance < 1:

@@ -21,6 +21,7 @@ from selftune.methods.gate import Gate
 from selftune.methods.measures import average, measured
 from selftune.methods.member_progress import MemberProgress
 from selftune.methods.method import Fault, HyperStep
+from selftune.methods.pooling import Pools
 from selftune.methods.reports import Diverged, Finished, Report, StateMissing, Trained
 from selftune.methods.synchronization import Gathering, by_weight, staleness
 from selftune.methods.team_method import TeamMethod
@@ -83,6 +84,7 @@ class CycleMethod(TeamMethod):
         self._step_length = 1.0  # of the hyper-step that is taken now: the mean weight of its reports
         self._updates: UpdateRule | None = None
         self._gate: Gate | None = None  # between the rule and the hyperparameters
+        self._pools: Pools | None = None
         self._groups = team_size // self.group_size  # at the beginning
         self._conduct = Conduct()  # of groups, by number
         self._dismissed: dict[int, str] = {}  # out of the team for good: member -> idle | busy | finished
@@ -90,6 +92,11 @@ class CycleMethod(TeamMethod):
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
         aggregation = self._cycles.aggregation
+        if self._cycles.pooled is not None and not len(Pools(space, self._cycles.pooled)):
+            yield SettingError(
+                "method.pooled",
+                "needs hyperparameters by unit or by class (parts: unit, parts: class); leave it out",
+            )
         for mistake in (
             aggregation.mistake(self._groups, self.group_size),
             self._cycles.synchronization.mistake(self._groups, self.group_size, aggregation.robust),
@@ -165,6 +172,10 @@ class CycleMethod(TeamMethod):
             self._gate = Gate(self._u, self._cycles.significance)
         rule = UpdateSettings(rule=self._cycles.optimizer, learning_rate=self._cycles.learning_rate)
         vectors, rates = zip(*self._moving().values(), strict=True)
+        if self._cycles.pooled is not None:
+            assert self.space is not None
+            self._pools = Pools(self.space, self._cycles.pooled)
+            vectors, rates = (*vectors, self._pools.moves), (*rates, None)
         self._updates = UpdateRule(rule, vectors, rates)
         return self._updates
 
@@ -433,7 +444,14 @@ class CycleMethod(TeamMethod):
         assert self._updates is not None
         if self._gate is not None and gradients[0] is not None:
             self._gate.see(gradients[0])
-        self._updates.step(gradients, self._step_length)
+        if self._pools is None:
+            self._updates.step(gradients, self._step_length)
+        else:
+            assert gradients[0] is not None
+            vector = self._updates.vectors[0]
+            before = vector.clone()
+            self._updates.step([*gradients, self._pools.gradient(gradients[0])], self._step_length)
+            self._pools.share_out(vector, before)
         if self._gate is not None:
             self._gate.follow()
         self._hyper_step += 1

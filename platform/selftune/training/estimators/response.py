@@ -24,6 +24,7 @@ from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
+from selftune.training.estimators.gates import mixing_of
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless
@@ -54,6 +55,7 @@ class ResponseEstimator(HypergradientEstimator):
                 generator=lower.streams("conversion"),
                 output_layer=self.settings.output_layer,
                 without_rule=self.settings.without_rule,
+                mixing=mixing_of(lower, self.settings),
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
