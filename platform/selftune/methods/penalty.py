@@ -136,5 +136,8 @@ class Penalty(CycleMethod):
             certificate["hypergradient_noise"] = float(error.norm())
         step = self._row(lower, hypergradient, certificate=certificate)
         self._update([hypergradient])
-        self._u.copy_(self.settings.project(self._u))
+        if self._gate is None:
+            self._u.copy_(self.settings.project(self._u))
+        else:
+            self._gate.project(self.settings.project)
         return step
