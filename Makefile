@@ -1,4 +1,4 @@
-# One environment, made once: make demo, make test, make test-all, make test-integration, make check.
+# One environment, made once: make demo, make test, make test-all, make test-integration, make test-gpu, make check.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ export NO_MKDOCS_2_WARNING := 1
 # run at once: with one in its place the run would wait for ever for tests that nobody takes.
 PARALLEL := --numprocesses logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all test-integration check install docs site tools lock dist gallery
+.PHONY: demo test test-all test-integration test-gpu check install docs site tools lock dist gallery
 
 install: $(STAMP)
 
@@ -37,6 +37,10 @@ test-all: $(STAMP)
 # Real servers, clusters and environments, one after the other. tests/services/missing_tools.sh says what of them is not here.
 test-integration: $(STAMP) $(TOOLS)/installed
 	$(BIN)/pytest --integration -o faulthandler_timeout=1200
+
+# On a machine with a GPU; elsewhere it says in one line how many tests were skipped. docs/gpus.md tells what they check.
+test-gpu: $(STAMP)
+	$(BIN)/pytest tests/gpu --gpu -q
 
 docs: $(STAMP)
 	$(BIN)/selftune list --markdown > docs/catalogue.md

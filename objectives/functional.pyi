@@ -40,6 +40,7 @@ from selftune.objectives.regularizers.dynamics.field_of_experts import field_of_
 from selftune.objectives.regularizers.adaptation.fish import fish as fish
 from selftune.objectives.regularizers.adaptation.fishr import fishr as fishr
 from selftune.objectives.regularizers.structure.flag_aggregation import flag_aggregation as flag_aggregation
+from selftune.objectives.regularizers.supervision.gaussian_dropout import gaussian_dropout as gaussian_dropout
 from selftune.objectives.regularizers.supervision.gaussian_input_noise import gaussian_input_noise as gaussian_input_noise
 from selftune.objectives.regularizers.structure.geometric_median import geometric_median as geometric_median
 from selftune.objectives.regularizers.supervision.ghost_batch_norm import ghost_batch_norm as ghost_batch_norm

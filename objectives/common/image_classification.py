@@ -60,7 +60,7 @@ class ImageClassification(Classification):
 
     def quantity(self, name: str, step: Step) -> Any:
         if name == "pixel_range":
-            return torch.tensor([0.0, 1.0], device=step.inputs.device)
+            return torch.linspace(0.0, 1.0, 2, device=step.inputs.device)
         return super().quantity(name, step)
 
     def inputs(self, batch: Any) -> Any:

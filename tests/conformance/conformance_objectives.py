@@ -90,7 +90,7 @@ class Photographs(Classification):
     provides = Classification.provides | {"pixel_range"}
 
     def quantity(self, name, step):
-        return torch.tensor([-1.0, 1.0], device=step.inputs.device)
+        return torch.linspace(-1.0, 1.0, 2, device=step.inputs.device)
 
 
 def photographs(dtype=torch.float32):
@@ -137,7 +137,8 @@ class Supernet(nn.Sequential):
         self.alphas = nn.Parameter(0.1 * torch.randn(2, 3))
 
     def forward(self, inputs):
-        slopes = torch.softmax(self.alphas, dim=-1) @ self.alphas.new_tensor([0.5, 1.0, 1.5])
+        of_choices = torch.arange(1, 4, device=self.alphas.device).to(self.alphas) / 2
+        slopes = torch.softmax(self.alphas, dim=-1) @ of_choices
         first, act, last = self[0], self[1], self[2]
         return slopes[1] * last(act(slopes[0] * first(inputs)))
 

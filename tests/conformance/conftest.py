@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from emulated_device import DEVICE, emulated_device
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the objectives and trainers that the tests share
 
@@ -20,6 +21,10 @@ def replayed(request):
 
 @pytest.fixture(scope="session", params=NAMES)
 def underway(request):
-    """Every regularizer, with everything tuned that may be, underway: tests go on from where it is."""
-    trainer = trainer_of(request.param, tuned(request.param))
-    return SimpleNamespace(name=request.param, trainer=trainer, report=go_on(trainer, 5))
+    """Every regularizer, with everything tuned that may be, underway: tests go on from where it is.
+
+    It trains on a device that is emulated, so that a tensor on the wrong side is an error as it is on a GPU.
+    """
+    with emulated_device():
+        trainer = trainer_of(request.param, tuned(request.param), device=DEVICE.type)
+        return SimpleNamespace(name=request.param, trainer=trainer, report=go_on(trainer, 5))

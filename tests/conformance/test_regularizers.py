@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from conformance_objectives import mlp, vectors
+from emulated_device import DEVICE, emulated_device
 from trainers import (
     NAMES,
     RESPOND,
@@ -155,14 +156,16 @@ def test_implicit_differentiation_finds_a_finite_hypergradient_of_what_is_smooth
 
 
 def test_a_saved_trainer_goes_on_to_the_same_report(underway, tmp_path):
-    first, second = underway.trainer, trainer_of(underway.name, tuned(underway.name))
-    save_state(tmp_path / "state", first.state_dict(), "state")
-    second.load_state_dict(load_state(tmp_path / "state", "state"))
-    reports = [go_on(trainer, 3) for trainer in (first, second)]
-    assert reports[0].kind in ("cycle", "replay"), reports[0].message
-    for key, tensor in reports[0].tensors.items():
-        assert torch.equal(tensor, reports[1].tensors[key])
-    assert torch.equal(weights(first), weights(second))
+    """On a device, although a file is read on the CPU."""
+    with emulated_device():
+        first, second = underway.trainer, trainer_of(underway.name, tuned(underway.name), device=DEVICE.type)
+        save_state(tmp_path / "state", first.state_dict(), "state")
+        second.load_state_dict(load_state(tmp_path / "state", "state"))
+        reports = [go_on(trainer, 3) for trainer in (first, second)]
+        assert reports[0].kind in ("cycle", "replay"), reports[0].message
+        for key, tensor in reports[0].tensors.items():
+            assert torch.equal(tensor, reports[1].tensors[key])
+        assert torch.equal(weights(first), weights(second))
 
 
 def test_max_norm_holds_after_every_step():

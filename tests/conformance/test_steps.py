@@ -1,49 +1,13 @@
-"""Training steps of every regularizer: perturbed ones change nothing, and none waits for the device."""
+"""Training steps of every regularizer: perturbed ones change nothing, and none waits for a device."""
 
 import copy
-from contextlib import nullcontext
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from emulated_device import emulated_device, listed
 from trainers import NAMES, ONLINE, cycle, go_on, trainer_of, tuned
 
-WAITS = {
-    "fish": "takes a step for every domain of the batch",
-    "hessian_diagonal_alignment": "has a row of averages for every domain of the batch",
-    "hessian_gradient_alignment": "has a row of averages for every domain of the batch",
-    "inter_environment_gradient_alignment": "has a gradient for every domain of the batch",
-}
-"""Names whose training steps look at the device, and why they have to."""
-
-
-def one_hot(labels, classes):
-    """What torch's does on devices; on the CPU it looks at the labels."""
-    return (labels[..., None] == torch.arange(classes, device=labels.device)).long()
-
-
-class NoLooks(TorchDispatchMode):
-    """Refuses what would make the host wait for a device."""
-
-    LOOKS = frozenset(
-        {
-            "_local_scalar_dense",
-            "item",
-            "nonzero",
-            "masked_select",
-            "is_nonzero",
-            "equal",
-            "_unique2",
-            "unique_dim",
-        }
-    )
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        name = func.overloadpacket.__name__
-        assert name not in self.LOOKS, name
-        if name in ("index", "index_put", "index_put_"):
-            assert all(index is None or index.dtype != torch.bool for index in args[1]), "index by a mask"
-        return func(*args, **(kwargs or {}))
+from selftune.regularization.regularizer import regularizers
 
 
 def state_of(lower):
@@ -94,10 +58,11 @@ def test_perturbed_steps_change_no_state_and_draw_the_same(replayed):
 @pytest.mark.parametrize("underway", ONLINE, indirect=True)
 def test_response_steps_change_only_the_response(underway):
     trainer = underway.trainer
-    before = state_of(trainer.lower)
-    trainer.estimator.begin(cycle(trainer))
-    trainer.estimator.fit(trainer.training_step, trainer.lower.batches.at(trainer.training_step))
-    assert same(before, state_of(trainer.lower))
+    with emulated_device():
+        before = state_of(trainer.lower)
+        trainer.estimator.begin(cycle(trainer))
+        trainer.estimator.fit(trainer.training_step, trainer.lower.batches.at(trainer.training_step))
+        assert same(before, state_of(trainer.lower))
 
 
 PASSES = {"fish": 2}
@@ -120,23 +85,17 @@ def test_buffers_see_every_batch_once(name):
     assert network.passes == 3 * PASSES.get(name, shards.get(name, 1))
 
 
-def test_training_steps_do_not_wait_for_the_device(underway, monkeypatch):
-    monkeypatch.setattr(torch.nn.functional, "one_hot", one_hot)
-    train = training_of(underway.trainer)
-    with pytest.raises(AssertionError) if underway.name in WAITS else nullcontext(), NoLooks():
-        train()
-
-
-def test_training_steps_make_tensors_where_the_batch_is(underway):
-    train = training_of(underway.trainer)
-    with torch.device("meta"):  # where tensors are made for which no device is named
-        train()
-
-
-def training_of(trainer):
-    """What makes a training step where a trainer is, tuned where anything of it is online."""
-    if trainer.estimator is not None:
-        trainer.estimator.begin(cycle(trainer))
-        return lambda: trainer.estimator.train(trainer.training_step)
-    values = trainer.space.unpack(trainer.space.constrain(trainer.space.start))
-    return lambda: trainer.lower.train(trainer.training_step, values)
+def test_the_host_waits_for_the_device_once_per_hyper_step(underway):
+    """Training steps, response steps and a hypergradient, then a look at all that the report says."""
+    with emulated_device() as watch:
+        go_on(underway.trainer, 2)
+    looks = [event for event in watch.events if event.kind != "kernel"]
+    of_report = [event for event in looks if event.kind == "to host" and "look.py" in event.where]
+    assert len(of_report) == 1
+    # the values of the order, and the scales of perturbations
+    of_order = [event for event in looks if event.kind == "to device" and "nested.py" in event.where]
+    assert len(of_order) <= 3
+    others = [event for event in looks if event not in of_report + of_order]
+    waits = regularizers[underway.name].waits is not None
+    assert bool(others) is waits, listed(others)
+    assert all(event.kind == "look" for event in others), listed(others)

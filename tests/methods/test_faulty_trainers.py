@@ -76,7 +76,7 @@ class HalfOfAPair(Trainer):
         rows = rows * order.penalized + 0.01 * (self.member // 2) * order.sigma
         if lying:
             rows = torch.full_like(rows, self.nonsense)
-        norm = None if order.penalized else 0.5
+        norm = None if order.penalized else torch.tensor(0.5)
         return PenaltyGradient(hypergradient=rows.mean(dim=0), per_batch=rows, gradient_norm=norm)
 
 

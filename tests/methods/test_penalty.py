@@ -48,7 +48,7 @@ class PairTrainer:
             hypergradient=PenaltyGradient(
                 hypergradient=rows.mean(dim=0),
                 per_batch=rows,
-                gradient_norm=None if order.penalized else 0.25,
+                gradient_norm=None if order.penalized else torch.tensor(0.25),
             ),
         )
 

@@ -43,7 +43,7 @@ class NoisyTrainer:
     def gradient(self, order):
         if order.estimator == "penalty":
             rows = self.noise(order.settings["batches"], self.size)
-            norm = None if order.penalized else 0.5
+            norm = None if order.penalized else torch.tensor(0.5)
             return PenaltyGradient(hypergradient=rows.mean(dim=0), per_batch=rows, gradient_norm=norm)
         if order.estimator == "implicit":
             return ImplicitHypergradient(hypergradient=self.noise(self.size), system_residual=self.noise().abs())

@@ -230,7 +230,7 @@ def test_regularizers_that_do_not_fit_are_refused(objective, chosen, key, fragme
 @pytest.mark.parametrize(
     ("parts", "key", "fragment"),
     [
-        ("unit", "parts", "must be 'layer' or a mapping"),
+        ("units", "parts", "must be 'layer' or a mapping"),
         (["0"], "parts", "must be 'layer' or a mapping"),
         ({"a": "0"}, "parts.a", "must be a list of layer patterns"),  # not its letters
         ({"a": [0]}, "parts.a", "must be a list of layer patterns"),

@@ -59,6 +59,21 @@ def test_a_second_call_with_the_same_output_goes_on(tmp_path):
     assert (tmp_path / "trajectory.parquet").exists()
 
 
+def test_what_cannot_be_told_from_noise_is_held(tmp_path):
+    def tuned(**more):
+        held = {"warmup_steps": 10, "train_steps": 1, "checkpoint_every": 2, "significance": 0.05}
+        return tune(objective(), settings(), steps=30, **held, **more)
+
+    result = tuned()
+    assert dict(result.hyperparameters) == pytest.approx(
+        {k: 0.2 if "rate" in k else 1e-3 for k in result.hyperparameters}
+    )
+    assert result.trajectory[-1].diagnostics["held"] == 3
+    assert 0 < result.trajectory[-1].diagnostics["evidence/dropout.rate"] < 20
+    assert_same(tuned(output=tmp_path).trajectory, result.trajectory)
+    assert "diagnostic/evidence/dropout.rate" in result.to_pandas()
+
+
 def assert_same(trajectory, other):
     """Everything but the time that it took."""
     assert len(trajectory) == len(other)

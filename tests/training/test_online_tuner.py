@@ -75,6 +75,25 @@ def test_a_loop_and_tune_give_the_same_numbers_to_the_last_bit(method):
         assert torch.equal(model.state_dict()[name], tensor), name
 
 
+@pytest.mark.parametrize("method", ["self_tuning", "implicit"])
+def test_a_loop_holds_what_cannot_be_told_from_noise_and_goes_on_from_its_state(method):
+    tuned = {"weight_decay": TUNED["weight_decay"]}
+    batches = [data(16, seed) for seed in range(40)]
+    torch.manual_seed(0)
+    model = network()
+    other = copy.deepcopy(model)
+    tuner, half = (tuner_of(m, tuned, method=method, significance=0.05) for m in (model, other))
+    looped(tuner, batches)
+    assert tuner.trajectory[-1].diagnostics["held"] == len(tuner.hyperparameters)
+    assert list(tuner.hyperparameters.values()) == pytest.approx([1e-2] * 2)
+    looped(half, batches[:20])
+    state = copy.deepcopy(half.state_dict())
+    later = tuner_of(network(), tuned, method=method, significance=0.05)
+    later.load_state_dict(state)
+    looped(later, batches[20:])
+    assert later.trajectory[-1].diagnostics == tuner.trajectory[-1].diagnostics
+
+
 def test_without_regularizers_the_loop_is_the_bare_one():
     torch.manual_seed(0)
     model = network()

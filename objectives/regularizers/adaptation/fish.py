@@ -58,6 +58,7 @@ class Fish(Regularizer):
     hyperparameters = (Hyperparameter("step", Unit(sweep=(0.05, 0.5)), 0.5, smooth=False, shared=True),)
     needs = frozenset({"parameters", "domains"})
     one_process = None
+    waits = "it takes a step for every domain of the batch"
     incompatible = dict.fromkeys(_COMPARE_DOMAINS, "fish trains on one domain at a time, and it compares several")
 
     def attach(self, network: nn.Module) -> None:

@@ -124,6 +124,7 @@ class HessianGradientAlignment(Regularizer):
     )
     needs = frozenset({"features", "head", "labels", "domains"})
     risk = "domains"
+    waits = "it has a row of averages for every domain of the batch"
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         weight, bias = step.head
@@ -149,6 +150,7 @@ class HessianDiagonalAlignment(Regularizer):
     )
     needs = frozenset({"features", "head", "labels", "domains"})
     risk = "domains"
+    waits = "it has a row of averages for every domain of the batch"
 
     def penalty(self, step: Step) -> Float[Tensor, "*batch"]:
         weight, bias = step.head

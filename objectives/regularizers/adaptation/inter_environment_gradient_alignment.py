@@ -17,6 +17,7 @@ from selftune.shapes import Float, Tensor
     default=1.0,
     needs={"gradients": "domain_gradients"},
     risk="domains",
+    waits="it takes a gradient for every domain of the batch",
 )
 def inter_environment_gradient_alignment(gradients: Float[Tensor, "domains parameters"]) -> Float[Tensor, ""]:
     """Mean over domains of the squared distance of a domain's gradient from the mean gradient.

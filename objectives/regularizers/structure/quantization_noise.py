@@ -72,6 +72,7 @@ class QuantizationNoise(Reparameterization):
         Hyperparameter("noise", Choice(("gaussian", "uniform")), "gaussian", online=False, smooth=False),
     )
 
+    _bits: Tensor | None = None
     whole_batch = one_process = "its noise is as large as the range of what layers see of the whole batch"
 
     def default_layers(self, layers: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,13 +101,19 @@ class QuantizationNoise(Reparameterization):
         Args:
             examples: the axis of the copies, one after the other, that runs over examples; None for a weight.
         """
-        bits = torch.tensor([int(b) for b in self.bound["bits"].value.split(",")], device=values.device)
+        bits = self._bits_on(values.device)
         shape = (len(bits), *values.shape)
         uniform = self.bound["noise"].value == "uniform"
         drawn = step.rand(*shape, examples=examples) if uniform else step.randn(*shape, examples=examples)
         noise = drawn - 0.5 if uniform else drawn / 2
         shares = torch.softmax(logits, dim=0)
         return quantization_noise(values, noise.to(values.dtype), shares.to(values.dtype), bits)
+
+    def _bits_on(self, device: torch.device) -> Int[Tensor, "formats"]:
+        """Copied to the device once: every copy of a step would hold up the device."""
+        if self._bits is None or self._bits.device != device:
+            self._bits = torch.tensor([int(bits) for bits in self.bound["bits"].value.split(",")], device=device)
+        return self._bits
 
 
 class _NoisyInputs:

@@ -20,9 +20,10 @@ from selftune.shapes import Float, Tensor
     ],
     when="before",
     uses_learning_rate=True,
+    unitwise=True,
 )
 def decoupled_weight_decay(
-    parameter: Float[Tensor, "*shape"], learning_rate: float, strength: float | Float[Tensor, ""]
+    parameter: Float[Tensor, "*shape"], learning_rate: float, strength: float | Float[Tensor, "*rows"]
 ) -> Float[Tensor, "*shape"]:
     """Shrinks weights outside the loss: ``p - learning_rate * strength * p``, before the optimizer's step.
 

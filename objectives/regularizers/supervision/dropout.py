@@ -23,7 +23,7 @@ def dropout(
     """Zeroes entries whose draw is below ``rate`` and divides the others by ``1 - rate``.
 
     Args:
-        rate: in [0, 1); one for all entries or one broadcastable per example.
+        rate: in [0, 1); one for all entries, or what broadcasts to them.
 
     Source: "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv 1207.0580).
 
@@ -38,11 +38,13 @@ def dropout(
 class Dropout(LayerNoise):
     """Dropout before layers: by default the input of every layer after the first.
 
-    ``parts`` names layers whose *inputs* are dropped, each part with a rate of its own. Rates are capped at
-    0.95, because the division by ``1 - rate`` explodes at 1.
+    ``parts`` names layers whose *inputs* are dropped, each part with a rate of its own; ``parts: unit`` gives
+    one to every input of a linear layer and every input channel of a convolution. Rates are capped at 0.95,
+    because the division by ``1 - rate`` explodes at 1.
     """
 
     name = "dropout"
+    unitwise = True
     family = "supervision"
     reference = Reference(
         "Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"

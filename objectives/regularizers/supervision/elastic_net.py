@@ -18,6 +18,7 @@ from selftune.shapes import Float, Tensor
     default=1e-4,
     needs={"parameters": "parameters"},
     hyperparameters=[Hyperparameter("ratio", Unit(), 0.5, shared=True)],
+    unitwise=lambda rows, ratio: ratio * rows.abs().sum(dim=1) + 0.5 * (1 - ratio) * rows.square().sum(dim=1),
 )
 def elastic_net(parameters: list[Tensor], ratio: float | Float[Tensor, ""] = 0.5) -> Float[Tensor, ""]:
     """``ratio * sum |p| + (1 - ratio) * sum p^2 / 2``: sparse, but correlated weights stay together.

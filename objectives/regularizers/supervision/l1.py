@@ -44,7 +44,7 @@ class L1(Regularizer):
         Hyperparameter("mode", Choice(("subgradient", "proximal")), "subgradient", online=False, smooth=False),
     )
     needs = frozenset({"parameters", "learning_rate"})
-    per_layer = True
+    per_layer = unitwise = True
 
     def bind(self, objective: NetworkObjective, provided: frozenset[str] | None = None) -> None:
         super().bind(objective, provided)
@@ -57,7 +57,9 @@ class L1(Regularizer):
 
     def penalty(self, step: Step) -> Float[Tensor, "*parts"]:
         if self._proximal:
-            return step.logits.new_zeros(() if self.parts is None else len(self.layers))
+            return step.logits.new_zeros(self.bound["strength"].shape)
+        if self.per_unit:
+            return torch.cat([weight.abs().flatten(1).sum(dim=1) for weight in self.weights(step, self.layers)])
         zero = step.logits.new_zeros(())
         weights = [self.weights(step, layers) for layers in self.layers.values()]
         terms = [l1(tensors) if tensors else zero for tensors in weights]

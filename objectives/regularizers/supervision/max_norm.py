@@ -14,8 +14,11 @@ from selftune.shapes import Float, Tensor
     family="supervision",
     reference=Reference("Improving neural networks by preventing co-adaptation of feature detectors", "1207.0580"),
     hyperparameters=[Hyperparameter("limit", Positive(sweep=(0.5, 5.0)), 3.0, smooth=False, shared=True)],
+    unitwise=True,
 )
-def max_norm(weight: Float[Tensor, "out *rest"], limit: float | Float[Tensor, ""]) -> Float[Tensor, "out *rest"]:
+def max_norm(
+    weight: Float[Tensor, "out *rest"], limit: float | Float[Tensor, "*rows"]
+) -> Float[Tensor, "out *rest"]:
     """Projects each row (output unit) onto the ball of radius ``limit``; rows inside are untouched.
 
     Source: "Improving neural networks by preventing co-adaptation of feature detectors" (arXiv 1207.0580).

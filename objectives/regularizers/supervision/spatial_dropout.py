@@ -25,7 +25,7 @@ def spatial_dropout(
 
     Args:
         uniform: draws from [0, 1), one per map.
-        rate: in [0, 1); one for all or one per example.
+        rate: in [0, 1); one for all, one per example, or what broadcasts to the draws.
 
     Source: "Efficient Object Localization Using Convolutional Networks" (arXiv 1411.4280, section 3.2).
 
@@ -47,6 +47,7 @@ class SpatialDropout(LayerNoise):
     """
 
     name = "spatial_dropout"
+    unitwise = True
     family = "supervision"
     reference = Reference("Efficient Object Localization Using Convolutional Networks", "1411.4280")
     hyperparameters = (Hyperparameter("rate", Interval(0.0, 0.95), 0.1, smooth=False, start=BALANCED_RATE),)
@@ -56,4 +57,5 @@ class SpatialDropout(LayerNoise):
     )
 
     def on_output(self, outputs: Tensor, step: Step, values: Mapping[str, Any]) -> Tensor:
-        return spatial_dropout(outputs, step.rand(*outputs.shape[:2], examples=0), values["rate"])
+        rate = values["rate"].flatten(1) if self.per_unit else values["rate"]
+        return spatial_dropout(outputs, step.rand(*outputs.shape[:2], examples=0), rate)

@@ -18,6 +18,7 @@ from selftune.shapes import Float, Tensor
     default=5e-4,
     start=PENALTY_DECAY,
     needs={"parameters": "parameters"},
+    unitwise=lambda rows: 0.5 * rows.square().sum(dim=1),
 )
 def weight_decay(parameters: list[Tensor]) -> Float[Tensor, ""]:
     """Half the squared Euclidean norm of the weights; its gradient is the weights themselves.

@@ -47,6 +47,8 @@ class Hyperparameter:
         shared: one perturbation per mini-batch instead of one per example (whatever acts on weights
             or on the batch as a whole).
         per_example: whether the parts are the training examples, of which a step reads those of its batch.
+        per_class: whether the parts are the classes, of which a step reads those of its examples' labels.
+        pools: how many neighbouring parts are alike, one number after the other: units of a layer, or classes.
         swept: whether the named search spaces hold it; False for what says what the problem is (the share of wrong
             labels), how exactly something is computed, or what only fits together with other settings.
         start: the rule that ``start: auto`` takes; None where no rule is known.
@@ -67,6 +69,8 @@ class Hyperparameter:
     responds: bool = True
     shared: bool = False
     per_example: bool = False
+    per_class: bool = False
+    pools: tuple[int, ...] = ()
     swept: bool = field(default=True, repr=False)
     start: StartRule | None = field(default=None, repr=False, compare=False)
 

@@ -23,6 +23,11 @@ class CycleSettings:
         checkpoint_every: hyper-steps between two checkpoints of every trainer.
         aggregation: how the trainers' hypergradients become one, and what becomes of trainers that send nonsense.
         synchronization: for how many trainers a hyper-step waits.
+        significance: level, between 0 and 1, at which a hyperparameter's hypergradients have to be told from noise
+            before it moves (see ``Gate``); None lets all move from the start. Not with
+            ``optimistic_mirror_descent``.
+        pooled: units of a layer, and classes, move together at the learning rate, and each on its own at this
+            share of it, from 0 to 1 (see ``Pools``); None moves each on its own alone.
     """
 
     warmup_steps: int = 200
@@ -33,6 +38,8 @@ class CycleSettings:
     checkpoint_every: int = 50
     aggregation: Aggregation = field(default_factory=Aggregation)
     synchronization: Synchronization = field(default_factory=Synchronization)
+    significance: float | None = None
+    pooled: float | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -44,5 +51,17 @@ class CycleSettings:
         ):
             if getattr(self, key) < low:
                 raise SettingError(key, f"must be at least {low}, got {getattr(self, key)}")
+        if self.pooled is not None and not 0 <= self.pooled <= 1:
+            raise SettingError("pooled", f"must be from 0 to 1, got {self.pooled}")
+        if self.pooled is not None and self.optimizer == "optimistic_mirror_descent":
+            raise SettingError("pooled", "is not for optimistic_mirror_descent; take rmsprop, adam or sgd")
         if not (self.learning_rate >= 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be a number of at least 0, got {self.learning_rate}")
+        if self.significance is not None and not 0 < self.significance < 1:
+            raise SettingError("significance", f"must be between 0 and 1, got {self.significance}")
+        if self.significance is not None and self.optimizer == "optimistic_mirror_descent":
+            raise SettingError(
+                "significance",
+                "is not for optimistic_mirror_descent, whose steps begin from a centre of its own; name another"
+                " optimizer",
+            )

@@ -17,9 +17,11 @@ from selftune.methods.budget import Budget
 from selftune.methods.conduct import Conduct, Exclusion
 from selftune.methods.cycle_plan import CyclePlan
 from selftune.methods.cycle_settings import CycleSettings
+from selftune.methods.gate import Gate
 from selftune.methods.measures import average, measured
 from selftune.methods.member_progress import MemberProgress
 from selftune.methods.method import Fault, HyperStep
+from selftune.methods.pooling import Pools
 from selftune.methods.reports import Diverged, Finished, Report, StateMissing, Trained
 from selftune.methods.synchronization import Gathering, by_weight, staleness
 from selftune.methods.team_method import TeamMethod
@@ -81,6 +83,8 @@ class CycleMethod(TeamMethod):
         self._keepers: list[int] = []  # who is still to be told that what it has now is the best so far
         self._step_length = 1.0  # of the hyper-step that is taken now: the mean weight of its reports
         self._updates: UpdateRule | None = None
+        self._gate: Gate | None = None  # between the rule and the hyperparameters
+        self._pools: Pools | None = None
         self._groups = team_size // self.group_size  # at the beginning
         self._conduct = Conduct()  # of groups, by number
         self._dismissed: dict[int, str] = {}  # out of the team for good: member -> idle | busy | finished
@@ -88,6 +92,11 @@ class CycleMethod(TeamMethod):
     def mistakes(self, space: Space) -> Iterator[SettingError]:
         yield from super().mistakes(space)
         aggregation = self._cycles.aggregation
+        if self._cycles.pooled is not None and not len(Pools(space, self._cycles.pooled)):
+            yield SettingError(
+                "method.pooled",
+                "needs hyperparameters by unit or by class (parts: unit, parts: class); leave it out",
+            )
         for mistake in (
             aggregation.mistake(self._groups, self.group_size),
             self._cycles.synchronization.mistake(self._groups, self.group_size, aggregation.robust),
@@ -156,11 +165,17 @@ class CycleMethod(TeamMethod):
 
     def _moving(self) -> dict[str, tuple[Tensor, float | None]]:
         """The vectors that the update rule moves, with learning rates of their own where they have one."""
-        return {"hyperparameters": (self._u, None)}
+        return {"hyperparameters": (self._u if self._gate is None else self._gate.proposal, None)}
 
     def _make_updates(self) -> UpdateRule:
+        if self._cycles.significance is not None:
+            self._gate = Gate(self._u, self._cycles.significance)
         rule = UpdateSettings(rule=self._cycles.optimizer, learning_rate=self._cycles.learning_rate)
         vectors, rates = zip(*self._moving().values(), strict=True)
+        if self._cycles.pooled is not None:
+            assert self.space is not None
+            self._pools = Pools(self.space, self._cycles.pooled)
+            vectors, rates = (*vectors, self._pools.moves), (*rates, None)
         self._updates = UpdateRule(rule, vectors, rates)
         return self._updates
 
@@ -272,6 +287,8 @@ class CycleMethod(TeamMethod):
 
     def _finish(self) -> FinishTraining:
         remark = self.message if self.stopped in ("patience", "lost") else ""
+        if self._gate is not None and self.space is not None:
+            remark = "; ".join(filter(None, (remark, self._gate.sentence(self.space.names))))
         return FinishTraining(
             values=self.values,
             metric=self.best.metric,
@@ -376,11 +393,17 @@ class CycleMethod(TeamMethod):
             self.stopped, self.message = "lost", "every trainer was excluded"
         if step is not None:
             loss = average(r.measures["validation_loss"] for r in shown)
-            found = measured(self._counted(accepted)) | measured(shown) | more
+            found = measured(self._counted(accepted)) | measured(shown) | more | self._evidence()
             step = replace(step, validation_loss=loss, diagnostics=found, faults=named)
             if self.best.see(step):
                 self._keepers = list(self._members)
         return step
+
+    def _evidence(self) -> dict[str, float]:
+        """How many hyperparameters are held, and the evidence against each that its hypergradients are noise."""
+        if self._gate is None or self.space is None:
+            return {}
+        return self._gate.shown(self.space.names)
 
     def _shown(self, accepted: dict[int, Trained]) -> list[Trained]:
         """The reports over which losses and diagnostics are averaged.
@@ -417,17 +440,33 @@ class CycleMethod(TeamMethod):
         )
 
     def _update(self, gradients: Sequence[Tensor | None]) -> None:
-        """Moves what moves, and counts the hyper-step."""
+        """Moves what moves, and counts the hyper-step; the hyperparameters' gradient is the first one."""
         assert self._updates is not None
-        self._updates.step(gradients, self._step_length)
+        if self._gate is not None and gradients[0] is not None:
+            self._gate.see(gradients[0])
+        if self._pools is None:
+            self._updates.step(gradients, self._step_length)
+        else:
+            assert gradients[0] is not None
+            vector = self._updates.vectors[0]
+            before = vector.clone()
+            self._updates.step([*gradients, self._pools.gradient(gradients[0])], self._step_length)
+            self._pools.share_out(vector, before)
+        if self._gate is not None:
+            self._gate.follow()
         self._hyper_step += 1
 
     # State -------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"updates": self._updates.state_dict() if self._updates else None}
+        return super().state_dict() | {
+            "updates": self._updates.state_dict() if self._updates else None,
+            "gate": self._gate.state_dict() if self._gate else None,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
         if self.space is not None:  # the rule moves the vectors that were just loaded
             self._make_updates().load_state_dict(state["updates"])
+            if self._gate is not None:
+                self._gate.load_state_dict(state["gate"])

@@ -125,7 +125,9 @@ class Penalty(CycleMethod):
         certificate = {
             "sigma": self.settings.sigma_of(self._hyper_step),
             "penalized_validation_loss": average(r.measures["validation_loss"] for r in penalized),
-            "lower_gradient_norm": average(one.gradient_norm for one in in_lower if one.gradient_norm is not None),
+            "lower_gradient_norm": average(
+                float(one.gradient_norm) for one in in_lower if one.gradient_norm is not None
+            ),
             "certified": 0.0,
         }
         if self.settings.batches > 1:
@@ -134,5 +136,8 @@ class Penalty(CycleMethod):
             certificate["hypergradient_noise"] = float(error.norm())
         step = self._row(lower, hypergradient, certificate=certificate)
         self._update([hypergradient])
-        self._u.copy_(self.settings.project(self._u))
+        if self._gate is None:
+            self._u.copy_(self.settings.project(self._u))
+        else:
+            self._gate.project(self.settings.project)
         return step

@@ -113,7 +113,7 @@ class PenaltyGradient(Hypergradient):
     """
 
     per_batch: Float[Tensor, "batches n"]
-    gradient_norm: float | None = None
+    gradient_norm: Float[Tensor, ""] | None = None
 
 
 @record

@@ -20,7 +20,11 @@ class Response:
         joint: elementary and response weights are fitted together to the perturbed objective (STN).
         linearize: the response is fitted to its first-order effect (Delta-STN).
         rank: directions along which each unit's weights may move; ``"auto"`` gives every layer enough
-            for as many independent responses as there are hyperparameters.
+            for as many independent responses as there are hyperparameters, or coordinates of factored gates.
+        gates: ``"full"``: every unit has a gate for each hyperparameter, in memory that grows with units times
+            hyperparameters. ``"factored"``: a gate for each hyperparameter of its own, such as the strength of its
+            weight decay, and for each of some coordinates of all. ``"auto"``: full up to 256 hyperparameters.
+        coordinates: of factored gates, how many stand for a hyperparameter with more than 16 parts.
         optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
             differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
         output_layer: whether the output layer responds, too.
@@ -38,6 +42,8 @@ class Response:
     rank: int | Literal["auto"] = "auto"
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
+    gates: Literal["auto", "full", "factored"] = "auto"
+    coordinates: int = 4
     output_layer: bool = True
     without_rule: Literal["auto", "weight_space", "plain"] = "auto"
 
@@ -47,6 +53,8 @@ class Response:
             raise SettingError("rank", f"must be 'auto' or at least 1, got {self.rank}")
         if not (self.learning_rate > 0 and math.isfinite(self.learning_rate)):
             raise SettingError("learning_rate", f"must be positive, got {self.learning_rate}")
+        if self.coordinates < 1:
+            raise SettingError("coordinates", f"must be at least 1, got {self.coordinates}")
         if self.linearize and (self.joint or not self.centered):
             raise SettingError(
                 "linearize",

@@ -316,5 +316,11 @@ def _parts_of(regularizer: Regularizer, step: Step) -> Iterable[tuple[str, dict[
     for label, layers in regularizer.layers.items():
         values = {name: by_part[label] for name, by_part in by_name.items()}
         for layer in layers:
+            first = 0
             for weight in regularizer.weight_names(layer):
-                yield weight, values
+                if regularizer.per_unit:
+                    rows = slice(first, first + len(step.parameters[weight]))
+                    yield weight, regularizer.of_rows(values, rows, step.parameters[weight])
+                    first = rows.stop
+                else:
+                    yield weight, values

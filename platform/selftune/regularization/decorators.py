@@ -28,7 +28,7 @@ from selftune.registries.reference import Reference
 from selftune.regularization.needs import from_signature
 from selftune.regularization.regularizer import Order, Regularizer, regularizers
 from selftune.regularization.step import Step, per_example
-from selftune.shapes import Tensor
+from selftune.shapes import Float, Tensor
 
 if TYPE_CHECKING:
     from selftune.lower_level.objective import NetworkObjective
@@ -90,6 +90,7 @@ class _Penalty(Regularizer):
     arguments: Mapping[str, str]
     draws: Mapping[str, Draw]
     each: str | None
+    of_rows_alone: Callable[..., Tensor]
 
     def penalty(self, step: Step) -> Tensor:
         extra = {h.name: self.value(step, h.name) for h in self.hyperparameters if h.name != "strength"}
@@ -97,8 +98,20 @@ class _Penalty(Regularizer):
             given = {argument: getattr(step, quantity) for argument, quantity in self.arguments.items()}
             drawn = {argument: draw(step) for argument, draw in self.draws.items()}
             return self.function(**given, **drawn, **extra)
+        if self.per_unit:
+            return self._of_units(step, extra)
         terms = [self._of_layers(step, layers, extra) for layers in self.layers.values()]
         return terms[0] if self.parts is None else torch.stack(terms)
+
+    def _of_units(self, step: Step, values: Mapping[str, Any]) -> Float[Tensor, "units"]:
+        """The penalty of every row of the weights, all rows of a weight at once."""
+        terms, first = [], 0
+        for weight in self.weights(step, self.layers):
+            rows = slice(first, first + len(weight))
+            own = {name: value[rows] if self.bound[name].parts else value for name, value in values.items()}
+            terms.append(self.of_rows_alone(weight.flatten(1), **own))
+            first = rows.stop
+        return torch.cat(terms)
 
     def _of_layers(self, step: Step, layers: tuple[str, ...], extra: Mapping[str, Any]) -> Tensor:
         weights = self.weights(step, layers)
@@ -120,9 +133,11 @@ def penalty(
     hyperparameters: Sequence[Hyperparameter] = (),
     draws: Mapping[str, Draw] | None = None,
     layers: Callable[[nn.Module], bool] | None = None,
+    waits: str | None = None,
     incompatible: Mapping[str, str] | None = None,
     risk: Literal["examples", "domains"] = "examples",
     requires: Iterable[str] = (),
+    unitwise: Callable[..., Tensor] | None = None,
 ) -> Callable[[F], F]:
     """Registers a term of the training loss.
 
@@ -135,9 +150,12 @@ def penalty(
         hyperparameters: the function's further keyword arguments.
         draws: function argument -> random numbers of the step.
         layers: of a regularizer that acts per layer, those it acts on by default; None for all.
+        waits: why it makes the host wait for a GPU.
         incompatible: names of regularizers it cannot be combined with, and why.
         requires: what must be provided beside, such as the mark of what an argument means.
         risk: what weighs the same in the mean loss beside the term, every example or every domain.
+        unitwise: where the term of some weights is the sum of those of their rows, the function of a weight of two
+            axes that gives those of all its rows; each row, a unit, can then have a strength of its own.
     """
     each = next((argument for argument, quantity in needs.items() if quantity == "weight"), None)
     on_weights = "parameters" in needs.values() or each is not None
@@ -153,9 +171,12 @@ def penalty(
             draws=dict(draws or {}),
             each=each,
             per_layer=on_weights,
+            waits=waits,
             layer_filter=staticmethod(layers) if layers is not None else None,
             incompatible=dict(incompatible or {}),
             risk=risk,
+            unitwise=unitwise is not None,
+            of_rows_alone=None if unitwise is None else staticmethod(unitwise),
             hyperparameters=(
                 Hyperparameter("strength", strength, default, shared=on_weights, start=start),
                 *hyperparameters,
@@ -403,10 +424,15 @@ def proximal(
     when: Literal["before", "after"] = "after",
     uses_learning_rate: bool = False,
     layers: Callable[[nn.Module], bool] | None = None,
+    unitwise: bool = False,
 ) -> Callable[[F], F]:
     """Registers a map of every layer's weight around the optimizer's step.
 
     The function is ``function(weight, [learning_rate=...,] **hyperparameters) -> weight``.
+
+    Args:
+        unitwise: whether it maps rows one by one, so that each can have values of its own; they come in a shape
+            that multiplies the weight.
     """
     needs = {"parameters", "learning_rate"} if uses_learning_rate else {"parameters"}
 
@@ -420,6 +446,7 @@ def proximal(
             hyperparameters=tuple(hyperparameters),
             when=when,
             uses_learning_rate=uses_learning_rate,
+            unitwise=unitwise,
             layer_filter=staticmethod(layers) if layers is not None else None,
         )
         return function

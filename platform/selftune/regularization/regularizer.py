@@ -21,6 +21,14 @@ from selftune.regularization.needs import as_needed, check_said, mistakes
 from selftune.regularization.quantity import Axes, Quantity, Type, quantities
 from selftune.regularization.step import Step
 from selftune.regularization.step_quantities import closure
+from selftune.regularization.units import (
+    PER_CLASS,
+    PER_UNIT,
+    along_rows,
+    class_labels,
+    spread_over_units,
+    unit_labels,
+)
 from selftune.shapes import Float, Tensor
 
 if TYPE_CHECKING:
@@ -29,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Order",
     "Regularizer",
+    "differs_by_example",
     "has_a_response",
     "is_in_the_loss",
     "overrides",
@@ -64,8 +73,9 @@ class Regularizer:
 
     Args:
         parts: for a regularizer that acts per layer: ``"layer"`` for one value per layer, or a mapping from
-            label to a list of layer-name patterns. For one that acts on examples ``"example"``: one value per
-            training example, of what can be another one for each. None for one value in all.
+            label to a list of layer-name patterns; for one that is ``unitwise`` also ``"unit"``, one value per
+            unit of every layer. For one that acts on examples ``"example"`` or ``"class"``: one value per training
+            example, or per class, of what can be another one for each example. None for one value in all.
         values: hyperparameters by short name: a number, a mapping from part to number, or a ``Tune``.
 
     Raises:
@@ -93,7 +103,12 @@ class Regularizer:
     whole_network: ClassVar[str | None] = None
     """Why several processes cannot hold a part of the weights each (FSDP) with it: it uses tensors of the network
     elsewhere than in ``step.parameters``; None where they can."""
+    waits: ClassVar[str | None] = None
+    """Why its training steps make the host wait for a GPU; None where they do not."""
     per_layer: ClassVar[bool] = False
+    unitwise: ClassVar[bool] = False
+    """Whether it can have one value per unit: its penalty of weights is the sum of those of their rows, its map of
+    a weight goes row by row, or its noise acts on channels one by one."""
     risk: ClassVar[Literal["examples", "domains"]] = "examples"
     """What weighs the same in the mean loss: every example, or, because a term compares domains, every domain."""
     acts_from: ClassVar[str | None] = None
@@ -113,8 +128,14 @@ class Regularizer:
                 raise SettingError(key, f"unknown hyperparameter of {self.name}; {suggestion(key, known)}")
         self.per_example = parts == PER_EXAMPLE
         """Whether it has one value per training example."""
-        if self.per_example:
-            if self.acts_on_weights or not any(_differs(h) for h in self.hyperparameters):
+        self.per_class = parts == PER_CLASS
+        """Whether it has one value per class of the training examples."""
+        self.per_unit = parts == PER_UNIT
+        """Whether it has one value per unit of its layers."""
+        if self.per_unit and not self.unitwise:
+            raise SettingError("parts", f"{self.name} does not act unit by unit; see its parts in the catalogue")
+        if self.per_example or self.per_class:
+            if not differs_by_example(type(self)):
                 raise SettingError("parts", f"{self.name} does not act on examples one by one; leave them out")
             parts = None
         if parts is not None and not self.per_layer:
@@ -125,6 +146,8 @@ class Regularizer:
         self.parts = parts
         self.bound: dict[str, Hyperparameter] = {}
         self.layers: dict[str, tuple[str, ...]] = {}
+        self.units: dict[str, tuple[str, ...]] = {}
+        """Labels of the units of every layer, where there is one value per unit."""
         self.renamed: Mapping[str, str] = {}
         self._weights: dict[str, tuple[str, ...]] = {}
         self.step: Step | None = None
@@ -150,18 +173,30 @@ class Regularizer:
             self.layers = self._resolve_parts(self._acted_on(objective))
             if self.acts_on_weights:
                 self._share_out(inventory)
+            if self.per_unit:
+                self._find_units(objective.structure())
         labels = tuple(self.layers) if self.parts is not None else ()
+        if self.per_unit:
+            labels = tuple(label for units in self.units.values() for label in units)
         examples = objective.training_examples("parts") if self.per_example else ()
+        examples = class_labels(objective) if self.per_class else examples
         for declared in self.hyperparameters:
             value = self.settings.get(declared.name, declared.value)
             movable = declared.domain.movable
-            if self.per_example and _differs(declared):
-                declared = replace(declared, per_example=True)
+            if self.per_unit:
+                value = spread_over_units(value, self.units)
+            by_example = (self.per_example or self.per_class) and _differs(declared)
+            if by_example:
+                declared = replace(declared, per_example=self.per_example, per_class=self.per_class)
             try:
-                parts = examples if declared.per_example else labels if movable else ()
+                parts = examples if by_example else labels if movable else ()
                 bound = declared.with_value(value, parts, f"{self.name}.")
             except ValueError as error:
                 raise SettingError(declared.name, str(error)) from error
+            if self.per_unit and bound.parts:
+                bound = replace(bound, pools=tuple(map(len, self.units.values())))
+            elif bound.per_class:
+                bound = replace(bound, pools=(bound.size,))
             self.bound[declared.name] = replace(
                 bound, smooth=bound.smooth and is_in_the_loss(self), responds=has_a_response(self)
             )
@@ -271,6 +306,21 @@ class Regularizer:
         if not any(self._weights.values()):
             raise SettingError("", f"{self.name} finds nothing to act on: none of the layers is trained")
 
+    def _find_units(self, network: nn.Module) -> None:
+        """Gives every layer its units; those that have none are left out."""
+        units = {layer: self._units_of(network, layer) for layer in self.layers}
+        self.units = {layer: labels for layer, labels in units.items() if labels}
+        self.layers = {layer: self.layers[layer] for layer in self.units}
+        if not self.units:
+            raise SettingError("parts", f"{self.name} finds no layer whose units are known; leave them out")
+
+    def _units_of(self, network: nn.Module, layer: str) -> tuple[str, ...]:
+        """Labels of the units of a layer: of the rows of its trained weights, along their first axis."""
+        names = self._weights[layer]
+        owners = [layer] if len(names) == 1 else names
+        rows = [len(network.get_parameter(name)) for name in names]
+        return tuple(label for pair in zip(owners, rows, strict=True) for label in unit_labels(*pair))
+
     def weight_names(self, layer: str) -> tuple[str, ...]:
         """The names of the trained weights of a layer, also of those that another regularizer reparameterised.
 
@@ -288,11 +338,24 @@ class Regularizer:
         return step.values[f"{self.name}.{name}"] if bound is None else step.value(bound)
 
     def value_by_part(self, step: Step, name: str) -> dict[str, Any]:
-        """The current value for every part: tensors of shape () or (batch,)."""
+        """The current value for every part: tensors of shape () or (batch,).
+
+        With one value per unit those of every layer: (units,) or (batch, units).
+        """
         value = self.value(step, name)
-        if not self.bound[name].parts or self.per_example:
+        if not self.bound[name].parts or self.per_example or self.per_class:
             return dict.fromkeys(self.layers, value)
+        if self.per_unit:
+            pieces = value.split([len(units) for units in self.units.values()], dim=-1)
+            return dict(zip(self.layers, pieces, strict=True))
         return dict(zip(self.layers, value.unbind(-1), strict=True))
+
+    def of_rows(self, values: Mapping[str, Any], rows: slice, weight: Tensor) -> dict[str, Any]:
+        """Of the values of a layer's units those of some rows, in a shape that multiplies the weight."""
+        return {
+            name: along_rows(value[rows], weight) if self.bound[name].parts else value
+            for name, value in values.items()
+        }
 
     # Hooks -------------------------------------------------------------------------------------------
 
@@ -360,13 +423,19 @@ class Regularizer:
         del state
 
 
+def differs_by_example(cls: type[Regularizer]) -> bool:
+    """Whether a regularizer can have one value per training example, or per class."""
+    of_weights = cls.per_layer and "parameters" in cls.needs and cls.attach is Regularizer.attach
+    return not of_weights and any(_differs(h) for h in cls.hyperparameters)
+
+
 def _differs(hyperparameter: Hyperparameter) -> bool:
     """Whether it can have another value for each example of a batch."""
     return hyperparameter.domain.movable and not hyperparameter.shared
 
 
 def _check_parts(parts: object) -> None:
-    if isinstance(parts, str) and parts == "layer":
+    if isinstance(parts, str) and parts in ("layer", PER_UNIT):
         return
     if not isinstance(parts, Mapping):
         wanted = "'layer' or a mapping from label to layer patterns such as {hidden: [hidden*]}"

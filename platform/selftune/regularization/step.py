@@ -188,16 +188,17 @@ class Step:
         self.__dict__.update(quantities)
 
     def value(self, hyperparameter: Hyperparameter) -> Any:
-        """The current value of a hyperparameter: of one per example those of the batch, mixed as examples were.
+        """The current value of a hyperparameter: of one per example, or per class, those of the batch, mixed as
+        examples were.
 
         Shape () or (parts,) where the batch shares it; (batch,) or (batch, parts) where it is perturbed per
-        example; (batch,) where it is one per example.
+        example; (batch,) where it is one per example or per class.
         """
         if self.measured:
             raise AttributeError(f"{hyperparameter.name} has no value where nothing is trained")
         value = self.values[hyperparameter.name]
-        if hyperparameter.per_example:
-            index = self.index
+        if hyperparameter.per_example or hyperparameter.per_class:
+            index = self.index if hyperparameter.per_example else self.labels
             own = value[index] if value.ndim == 1 else value.gather(1, index.unsqueeze(1)).squeeze(1)
             value = self.mix_rows(own)
         elif self.part is None or hyperparameter.name not in self.asks.per_example_names(self):

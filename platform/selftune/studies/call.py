@@ -79,7 +79,7 @@ def call_of(
     if regularizers is not None:
         call["regularizers"] = "; ".join(
             f"{regularizer.name} {plain_text(regularizer.settings)} {plain_text(regularizer.parts)}"
-            f"{' per example' if regularizer.per_example else ''}"
+            f"{' per example' if regularizer.per_example else ' per class' if regularizer.per_class else ''}"
             for regularizer in sorted(regularizers, key=lambda r: r.name)
         )
     return {**call, **{name: plain_text(value) for name, value in others.items()}}

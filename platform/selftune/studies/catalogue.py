@@ -47,6 +47,8 @@ class Entry:
     hyperparameters: tuple[Hyperparameter, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     incompatible: Mapping[str, str] = field(default_factory=dict)
+    waits: str | None = None
+    """Why it makes the host wait for a GPU, where a regularizer does."""
     function: Callable[..., Any] | None = None
     """What it computes, where a function of its name does."""
 
@@ -109,6 +111,7 @@ def _regularizer(cls: type[Regularizer]) -> Entry:
         {quantity.name: quantity for quantity in cls.needed()},
         cls.hyperparameters,
         incompatible=cls.incompatible,
+        waits=cls.waits,
         function=_function(getattr(cls, "function", cls), cls.name),
     )
 
@@ -238,6 +241,8 @@ def described(entry: Entry) -> list[str]:
             ]
     for other, reason in entry.incompatible.items():
         lines += ["", f"Not with {other}: {reason}"]
+    if entry.waits:
+        lines += ["", f"Makes the host wait for a GPU: {entry.waits}"]
     example = fragment(entry)
     if example:
         lines += ["", "In a study file:", *(f"  {line}" for line in example.splitlines())]
@@ -278,4 +283,12 @@ def reference_page() -> str:
                     sentence = entry.sentence.replace("|", "\\|")
                     needs = ", ".join(entry.needs)
                     lines.append(f"| `{entry.name}` | {entry.kind} | {sentence} | {needs} | {entry.reference} |")
+    lines += ["", "## What waits for a GPU", "", *_WAITING, "", "| regularizer | why |", "| --- | --- |"]
+    lines += [f"| `{entry.name}` | {entry.waits} |" for entry in found if entry.waits]
     return "\n".join(lines) + "\n"
+
+
+_WAITING = (
+    "A training step on a GPU runs ahead of the host, unless something in it asks the device for a number. These",
+    "regularizers have to. [GPUs](gpus.md) tells what else is known.",
+)

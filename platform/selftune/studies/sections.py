@@ -11,7 +11,7 @@ from selftune.lower_level.objective import tasks
 from selftune.lower_level.smooth_objective import NotStronglyConvex
 from selftune.registries.diagnostics import Measurement
 from selftune.registries.registry import UnknownName
-from selftune.regularization.regularizer import Regularizer, regularizers
+from selftune.regularization.regularizer import Regularizer, differs_by_example, regularizers
 from selftune.studies.hyperparameter_values import parse_value
 from selftune.studies.mistakes import ENOUGH, Mistakes, as_mistakes, join
 from selftune.studies.settings import build_settings, check_mapping, unknown_key
@@ -53,7 +53,7 @@ def _regularizer(name: str, given: Any) -> Regularizer:
     given = {} if given is None else given
     check_mapping(given)
     settings: dict[str, Any] = {}
-    known = [h.name for h in cls.hyperparameters] + (["parts"] if cls.per_layer else [])
+    known = [h.name for h in cls.hyperparameters] + (["parts"] if cls.per_layer or differs_by_example(cls) else [])
     for key, value in given.items():
         if key not in known:
             raise unknown_key(key, known)

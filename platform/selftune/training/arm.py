@@ -68,8 +68,8 @@ class Arm:
         return order[:judges], rest[: lower.objective.validation_batch_size or len(rest)]
 
     @torch.no_grad()
-    def losses(self) -> tuple[Float[Tensor, "m"], dict[str, float]]:
-        """Losses of the examples that judge, and means of all measures of them."""
+    def losses(self) -> tuple[Float[Tensor, "m"], dict[str, Float[Tensor, ""]]]:
+        """Losses of the examples that judge, and means of all measures of them, on the device."""
         lower = self.lower
         index, _ = self._samples()
         parts: list[dict[str, Tensor]] = []

@@ -118,10 +118,8 @@ class Descent:
             torch.nn.utils.clip_grad_value_(weights, chosen.clip_value)
         if chosen.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(weights, chosen.clip_norm)
-        if self._scaler is None:
-            self.optimizer.step()
-        else:
-            self._scaler.step(self.optimizer)
+        self.optimizer.step()  # of gradients that ``ready`` has looked at; the scaler would look again
+        if self._scaler is not None:
             self._scaler.update()
 
     def finish(self) -> None:

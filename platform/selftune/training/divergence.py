@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 from selftune.shapes import Float, Tensor
+from selftune.training.look import fetched
 
 _MOST_PRINTED = 20  # values of a hyperparameter
 
@@ -30,9 +32,10 @@ def mean_loss(
     values: Mapping[str, Any],
     history: Sequence[Mapping[str, Tensor]] = (),
 ) -> float:
-    """The mean loss of some training steps; nan of none. One look at the device for all of them.
+    """The mean loss of some training steps; nan of none.
 
     Args:
+        losses: on the CPU.
         first_step: the number of the first of them.
         values: the hyperparameters at the end, by name.
         history: what regularizers added to each of the losses.
@@ -45,7 +48,7 @@ def mean_loss(
     """
     if not losses:
         return float("nan")
-    stacked = torch.stack(list(losses)).cpu()
+    stacked = torch.stack(list(losses))
     bad = torch.nonzero(~torch.isfinite(stacked))
     if not len(bad):
         return float(stacked.mean())
@@ -56,6 +59,25 @@ def mean_loss(
         f" {_printed(values)}",
         first_step + first,
     )
+
+
+@contextmanager
+def blamed_on(
+    losses: Sequence[Float[Tensor, ""]],
+    first_step: int,
+    values: Mapping[str, Any],
+    history: Sequence[Mapping[str, Tensor]],
+) -> Iterator[None]:
+    """What fails within because weights are not finite any more is put down to the loss that was so first.
+
+    Raises:
+        NotFinite: in place of a ``RuntimeError``, where one of the losses is not finite; see ``mean_loss``.
+    """
+    try:
+        yield
+    except RuntimeError:
+        mean_loss(fetched(losses), first_step, values, history)
+        raise
 
 
 def check_hypergradient(payload: Mapping[str, Tensor], training_step: int, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import first_of, size_of
+from selftune.data.nested import first_of, moved, size_of, tensors_in
 from selftune.data.overlap import digests
 from selftune.errors import SettingError
 from selftune.lower_level.function_objective import FunctionObjective, Loss
@@ -171,7 +171,8 @@ class RecentBatches(BatchSource):
         return {"kept": [(drawn.index, drawn.batch) for drawn in self._kept], "size": self._size}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._kept = deque((Drawn(index, batch) for index, batch in state["kept"]), maxlen=KEPT)
+        device = next(tensors_in(self._example.batch)).device
+        self._kept = deque((Drawn(*moved(drawn, device)) for drawn in state["kept"]), maxlen=KEPT)
         self._size = state["size"]
 
 

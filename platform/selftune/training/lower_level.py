@@ -87,6 +87,8 @@ class LowerLevel(RegularizedNetwork):
         self._providers = providers(self, self.regularizers.offered.union(self.needs))
         self._context = self
         self._stage = 0
+        self.old_classes: dict[int, Tensor] = {}
+        """Which classes earlier stages had, by the stage's number: that of the last one asked for."""
         self.history: list[Mapping[str, Tensor]] = []
         """What regularizers added to the loss of every training step since somebody last cleared it."""
 
@@ -358,8 +360,6 @@ class LowerLevel(RegularizedNetwork):
         self.sources.load_state_dict(state["sources"])
 
 
-def validation_measures(loss: Losses, metrics: Mapping[str, Losses]) -> dict[str, float]:
-    """Means over a validation batch, as reports name them; one look at the device."""
-    measures = {"loss": loss, **metrics}
-    means = torch.stack([losses.mean().detach() for losses in measures.values()]).tolist()
-    return {f"validation_{name}": mean for name, mean in zip(measures, means, strict=True)}
+def validation_measures(loss: Losses, metrics: Mapping[str, Losses]) -> dict[str, Float[Tensor, ""]]:
+    """Means over a validation batch, as reports name them, on the device."""
+    return {f"validation_{name}": losses.mean().detach() for name, losses in {"loss": loss, **metrics}.items()}

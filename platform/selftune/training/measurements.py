@@ -9,7 +9,7 @@ import torch
 
 from selftune.methods.measures import DIAGNOSTIC
 from selftune.registries.diagnostics import Measurement
-from selftune.shapes import Tensor
+from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
 
 
@@ -29,8 +29,8 @@ class Measurements:
         needs = {need for m in measurements for need in m.entry.needs.values()}
         self._by_stage = bool(needs & {"stage_accuracies", "stage_boundaries"})
 
-    def take(self, hyper_step: int, number: int) -> dict[str, float]:
-        """What is due at a hyper-step, by name; ``number`` is that of the next training step."""
+    def take(self, hyper_step: int, number: int) -> dict[str, Float[Tensor, ""]]:
+        """What is due at a hyper-step, by name, on the device; ``number`` is that of the next training step."""
         due = [m for m in self.measurements if hyper_step % m.every == 0]
         if not due:
             return {}
@@ -39,8 +39,7 @@ class Measurements:
                 self._remember_stages(step.logits, number)
                 step.know(stage_accuracies=torch.stack(self._accuracies), stage_boundaries=self._boundaries())
             taken = {name: value for m in due for name, value in m.take(step).items()}
-        values = torch.stack([value.double().reshape(()) for value in taken.values()]).tolist()
-        return {f"{DIAGNOSTIC}{name}": value for name, value in zip(taken, values, strict=True)}
+        return {f"{DIAGNOSTIC}{name}": value.double().reshape(()) for name, value in taken.items()}
 
     def _remember_stages(self, logits: Tensor, number: int) -> None:
         """Accuracy on the classes of every stage, and where each stage begins in this history."""

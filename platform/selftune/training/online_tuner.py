@@ -28,9 +28,10 @@ from selftune.schedule import Schedule
 from selftune.shapes import Float, Tensor
 from selftune.storage.state_tree import packed, unpacked
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.divergence import check_hypergradient, mean_loss
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
-from selftune.training.estimators.tensors import on_cpu, tensors_of
+from selftune.training.divergence import blamed_on, check_hypergradient, mean_loss
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
+from selftune.training.estimators.tensors import tensors_of, with_tensors
+from selftune.training.look import fetched, numbers
 from selftune.training.loop_checks import (
     as_module,
     autocast_of,
@@ -50,6 +51,7 @@ from selftune.training.process_group import process_group
 from selftune.training.seeds import Streams, check_seed
 from selftune.training.steering import Steering, holds, steering_of
 
+_LOSS = "training_loss"
 _MICRO = 40  # a second batch of one training step draws from this many powers of two further on
 
 
@@ -396,7 +398,7 @@ class OnlineTuner:
         if self._steering is not None:
             self._steering.load_state_dict(state["steering"])
         self._order, self._left, self.done = state["order"], state["left"], state["done"]
-        self._losses = list(state["losses"])
+        self._losses = [loss.to(self.device) for loss in state["losses"]]
         self._began = time.perf_counter() - state["seconds"]
         self._step, self._micro = None, 0
         if isinstance(self._order, FinishTraining):
@@ -444,23 +446,28 @@ class OnlineTuner:
         assert isinstance(order, Train)
         assert estimator is not None
         first = self.training_step - order.steps
-        metrics = {"training_loss": mean_loss(self._losses, first, self._values, self.lower.history)}
-        found = None
+        losses, found, tensors = self._losses, None, dict[str, Tensor]()
+        measures: Measures = {_LOSS: torch.stack(losses).mean()} if losses else {}
         if order.hypergradient:
-            with self._drawing(), self._as_trained():
-                gradient, measured = estimator.hypergradient(self.training_step)
-            found = on_cpu(gradient)
-            check_hypergradient(tensors_of(found), self.training_step, self._values)
-            metrics |= measured
-        means = group.mean(torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.device))
-        measures = dict(zip(metrics, means.tolist(), strict=True))
+            failing = blamed_on(losses, first, self._values, self.lower.history)
+            with self._drawing(), self._as_trained(), failing:
+                found, measured = estimator.hypergradient(self.training_step)
+            tensors = tensors_of(found)
+            measures |= measured
+        if group.size > 1:
+            means = group.mean(torch.stack([value.double() for value in measures.values()]))
+            measures = dict(zip(measures, means, strict=True))
+        losses, tensors, measures = fetched((losses, tensors, measures))
+        training_loss = mean_loss(losses, first, self._values, self.lower.history)
+        check_hypergradient(tensors, self.training_step, self._values)
+        of_all = numbers(measures)
         return Trained(
             number=order.number,
             version=order.version,
             training_step=self.training_step,
-            training_loss=measures.pop("training_loss"),
-            measures=measures,
-            hypergradient=found,
+            training_loss=of_all.pop(_LOSS, training_loss),
+            measures=of_all,
+            hypergradient=found and with_tensors(found, tensors),
             seconds=time.perf_counter() - self._began,
         )
 

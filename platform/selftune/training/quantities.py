@@ -145,8 +145,11 @@ def _per_example(lower: LowerLevel, outputs: Tensor, targets: Tensor) -> Float[T
 
 
 def _old_classes(lower: LowerLevel, step: Step) -> Tensor:
-    seen = torch.zeros(step.classes, dtype=torch.bool, device=step.inputs.device)
-    labels = lower.objective.splits()["train"]["labels"].to(step.inputs.device)
-    for stage in lower.batches.stages[: lower.batches.stage(step.number)]:
-        seen[labels[stage.index.to(labels.device)]] = True
-    return seen
+    """Found on the host, once per stage."""
+    number = lower.batches.stage(step.number)
+    if number not in lower.old_classes:
+        seen, labels = torch.zeros(step.classes, dtype=torch.bool), lower.objective.splits()["train"]["labels"]
+        for stage in lower.batches.stages[:number]:
+            seen[labels[stage.index].cpu()] = True
+        lower.old_classes = {number: seen.to(step.inputs.device)}
+    return lower.old_classes[number]

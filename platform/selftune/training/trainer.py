@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from selftune.data.global_generators import guarded
+from selftune.data.nested import moved
 from selftune.errors import SettingError
 from selftune.fields import check_fields
 from selftune.lower_level.objective import NetworkObjective
@@ -49,10 +50,11 @@ from selftune.regularization.regularizer import Regularizer, built_regularizers
 from selftune.shapes import Tensor
 from selftune.training.arm import Arm
 from selftune.training.coverage import Coverage, coverage
-from selftune.training.divergence import NotFinite, check_hypergradient, mean_loss
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
-from selftune.training.estimators.tensors import on_cpu, tensors_of
+from selftune.training.divergence import NotFinite, blamed_on, check_hypergradient, mean_loss
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
+from selftune.training.estimators.tensors import tensors_of, with_tensors
 from selftune.training.kept_states import KeptStates, State
+from selftune.training.look import fetched, numbers
 from selftune.training.lower_level import LowerLevel
 from selftune.training.measurements import Measurements
 from selftune.training.method_record import estimator_of
@@ -223,7 +225,8 @@ class Trainer:
         arm, report = self._train_arm(order, ArmTrained)
         if not order.hypergradient:
             return report
-        found = on_cpu(arm.hypergradient(self.training_step))
+        found = arm.hypergradient(self.training_step)
+        found = with_tensors(found, fetched(tensors_of(found)))
         check_hypergradient({"hypergradient": found.hypergradient}, self.training_step, arm.values)
         return replace(report, hypergradient=found)
 
@@ -241,17 +244,20 @@ class Trainer:
         arm, first = Arm(self.lower, order), self.training_step
         self._judge(differentiated=True)
         losses = [arm.train(number) for number in range(first, first + order.steps)]
-        training_loss, found = self._finish_steps(losses, arm.values), {}
+        self._finish_steps(len(losses))
+        training_loss = mean_loss(fetched(losses), first, arm.values, self.lower.history)
+        taken = {}
         if order.hyper_step is not None:
-            found = self.measurements.take(order.hyper_step, self.training_step)
+            taken = self.measurements.take(order.hyper_step, self.training_step)
         self._kept.keep(order.end, self._state())
         judged, measures = arm.losses()
+        judged, measures = fetched((judged, measures | taken))
         return arm, kind(
             training_step=self.training_step,
             training_loss=training_loss,
-            measures=measures | found,
+            measures=numbers(measures),
             work=order.steps,
-            losses=judged.cpu(),
+            losses=judged,
         )
 
     def _train(self, order: Train) -> Trained:
@@ -261,28 +267,38 @@ class Trainer:
         estimator.begin(order)
         first = self.training_step
         losses = [estimator.train(number) for number in range(first, first + order.steps)]
-        training_loss = self._finish_steps(losses, estimator.values)
-        report = Trained(training_step=self.training_step, training_loss=training_loss)
+        self._finish_steps(len(losses))
+        found, tensors = None, dict[str, Tensor]()
+        measures: Measures = {}
         if order.hypergradient:
-            gradient, measures = estimator.hypergradient(self.training_step)
-            found = on_cpu(gradient)
-            if not order.unchecked:
-                check_hypergradient(tensors_of(found), self.training_step, estimator.values)
+            with blamed_on(losses, first, estimator.values, self.lower.history):
+                found, measures = estimator.hypergradient(self.training_step)
+            tensors = tensors_of(found)
             measures |= self.measurements.take(order.values.version, self.training_step)
-            report = replace(report, measures=measures, hypergradient=found)
+        losses, tensors, measures = fetched((losses, tensors, measures))
+        training_loss = mean_loss(losses, first, estimator.values, self.lower.history)
+        if not order.unchecked:
+            check_hypergradient(tensors, self.training_step, estimator.values)
         if order.end is not None:
             self._kept.keep(order.end, self._state())
-        return report
+        return Trained(
+            training_step=self.training_step,
+            training_loss=training_loss,
+            measures=numbers(measures),
+            hypergradient=found and with_tensors(found, tensors),
+        )
 
     def _follow(self, order: FollowSchedule) -> Followed:
         """Plain training steps with given constrained values, segment by segment."""
         losses: list[Tensor] = []
         values: Mapping[str, Any] = {}
+        first = self.training_step
         for steps, constrained in order.segments:
-            values = self.space.unpack(constrained.to(self.device))
-            start = self.training_step + len(losses)
+            values = self.space.unpack(moved(constrained, self.device))
+            start = first + len(losses)
             losses += [self.lower.train(number, values) for number in range(start, start + steps)]
-        training_loss = self._finish_steps(losses, values)
+        self._finish_steps(len(losses))
+        training_loss = mean_loss(fetched(losses), first, values, self.lower.history)
         return Followed(training_step=self.training_step, training_loss=training_loss)
 
     def _finish(self, order: FinishTraining) -> TrainingFinished:
@@ -356,12 +372,10 @@ class Trainer:
         with self._standing_at(key):
             return self._candidates(None)
 
-    def _finish_steps(self, losses: list[Tensor], values: Mapping[str, Any]) -> float:
-        """Counts the steps and returns their mean loss."""
-        mean = mean_loss(losses, self.training_step, values, self.lower.history)
-        self.training_step += len(losses)
+    def _finish_steps(self, number: int) -> None:
+        """Counts so many training steps, and brings together what each process has of them."""
+        self.training_step += number
         self.lower.share_buffers()
-        return mean
 
     def _estimator(self, name: str, settings: Mapping[str, Any]) -> HypergradientEstimator:
         kind = estimator_of(name)

@@ -29,6 +29,16 @@ def dropout(bench):
     return trained(bench, lambda net, b: cross_entropy(_with_masks(net, b.x, _dropped(b, 0.3)), b.y))
 
 
+@loop("gaussian_dropout", rate=0.3)
+def gaussian_dropout(bench):
+    """Srivastava et al. (2014), section 10: factors from N(1, sigma), sigma the deviation of dropout's factors."""
+
+    def noisy(batch):
+        return lambda hidden: hidden + hidden * (0.3 / 0.7) ** 0.5 * batch.randn(*hidden.shape)
+
+    return trained(bench, lambda net, b: cross_entropy(_with_masks(net, b.x, noisy(b)), b.y))
+
+
 @loop("delayed_dropout", rate=0.4, start=0.1, ramp=0.2)
 def delayed_dropout(bench):
     def loss(network, batch):

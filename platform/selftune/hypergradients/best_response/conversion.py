@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from selftune.hypergradients.best_response.examples_apart import keeps_examples_apart
+from selftune.hypergradients.best_response.mixing import Mixing
 from selftune.hypergradients.best_response.plan import Plan, WithoutRule
 from selftune.hypergradients.best_response.response import BestResponse, has_response
 from selftune.networks.inventory import Feed, take_inventory
@@ -24,6 +25,7 @@ def convert(
     rank: int | Literal["auto"] = "auto",
     output_layer: bool = True,
     without_rule: WithoutRule = "auto",
+    mixing: Mixing | None = None,
 ) -> BestResponse:
     """Gives the layers of ``model`` gates that depend on n hyperparameters, by a rule per type of module.
 
@@ -50,6 +52,8 @@ def convert(
             then take one row of h (``response.shared_draw``), because a response that is fitted with one draw for
             some tensors and one per example for others would be biased. "plain": they do not respond. "auto":
             in weight space if they hold a tenth of the trained parameters or more, else plain.
+        mixing: for thousands of hyperparameters: gates see its coordinates of them and the rows' own. None gives
+            every row a gate for each hyperparameter, which takes memory and time for rows times n.
 
     Returns:
         The response set, with the passes that use it.
@@ -68,6 +72,8 @@ def convert(
     """
     if hyperparameters < 1:
         raise ValueError(f"hyperparameters must be at least 1, got {hyperparameters}")
+    if mixing is not None and mixing.hyperparameters != hyperparameters:
+        raise ValueError(f"mixing is of {mixing.hyperparameters} hyperparameters, but there are {hyperparameters}")
     if rank != "auto" and not 1 <= rank <= hyperparameters:
         raise ValueError(f"rank must be 'auto' or in 1..{hyperparameters} (the hyperparameters), got {rank}")
     if has_response(model):
@@ -76,13 +82,14 @@ def convert(
     inventory = take_inventory(model, feed)
 
     def planned(of_all: Mapping[str, str]) -> Plan:
-        return Plan(model, inventory, hyperparameters, rank, output_layer, without_rule, of_all)
+        independent = hyperparameters if mixing is None else mixing.width
+        return Plan(model, inventory, independent, rank, output_layer, without_rule, of_all)
 
     plan = planned({})
     shared = [name for name, module in plan.modules.items() if module.without_examples]
     if shared:
         drawn = torch.Generator(generator.device).set_state(generator.get_state())
-        probe = BestResponse(model, plan.modules, plan.tensors, hyperparameters, drawn, plan.report)
+        probe = BestResponse(model, plan.modules, plan.tensors, hyperparameters, drawn, plan.report, mixing)
         apart = probe.shared_draw or keeps_examples_apart(model, probe, feed)
         probe.remove()
         if not apart:
@@ -90,7 +97,7 @@ def convert(
     if not plan.tensors:
         reasons = "; ".join(f"{entry.name or '(the model)'}: {entry.reason}" for entry in plan.report)
         raise ValueError(f"no layer of {type(model).__name__} can be given gates ({reasons or 'no parameters'})")
-    return BestResponse(model, plan.modules, plan.tensors, hyperparameters, generator, plan.report)
+    return BestResponse(model, plan.modules, plan.tensors, hyperparameters, generator, plan.report, mixing)
 
 
 def _feed(example: Tensor | tuple[Any, ...] | Feed) -> Feed:

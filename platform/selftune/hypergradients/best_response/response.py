@@ -15,6 +15,7 @@ from selftune.data.nested import mapped
 from selftune.hypergradients.best_response.constants import constant_parameters, submodules_called
 from selftune.hypergradients.best_response.dual import dual, total
 from selftune.hypergradients.best_response.linearization import linearization
+from selftune.hypergradients.best_response.mixing import Mixing
 from selftune.hypergradients.best_response.report import ConversionReport, LayerReport
 from selftune.hypergradients.best_response.rules.module_response import ModuleResponse, TensorResponse
 from selftune.hypergradients.best_response.rules.rule import Rule
@@ -79,8 +80,10 @@ class BestResponse(nn.Module):
     W0 and b0, the elementary set, stay in the network under the names they had. The parameters of this module
     are the response set: ``gates`` (all V, then all C, one row per direction and row of a tensor: (rows, n)),
     ``bias_directions`` (all b_r, of every vector) and ``directions`` (W_r of each tensor of more axes, shape
-    (R * rows, ...)). They are in the widest type of the tensors, and in float32 at least. h is measured from the
-    current hyperparameters: h = 0 is the plain network. Made by ``convert``.
+    (R * rows, ...)). With a ``mixing``, gates see k coordinates of h, so that they are of shape (rows, k), and
+    ``own`` has the entries of V for the hyperparameters that are the rows' own. They are in the widest type of the
+    tensors, and in float32 at least. h is measured from the current hyperparameters: h = 0 is the plain network.
+    Made by ``convert``.
 
     Source: "Delta-STN: Efficient Bilevel Optimization for Neural Networks using Structured Response Jacobians"
     (arXiv 2010.13514); R > 1 is not in the paper.
@@ -94,6 +97,8 @@ class BestResponse(nn.Module):
 
     model: nn.Module
     gates: nn.Parameter
+    own: nn.Parameter | None
+    mixing: Mixing | None
     bias_directions: nn.Parameter | None
 
     def __init__(
@@ -104,6 +109,7 @@ class BestResponse(nn.Module):
         hyperparameters: int,
         generator: torch.Generator,
         report: tuple[LayerReport, ...],
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         # Not registered: the network's parameters are the elementary set, not this module's.
@@ -132,9 +138,13 @@ class BestResponse(nn.Module):
                 self.directions[_key(name)] = nn.Parameter(drawn[name])
         self._rows = {name: len(drawn[name]) for name in (*self._dense, *self._looked_up, *vectors)}
         like = plain[next(iter(tensors))]
-        self.gates = nn.Parameter(
-            torch.zeros(sum(self._rows.values()), hyperparameters, dtype=dtype, device=like.device)
-        )
+        width = hyperparameters if mixing is None else mixing.width
+        self.gates = nn.Parameter(torch.zeros(sum(self._rows.values()), width, dtype=dtype, device=like.device))
+        self.__dict__["mixing"] = mixing
+        columns = torch.empty(0, 0) if mixing is None else mixing.own_columns(self._rows).to(like.device)
+        self._own_columns, self._owns = columns.clamp(min=0).to(torch.int64), (columns >= 0).to(dtype)
+        entries = nn.Parameter(torch.zeros_like(self._owns)) if columns.numel() else None
+        self.register_parameter("own", entries)
         biases = [drawn[name] for name in vectors]
         self.register_parameter("bias_directions", nn.Parameter(torch.cat(biases)) if biases else None)
         model.__dict__[_MARK] = True
@@ -233,14 +243,15 @@ class BestResponse(nn.Module):
         if not self._names:
             raise RuntimeError("the best response was removed from this network; convert it again")
         h = h.to(self.gates.dtype)
-        tensors = self._tensors(h)
+        seen = h if self.mixing is None else self.mixing.mixed(h)
+        tensors = self._tensors(h, seen)
         modules: list[nn.Module] = []
         with submodules_called():
             try:
                 for name, (module, responding) in self._responding_modules.items():
                     own = {local: tensors[full] for local, full in responding.tensors.items()}
                     response = ModuleResponse(
-                        module, own, h, linearized, responding.batch_axis, responding.without_examples
+                        module, own, seen, linearized, responding.batch_axis, responding.without_examples
                     )
                     module.__dict__["forward"] = _Forward(name, responding, response)
                     modules.append(module)
@@ -249,8 +260,8 @@ class BestResponse(nn.Module):
                 for module in modules:
                     module.__dict__.pop("forward", None)
 
-    def _tensors(self, h: Float[Tensor, "batch n"]) -> dict[str, TensorResponse]:
-        """How each tensor moves at ``h``."""
+    def _tensors(self, h: Float[Tensor, "batch n"], seen: Float[Tensor, "batch k"]) -> dict[str, TensorResponse]:
+        """How each tensor moves at ``h``, of which gates see ``seen``."""
         graph = torch.is_grad_enabled()
         sizes = [self._rows[name] for name in self._dense]
         tables = [self._rows[name] for name in self._looked_up]
@@ -262,19 +273,31 @@ class BestResponse(nn.Module):
             return kept if graph else kept.detach()
 
         result: dict[str, TensorResponse] = {}
-        moves = torch.split(F.linear(h, dense_gates), sizes, 1) if sizes else ()
+        dense, shifts = F.linear(seen, dense_gates), None
+        if self.own is not None:
+            own = self._own_moves(h)
+            dense, shifts = dense + own[:, : sum(sizes)], own[:, len(own[0]) - sum(vectors) :]
+        moves = torch.split(dense, sizes, 1) if sizes else ()
         first = 0
         for name, moved in zip(self._dense, moves, strict=True):
             result[name] = TensorResponse(moved, directions(name), dense_gates, first)
             first += self._rows[name]
-        for name, own in zip(self._looked_up, table_gates, strict=True):
-            result[name] = TensorResponse(None, directions(name), own, 0)
+        for name, table in zip(self._looked_up, table_gates, strict=True):
+            result[name] = TensorResponse(None, directions(name), table, 0)
         if self.bias_directions is not None:
             # b_r goes to C (rows x n), which is smaller than C h (batch x rows).
-            shifts = F.linear(h, vector_gates * self.bias_directions[:, None])
-            for name, moved in zip(self._vectors, torch.split(shifts, vectors, 1), strict=True):
+            shifted = F.linear(seen, vector_gates * self.bias_directions[:, None])
+            if shifts is not None:
+                shifted = shifted + shifts * self.bias_directions
+            for name, moved in zip(self._vectors, torch.split(shifted, vectors, 1), strict=True):
                 result[name] = TensorResponse(moved)
         return result
+
+    def _own_moves(self, h: Float[Tensor, "batch n"]) -> Float[Tensor, "batch rows"]:
+        """What each row's own hyperparameters do to it."""
+        assert self.own is not None
+        of_rows = h.index_select(1, self._own_columns.flatten()).view(len(h), *self.own.shape)
+        return (of_rows * (self.own * self._owns)).sum(-1)
 
     def contract(self, gradients: Mapping[str, Tensor]) -> Float[Tensor, "n"]:
         """The hypergradient at h = 0: dL/dh of L(W(h)) for h shared by all examples.
@@ -301,7 +324,14 @@ class BestResponse(nn.Module):
         if self.bias_directions is not None:
             shifts = torch.cat([gradients[name].flatten() for name in self._vectors]).to(self.gates.dtype)
             parts.append(shifts * self.bias_directions)
-        return torch.cat(parts) @ self.gates
+        along = torch.cat(parts)
+        result: Tensor = along @ self.gates
+        if self.mixing is not None:
+            result = self.mixing.unmixed(result)
+        if self.own is not None:
+            of_own = along[:, None] * (self.own * self._owns)
+            result = result.index_add(0, self._own_columns.flatten(), of_own.flatten())
+        return result
 
     def weights(self, h_row: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """W(h) and b(h) of the tensors that respond by their names in the network; W0 and b0 are constants.
@@ -319,7 +349,10 @@ class BestResponse(nn.Module):
     def _changes(self, h_row: Float[Tensor, "n"]) -> dict[str, Tensor]:
         """W(h) - W0 of the tensors that respond."""
         plain = self.elementary
-        moves = self.gates @ h_row.to(self.gates.dtype)
+        h = h_row.to(self.gates.dtype)
+        moves = self.gates @ (h if self.mixing is None else self.mixing.mixed(h[None])[0])
+        if self.own is not None:
+            moves = moves + self._own_moves(h[None])[0]
         vectors = sum(self._rows[name] for name in self._vectors)
         moved, shift = torch.split(moves, [len(moves) - vectors, vectors])
         matrices = (*self._dense, *self._looked_up)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from selftune.methods.reports import Hypergradient
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
 from selftune.training.lower_level import validation_measures
 
 
@@ -15,6 +15,6 @@ class HeldEstimator(HypergradientEstimator):
     differentiates = looks_back = moves = False
 
     @torch.no_grad()
-    def hypergradient(self, number: int) -> tuple[Hypergradient, dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[Hypergradient, Measures]:
         measured = self.lower.validation_losses(self.hyper_step)
         return Hypergradient(hypergradient=torch.zeros_like(self.unconstrained)), validation_measures(*measured)

@@ -7,10 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from selftune.data.drawn import Drawn
+from selftune.data.nested import moved
 from selftune.methods.reports import Hypergradient
 from selftune.methods.work_orders import Train
 from selftune.shapes import Float, Tensor
 from selftune.training.lower_level import LowerLevel
+
+Measures = dict[str, Float[Tensor, ""]]
+"""Numbers on the device, by name."""
 
 
 class HypergradientEstimator(ABC):
@@ -40,8 +44,9 @@ class HypergradientEstimator(ABC):
 
     def begin(self, order: Train) -> None:
         """A cycle begins; a method that has more to say than ``Train`` holds has orders of a class of its own."""
-        self.values = self.lower.space.unpack(order.values.constrained.to(self.lower.device))
-        self.unconstrained = order.values.unconstrained.to(self.lower.device)
+        both = order.values.constrained, order.values.unconstrained
+        constrained, self.unconstrained = moved(both, self.lower.device)
+        self.values = self.lower.space.unpack(constrained)
         self.hyper_step = order.values.version
 
     def train(self, number: int) -> Float[Tensor, ""]:
@@ -54,9 +59,10 @@ class HypergradientEstimator(ABC):
         """What the estimator does after every training step, on the same batch."""
 
     @abstractmethod
-    def hypergradient(self, number: int) -> tuple[Hypergradient, dict[str, float]]:
-        """What the method moves by, and measures such as ``validation_loss``.
+    def hypergradient(self, number: int) -> tuple[Hypergradient, Measures]:
+        """What the method moves by, and measures such as ``validation_loss``: all of it on the device.
 
+        Nothing in it should wait for the device; who asked looks at everything at once (``training/look.py``).
         ``number`` is that of the next training step.
         """
 

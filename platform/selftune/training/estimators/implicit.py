@@ -14,7 +14,7 @@ from selftune.methods.reports import ImplicitHypergradient
 from selftune.networks.modes import evaluating
 from selftune.networks.precision import widened
 from selftune.shapes import Float, Tensor
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 _STREAM = "hypergradient"
@@ -68,7 +68,7 @@ class ImplicitEstimator(HypergradientEstimator):
 
     # Hypergradient -----------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[ImplicitHypergradient, dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[ImplicitHypergradient, Measures]:
         with evaluating(self.lower.network):  # on the way back as well, where checkpoints run modules again
             losses, metrics = self.lower.validation_losses(self.hyper_step)
             b = _flat(torch.autograd.grad(losses.mean(), self.weights, materialize_grads=True))

@@ -17,7 +17,7 @@ from selftune.networks.precision import widened
 from selftune.regularization.regularizer import Regularizer, overrides
 from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
 from selftune.training.lower_level import LowerLevel, validation_measures
 
 
@@ -159,7 +159,7 @@ class PenaltyEstimator(HypergradientEstimator):
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[PenaltyGradient, dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[PenaltyGradient, Measures]:
         """grad_u h at the network's weights, one row per batch, and their mean.
 
         The measures are those of the network on the validation batch of ``number``; ``gradient_norm`` is that of
@@ -171,7 +171,7 @@ class PenaltyEstimator(HypergradientEstimator):
         in_u, in_x = self._differentiated(number) if self._storm is None else self._estimated(self._storm)
         with torch.no_grad():
             measures = validation_measures(*self.lower.validation_losses(number))
-        norm = None if self._penalized else float(in_x.norm())
+        norm = None if self._penalized else in_x.norm()
         return PenaltyGradient(hypergradient=in_u.mean(dim=0), per_batch=in_u, gradient_norm=norm), measures
 
     def _differentiated(self, number: int) -> tuple[Float[Tensor, "batches n"], Float[Tensor, "weights"]]:

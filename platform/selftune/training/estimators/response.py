@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import size_of
+from selftune.data.nested import moved, size_of
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import convert
 from selftune.lower_level.losses import Losses
@@ -24,7 +24,8 @@ from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
-from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.gates import mixing_of
+from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless
 
@@ -54,6 +55,7 @@ class ResponseEstimator(HypergradientEstimator):
                 generator=lower.streams("conversion"),
                 output_layer=self.settings.output_layer,
                 without_rule=self.settings.without_rule,
+                mixing=mixing_of(lower, self.settings),
             )
         except ValueError as error:
             raise SettingError("method", f"a response cannot be fitted: {error}") from error
@@ -72,7 +74,7 @@ class ResponseEstimator(HypergradientEstimator):
     def begin(self, order: Train) -> None:
         assert isinstance(order, TrainWithResponse)
         super().begin(order)
-        self._scale = order.scale.to(self.lower.device)
+        self._scale = moved(order.scale, self.lower.device)
         self._tune_scale = order.tune_scale
 
     def train(self, number: int) -> Float[Tensor, ""]:
@@ -149,7 +151,7 @@ class ResponseEstimator(HypergradientEstimator):
 
     # Validation --------------------------------------------------------------------------------------
 
-    def hypergradient(self, number: int) -> tuple[ResponseHypergradient, dict[str, float]]:
+    def hypergradient(self, number: int) -> tuple[ResponseHypergradient, Measures]:
         """Gradients of the validation loss with respect to the hyperparameters (and the scales), and losses.
 
         With fixed scales and a centred response this is one plain backward pass and a contraction. Otherwise

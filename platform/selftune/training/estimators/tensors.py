@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TypeVar
 
@@ -22,6 +23,11 @@ def tensors_of(found: Hypergradient) -> dict[str, Tensor]:
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
-def on_cpu(found: H) -> H:
-    """The same with its tensors on the CPU, where reports have them."""
-    return replace(found, **{name: tensor.cpu() for name, tensor in tensors_of(found).items()})
+def with_tensors(found: H, tensors: Mapping[str, Tensor]) -> H:
+    """The same with other tensors in the fields of these names: those on the CPU, where reports have them.
+
+    >>> import torch
+    >>> with_tensors(Hypergradient(hypergradient=torch.zeros(1)), {"hypergradient": torch.ones(1)})
+    Hypergradient(hypergradient=tensor([1.]))
+    """
+    return replace(found, **tensors)
