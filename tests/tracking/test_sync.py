@@ -401,6 +401,7 @@ def test_nothing_says_a_password(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(study.parent)
+    monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # ten tries at a database take 102 seconds
     address = address.format(port=address_of_nobody.rpartition(":")[2])
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
     assert main([str(study)]) == 1
