@@ -10,21 +10,23 @@ from typing import Any
 import torch
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import size_of
+from selftune.data.nested import cut, size_of
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import convert
 from selftune.lower_level.losses import Losses
 from selftune.lower_level.optimization import Optimization
 from selftune.lower_level.optimizers import load_memory
 from selftune.methods import Response
-from selftune.methods.measures import PERTURBED
+from selftune.methods.measures import DIAGNOSTIC, PERTURBED
 from selftune.methods.reports import ResponseHypergradient
 from selftune.methods.work_orders import Train, TrainWithResponse
 from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
+from selftune.training.estimators.cost import CostKeeper, Economy
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator
+from selftune.training.estimators.recent_means import RecentMeans
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless
 
@@ -34,7 +36,8 @@ class ResponseEstimator(HypergradientEstimator):
 
     Args:
         lower: the network to convert; it stays the plain network wherever the perturbation is zero.
-        settings: those of ``Response``.
+        settings: those of ``Response``, and those about work of ``SelfTuningSettings``: ``cost``, ``scale_every``,
+            ``validation_parts``, and ``cycle``, the training steps from one hypergradient to the next.
 
     Raises:
         SettingError: if no layer of the network can have a response.
@@ -44,7 +47,12 @@ class ResponseEstimator(HypergradientEstimator):
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
+        settings = dict(settings)
+        work = {key: settings.pop(key, default) for key, default in _WORK.items()}
         self.settings = Response(**settings)
+        economy = Economy(self.settings.every, self.settings.batch_parts, work.pop("validation_parts"))
+        self.keeper = CostKeeper(**work, device=lower.device, mean=lower.group.mean, economy=economy)
+        self._judgements = RecentMeans()
         try:
             self.response = convert(
                 lower.network,
@@ -66,6 +74,10 @@ class ResponseEstimator(HypergradientEstimator):
         self.parameters = list(self.response.parameters())
         rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self.optimizer = rule.build(self.parameters)
+        self._paces = [
+            {key: group[key] for key in ("lr", "betas") if key in group} for group in self.optimizer.param_groups
+        ]
+        self._every = 1
 
     # Training ----------------------------------------------------------------------------------------
 
@@ -74,6 +86,7 @@ class ResponseEstimator(HypergradientEstimator):
         super().begin(order)
         self._scale = order.scale.to(self.lower.device)
         self._tune_scale = order.tune_scale
+        self.keeper.begin()
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
@@ -83,7 +96,29 @@ class ResponseEstimator(HypergradientEstimator):
         return self.fit(number, self.lower.batches.at(number))
 
     def after_step(self, number: int, drawn: Drawn) -> None:
-        self.fit(number, drawn)
+        parts = self.keeper.due(number)
+        if parts is None:
+            return
+        every, size = self.keeper.economy.every, size_of(drawn.batch)
+        part = self._part_in_turn(size, parts, number // every)
+        self._keep_pace(every)
+        with self.keeper.fitting((part.stop - part.start) / size):
+            self.fit(number, drawn if parts == 1 else drawn.cut(part))
+
+    def _part_in_turn(self, size: int, parts: int, turn: int) -> slice:
+        """One of so many parts of a batch, each in its turn; at least an example for every process."""
+        parts = min(parts, max(1, size // self.lower.group.size))
+        return slice(turn % parts * size // parts, (turn % parts + 1) * size // parts)
+
+    def _keep_pace(self, every: int) -> None:
+        """Fits that are rarer go further and forget more, so that the response lags no more than with all."""
+        if every == self._every:
+            return
+        self._every = every
+        for group, own in zip(self.optimizer.param_groups, self._paces, strict=True):
+            group["lr"] = own["lr"] * every
+            if "betas" in own:
+                group["betas"] = tuple(beta**every for beta in own["betas"])
 
     def fit(self, number: int, drawn: Drawn) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
@@ -128,6 +163,8 @@ class ResponseEstimator(HypergradientEstimator):
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
             give_gradients(self.parameters, lower.group.means(gradients))
         self.optimizer.step()
+        for parameter in self.parameters:  # their memory is free for the next training step
+            parameter.grad = None
         return loss.detach()
 
     def _of_moving(self, fed: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
@@ -156,20 +193,32 @@ class ResponseEstimator(HypergradientEstimator):
         the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
         What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
         """
-        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
-        tune_scale = self._tune_scale
         lower = self.lower
+        batch = lower.validation_batch(self.hyper_step)
+        size = size_of(batch)
+        part = self._part_in_turn(size, self.keeper.judged(size), self.hyper_step)
+        seen = part.stop - part.start
+        with self.keeper.judging(seen / size, self._tune_scale):
+            found, measures = self._differentiated(batch if seen == size else cut(batch, part.start, part.stop))
+        # As many as make a whole batch: a part of its examples that is easier is no better network.
+        measures = self._judgements.of(measures, round(size / seen))
+        if self.keeper.expected is not None:
+            measures[f"{DIAGNOSTIC}tuning_cost"] = self.keeper.expected
+        return found, measures
+
+    def _differentiated(self, batch: Any) -> tuple[ResponseHypergradient, dict[str, float]]:
+        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
+        tune_scale, lower = self._tune_scale, self.lower
         if self.settings.centered and not tune_scale:
             trained = {name: lower.parameters[name] for name in self.response.elementary}
             with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
-                losses, metrics = lower.validation_losses(hyper_step)
+                losses, metrics = lower.judgement(batch)
                 gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
             by_name = dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
             found = ResponseHypergradient(hypergradient=lower.group.mean(hypergradient))
             return found, validation_measures(losses, metrics)
-        batch = lower.validation_batch(hyper_step)
         rows = 1 if self.response.shared_draw else size_of(batch)
         draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
         noise = lower.group.own_draws(draws)
@@ -211,11 +260,21 @@ class ResponseEstimator(HypergradientEstimator):
             state |= self.weights(unconstrained.to(self.lower.device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"response": self.response.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "response": self.response.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "keeper": self.keeper.state_dict(),
+            "judgements": self._judgements.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.response.load_state_dict(state["response"])
         load_memory(self.optimizer, state["optimizer"])
+        self.keeper.load_state_dict(state["keeper"])
+        self._judgements.load_state_dict(state["judgements"])
+
+
+_WORK = {"cost": None, "cycle": 5.0, "scale_every": 1, "validation_parts": 1}
 
 
 def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
