@@ -3,11 +3,11 @@
     python benchmarks/cost.py --records cost [--device cuda] [--only network=cnn] [--picture docs/cost.svg]
 
 `measured=step` trains a network plainly, in bare PyTorch, and tuned, in turns, with `method.cost` and without, and
-says how many plain steps a tuned step takes, all in (regularizers, fitting the response, hyper-steps), and how much
-more memory it holds at its peak (see step_cost.py). On a CPU, seconds are those of the processor.
+says how many plain steps a tuned step takes, all in (regularizers, fitting the response, hyper-steps), and how
+much more memory it holds at its peak (see step_cost.py). On a CPU, seconds are those of the processor.
 
-`measured=found` runs packaged studies with the same budgets, and with the start values held, and says the test loss
-of the network that comes out, and how long it took, in those of the held run of the same seed.
+`measured=found` runs packaged studies with the same budgets, and with the start values held, and says the test
+loss of the network that comes out, and how long it took, in those of the held run of the same seed.
 
 One record per cell; cells that are there are not measured again.
 """

@@ -27,6 +27,8 @@ def pytest_collection_modifyitems(config, items):
     full = integration or config.getoption("--full")
     taken, left_out = [], []
     for item in items:
+        if integration and not item.get_closest_marker("timeout"):  # the last one also clears away what all shared
+            item.add_marker(pytest.mark.timeout(900))
         of_this_run = bool(item.get_closest_marker("integration")) == integration
         (taken if of_this_run and (full or not item.get_closest_marker("full")) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)

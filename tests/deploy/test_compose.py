@@ -214,6 +214,6 @@ def test_a_study_runs_on_the_services(image, tmp_path, monkeypatch):
             assert kept
             results = [entry["Key"] for entry in client.list_objects_v2(Bucket="selftune")["Contents"]]
             assert "of-a-test/summary.json" in results
-        wait_until(lambda: not cluster.processes(), "the end of all processes", 30)
+        wait_until(lambda: not cluster.processes(), "the end of all processes", 120)
     finally:
         shutil.rmtree(cluster.folder)

@@ -17,7 +17,7 @@ METHODS = {
         **_WARM,
         "scale_every": 2,
         "validation_parts": 3,
-        "response": Response(every=2, batch_parts=2),
+        "response": Response(every=2, batch_parts=2, paired=True),
     },
     "self_tuning, STN": {**_WARM, "response": Response(centered=False, joint=True, linearize=False)},
     "implicit": {**_WARM, "system_steps": 2},

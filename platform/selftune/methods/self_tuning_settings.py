@@ -24,8 +24,11 @@ class Response:
         optimizer, learning_rate: what fits the response weights. Their gradients scale with the perturbation and
             differ between layers by orders of magnitude, so Adam learns them faster than the network's own SGD.
         output_layer: whether the output layer responds, too.
-        every: training steps from one fit to the next. Rarer fits go further, at ``every`` times the rate.
-        batch_parts: a fit sees one of so many parts of the batch, each in its turn.
+        every: training steps from one fit to the next.
+        batch_parts: a fit computes as much as on one of so many parts of the batch, each in its turn.
+        paired: a fit takes half of the examples, each with a perturbation and its opposite and with the same
+            random numbers (antithetic variates), so that what the loss's slope adds to the gradient cancels: it is
+            noise, of which there is more the fewer fits there are.
         without_rule: what happens with weights that no rule covers (bare parameters, parametrised layers, modules
             of other types). ``"weight_space"``: they respond to one draw of the hyperparameters that the whole
             batch shares, and all other weights with them, so that the response is fitted with more noise.
@@ -43,6 +46,7 @@ class Response:
     output_layer: bool = True
     every: int = 1
     batch_parts: int = 1
+    paired: bool = False
     without_rule: Literal["auto", "weight_space", "plain"] = "auto"
 
     def __post_init__(self) -> None:
@@ -56,6 +60,8 @@ class Response:
                 raise SettingError(key, f"must be at least 1, got {getattr(self, key)}")
             if self.joint and getattr(self, key) > 1:
                 raise SettingError(key, "must be 1 where response and network are fitted jointly; leave it out")
+        if self.joint and self.paired:
+            raise SettingError("paired", "needs a response that is fitted separately; set joint to false")
         if self.linearize and (self.joint or not self.centered):
             raise SettingError(
                 "linearize",
@@ -77,8 +83,8 @@ class SelfTuningSettings(CycleSettings):
             measures are means over as many as make a whole one.
         cost: what a tuned training step may cost, in training steps with nothing tuned, above 1: 2.0 is twice the
             time. From what it measures while it trains, the method chooses ``response.every``,
-            ``response.batch_parts`` and ``validation_parts``; ``scale_every`` is then 4. Two runs may choose
-            differently, so that they are equal only up to noise. None does all of the work.
+            ``response.batch_parts`` and ``validation_parts``; ``scale_every`` is then 4, ``response.paired`` true.
+            Two runs may choose differently, so that they are equal only up to noise. None does all of the work.
 
     The others are those of ``CycleSettings``.
     """
@@ -113,7 +119,7 @@ class SelfTuningSettings(CycleSettings):
             raise SettingError("cost", f"must be a number above 1, what training itself costs, got {self.cost:g}")
         if self.response.joint:
             raise SettingError("cost", "needs a response that is fitted separately; set response.joint to false")
-        chosen = {
+        chosen: dict[str, int] = {
             "scale_every": self.scale_every,
             "validation_parts": self.validation_parts,
             "response.every": self.response.every,

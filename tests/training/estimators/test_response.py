@@ -87,10 +87,28 @@ def test_parts_of_batches_take_turns():
     assert trainer.estimator._part_in_turn(3, 8, 4) == slice(1, 2)
 
 
-def test_rarer_fits_go_further_and_forget_more():
-    (group,) = trained({"every": 3, "learning_rate": 0.01})[0].estimator.optimizer.param_groups
-    assert group["lr"] == pytest.approx(0.03)
-    assert group["betas"] == pytest.approx((0.9**3, 0.999**3))
+def test_a_pair_of_perturbations_has_one_example_and_its_random_numbers():
+    """Without tuned noise the slope of the loss cancels: at a scale near zero nothing is left of the gradient."""
+    assert gradient_of_gates({"paired": True}, 8) < 0.05 * gradient_of_gates({}, 16)
+
+
+def gradient_of_gates(settings, examples):
+    """Its mean size over some fits at a narrow perturbation."""
+    trainer, _, fits = trained({**settings, "learning_rate": 1e-9}, steps=2)
+    assert fits == [(0, examples), (1, examples)]
+    estimator, sizes = trainer.estimator, []
+    estimator._scale = torch.full_like(estimator._scale, 1e-3)
+    estimator.optimizer.step = lambda: sizes.append(estimator.response.gates.grad.norm())
+    for number in range(2, 10):
+        estimator.after_step(number, trainer.lower.batches.at(number))
+    return torch.stack(sizes).mean()
+
+
+@pytest.mark.parametrize("parts", [1, 3, 64])
+def test_pairs_take_at_least_one_example(parts):
+    _, report, fits = trained({"paired": True, "batch_parts": parts})
+    assert {size for _, size in fits} <= {8 // min(parts, 8), 8 // parts + 1}
+    assert report.tensors["hypergradient"].isfinite().all()
 
 
 @pytest.mark.parametrize("tune_scale", [False, True])

@@ -18,7 +18,7 @@ from selftune.training.stopwatch import Stopwatch
 _KEPT = 9  # samples of each kind, of which the median counts
 _MEASURED_STEPS = 12  # of a round of measuring: training steps, each with a fit
 _EVERY = 500  # training steps from one round to the next
-_FOR_HYPERGRADIENTS = 0.3  # their share of what tuning may cost
+_FOR_HYPERGRADIENTS = 0.4  # their share of what tuning may cost
 _FEWEST = 32  # validation examples of a hypergradient
 _RAREST, _SMALLEST = 16, 8  # a fit after so many training steps, on such a part of a batch
 _AS_GOOD = 0.8  # of the most examples per step that a budget buys
@@ -214,7 +214,7 @@ class CostKeeper:
         if self.expected > self.cost * (1 + 1e-6) and not self._warned:
             self._warned = True
             warnings.warn(
-                f"method.cost {self.cost:g} cannot be kept here: with as little work as it takes, a tuned step costs"
+                f"method.cost {self.cost:g} cannot be kept here: with the least work, a tuned step costs"
                 f" {self.expected:.2f}; raise method.train_steps, so that hyper-steps are rarer, or the cost",
                 stacklevel=2,
             )

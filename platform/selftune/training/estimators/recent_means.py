@@ -11,29 +11,29 @@ class RecentMeans:
     """Running means of measures by name.
 
     >>> means = RecentMeans()
-    >>> means.of({"validation_loss": 1.0}, 2)
+    >>> means.of({"validation_loss": 1.0}, 50, 100)
     {'validation_loss': 1.0}
-    >>> means.of({"validation_loss": 2.0}, 2)
+    >>> means.of({"validation_loss": 2.0}, 50, 100)
     {'validation_loss': 1.5}
-    >>> means.of({"validation_loss": 4.0}, 1)
+    >>> means.of({"validation_loss": 4.0}, 100, 100)
     {'validation_loss': 4.0}
     """
 
     def __init__(self) -> None:
-        self._kept: deque[dict[str, float]] = deque()
+        self._kept: deque[tuple[int, dict[str, float]]] = deque()
 
-    def of(self, measures: Mapping[str, float], parts: int) -> dict[str, float]:
-        """The means of these measures over the last ``parts`` times, and fewer at the beginning."""
-        self._kept.append(dict(measures))
-        while len(self._kept) > parts:
+    def of(self, measures: Mapping[str, float], examples: int, whole: int) -> dict[str, float]:
+        """The means of these measures, of so many examples, with the last ones that make a whole batch."""
+        self._kept.append((examples, dict(measures)))
+        while sum(number for number, _ in self._kept) - self._kept[0][0] >= whole:
             self._kept.popleft()
-        if parts == 1:
+        if len(self._kept) == 1:
             return dict(measures)
-        found = {name: [one[name] for one in self._kept if name in one] for name in measures}
-        return {name: sum(values) / len(values) for name, values in found.items()}
+        found = {name: [(n, one[name]) for n, one in self._kept if name in one] for name in measures}
+        return {name: sum(n * x for n, x in all_) / sum(n for n, _ in all_) for name, all_ in found.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": [dict(one) for one in self._kept]}
+        return {"kept": [(number, dict(one)) for number, one in self._kept]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._kept = deque(dict(one) for one in state["kept"])
+        self._kept = deque((number, dict(one)) for number, one in state["kept"])

@@ -51,6 +51,7 @@ class ResponseEstimator(HypergradientEstimator):
         work = {key: settings.pop(key, default) for key, default in _WORK.items()}
         self.settings = Response(**settings)
         economy = Economy(self.settings.every, self.settings.batch_parts, work.pop("validation_parts"))
+        self._paired = self.settings.paired or work["cost"] is not None
         self.keeper = CostKeeper(**work, device=lower.device, mean=lower.group.mean, economy=economy)
         self._judgements = RecentMeans()
         try:
@@ -74,10 +75,6 @@ class ResponseEstimator(HypergradientEstimator):
         self.parameters = list(self.response.parameters())
         rule = Optimization(optimizer=self.settings.optimizer, learning_rate=self.settings.learning_rate)
         self.optimizer = rule.build(self.parameters)
-        self._paces = [
-            {key: group[key] for key in ("lr", "betas") if key in group} for group in self.optimizer.param_groups
-        ]
-        self._every = 1
 
     # Training ----------------------------------------------------------------------------------------
 
@@ -99,26 +96,17 @@ class ResponseEstimator(HypergradientEstimator):
         parts = self.keeper.due(number)
         if parts is None:
             return
-        every, size = self.keeper.economy.every, size_of(drawn.batch)
-        part = self._part_in_turn(size, parts, number // every)
-        self._keep_pace(every)
-        with self.keeper.fitting((part.stop - part.start) / size):
-            self.fit(number, drawn if parts == 1 else drawn.cut(part))
+        turn, size = number // self.keeper.economy.every, size_of(drawn.batch)
+        each = 2 if self._paired else 1  # a pair is of one example
+        part = self._part_in_turn(size, parts * each, turn)
+        examples = part.stop - part.start
+        with self.keeper.fitting(examples * each / size):
+            self.fit(number, drawn if examples == size else drawn.cut(part))
 
     def _part_in_turn(self, size: int, parts: int, turn: int) -> slice:
         """One of so many parts of a batch, each in its turn; at least an example for every process."""
         parts = min(parts, max(1, size // self.lower.group.size))
         return slice(turn % parts * size // parts, (turn % parts + 1) * size // parts)
-
-    def _keep_pace(self, every: int) -> None:
-        """Fits that are rarer go further and forget more, so that the response lags no more than with all."""
-        if every == self._every:
-            return
-        self._every = every
-        for group, own in zip(self.optimizer.param_groups, self._paces, strict=True):
-            group["lr"] = own["lr"] * every
-            if "betas" in own:
-                group["betas"] = tuple(beta**every for beta in own["betas"])
 
     def fit(self, number: int, drawn: Drawn) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
@@ -128,15 +116,24 @@ class ResponseEstimator(HypergradientEstimator):
         unconstrained, scale = self.unconstrained, self._scale
         lower = self.lower
         batch, shared = size_of(drawn.batch), self.response.shared_draw
+        paired = self._paired and not shared
         draws = self._perturbation(1 if shared else batch, number, scale)
         delta = lower.group.own_draws(draws)
+        if paired:
+            drawn = drawn.part(torch.arange(batch, device=lower.device).repeat(2))
+            delta, batch = torch.cat([delta, -delta]), 2 * batch
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
         if joint:
             lower.descent.begin(number)
         step = lower.begin(
-            number, drawn, lower.space.values(perturbed.expand(batch, -1)), "response", perturbed=not joint
+            number,
+            drawn,
+            lower.space.values(perturbed.expand(batch, -1)),
+            "response",
+            perturbed=not joint,
+            paired=paired,
         )
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
@@ -200,8 +197,8 @@ class ResponseEstimator(HypergradientEstimator):
         seen = part.stop - part.start
         with self.keeper.judging(seen / size, self._tune_scale):
             found, measures = self._differentiated(batch if seen == size else cut(batch, part.start, part.stop))
-        # As many as make a whole batch: a part of its examples that is easier is no better network.
-        measures = self._judgements.of(measures, round(size / seen))
+        # Over as many examples as make a whole batch: where a part of them is easier the network is no better.
+        measures = self._judgements.of(measures, seen, size)
         if self.keeper.expected is not None:
             measures[f"{DIAGNOSTIC}tuning_cost"] = self.keeper.expected
         return found, measures
