@@ -64,7 +64,7 @@ def cells_of(seeds: int, device: str) -> list[Cell]:
     step: list[Cell] = [
         {"measured": "step", "network": name, "cost": cost, "device": device}
         for name in NETWORKS
-        for cost in COSTS
+        for cost in ("held", *COSTS)
     ]
     found: list[Cell] = [
         {"measured": "found", "study": study, "cost": cost, "seed": seed}
@@ -78,7 +78,9 @@ def cells_of(seeds: int, device: str) -> list[Cell]:
 def measured(cell: Cell, rounds: int, quick: bool) -> dict[str, Any]:
     if cell["measured"] == "step":
         torch.manual_seed(0)
-        settings = {} if cell["cost"] == "none" else {"cost": float(cell["cost"])}
+        known: dict[str, dict[str, Any]] = {"held": {"held": True}, "none": {}}
+        cost = str(cell["cost"])
+        settings = known[cost] if cost in known else {"cost": float(cost)}
         return asdict(measure(NETWORKS[str(cell["network"])](quick), rounds, SETTLE, **settings))
     content = yaml.safe_load(find_study(str(cell["study"])).read_text())
     if cell["cost"] not in ("held", "none"):

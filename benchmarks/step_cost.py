@@ -37,9 +37,9 @@ class Problem:
     loss: Callable[[Any, Any], torch.Tensor | Losses]
     tuned: Mapping[str, Mapping[str, Any]]
 
-    def settings(self) -> dict[str, dict[str, Any]]:
+    def settings(self, held: bool = False) -> dict[str, dict[str, Any]]:
         return {
-            name: {key: value if key == "parts" else Tune(value) for key, value in settings.items()}
+            name: {key: value if held or key == "parts" else Tune(value) for key, value in settings.items()}
             for name, settings in self.tuned.items()
         }
 
@@ -82,18 +82,17 @@ def plain_cycle(problem: Problem) -> Cycle:
     return cycle
 
 
-def tuner_of(problem: Problem, **settings: Any) -> OnlineTuner:
+def tuner_of(problem: Problem, held: bool = False, **settings: Any) -> OnlineTuner:
+    """A tuner of a fresh network; ``held``, its regularizers act and nothing is tuned."""
     network = problem.build()
     return OnlineTuner(
         network,
         descent(network),
-        problem.settings(),
+        problem.settings(held),
         forward=lambda network, batch: network(batch[0]),
         loss=problem.loss,
         validation=([problem.batch[1]], problem.loss),
-        warmup_steps=0,
-        train_steps=CYCLE,
-        **settings,
+        **({} if held else {"warmup_steps": 0, "train_steps": CYCLE, **settings}),
     )
 
 
@@ -114,7 +113,7 @@ def measure(problem: Problem, rounds: int, settle: int = 1, **settings: Any) -> 
 
     Args:
         settle: cycles before, in which a method with a budget looks at what things cost.
-        settings: of the method.
+        settings: of the method; ``held``: nothing is tuned.
     """
     tuner = tuner_of(problem, **settings)
     cycles = {"plain": plain_cycle(problem), "tuned": cycle_of(tuner, problem)}
@@ -161,6 +160,8 @@ def _settled(tuner: OnlineTuner, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _words(settings: dict[str, Any]) -> str:
     """How much work there is."""
+    if settings.get("held"):
+        return "none"
     response = settings.get("response", Response())
     part = "all" if response.batch_parts == 1 else f"1/{response.batch_parts}"
     judged = settings.get("validation_parts", 1)

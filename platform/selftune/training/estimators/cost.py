@@ -21,7 +21,7 @@ _EVERY = 500  # training steps from one round to the next
 _FOR_HYPERGRADIENTS = 0.4  # their share of what tuning may cost
 _FEWEST = 32  # validation examples of a hypergradient
 _RAREST, _SMALLEST = 16, 8  # a fit after so many training steps, on such a part of a batch
-_AS_GOOD = 0.8  # of the most examples per step that a budget buys
+_AS_GOOD = 0.6  # of the most examples per step that a budget buys
 
 
 @dataclass(frozen=True)
