@@ -70,7 +70,7 @@ def cheapest_enough(
 
     >>> seconds = Seconds(training=1.0, fit=(0.1, 1.5), hypergradient=(0.1, 0.9))
     >>> cheapest_enough(seconds, cost=2.0, cycle=5, scale_every=1, validation=600)
-    (Economy(every=2, parts=1, validation_parts=1), 2.0)
+    (Economy(every=1, parts=3, validation_parts=1), 1.8)
     """
     budget = (cost - 1) * seconds.training
     mean = (scale_every - 1 + seconds.scaled) / scale_every
