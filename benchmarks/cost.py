@@ -92,7 +92,7 @@ def measured(cell: Cell, rounds: int, quick: bool) -> dict[str, Any]:
     held = Held(study.budget, HeldSettings(train_steps=study.method.train_steps))
     began = time.process_time()
     reports = run_in_process(held if cell["cost"] == "held" else study.strategy.method(), {0: trainer})
-    return {"seconds": time.process_time() - began, **reports[0].metrics}
+    return {"processor_seconds": time.process_time() - began, **reports[0].metrics}
 
 
 def steps_table(records: list[dict[str, Any]]) -> str:
@@ -121,7 +121,11 @@ def found_rows(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     rows = []
     for (study, cost), runs in groups.items():
         held, full = groups.get((study, "held"), {}), groups.get((study, "none"), {})
-        times = [run["seconds"] / held[seed]["seconds"] for seed, run in runs.items() if seed in held]
+        times = [
+            run["processor_seconds"] / held[seed]["processor_seconds"]
+            for seed, run in runs.items()
+            if seed in held
+        ]
         paired = [
             run["best_test_loss"] - full[seed]["best_test_loss"] for seed, run in runs.items() if seed in full
         ]
