@@ -120,9 +120,9 @@ def test_hypergradients_of_the_parts_of_a_validation_batch_average_to_that_of_th
         parts.estimator.hyper_step = number
         gradient, measures = parts.estimator.hypergradient(6)
         found.append(gradient.hypergradient)
-        reported.append(measures["validation_loss"])
+        reported.append(float(measures["validation_loss"]))
     whole.estimator._tune_scale = parts.estimator._tune_scale = False
     expected, measures = whole.estimator.hypergradient(6)
-    assert reported[-1] == pytest.approx(measures["validation_loss"], rel=1e-5)
+    assert reported[-1] == pytest.approx(float(measures["validation_loss"]), rel=1e-5)
     if not tune_scale:  # else every one has noise of its own
         torch.testing.assert_close(torch.stack(found).mean(0), expected.hypergradient)
