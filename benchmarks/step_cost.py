@@ -1,4 +1,4 @@
-"""What a tuned training step costs beside a plain one: time and memory. Part of real_networks.py."""
+"""What a tuned training step costs beside a plain one: time and memory. Part of cost.py and real_networks.py."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from selftune import Losses, OnlineTuner, Tune
+from selftune import Losses, OnlineTuner, Response, Tune
+from selftune.training.estimators.response import ResponseEstimator
 
 CYCLE = 5
 """Training steps from one hyper-step to the next: what is measured is a whole cycle, divided by these."""
@@ -36,16 +37,19 @@ class Problem:
     loss: Callable[[Any, Any], torch.Tensor | Losses]
     tuned: Mapping[str, Mapping[str, Any]]
 
-    def settings(self) -> dict[str, dict[str, Any]]:
+    def settings(self, held: bool = False) -> dict[str, dict[str, Any]]:
         return {
-            name: {key: value if key == "parts" else Tune(value) for key, value in settings.items()}
+            name: {key: value if held or key == "parts" else Tune(value) for key, value in settings.items()}
             for name, settings in self.tuned.items()
         }
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a tuned step, beside a plain one: how often its time and its peak memory; what share responds."""
+    """Of a tuned step, beside a plain one: how often its time and its peak memory; what share responds.
+
+    ``economy`` says how much work the method does.
+    """
 
     hyperparameters: int
     plain_milliseconds: float
@@ -53,6 +57,7 @@ class Cost:
     memory: float
     plain_megabytes: float
     responding: float
+    economy: str = ""
 
 
 def descent(network: nn.Module) -> torch.optim.Optimizer:
@@ -77,24 +82,23 @@ def plain_cycle(problem: Problem) -> Cycle:
     return cycle
 
 
-def tuner_of(problem: Problem, **settings: Any) -> OnlineTuner:
+def tuner_of(problem: Problem, held: bool = False, **settings: Any) -> OnlineTuner:
+    """A tuner of a fresh network; ``held``, its regularizers act and nothing is tuned."""
     network = problem.build()
     return OnlineTuner(
         network,
         descent(network),
-        problem.settings(),
+        problem.settings(held),
         forward=lambda network, batch: network(batch[0]),
         loss=problem.loss,
         validation=([problem.batch[1]], problem.loss),
-        warmup_steps=0,
-        train_steps=CYCLE,
-        **settings,
+        **({} if held else {"warmup_steps": 0, "train_steps": CYCLE, **settings}),
     )
 
 
-def tuned_cycle(problem: Problem) -> Cycle:
+def cycle_of(tuner: OnlineTuner, problem: Problem) -> Cycle:
     """The same with everything that tuning adds: regularizers, the response, a hyper-step at the end."""
-    tuner, batch = tuner_of(problem), problem.batch[0]
+    batch = problem.batch[0]
 
     def cycle() -> None:
         for _ in range(CYCLE):
@@ -104,28 +108,64 @@ def tuned_cycle(problem: Problem) -> Cycle:
     return cycle
 
 
-def measure(problem: Problem, rounds: int) -> Cost:
-    """Cycles of both alternate, in a random order, so that a busy machine slows both alike; medians of rounds."""
-    cycles = {"plain": plain_cycle(problem), "tuned": tuned_cycle(problem)}
-    for cycle in cycles.values():
-        cycle()
+def measure(problem: Problem, rounds: int, settle: int = 1, **settings: Any) -> Cost:
+    """Cycles of both alternate, in a random order, so that a busy machine slows both alike; sums of rounds.
+
+    Args:
+        settle: cycles before, in which a method with a budget looks at what things cost.
+        settings: of the method; ``held``: nothing is tuned.
+    """
+    tuner = tuner_of(problem, **settings)
+    cycles = {"plain": plain_cycle(problem), "tuned": cycle_of(tuner, problem)}
+    cycles["plain"]()
+    for _ in range(settle):
+        cycles["tuned"]()
+    settled = _settled(tuner, settings)
     seconds: dict[str, list[float]] = {name: [] for name in cycles}
     for _ in range(rounds):
         for name, cycle in random.sample(sorted(cycles.items()), 2):
             begin = _now()
             cycle()
             seconds[name].append(_now() - begin)
-    del cycles
-    plain, tuned = (peak_bytes(make, problem) for make in (plain_cycle, tuned_cycle))
-    coverage = tuner_of(problem).coverage
+    coverage, hyperparameters = tuner.coverage, len(tuner.space)
+    del cycles, tuner
+    plain = peak_bytes(plain_cycle, problem)
+    tuned = peak_bytes(lambda problem: cycle_of(tuner_of(problem, **settled), problem), problem)
     return Cost(
-        hyperparameters=len(tuner_of(problem).space),
+        hyperparameters=hyperparameters,
         plain_milliseconds=1000 * statistics.median(seconds["plain"]) / CYCLE,
-        time=statistics.median(t / p for t, p in zip(seconds["tuned"], seconds["plain"], strict=True)),
+        # Hyper-steps differ from one to the next, so that a median would leave the dear ones out.
+        time=sum(seconds["tuned"]) / sum(seconds["plain"]),
         memory=tuned / plain,
         plain_megabytes=plain / 2**20,
         responding=(coverage.responding or 0) / coverage.total,
+        economy=_words(settled),
     )
+
+
+def _settled(tuner: OnlineTuner, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that a method with a budget has come to, which cost the same without one."""
+    if settings.get("cost") is None:
+        return settings
+    estimator = tuner.estimator
+    assert isinstance(estimator, ResponseEstimator)
+    economy = estimator.keeper.economy
+    return {
+        **{name: value for name, value in settings.items() if name != "cost"},
+        "scale_every": estimator.keeper.scale_every,
+        "validation_parts": economy.validation_parts,
+        "response": replace(estimator.settings, every=economy.every, batch_parts=economy.parts),
+    }
+
+
+def _words(settings: dict[str, Any]) -> str:
+    """How much work there is."""
+    if settings.get("held"):
+        return "none"
+    response = settings.get("response", Response())
+    part = "all" if response.batch_parts == 1 else f"1/{response.batch_parts}"
+    judged = settings.get("validation_parts", 1)
+    return f"every {response.every}, {part} of a batch, {'all' if judged == 1 else f'1/{judged}'} of validation"
 
 
 def peak_bytes(make: Callable[[Problem], Cycle], problem: Problem) -> int:
@@ -161,6 +201,8 @@ _MARK = "the second cycle"
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
+    """Seconds of computing: of the processor, however busy it is with other things, or of the GPU."""
+    if torch.get_default_device().type == "cuda":
         torch.cuda.synchronize()
-    return time.perf_counter()
+        return time.perf_counter()
+    return time.process_time()

@@ -60,6 +60,7 @@ FULL = {
     "trials": 4,
     "looks": 4,
     "rounds": 9,
+    "train_steps": 10,
 }
 QUICK = {
     **FULL,
@@ -81,7 +82,6 @@ QUICK = {
 SIZES = ("few", "classes", "units", "wide", "examples", "all")
 """Which hyperparameters there are: by layer and in all; by class, too; by unit, too, on a network and on one with
 more units; the weights of examples, too, of so many and of twice as many."""
-TRAIN_STEPS = {"implicit": 10, "self_tuning": 5}
 TUNERS = {"implicit": ("few", "units", "examples"), "self_tuning": ("units",)}
 
 
@@ -103,10 +103,15 @@ def with_weights(objective: NetworkObjective, tuned: bool) -> NetworkObjective:
     return objective.with_values(example_weights=Tune(EXAMPLE_WEIGHT) if tuned else EXAMPLE_WEIGHT)
 
 
+def every(way: str, settings: dict[str, Any]) -> int:
+    """Training steps from one hyper-step to the next."""
+    return settings["train_steps"] if way.startswith("implicit") else 5
+
+
 def method_of(way: str, settings: dict[str, Any], pooled: bool) -> CycleMethod:
     """``implicit``, or ``self_tuning`` with gates of a kind; units and classes also move together, where asked."""
     name, _, gates = way.partition(" ")
-    cycle: dict[str, Any] = {"warmup_steps": settings["warmup"], "train_steps": TRAIN_STEPS[name]}
+    cycle: dict[str, Any] = {"warmup_steps": settings["warmup"], "train_steps": every(way, settings)}
     budget = Budget(steps=settings["steps"])
     if name == "implicit":
         cycle |= {"system_steps": 1, "learning_rate": 0.1, "pooled": 0.25 if pooled else None}
@@ -154,7 +159,7 @@ def cost(cell: Cell, settings: dict[str, Any]) -> dict[str, Any]:
     way, size = str(cell["way"]), str(cell["size"])
     network = ("cost_channels", "wide" if size == "wide" else "cost_width")
     objective, regularizers = parts_of(size, settings, network=network)
-    steps = TRAIN_STEPS[way.partition(" ")[0]]
+    steps = every(way, settings)
     makes: dict[str, Callable[[Any], Callable[[], None]]] = {
         "plain": lambda _: plain_cycle(objective, steps),
         "tuned": lambda _: tuned_cycle(objective, regularizers, way, size, settings),
@@ -264,10 +269,11 @@ def found_rows(records: Sequence[dict[str, Any]]) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--starts", type=int, default=20)
+    parser.add_argument("--train-steps", type=int, default=10, help="of implicit, from one hyper-step to the next")
     parser.add_argument("--quick", action="store_true", help="a tiny network for a few steps, to see that it runs")
     add_arguments(parser)
     arguments = parser.parse_args()
-    settings = dict(QUICK if arguments.quick else FULL)
+    settings = {**(QUICK if arguments.quick else FULL), "train_steps": arguments.train_steps}
     cells = cells_of(1 if arguments.quick else arguments.starts)
     records = CellRecords(arguments.records, settings=settings)
     wanted = chosen(cells, arguments.only)

@@ -36,7 +36,8 @@ class QuadraticTrainer:
             measures={"validation_loss": 0.5 * float(offset @ offset)},
             hypergradient=ResponseHypergradient(
                 hypergradient=self.curvature * offset,
-                scale_gradient=self.curvature * scale,  # d/dsigma of E 0.5 F'' (u + sigma eps)^2
+                # d/dsigma of E 0.5 F'' (u + sigma eps)^2
+                scale_gradient=self.curvature * scale if order.tune_scale else None,
             ),
         )
 

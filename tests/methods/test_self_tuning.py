@@ -1,4 +1,5 @@
 import copy
+import itertools
 
 import pytest
 import torch
@@ -34,6 +35,24 @@ def test_scales_stay_within_their_bounds(space, drive, quadratic_trainer):
         )
         steps = drive(method, {0: quadratic_trainer([0.0, 0.0])}, space)
         torch.testing.assert_close(steps[-1].scale, torch.full((2,), bound))
+
+
+def test_scales_move_as_rarely_as_they_are_set_and_as_much_further(space, drive, quadratic_trainer):
+    orders = []
+    method = SelfTuning(Budget(steps=100), settings(scale_every=3, optimizer="sgd", learning_rate=0.01))
+    steps = drive(method, {0: quadratic_trainer([0.0, 0.0])}, space, orders)
+    asked = [order.tune_scale for _, order in orders if order.kind == "cycle" and order.hypergradient]
+    assert asked[:7] == [True, False, False, True, False, False, True]
+    moved = [not torch.equal(one.scale, other.scale) for one, other in itertools.pairwise(steps)]
+    assert moved[:6] == asked[:6]
+    every = drive(
+        SelfTuning(Budget(steps=100), settings(optimizer="sgd", learning_rate=0.01)),
+        {0: quadratic_trainer([0.0, 0.0])},
+        space,
+    )
+    torch.testing.assert_close(
+        steps[1].scale - steps[0].scale, 3 * (every[1].scale - every[0].scale), rtol=0.02, atol=0
+    )
 
 
 def test_nothing_moves_during_the_warm_up_and_the_budget_is_exact(space, drive, quadratic_trainer):
@@ -152,6 +171,19 @@ def test_state_round_trip_gives_the_same_trajectory(space, quadratic_trainer, op
         (lambda: SelfTuningSettings(scale=5.0), "scale"),
         (lambda: SelfTuningSettings(learning_rate=float("nan")), "learning_rate"),
         (lambda: Response(rank=0), "rank"),
+        (lambda: Response(every=0), "every"),
+        (lambda: Response(batch_parts=0), "batch_parts"),
+        (lambda: Response(centered=False, joint=True, linearize=False, every=2), "every"),
+        (lambda: Response(centered=False, joint=True, linearize=False, paired=True), "paired"),
+        (lambda: SelfTuningSettings(scale_every=0), "scale_every"),
+        (lambda: SelfTuningSettings(validation_parts=0), "validation_parts"),
+        (lambda: SelfTuningSettings(cost=1.0), "cost"),
+        (lambda: SelfTuningSettings(cost=2.0, scale_every=2), "scale_every"),
+        (lambda: SelfTuningSettings(cost=2.0, response=Response(every=2)), "response.every"),
+        (
+            lambda: SelfTuningSettings(cost=2.0, response=Response(centered=False, joint=True, linearize=False)),
+            "cost",
+        ),
         (lambda: Response(joint=True), "linearize"),
         (lambda: Budget(), ""),
         (lambda: Budget(steps=1, seconds=1.0), ""),

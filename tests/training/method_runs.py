@@ -13,6 +13,12 @@ _WARM = {"warmup_steps": 6}
 METHODS = {
     "self_tuning": _WARM,
     "self_tuning, fixed scales": {**_WARM, "tune_scale": False},
+    "self_tuning, thrifty": {
+        **_WARM,
+        "scale_every": 2,
+        "validation_parts": 3,
+        "response": Response(every=2, batch_parts=2, paired=True),
+    },
     "self_tuning, STN": {**_WARM, "response": Response(centered=False, joint=True, linearize=False)},
     "implicit": {**_WARM, "system_steps": 2},
     "penalty": _WARM,

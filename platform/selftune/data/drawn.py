@@ -7,7 +7,7 @@ from typing import Any
 
 import torch  # noqa: F401  (of the example)
 
-from selftune.data.nested import rows_of
+from selftune.data.nested import cut, rows_of
 from selftune.shapes import Int, Tensor
 
 
@@ -31,3 +31,12 @@ class Drawn:
         tensor([9])
         """
         return Drawn(None if self.index is None else self.index[rows], rows_of(self.batch, rows))
+
+    def cut(self, part: slice) -> Drawn:
+        """Neighbouring examples of it, as views.
+
+        >>> Drawn(torch.tensor([7, 9, 4]), torch.zeros(3, 3)).cut(slice(1, 3)).index
+        tensor([9, 4])
+        """
+        index = None if self.index is None else self.index[part]
+        return Drawn(index, cut(self.batch, part.start, part.stop))

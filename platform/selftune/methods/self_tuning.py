@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -64,31 +65,51 @@ class SelfTuning(CycleMethod):
         self._scale_parameter = inverse_softplus(torch.full_like(self._u, self.settings.scale))
 
     def _moving(self) -> dict[str, tuple[Tensor, float | None]]:
-        return super()._moving() | {"scale": (self._scale_parameter, self.settings.scale_learning_rate)}
+        settings, rate = self.settings, self.settings.scale_learning_rate
+        if settings.scales_every > 1:  # rarer moves go further
+            rate = (settings.learning_rate if rate is None else rate) * settings.scales_every
+        return super()._moving() | {"scale": (self._scale_parameter, rate)}
 
     def _train(self, member: int, cycle: Cycle) -> TrainWithResponse:
         return TrainWithResponse(
             **cycle,
             estimator="self_tuning",
-            settings=asdict(self.settings.response),
+            settings=asdict(self.settings.response) | self._work,
             scale=scale_of(self._scale_parameter),
-            tune_scale=self.settings.tune_scale,
+            tune_scale=self._moves_scales,
         )
+
+    @property
+    def _work(self) -> dict[str, Any]:
+        """How much work hypergradients may be."""
+        settings = self.settings
+        return {
+            "cost": settings.cost,
+            "cycle": settings.train_steps / settings.validation_steps,
+            "scale_every": settings.scales_every if settings.tune_scale else 1,
+            "validation_parts": settings.validation_parts,
+        }
+
+    @property
+    def _moves_scales(self) -> bool:
+        """Whether the next hyper-step moves the scales, too."""
+        return self.settings.tune_scale and self._hyper_step % self.settings.scales_every == 0
 
     def _votes(self, reports: dict[int, Trained]) -> dict[int, list[Float[Tensor, "rows _"]]]:
         votes = super()._votes(reports)
-        for member, report in reports.items():
-            found = report.hypergradient
-            assert isinstance(found, ResponseHypergradient)
-            if self.settings.tune_scale and found.scale_gradient is not None:
-                votes[self._group(member)].append(found.scale_gradient[None])
+        found = {member: report.hypergradient for member, report in reports.items()}
+        gradients = {m: one.scale_gradient for m, one in found.items() if isinstance(one, ResponseHypergradient)}
+        if all(gradient is not None for gradient in gradients.values()):  # late reports may be without
+            for member, gradient in gradients.items():
+                assert gradient is not None
+                votes[self._group(member)].append(gradient[None])
         return votes
 
     def _move(self, reports: dict[int, Trained], together: list[Tensor]) -> HyperStep:
         hypergradient = together[0]
         step = self._row(list(reports.values()), hypergradient, scale=scale_of(self._scale_parameter))
         scale_gradient = None
-        if self.settings.tune_scale:
+        if len(together) > 1:
             s = self._scale_parameter
             # the trainer differentiates with respect to sigma; s enters through sigma = softplus(s)
             scale_gradient = together[1] * torch.sigmoid(s)

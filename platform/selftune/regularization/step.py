@@ -109,6 +109,8 @@ class Step:
         momentum: of SGD; 0 where the optimizer has none that adds up.
         perturbed: True in a step that must not change state (tables, averages): one that fits the response, or
             that recomputes a loss.
+        paired: whether the second half of the batch repeats the examples of the first, whose random numbers it
+            shares.
         measured: True outside of training, where diagnostics look on: nothing acts on layers.
         mixings: how examples were mixed with each other, in order; empty where they are themselves.
         rows: the rows of ``values`` that the rows of ``inputs`` belong to; None where they are the same.
@@ -128,6 +130,7 @@ class Step:
     classes: int
     examples: int
     perturbed: bool = False
+    paired: bool = False
     measured: bool = False
     mixings: tuple[Mixing, ...] = ()
     outputs: Any = None
@@ -231,7 +234,7 @@ class Step:
 
     def _drawn(self, draw: Callable[..., Tensor], shape: tuple[int, ...], examples: int | None) -> Tensor:
         if self.part is None or examples is None:
-            return draw(shape, generator=self.generator, device=self.generator.device)
+            return self._draw(draw, shape, examples)
         each, rest = divmod(shape[examples], self.part.stop - self.part.start)
         if rest:
             raise RuntimeError(
@@ -239,12 +242,23 @@ class Step:
                 f" {self.part.stop - self.part.start} examples alike"
             )
         whole = (*shape[:examples], each * self.part_of, *shape[examples + 1 :])
-        drawn = draw(whole, generator=self.generator, device=self.generator.device)
-        return drawn.narrow(examples, each * self.part.start, shape[examples])
+        return self._draw(draw, whole, examples).narrow(examples, each * self.part.start, shape[examples])
+
+    def _draw(self, draw: Callable[..., Tensor], shape: tuple[int, ...], examples: int | None) -> Tensor:
+        """Draws for whole batches, whose second half has those of the first where the examples are ``paired``."""
+        if not self.paired or self.rows is not None or examples is None or shape[examples] % 2:
+            return draw(shape, generator=self.generator, device=self.generator.device)
+        half = (*shape[:examples], shape[examples] // 2, *shape[examples + 1 :])
+        drawn = draw(half, generator=self.generator, device=self.generator.device)
+        return torch.cat([drawn, drawn], examples)
 
     def permutation(self) -> Int[Tensor, "batch"]:
         """A random order of the examples."""
-        return torch.randperm(self.size, generator=self.generator, device=self.generator.device)
+        half = self.size // 2
+        if not self.paired or self.rows is not None or self.size % 2:
+            return torch.randperm(self.size, generator=self.generator, device=self.generator.device)
+        order = torch.randperm(half, generator=self.generator, device=self.generator.device)
+        return torch.cat([order, order + half])
 
     def mix_rows(self, rows: Float[Tensor, "batch ..."]) -> Float[Tensor, "batch ..."]:
         """What belongs to single examples, mixed as their inputs were."""

@@ -119,11 +119,19 @@ class RegularizedNetwork(ABC):
     # A step --------------------------------------------------------------------------------------------
 
     def begin(
-        self, number: int, drawn: Drawn, values: Mapping[str, Any], stream: str, perturbed: bool = False
+        self,
+        number: int,
+        drawn: Drawn,
+        values: Mapping[str, Any],
+        stream: str,
+        perturbed: bool = False,
+        paired: bool = False,
     ) -> Step:
         """A training step on a batch, which is augmented; random draws come from ``stream``."""
         self.streams.seed_global(f"{stream}_modules", number, self.group.rank)
-        return self._begun(self._step(number, drawn, values, self.streams(stream, number), perturbed))
+        step = self._step(number, drawn, values, self.streams(stream, number), perturbed)
+        step.paired = paired
+        return self._begun(step)
 
     def _begun(self, step: Step) -> Step:
         self.objective.prepare(step)

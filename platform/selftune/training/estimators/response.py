@@ -10,22 +10,24 @@ from typing import Any
 import torch
 
 from selftune.data.drawn import Drawn
-from selftune.data.nested import moved, size_of
+from selftune.data.nested import cut, moved, size_of
 from selftune.errors import SettingError
 from selftune.hypergradients.best_response import convert
 from selftune.lower_level.losses import Losses
 from selftune.lower_level.optimization import Optimization
 from selftune.lower_level.optimizers import load_memory
 from selftune.methods import Response
-from selftune.methods.measures import PERTURBED
+from selftune.methods.measures import DIAGNOSTIC, PERTURBED
 from selftune.methods.reports import ResponseHypergradient
 from selftune.methods.work_orders import Train, TrainWithResponse
 from selftune.networks.gradients import give_gradients
 from selftune.networks.modes import constant_buffers, evaluating
 from selftune.regularization.step import Step
 from selftune.shapes import Float, Tensor
+from selftune.training.estimators.cost import CostKeeper, Economy
 from selftune.training.estimators.gates import mixing_of
 from selftune.training.estimators.hypergradient_estimator import HypergradientEstimator, Measures
+from selftune.training.estimators.recent_means import RecentMeans
 from selftune.training.lower_level import LowerLevel, validation_measures
 from selftune.training.paths import responseless
 
@@ -35,7 +37,8 @@ class ResponseEstimator(HypergradientEstimator):
 
     Args:
         lower: the network to convert; it stays the plain network wherever the perturbation is zero.
-        settings: those of ``Response``.
+        settings: those of ``Response``, and those about work of ``SelfTuningSettings``: ``cost``, ``scale_every``,
+            ``validation_parts``, and ``cycle``, the training steps from one hypergradient to the next.
 
     Raises:
         SettingError: if no layer of the network can have a response.
@@ -45,7 +48,13 @@ class ResponseEstimator(HypergradientEstimator):
 
     def __init__(self, lower: LowerLevel, settings: Mapping[str, Any]) -> None:
         self.lower = lower
+        settings = dict(settings)
+        work = {key: settings.pop(key, default) for key, default in _WORK.items()}
         self.settings = Response(**settings)
+        economy = Economy(self.settings.every, self.settings.batch_parts, work.pop("validation_parts"))
+        self._paired = self.settings.paired or work["cost"] is not None
+        self.keeper = CostKeeper(**work, device=lower.device, mean=lower.group.mean, economy=economy)
+        self._judgements = RecentMeans()
         try:
             self.response = convert(
                 lower.network,
@@ -76,6 +85,7 @@ class ResponseEstimator(HypergradientEstimator):
         super().begin(order)
         self._scale = moved(order.scale, self.lower.device)
         self._tune_scale = order.tune_scale
+        self.keeper.begin()
 
     def train(self, number: int) -> Float[Tensor, ""]:
         """An elementary and a response step, or one of both at once (STN)."""
@@ -85,7 +95,20 @@ class ResponseEstimator(HypergradientEstimator):
         return self.fit(number, self.lower.batches.at(number))
 
     def after_step(self, number: int, drawn: Drawn) -> None:
-        self.fit(number, drawn)
+        parts = self.keeper.due(number)
+        if parts is None:
+            return
+        turn, size = number // self.keeper.economy.every, size_of(drawn.batch)
+        each = 2 if self._paired else 1  # a pair is of one example
+        part = self._part_in_turn(size, parts * each, turn)
+        examples = part.stop - part.start
+        with self.keeper.fitting(examples * each / size):
+            self.fit(number, drawn if examples == size else drawn.cut(part))
+
+    def _part_in_turn(self, size: int, parts: int, turn: int) -> slice:
+        """One of so many parts of a batch, each in its turn; at least an example for every process."""
+        parts = min(parts, max(1, size // self.lower.group.size))
+        return slice(turn % parts * size // parts, (turn % parts + 1) * size // parts)
 
     def fit(self, number: int, drawn: Drawn) -> Float[Tensor, ""]:
         """Fits the response on the batch of training step ``number``; returns the perturbed loss, detached.
@@ -95,15 +118,24 @@ class ResponseEstimator(HypergradientEstimator):
         unconstrained, scale = self.unconstrained, self._scale
         lower = self.lower
         batch, shared = size_of(drawn.batch), self.response.shared_draw
+        paired = self._paired and not shared
         draws = self._perturbation(1 if shared else batch, number, scale)
         delta = lower.group.own_draws(draws)
+        if paired:
+            drawn = drawn.part(torch.arange(batch, device=lower.device).repeat(2))
+            delta, batch = torch.cat([delta, -delta]), 2 * batch
         perturbed = unconstrained + delta
         fed = self._of_moving(delta if self.settings.centered else perturbed)
         joint = self.settings.joint
         if joint:
             lower.descent.begin(number)
         step = lower.begin(
-            number, drawn, lower.space.values(perturbed.expand(batch, -1)), "response", perturbed=not joint
+            number,
+            drawn,
+            lower.space.values(perturbed.expand(batch, -1)),
+            "response",
+            perturbed=not joint,
+            paired=paired,
         )
         forward = self.response.linearized if self.settings.linearize else self.response.perturbed
         # fitted separately, the elementary step alone moves buffers; linearized sees to it
@@ -130,6 +162,8 @@ class ResponseEstimator(HypergradientEstimator):
             gradients = torch.autograd.grad(objective, self.parameters, allow_unused=True)
             give_gradients(self.parameters, lower.group.means(gradients))
         self.optimizer.step()
+        for parameter in self.parameters:  # their memory is free for the next training step
+            parameter.grad = None
         return loss.detach()
 
     def _of_moving(self, fed: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch n"]:
@@ -158,20 +192,32 @@ class ResponseEstimator(HypergradientEstimator):
         the gradient flows through the gates of the network; with scales that are tuned this network is perturbed.
         What it measures is then ``perturbed_validation_...``, and a pass without gradient measures the plain one.
         """
-        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
-        tune_scale = self._tune_scale
         lower = self.lower
+        batch = lower.validation_batch(self.hyper_step)
+        size = size_of(batch)
+        part = self._part_in_turn(size, self.keeper.judged(size), self.hyper_step)
+        seen = part.stop - part.start
+        with self.keeper.judging(seen / size, self._tune_scale):
+            found, measures = self._differentiated(batch if seen == size else cut(batch, part.start, part.stop))
+        # Over as many examples as make a whole batch: where a part of them is easier the network is no better.
+        measures = self._judgements.of(measures, seen, size)
+        if self.keeper.expected is not None:
+            measures[f"{DIAGNOSTIC}tuning_cost"] = torch.full((), self.keeper.expected, device=lower.device)
+        return found, measures
+
+    def _differentiated(self, batch: Any) -> tuple[ResponseHypergradient, Measures]:
+        hyper_step, unconstrained, scale = self.hyper_step, self.unconstrained, self._scale
+        tune_scale, lower = self._tune_scale, self.lower
         if self.settings.centered and not tune_scale:
             trained = {name: lower.parameters[name] for name in self.response.elementary}
             with evaluating(lower.network):  # on the way back as well, where checkpoints run modules again
-                losses, metrics = lower.validation_losses(hyper_step)
+                losses, metrics = lower.judgement(batch)
                 gradients = torch.autograd.grad(losses.mean(), list(trained.values()), materialize_grads=True)
             by_name = dict(zip(trained, gradients, strict=True))
             with torch.no_grad():
                 hypergradient = self.response.contract(by_name).to(unconstrained.dtype)
             found = ResponseHypergradient(hypergradient=lower.group.mean(hypergradient))
             return found, validation_measures(losses, metrics)
-        batch = lower.validation_batch(hyper_step)
         rows = 1 if self.response.shared_draw else size_of(batch)
         draws = self._perturbation(rows, hyper_step, torch.ones_like(scale), "validation_noise")
         noise = lower.group.own_draws(draws)
@@ -213,11 +259,21 @@ class ResponseEstimator(HypergradientEstimator):
             state |= self.weights(unconstrained.to(self.lower.device))
 
     def state_dict(self) -> dict[str, Any]:
-        return {"response": self.response.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {
+            "response": self.response.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "keeper": self.keeper.state_dict(),
+            "judgements": self._judgements.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.response.load_state_dict(state["response"])
         load_memory(self.optimizer, state["optimizer"])
+        self.keeper.load_state_dict(state["keeper"])
+        self._judgements.load_state_dict(state["judgements"], self.lower.device)
+
+
+_WORK = {"cost": None, "cycle": 5.0, "scale_every": 1, "validation_parts": 1}
 
 
 def _rows(fed: Float[Tensor, "batch n"], step: Step) -> Float[Tensor, "rows n"]:
