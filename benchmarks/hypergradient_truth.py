@@ -158,6 +158,7 @@ WAYS = {
     "implicit, conjugate_gradient": Way("implicit", {"system": "conjugate_gradient"}),
     "implicit, conjugate_gradient, 3 steps": Way("implicit", {"system": "conjugate_gradient", "system_steps": 3}),
     "penalty": Way("penalty", {}, frozen=False, fit=0.1),
+    "self_tuning, response.paired true": responses(paired=True),
     "self_tuning, response.learning_rate 0.005": responses(learning_rate=0.005),
     "self_tuning, response.linearize false": responses(linearize=False),
 }
