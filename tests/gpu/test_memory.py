@@ -1,5 +1,7 @@
 """What a tuned step holds at its peak, in plain steps."""
 
+import gc
+
 import pytest
 import torch
 from step_cost import peak_bytes
@@ -10,9 +12,9 @@ from selftune import OnlineTuner, Tune
 
 TUNED = {"weight_decay": {"strength": Tune(1e-3)}, "label_smoothing": {"epsilon": Tune(0.05)}}
 MOST = {
-    "self_tuning": ({"warmup_steps": 1, "train_steps": 1}, 4.0),
-    "implicit": ({"warmup_steps": 1, "train_steps": 1, "system_steps": 2}, 4.0),
-    "held": ({"train_steps": 1}, 1.5),
+    "self_tuning": ({"warmup_steps": 1, "train_steps": 1}, 4.5),
+    "implicit": ({"warmup_steps": 1, "train_steps": 1, "system_steps": 2}, 3.5),
+    "held": ({"train_steps": 1}, 1.75),
 }
 """Settings of methods, and the most that their steps may hold; what is measured is below by a fifth or more."""
 
@@ -64,7 +66,11 @@ def tuned(method):
 
 @pytest.mark.parametrize("method", MOST)
 def test_a_tuned_step_holds_no_more_than_it_should(method, device, record_property):
-    with torch.device(device):
-        share = peak_bytes(tuned, method) / peak_bytes(plain, method)
+    peaks = []
+    for make in (tuned, plain):
+        gc.collect()  # what is freed while it is measured would count as if it had never been there
+        with torch.device(device):
+            peaks.append(peak_bytes(make, method))
+    share = peaks[0] / peaks[1]
     record_property("memory, in plain steps", share)
     assert 1 <= share <= MOST[method][1], share
