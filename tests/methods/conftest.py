@@ -37,7 +37,7 @@ class QuadraticTrainer:
             hypergradient=ResponseHypergradient(
                 hypergradient=self.curvature * offset,
                 # d/dsigma of E 0.5 F'' (u + sigma eps)^2
-                scale_gradient=self.curvature * scale if order.tune_scale else None,
+                scale_gradient=self.curvature * scale if getattr(order, "tune_scale", False) else None,
             ),
         )
 
