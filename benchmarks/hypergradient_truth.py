@@ -1,6 +1,6 @@
 """Is what a method moves hyperparameters by the hypergradient? Against the exact metagradient, on small networks.
 
-    python benchmarks/hypergradient_truth.py --records /tmp/truth [--seeds 5] [--quick]
+    python benchmarks/hypergradient_truth.py --records truth [--seeds 5] [--quick]
 
 A network in float64 is trained on 256 digits until it has settled. From there
 

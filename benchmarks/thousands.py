@@ -8,8 +8,8 @@ memory in that of plain training, for more and more hyperparameters. Found: from
 all, the test loss of the network that was best on the validation split. Searches train four networks of that many
 steps, over one value per layer or in all; what tunes online trains one.
 
-    python benchmarks/thousands.py --records /tmp/thousands --starts 20
-    python benchmarks/thousands.py --records /tmp/quick --quick
+    python benchmarks/thousands.py --records thousands --starts 20
+    python benchmarks/thousands.py --records quick --quick
 """
 
 from __future__ import annotations
