@@ -16,7 +16,7 @@ The networks of a cell start from the same weights and see the same batches; arc
 for all tables. Whatever a method trains is measured on the validation split every 25 steps. What was best there is
 what the method would hand out; only that is measured on the test split.
 
-    python benchmarks/simple_networks.py --records /tmp/simple_networks --seeds 3
+    python benchmarks/simple_networks.py --records simple_networks --seeds 3
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 For every pair of start values of dropout and input noise, at equal training steps: the tuned network and the same
 network with its start values held, and what input noise ended at, seed by seed.
 
-    python benchmarks/small_starts.py --seeds 3 --records /tmp/small_starts
+    python benchmarks/small_starts.py --seeds 3 --records small_starts
 """
 
 from __future__ import annotations

@@ -20,6 +20,16 @@ NUMERICAL_ROOMS = ("conformance", "hypergradients", "hyperparameters", "methods"
 """Folders whose tests are marked ``numerical``: another processor may round their results otherwise."""
 
 
+@pytest.fixture
+def double():
+    """Closed forms are compared in double precision, with seeded draws."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    yield
+    torch.set_default_dtype(before)
+
+
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="the full matrix: also what is marked full")
     parser.addoption("--integration", action="store_true", help="only what is marked integration")

@@ -28,12 +28,7 @@ CASES = [(name, number) for name, loops in sorted(LOOPS.items()) for number in r
 SLACK = 2**7  # how many roundings of the largest weight a step may differ by
 
 
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)

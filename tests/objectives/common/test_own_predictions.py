@@ -13,12 +13,7 @@ from selftune.training import Trainer
 MIXERS = {"mixup": {"alpha": 2.0}, "adaptive_mixup": {}, "cutmix": {"alpha": 2.0}}
 
 
-@pytest.fixture(autouse=True)
-def double():
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
+pytestmark = pytest.mark.usefixtures("double")
 
 
 def network():

@@ -10,16 +10,6 @@ from selftune.methods.work_orders import FollowSchedule
 from selftune.training import Trainer
 
 
-@pytest.fixture
-def double():
-    """Closed forms are compared in double precision, with seeded draws."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    torch.manual_seed(0)
-    yield
-    torch.set_default_dtype(before)
-
-
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
