@@ -164,16 +164,20 @@ def found_table(rows: list[dict[str, Any]]) -> str:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Time against test loss, a line per study."""
+    """Time against test loss, a panel for every study that was run."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4 * len(STUDIES), 3.2), layout="constrained")
-    for number, study in enumerate(STUDIES, 1):
-        axes = figure.add_subplot(1, len(STUDIES), number)
+    words = {"held": "nothing tuned", "none": "all of the work"}
+    studies = list(dict.fromkeys(row["study"] for row in rows))
+    figure = Figure(figsize=(5 * len(studies), 3.4), layout="constrained")
+    for number, study in enumerate(studies, 1):
+        axes = figure.add_subplot(1, len(studies), number)
         own = sorted((row for row in rows if row["study"] == study and row["time"]), key=lambda row: row["time"])
-        axes.plot([row["time"] for row in own], [row["loss"] for row in own], marker="o")
+        axes.plot([row["time"] for row in own], [row["loss"] for row in own], "o")
         for row in own:
-            axes.annotate(f" {row['cost']}", (row["time"], row["loss"]))
+            label = words.get(row["cost"], f"cost {row['cost']}")
+            axes.annotate(label, (row["time"], row["loss"]), (0, 6), textcoords="offset points", ha="center")
+        axes.margins(0.25)
         axes.set(title=study, xlabel="time, in held runs", ylabel="test loss")
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
